@@ -1,0 +1,59 @@
+# Sensorium. `make help` lists the targets. TORCH_INDEX=URL takes torch from a CPU or CUDA wheel index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+# Debian's python without ensurepip makes environments that have no pip: the host's pip installs into them.
+PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve migrate test check format lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## create .venv with the pinned versions
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -c '' || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	$(MAKE) --no-print-directory packages
+	@touch $@
+
+.PHONY: packages
+packages: # a make of its own, so that PIP sees the environment that was just made
+	$(PIP) install --quiet --requirement requirements.txt
+	$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+
+demo: install ## train on digits and spirals over HTTP, then ask with a modality missing
+	$(BIN)/sensorium serve --port 0 --home var/demo/stack --fresh --run "$(BIN)/python -m examples.demo --out var/demo"
+
+serve: install ## start the embedded stack and leave it running; the first key is in var/api-key
+	$(BIN)/sensorium serve
+
+migrate: install ## bring the database up to the newest schema
+	$(BIN)/sensorium migrate
+
+check: install ## formatting, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## everything: check, then the tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+format: install ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install ## resolve requirements.txt anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-package torch --custom-compile-command "make lock" --output-file requirements.txt --quiet
+
+clean: ## remove the environment, caches and everything under var/
+	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
