@@ -1,0 +1,1 @@
+"""The REST service: HTTP in front, SQL as the truth, messages to the workers."""

@@ -1,0 +1,1 @@
+"""Who may call: projects and API keys."""

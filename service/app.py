@@ -1,0 +1,88 @@
+"""The ASGI application: routers, error handlers, and what is open while it runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from service import problems
+from service.access.keys import KeyCache
+from service.datasets import routes as datasets
+from service.inference import routes as inference
+from service.inference.engine import Engine
+from service.inference.versions import VersionCache
+from service.jobs.reconciler import Reconciler
+from service.registry import routes as registry
+from service.runs import routes as runs
+from service.shared import broker
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.storage import Storage
+from service.shared.ticker import Ticker
+from service.web import Services, Web
+
+operations = APIRouter(tags=["operations"])
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str
+
+
+@operations.get("/healthz", operation_id="healthz")
+def healthz() -> Health:
+    """Whether the process lives."""
+    return Health(status="ok")
+
+
+@operations.get("/readyz", operation_id="readyz")
+def readyz(services: Web) -> Health:
+    """Whether requests can be served: the database answers."""
+    with services.database.reader() as session:
+        session.execute(select(1))
+    return Health(status="ok")
+
+
+class Api(FastAPI):
+    """FastAPI, with our errors in its OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        if self.openapi_schema is None:
+            self.openapi_schema = problems.describe(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An application over one database, store and broker; it opens them when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings.database_url)
+        storage = Storage(settings.artifacts)
+        messages = broker.connect(settings)
+        app.state.services = Services(settings, database, storage, messages, KeyCache(database))
+        app.state.versions = VersionCache(database)
+        app.state.engine = Engine(storage, settings.inference_models, settings.inference_threads)
+        reconciler = Ticker("reconciler", settings.reconcile_seconds, Reconciler(settings, database, messages).tick)
+        reconciler.start()
+        yield
+        reconciler.close()
+        database.close()
+
+    app = Api(
+        title="Sensorium",
+        version=version("sensorium"),
+        summary="Trains and serves multimodal generative models that stay useful when modalities are missing.",
+        lifespan=lifespan,
+    )
+    for router in (operations, datasets.router, runs.router, registry.router, inference.router):
+        app.include_router(router)
+    problems.install(app)
+    app.add_middleware(problems.RequestContext, most_bytes=settings.request_bytes, unbounded_path=datasets.UPLOADS)
+    return app

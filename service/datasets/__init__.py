@@ -1,0 +1,1 @@
+"""Uploads and the datasets made of them."""

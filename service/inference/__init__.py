@@ -1,0 +1,1 @@
+"""Answers from trained models, with whatever modalities the caller has."""

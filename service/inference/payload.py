@@ -1,0 +1,208 @@
+"""Partial payloads: nested lists of any subset of the modalities become arrays with masks, and answers become lists.
+
+Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3], expected 40`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from service.shared.errors import BadInput, Fault
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Config = MMVAEConfig | MMVRNNConfig
+
+MOST_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Samples of which each has some of the modalities.
+
+    values: name -> (B, *shape) or (B, T, *shape). present: name -> (B,) or (B, T) bool. lengths: (B,) or None.
+    """
+
+    count: int
+    values: dict[str, Array]
+    present: dict[str, Array]
+    lengths: Array | None
+
+
+def parse_rows(inputs: Any, config: Config, most_rows: int) -> Rows:
+    """Read `inputs`: modality -> a list of values, null for a sample that lacks it. Sequences are lists of steps.
+
+    Raises BadInput with the place of every fault.
+    """
+    known = {modality.name: modality for modality in config.modalities}
+    columns = _columns(inputs, known, most_rows)
+    count = len(next(iter(columns.values())))
+    faults: list[Fault] = []
+    if config.kind == "static":
+        rows = _static(columns, known, count, faults)
+    else:
+        rows = _sequences(columns, known, count, faults)
+    if not faults:
+        present = np.zeros(count, dtype=bool)
+        for mask in rows.present.values():
+            present |= mask if mask.ndim == 1 else mask.any(axis=1)
+        faults = [
+            Fault(f"/inputs/*/{row}", "no_modality", f"row {row} has no modality at all, expected at least one")
+            for row in np.flatnonzero(~present)[:MOST_FAULTS]
+        ]
+    if faults:
+        raise BadInput(faults[:MOST_FAULTS])
+    return rows
+
+
+def parse_targets(targets: Any, config: Config) -> list[str]:
+    """The modalities to reconstruct: all of them when none are named. Raises BadInput."""
+    known = [modality.name for modality in config.modalities]
+    if targets is None:
+        return known
+    if not isinstance(targets, list) or not targets:
+        raise BadInput([Fault("/targets", "bad_targets", f"targets is {_shown(targets)}, expected a list of names")])
+    faults = [
+        Fault(f"/targets/{i}", "unknown_modality", f"targets[{i}] is {_shown(name)}, expected one of {known}")
+        for i, name in enumerate(targets)
+        if name not in known
+    ]
+    if faults:
+        raise BadInput(faults)
+    return list(dict.fromkeys(targets))
+
+
+def trim(answer: Array, lengths: Array | None) -> Any:
+    """Drop the padding behind every sequence: (B, T, …) becomes a list of arrays (T_i, …)."""
+    if lengths is None:
+        return answer
+    return [row[:length] for row, length in zip(answer, lengths, strict=True)]
+
+
+def _columns(inputs: Any, known: dict[str, ModalityConfig], most_rows: int) -> dict[str, list[Any]]:
+    """The inputs as one list per modality, all of one length."""
+    if not isinstance(inputs, dict) or not inputs:
+        detail = f"inputs is {_shown(inputs)}, expected an object with at least one of the modalities {sorted(known)}"
+        raise BadInput([Fault("/inputs", "no_modality", detail)])
+    faults = []
+    for name, column in inputs.items():
+        if name not in known:
+            detail = f"inputs has a modality {name[:100]!r}, expected some of {sorted(known)}"
+            faults.append(Fault(f"/inputs/{name}", "unknown_modality", detail))
+        elif not isinstance(column, list) or not column:
+            detail = f"inputs.{name} is {_shown(column)}, expected a list with one value or null a sample"
+            faults.append(Fault(f"/inputs/{name}", "not_a_list", detail))
+    if faults:
+        raise BadInput(faults)
+    counts = {name: len(column) for name, column in inputs.items()}
+    if len(set(counts.values())) > 1:
+        raise BadInput(
+            [Fault("/inputs", "row_counts_differ", f"the modalities have different numbers of rows: {counts}")]
+        )
+    count = next(iter(counts.values()))
+    if count > most_rows:
+        raise BadInput([Fault("/inputs", "too_many_rows", f"{count} rows, expected at most {most_rows}")])
+    return inputs
+
+
+def _static(columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]) -> Rows:
+    values, present = {}, {}
+    for name, column in columns.items():
+        values[name], present[name] = _filled(column, known[name], f"inputs.{name}", faults)
+    return Rows(count, values, present, None)
+
+
+def _sequences(
+    columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]
+) -> Rows:
+    lengths = np.zeros(count, dtype=np.int64)
+    for name, column in columns.items():
+        for row, steps in enumerate(column):
+            if steps is None:
+                continue
+            if not isinstance(steps, list) or not steps:
+                detail = f"inputs.{name}[{row}] is {_shown(steps)}, expected a list of time steps or null"
+                faults.append(Fault(f"/inputs/{name}/{row}", "not_a_sequence", detail))
+            elif lengths[row] not in (0, len(steps)):
+                detail = f"inputs.{name}[{row}] has {len(steps)} steps, another modality of the row has {lengths[row]}"
+                faults.append(Fault(f"/inputs/{name}/{row}", "lengths_differ", detail))
+            else:
+                lengths[row] = len(steps)
+    values: dict[str, Array] = {}
+    present: dict[str, Array] = {}
+    if faults:
+        return Rows(count, values, present, lengths)
+    longest = int(lengths.max(initial=1))
+    for name, column in columns.items():
+        modality = known[name]
+        values[name] = np.zeros((count, longest, *modality.shape), dtype=_dtype(modality))
+        present[name] = np.zeros((count, longest), dtype=bool)
+        for row, steps in enumerate(column):
+            if steps is not None:
+                filled, given = _filled(steps, modality, f"inputs.{name}[{row}]", faults)
+                values[name][row, : len(steps)] = filled
+                present[name][row, : len(steps)] = given
+    return Rows(count, values, present, lengths)
+
+
+def _filled(items: list[Any], modality: ModalityConfig, place: str, faults: list[Fault]) -> tuple[Array, Array]:
+    """Values (N, *shape) with zeros for nulls, and which were given (N,)."""
+    values = np.zeros((len(items), *modality.shape), dtype=_dtype(modality))
+    present = np.array([item is not None for item in items], dtype=bool)
+    given = items if present.all() else [item for item in items if item is not None]
+    if given:
+        array = _array(given, modality)
+        if isinstance(array, str):
+            faults.extend(_misfits(items, modality, place)[: MOST_FAULTS - len(faults)])
+        else:
+            values[present] = array
+    return values, present
+
+
+def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | str:
+    """Many values as one array, or what is wrong with them."""
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError, OverflowError):
+        return f"no list of equal lengths, expected shape {list(modality.shape)}"
+    if array.shape[1:] != modality.shape:
+        if len(array.shape) == len(modality.shape) + 1 == 2:
+            return f"{array.shape[1]} features, expected {modality.shape[0]}"
+        return f"shape {list(array.shape[1:])}, expected {list(modality.shape)}"
+    if modality.categories is not None:
+        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= modality.categories:
+            return f"value {_shown(given[0])}, expected a category from 0 to {modality.categories - 1}"
+        return array
+    if array.dtype.kind not in "iuf":
+        return f"value {_shown(given[0])}, expected numbers of shape {list(modality.shape)}"
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        return "a number that is not finite in 32 bits"
+    return array
+
+
+def _misfits(items: list[Any], modality: ModalityConfig, place: str) -> list[Fault]:
+    """Look at every item by itself: only reached when the whole did not fit."""
+    faults = []
+    for i, item in enumerate(items):
+        if item is None:
+            continue
+        wrong = _array([item], modality)
+        if isinstance(wrong, str):
+            pointer = "/" + place.replace("[", "/").replace("]", "").replace(".", "/") + f"/{i}"
+            faults.append(Fault(pointer, "bad_value", f"modality {modality.name!r} has {wrong} at {place}[{i}]"))
+            if len(faults) == MOST_FAULTS:
+                break
+    return faults
+
+
+def _dtype(modality: ModalityConfig) -> type[np.generic]:
+    return np.float32 if modality.categories is None else np.int64
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"

@@ -1,0 +1,107 @@
+"""Inference under /v1/models/{name}/versions/{version}: async, without SQL or Pydantic in steady state."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from service.inference.engine import Engine, Version
+from service.inference.payload import parse_rows, parse_targets
+from service.inference.schemas import EncodeRequest, EncodeResponse, ReconstructRequest, ReconstructResponse
+from service.inference.versions import VersionCache
+from service.shared.errors import BadInput, Fault
+from service.web import Caller, Web
+
+router = APIRouter(prefix="/v1/models/{name}/versions/{version}", tags=["inference"])
+
+
+async def _version(
+    request: Request, caller: Caller, name: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)]
+) -> Version:
+    versions: VersionCache = request.app.state.versions
+    if known := versions.known(caller.project_id, name, version):
+        return known
+    return await run_in_threadpool(versions.look_up, caller.project_id, name, version)
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+Served = Annotated[Version, Depends(_version)]
+Compute = Annotated[Engine, Depends(_engine)]
+
+
+def _documented(body: type[BaseModel]) -> dict[str, Any]:
+    """The body of a route that reads it raw."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
+
+
+@router.post(
+    "/encode",
+    operation_id="encode",
+    response_model=EncodeResponse,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": EncodeRequest.model_json_schema()}},
+        }
+    },
+)
+async def encode(request: Request, version: Served, engine: Compute, services: Web) -> Response:
+    """Latent codes of samples that have any subset of the modalities."""
+    body = _body(await request.body(), {"inputs"})
+    rows = parse_rows(body.get("inputs"), version.config, services.settings.inference_rows)
+    latent = await run_in_threadpool(engine.encode, version, rows)
+    return _answer(request, version, latent)
+
+
+@router.post(
+    "/reconstruct",
+    operation_id="reconstruct",
+    response_model=ReconstructResponse,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ReconstructRequest.model_json_schema()}},
+        }
+    },
+)
+async def reconstruct(request: Request, version: Served, engine: Compute, services: Web) -> Response:
+    """Predict modalities from any subset of them: fills in what is missing, and generates one from another."""
+    body = _body(await request.body(), {"inputs", "targets", "n_samples", "seed"})
+    targets = parse_targets(body.get("targets"), version.config)
+    n_samples = _integer(body, "n_samples", 1000)
+    seed = _integer(body, "seed", 2**53 - 1)
+    rows = parse_rows(body.get("inputs"), version.config, services.settings.inference_rows)
+    outputs = await run_in_threadpool(engine.reconstruct, version, rows, targets, n_samples, seed)
+    return _answer(request, version, {"outputs": outputs})
+
+
+def _body(raw: bytes, fields: set[str]) -> dict[str, Any]:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadInput([Fault("", "not_json", f"the body is not JSON: {error}")]) from error
+    if not isinstance(body, dict):
+        raise BadInput([Fault("", "not_an_object", f"the body is a {type(body).__name__}, expected an object")])
+    if unknown := sorted(body.keys() - fields):
+        raise BadInput(
+            [Fault(f"/{n}", "unknown_field", f"unknown field {n!r}, expected {sorted(fields)}") for n in unknown]
+        )
+    return body
+
+
+def _integer(body: dict[str, Any], name: str, most: int) -> int:
+    value = body.get(name, 0)
+    if type(value) is not int or not 0 <= value <= most:
+        raise BadInput([Fault(f"/{name}", "bad_integer", f"{name} is {value!r}, expected an integer from 0 to {most}")])
+    return value
+
+
+def _answer(request: Request, version: Version, answer: dict[str, Any]) -> Response:
+    named = {"model": version.model, "version": version.number, "request_id": request.scope["request_id"], **answer}
+    return Response(orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")

@@ -1,0 +1,48 @@
+"""What happened to a job: its events, and the log its attempts wrote."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.shared.tables import JobEvent, JobLog
+
+
+def record_event(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    level: str,
+    type: str,
+    message: str,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Add one line to a job's history. `level` is info, warning or error; `type` is stable, for programs."""
+    event = JobEvent(job_id=job_id, attempt=attempt, level=level, type=type, message=message, data=data or {})
+    session.add(event)
+
+
+def record_log(session: Session, job_id: str, attempt: int, text: str) -> None:
+    """Keep a piece of what an attempt wrote to its standard error."""
+    session.add(JobLog(job_id=job_id, attempt=attempt, text=text))
+
+
+def events(session: Session, job_id: str, after: int, limit: int) -> Sequence[JobEvent]:
+    """At most `limit` events in order, those behind the event `after`."""
+    return session.scalars(
+        select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id).limit(limit)
+    ).all()
+
+
+def log_tail(session: Session, job_id: str, characters: int) -> str:
+    """The last `characters` of what a job's attempts wrote to their standard error."""
+    pieces: list[str] = []
+    found = 0
+    newest_first = select(JobLog.text).where(JobLog.job_id == job_id).order_by(JobLog.id.desc())
+    for piece in session.scalars(newest_first.execution_options(yield_per=20)):
+        pieces.append(piece)
+        found += len(piece)
+        if found >= characters:
+            break
+    return "".join(reversed(pieces))[-characters:]

@@ -1,0 +1,288 @@
+"""The transitions of a job: the only place that changes a job's state.
+
+Each is one statement whose WHERE is its guard, so that any number of processes may try it at once. `attempt` is the
+fencing token: an owner that lost its lease matches no row and must write nothing.
+
+    T1  create           -> queued                          T7   release   running -> queued (drain)
+    T2  due              queued, to be woken again          T8   reap      running -> queued, failed or cancelled
+    T3  claim            queued -> running                  T9   cancel    queued -> cancelled; running: flagged
+    T4  heartbeat        running, lease renewed             T10  fail      running -> queued or failed
+    T6  succeed          running -> succeeded               T11  stop      running -> cancelled
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Update, case, literal, null, select, update
+from sqlalchemy.orm import Session
+
+from service.jobs.history import record_event
+from service.shared.database import now
+from service.shared.errors import Conflict
+from service.shared.tables import FINAL_STATES, Job, Json, new_id
+
+# A queued job is announced again after 30 s, then after twice as long each time, up to 10 minutes.
+FIRST_WAKE_SECONDS = 30.0
+LAST_WAKE_SECONDS = 600.0
+WAKES_AT_ONCE = 100
+REAPED_AT_ONCE = 100
+LONGEST_BACKOFF_SECONDS = 600.0
+
+
+class Lost(Exception):
+    """The attempt is not the job's current one any more: stop, and write nothing."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker got: the job and the attempt that fences its writes."""
+
+    job_id: str
+    project_id: str
+    kind: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a running job stands; `fraction` from 0 to 1."""
+
+    phase: str
+    fraction: float
+    eta_seconds: float | None
+
+
+def create(session: Session, project_id: str, kind: str, queue: str, priority: int = 0) -> Job:
+    """T1: a new queued job. The caller commits, and only then wakes a worker."""
+    job = Job(
+        id=new_id("job"),
+        project_id=project_id,
+        kind=kind,
+        queue=queue,
+        priority=priority,
+        dispatches=1,
+        dispatch_after=now(FIRST_WAKE_SECONDS),
+    )
+    session.add(job)
+    session.flush()
+    record_event(session, job.id, 0, "info", "queued", f"queued for a {queue} worker")
+    return job
+
+
+def due(session: Session) -> Sequence[tuple[str, str]]:
+    """T2: the (id, queue) of queued jobs nobody has taken up. Their next announcement is pushed out."""
+    waiting = (
+        select(Job.id)
+        .where(Job.state == "queued", Job.dispatch_after <= now(), Job.not_before <= now())
+        .order_by(Job.dispatch_after)
+        .limit(WAKES_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    wait = case(
+        (Job.dispatches < 5, FIRST_WAKE_SECONDS),
+        (Job.dispatches < 10, FIRST_WAKE_SECONDS * 4),
+        else_=LAST_WAKE_SECONDS,
+    )
+    announced = session.execute(
+        update(Job)
+        .where(Job.id.in_(waiting))
+        .values(dispatches=Job.dispatches + 1, dispatch_after=now(wait))
+        .returning(Job.id, Job.queue)
+    )
+    return [(job_id, queue) for job_id, queue in announced]
+
+
+def claim(session: Session, queue: str, owner: str, lease_seconds: float) -> Claim | None:
+    """T3: take the first job of a queue: highest priority, then oldest. None when nothing is due.
+
+    PostgreSQL skips rows another worker is taking; on SQLite the write lock makes claims take turns.
+    """
+    first = (
+        select(Job.id)
+        .where(Job.queue == queue, Job.state == "queued", Job.not_before <= now())
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    row = session.execute(
+        update(Job)
+        .where(Job.id == first, Job.state == "queued")
+        .values(
+            state="running",
+            attempt=Job.attempt + 1,
+            owner=owner,
+            lease_expires_at=now(lease_seconds),
+            started_at=case((Job.started_at.is_(None), now()), else_=Job.started_at),
+            phase="starting",
+            progress=0.0,
+            eta_seconds=None,
+            error=None,
+        )
+        .returning(Job.id, Job.project_id, Job.kind, Job.attempt)
+    ).one_or_none()
+    if row is None:
+        return None
+    record_event(session, row.id, row.attempt, "info", "started", f"attempt {row.attempt} started by {owner}")
+    return Claim(row.id, row.project_id, row.kind, row.attempt)
+
+
+def heartbeat(session: Session, claim: Claim, lease_seconds: float, progress: Progress) -> bool:
+    """T4: renew the lease and say where the job stands. Returns whether its cancellation was asked for.
+
+    Raises Lost when the attempt is no longer the current one.
+    """
+    requested: bool | None = session.scalar(
+        _own(claim)
+        .values(
+            lease_expires_at=now(lease_seconds),
+            phase=progress.phase,
+            progress=progress.fraction,
+            eta_seconds=progress.eta_seconds,
+        )
+        .returning(Job.cancel_requested)
+    )
+    if requested is None:
+        raise Lost(claim.job_id)
+    return requested
+
+
+def succeed(session: Session, claim: Claim) -> None:
+    """T6: the outcome's rows were added in this same transaction. Raises Lost, so that it rolls back."""
+    changed = session.scalar(
+        _own(claim)
+        .where(Job.cancel_requested.is_(False))
+        .values(state="succeeded", progress=1.0, **_ended())
+        .returning(Job.id)
+    )
+    if changed is None:
+        raise Lost(claim.job_id)
+    record_event(session, claim.job_id, claim.attempt, "info", "succeeded", "succeeded")
+
+
+def release(session: Session, claim: Claim) -> None:
+    """T7: a worker that is told to stop gives its job back; that is a preemption, not a failure."""
+    changed = session.scalar(
+        _own(claim)
+        .values(state="queued", preemptions=Job.preemptions + 1, dispatch_after=now(), **_unowned())
+        .returning(Job.id)
+    )
+    if changed is not None:
+        record_event(session, claim.job_id, claim.attempt, "warning", "released", "the worker stops: queued again")
+
+
+def reap(session: Session, retry_seconds: float) -> Sequence[str]:
+    """T8: jobs whose owner's lease ran out. Queued again, failed at the last attempt, or cancelled if asked for."""
+    lost = (
+        select(Job.id)
+        .where(Job.state == "running", Job.lease_expires_at < now())
+        .order_by(Job.lease_expires_at)
+        .limit(REAPED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    error = {"code": "worker_lost", "detail": "the worker was not heard of for the length of its lease"}
+    reaped = session.execute(
+        update(Job)
+        .where(Job.id.in_(lost), Job.state == "running")
+        .values(
+            state=case(
+                (Job.cancel_requested, "cancelled"),
+                (Job.failures + 1 >= Job.max_attempts, "failed"),
+                else_="queued",
+            ),
+            failures=Job.failures + case((Job.cancel_requested, 0), else_=1),
+            error=case((Job.cancel_requested, null()), else_=literal(error, Json)),
+            finished_at=case((Job.cancel_requested | (Job.failures + 1 >= Job.max_attempts), now()), else_=null()),
+            not_before=now(_backoff(retry_seconds)),
+            dispatch_after=now(_backoff(retry_seconds)),
+            **_unowned(),
+        )
+        .returning(Job.id, Job.attempt, Job.state)
+    ).all()
+    for job_id, attempt, state in reaped:
+        record_event(session, job_id, attempt, "error", "worker_lost", f"{error['detail']}: {state}", {"state": state})
+    return [job_id for job_id, _, _ in reaped]
+
+
+def cancel(session: Session, job_id: str) -> str:
+    """T9: a queued job is cancelled at once, a running one is asked to stop. Returns the state it is in now.
+
+    Raises Conflict when the job has ended.
+    """
+    state: str | None = session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.state.not_in(FINAL_STATES))
+        .values(
+            cancel_requested=True,
+            state=case((Job.state == "running", Job.state), else_="cancelled"),
+            finished_at=case((Job.state == "running", null()), else_=now()),
+        )
+        .returning(Job.state)
+    )
+    if state is None:
+        ended = session.scalar(select(Job.state).where(Job.id == job_id))
+        raise Conflict("job_has_ended", f"it has {ended} already and cannot be cancelled")
+    record_event(session, job_id, 0, "info", "cancel_requested", "cancellation was asked for")
+    return state
+
+
+def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: float | None) -> str | None:
+    """T10: the attempt failed. A fault is tried again after `retry_seconds`, doubled each time; None never retries.
+
+    `error` has `code`, `detail` and, for bad input, `errors`. Returns the new state, None when the claim was lost.
+    """
+    ends = Job.failures + 1 >= (Job.max_attempts if retry_seconds is not None else 0)
+    backoff = _backoff(retry_seconds or 0.0)
+    state: str | None = session.scalar(
+        _own(claim)
+        .values(
+            state=case((Job.cancel_requested, "cancelled"), (ends, "failed"), else_="queued"),
+            failures=Job.failures + 1,
+            error=error,
+            finished_at=case((Job.cancel_requested | ends, now()), else_=null()),
+            not_before=now(backoff),
+            dispatch_after=now(backoff),
+            **_unowned(),
+        )
+        .returning(Job.state)
+    )
+    if state is not None:
+        message = f"attempt {claim.attempt} failed: {error['detail']}"
+        record_event(session, claim.job_id, claim.attempt, "error", "attempt_failed", message, {"state": state})
+    return state
+
+
+def stop(session: Session, claim: Claim) -> None:
+    """T11: the owner has stopped what was asked to be cancelled."""
+    changed = session.scalar(
+        _own(claim).where(Job.cancel_requested).values(state="cancelled", **_ended()).returning(Job.id)
+    )
+    if changed is not None:
+        record_event(session, claim.job_id, claim.attempt, "info", "cancelled", "cancelled")
+
+
+def _own(claim: Claim) -> Update:
+    return (
+        update(Job)
+        .where(Job.id == claim.job_id, Job.state == "running", Job.attempt == claim.attempt)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _unowned() -> dict[str, Any]:
+    return {"owner": None, "lease_expires_at": None, "phase": None, "eta_seconds": None, "dispatches": 0}
+
+
+def _ended() -> dict[str, Any]:
+    return {"owner": None, "lease_expires_at": None, "phase": None, "eta_seconds": None, "finished_at": now()}
+
+
+def _backoff(first_seconds: float) -> Any:
+    """`first_seconds`, doubled for every failure so far, in SQL."""
+    doubled = first_seconds * case(
+        {n: float(2**n) for n in range(8)},
+        value=Job.failures,
+        else_=LONGEST_BACKOFF_SECONDS / max(first_seconds, 1e-9),
+    )
+    return case((doubled > LONGEST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS), else_=doubled)

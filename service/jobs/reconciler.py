@@ -1,0 +1,50 @@
+"""Repairs what messages and processes lose: wakes queued jobs again (T2) and reaps lost ones (T8).
+
+It reads and writes SQL only and ticks in every API and worker process; any number of them may.
+"""
+
+import time
+
+import structlog
+from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.jobs import operations as jobs
+from service.shared import broker
+from service.shared.database import Database
+from service.shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Remembers since when the database has answered: owners that were cut off too get a lease's time to come back."""
+
+    def __init__(self, settings: Settings, database: Database, messages: Celery) -> None:
+        self._settings = settings
+        self._database = database
+        self._messages = messages
+        self._answers_since: float | None = None
+
+    def tick(self) -> None:
+        """Reap, then wake."""
+        try:
+            if self._answers_since is not None and self._all_could_beat(self._answers_since):
+                self._reap()
+            with self._database.writer.begin() as session:
+                waiting = jobs.due(session)
+        except SQLAlchemyError:
+            self._answers_since = None
+            raise
+        self._answers_since = self._answers_since or time.monotonic()
+        for job_id, queue in waiting:
+            broker.wake(self._messages, queue, job_id)
+
+    def _all_could_beat(self, since: float) -> bool:
+        return time.monotonic() - since >= self._settings.lease_seconds
+
+    def _reap(self) -> None:
+        with self._database.writer.begin() as session:
+            reaped = jobs.reap(session, self._settings.retry_seconds)
+        for job_id in reaped:
+            log.warning("job_reaped", job_id=job_id)

@@ -1,0 +1,152 @@
+"""Renders every error as RFC 9457 problem+json, and gives every request its id."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from service.shared.errors import BadInput, Fault, SensoriumError
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID = "x-request-id"
+SHOWN_CHARACTERS = 80
+
+
+class Problem(BaseModel):
+    """The body of every error."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable, for programs.")
+    request_id: str
+    errors: list[Fault] = []
+
+
+def install(app: FastAPI) -> None:
+    """Handle all errors of an application in one way."""
+    app.add_exception_handler(SensoriumError, _on_known)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unknown)
+
+
+def describe(document: dict[str, Any]) -> dict[str, Any]:
+    """Say in an OpenAPI document what every operation answers when it fails."""
+    schemas = document["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= schemas["Problem"].pop("$defs")
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status in _failures(path, method):
+                operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": body}
+    return document
+
+
+def _failures(path: str, method: str) -> list[int]:
+    statuses = [500]
+    if path.startswith("/v1"):
+        statuses += [401, 422]
+    if "{" in path or method == "post":
+        statuses += [404]
+    if method == "post":
+        statuses += [400, 409, 413, 503]
+    return statuses
+
+
+def _render(request: Request, problem: SensoriumError, status: int, title: str) -> Response:
+    body = Problem(
+        title=title,
+        status=status,
+        detail=problem.detail,
+        code=problem.code,
+        request_id=request.scope.get("request_id", ""),
+        errors=list(problem.faults),
+    )
+    content = orjson.dumps(body.model_dump())
+    return Response(content, status, headers=problem.headers, media_type="application/problem+json")
+
+
+async def _on_known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SensoriumError)  # noqa: S101 it is registered for this class only
+    return _render(request, error, error.status, error.title)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    return await _on_known(request, BadInput([_fault(found) for found in error.errors()]))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    phrase = HTTPStatus(error.status_code).phrase
+    problem = SensoriumError(phrase.lower().replace(" ", "_"), str(error.detail))
+    response = _render(request, problem, error.status_code, phrase)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_unknown(request: Request, error: Exception) -> Response:
+    log.error("unhandled_error", path=request.url.path, exc_info=error)
+    problem = SensoriumError("internal_error", "the service failed; its log has the reason under this request id")
+    return _render(request, problem, 500, SensoriumError.title)
+
+
+def _fault(found: dict[str, Any]) -> Fault:
+    where, *path = found["loc"]
+    pointer = {"body": "", "query": "?"}.get(where, "") + ("/" if where == "body" and path else "")
+    pointer += "/".join(str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    came = repr(found.get("input"))
+    shown = came if len(came) <= SHOWN_CHARACTERS else came[:SHOWN_CHARACTERS] + "…"
+    place = pointer.lstrip("/?").replace("/", ".") or "body"
+    return Fault(pointer, found["type"], f"{place}: {found['msg']}, got {shown}")
+
+
+class RequestContext:
+    """Gives every request its id, in the log and in the answer, and bounds the size of its body."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int, unbounded_path: str) -> None:
+        self._app = app
+        self._most_bytes = most_bytes
+        self._unbounded_path = unbounded_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI says."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(REQUEST_ID.encode(), b"").decode("latin-1")
+        request_id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 100 else f"req_{ULID()}"
+        scope["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        received = 0
+        bounded = scope["path"] != self._unbounded_path
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if bounded and received > self._most_bytes:
+                # FastAPI passes this one through where it would turn any other error into a 400
+                raise HTTPException(413, f"the body has more than {self._most_bytes} bytes")
+            return message
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (REQUEST_ID.encode(), request_id.encode())]
+            await send(message)
+
+        await self._app(scope, counted, stamped)

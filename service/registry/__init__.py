@@ -1,0 +1,1 @@
+"""Models, their versions, and what they were made of."""

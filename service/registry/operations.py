@@ -1,0 +1,128 @@
+"""Models and versions in SQL."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from service.registry import schemas
+from service.runs.operations import Assignment
+from service.shared import storage
+from service.shared.errors import NotFound
+from service.shared.storage import Stored
+from service.shared.tables import Artifact, Model, ModelVersion, new_id
+
+
+def add_version(
+    session: Session,
+    assignment: Assignment,
+    attempt: int,
+    stored: Stored,
+    metrics: Mapping[str, float | None],
+    libraries: Mapping[str, str],
+) -> int:
+    """Record what a run made as the next version of its model; the caller ends the job in the same transaction."""
+    model = session.scalar(
+        select(Model)
+        .where(Model.project_id == assignment.project_id, Model.name == assignment.model_name)
+        .with_for_update()
+    )
+    if model is None:
+        model = Model(id=new_id("mod"), project_id=assignment.project_id, name=assignment.model_name)
+        session.add(model)
+        session.flush()
+    newest = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.model_id == model.id))
+    lineage = schemas.Lineage(
+        run=assignment.run_id,
+        attempt=attempt,
+        dataset=assignment.dataset,
+        dataset_version=assignment.dataset_version,
+        dataset_sha256=assignment.samples.sha256,
+        seed=assignment.seed,
+        libraries=dict(libraries),
+    )
+    version = ModelVersion(
+        id=new_id("mdv"),
+        model_id=model.id,
+        version=(newest or 0) + 1,
+        run_id=assignment.run_id,
+        artifact_id=storage.record(session, stored).id,
+        config=assignment.config.model_dump(mode="json"),
+        metrics=dict(metrics),
+        lineage=lineage.model_dump(mode="json"),
+    )
+    session.add(version)
+    session.flush()
+    return version.version
+
+
+def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
+    """One model. Raises NotFound."""
+    row = session.execute(_models(project_id).where(Model.name == name)).one_or_none()
+    if row is None:
+        raise NotFound("model", name)
+    return _describe_model(*row)
+
+
+def list_models(session: Session, project_id: str, after: str | None, size: int) -> Sequence[tuple[str, schemas.Model]]:
+    """Models newest first, each with its id for paging."""
+    query = _models(project_id).order_by(Model.id.desc()).limit(size)
+    if after is not None:
+        query = query.where(Model.id < after)
+    return [(row.Model.id, _describe_model(*row)) for row in session.execute(query)]
+
+
+def get_version(session: Session, project_id: str, name: str, number: int) -> schemas.ModelVersion:
+    """One version of a model. Raises NotFound."""
+    _, version, artifact = find_version(session, project_id, name, number)
+    return _describe(name, version, artifact)
+
+
+def list_versions(
+    session: Session, project_id: str, name: str, after: str | None, size: int
+) -> Sequence[tuple[str, schemas.ModelVersion]]:
+    """A model's versions newest first, each with its id for paging. Raises NotFound for an unknown model."""
+    get_model(session, project_id, name)
+    query = _versions(project_id, name).order_by(ModelVersion.id.desc()).limit(size)
+    if after is not None:
+        query = query.where(ModelVersion.id < after)
+    return [(version.id, _describe(name, version, artifact)) for _, version, artifact in session.execute(query)]
+
+
+def find_version(session: Session, project_id: str, name: str, number: int) -> tuple[Model, ModelVersion, Artifact]:
+    """The rows of one version. Raises NotFound."""
+    row = session.execute(_versions(project_id, name).where(ModelVersion.version == number)).one_or_none()
+    if row is None:
+        raise NotFound("model version", f"{name}/{number}")
+    return row[0], row[1], row[2]
+
+
+def _models(project_id: str) -> Select[Model, int]:
+    newest = select(func.max(ModelVersion.version)).where(ModelVersion.model_id == Model.id).scalar_subquery()
+    return select(Model, newest).where(Model.project_id == project_id)
+
+
+def _versions(project_id: str, name: str) -> Select[Model, ModelVersion, Artifact]:
+    return (
+        select(Model, ModelVersion, Artifact)
+        .join(ModelVersion, ModelVersion.model_id == Model.id)
+        .join(Artifact, Artifact.id == ModelVersion.artifact_id)
+        .where(Model.project_id == project_id, Model.name == name)
+    )
+
+
+def _describe_model(model: Model, newest: int) -> schemas.Model:
+    return schemas.Model(name=model.name, latest_version=newest, created_at=model.created_at)
+
+
+def _describe(name: str, version: ModelVersion, artifact: Artifact) -> schemas.ModelVersion:
+    return schemas.ModelVersion(
+        model=name,
+        version=version.version,
+        config=version.config,
+        metrics=version.metrics,
+        lineage=schemas.Lineage.model_validate(version.lineage),
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        created_at=version.created_at,
+    )

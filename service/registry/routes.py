@@ -1,0 +1,45 @@
+"""/v1/models: names and versions."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from service.registry import operations as registry
+from service.registry import schemas
+from service.web import Caller, Paging, Web
+
+router = APIRouter(prefix="/v1/models", tags=["registry"])
+
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
+
+
+@router.get("", operation_id="list_models")
+def list_models(page: Paging, caller: Caller, services: Web) -> schemas.ModelPage:
+    """The project's models, newest first."""
+    with services.database.reader() as session:
+        found = registry.list_models(session, caller.project_id, page.after, page.size)
+    token = page.next_token([id for id, _ in found])
+    return schemas.ModelPage(models=[model for _, model in found], next_page_token=token)
+
+
+@router.get("/{name}", operation_id="get_model")
+def get_model(name: str, caller: Caller, services: Web) -> schemas.Model:
+    """A model's name and newest version."""
+    with services.database.reader() as session:
+        return registry.get_model(session, caller.project_id, name)
+
+
+@router.get("/{name}/versions", operation_id="list_model_versions")
+def list_model_versions(name: str, page: Paging, caller: Caller, services: Web) -> schemas.ModelVersionPage:
+    """A model's versions, newest first."""
+    with services.database.reader() as session:
+        found = registry.list_versions(session, caller.project_id, name, page.after, page.size)
+    token = page.next_token([id for id, _ in found])
+    return schemas.ModelVersionPage(versions=[version for _, version in found], next_page_token=token)
+
+
+@router.get("/{name}/versions/{version}", operation_id="get_model_version")
+def get_model_version(name: str, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
+    """What a version takes, what it was made of, and how good it is."""
+    with services.database.reader() as session:
+        return registry.get_version(session, caller.project_id, name, version)

@@ -1,0 +1,55 @@
+"""Response bodies of models and their versions."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from models.config import ModelConfig
+
+
+class Lineage(BaseModel):
+    """What a version was made of."""
+
+    run: str
+    attempt: int
+    dataset: str
+    dataset_version: int
+    dataset_sha256: str
+    seed: int
+    libraries: dict[str, str]
+
+
+class ModelVersion(BaseModel):
+    """An immutable trained artifact."""
+
+    model: str
+    version: int
+    config: ModelConfig = Field(description="Architecture and modalities; any subset of them is a valid input.")
+    metrics: dict[str, Any]
+    lineage: Lineage
+    sha256: str
+    size_bytes: int
+    created_at: datetime
+
+
+class Model(BaseModel):
+    """A name in the registry."""
+
+    name: str
+    latest_version: int
+    created_at: datetime
+
+
+class ModelPage(BaseModel):
+    """A part of the list of models, newest first."""
+
+    models: list[Model]
+    next_page_token: str | None
+
+
+class ModelVersionPage(BaseModel):
+    """A part of the list of a model's versions, newest first."""
+
+    versions: list[ModelVersion]
+    next_page_token: str | None

@@ -1,0 +1,189 @@
+"""Training runs in SQL. A run says what was asked for; its job carries its state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from models.config import (
+    MMVAEConfig,
+    MMVAEOptions,
+    MMVRNNConfig,
+    MMVRNNOptions,
+    ModalityConfig,
+    ModelConfig,
+    TrainingConfig,
+    complete,
+    default_likelihood,
+)
+from service.datasets import operations as datasets
+from service.jobs import operations as jobs
+from service.runs import metrics, schemas
+from service.shared.errors import BadInput, Conflict, Fault, NotFound
+from service.shared.samples import Schema
+from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, ModelVersion, Run, new_id
+
+QUEUE: Literal["train"] = "train"
+KIND = "train"
+
+_CONFIG: TypeAdapter[MMVAEConfig | MMVRNNConfig] = TypeAdapter(ModelConfig)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All a worker needs to do a run."""
+
+    run_id: str
+    project_id: str
+    model_name: str
+    dataset: str
+    dataset_version: int
+    samples: Artifact
+    config: MMVAEConfig | MMVRNNConfig
+    training: TrainingConfig
+    seed: int
+
+
+def create(session: Session, project_id: str, request: schemas.RunRequest) -> schemas.Run:
+    """Check the request against the dataset and queue it.
+
+    Raises NotFound for an unknown dataset, Conflict for one that is not ready, BadInput for an architecture that
+    cannot train on it.
+    """
+    name, number = request.dataset.name, request.dataset.version
+    dataset, version, conversion = datasets.find_version(session, project_id, name, number)
+    state = datasets.state_of(conversion)
+    if state != "ready" or version.schema is None:
+        raise Conflict("dataset_not_ready", f"dataset {name!r} version {version.version} is {state}, expected ready")
+    config = _config(request, Schema.model_validate(version.schema))
+    job = jobs.create(session, project_id, KIND, QUEUE)
+    run = Run(
+        id=new_id("run"),
+        project_id=project_id,
+        job_id=job.id,
+        dataset_version_id=version.id,
+        model_name=request.model,
+        architecture=config.model_dump(mode="json"),
+        training=request.training.model_dump(mode="json"),
+        seed=request.seed,
+    )
+    session.add(run)
+    session.flush()
+    return _describe(run, job, dataset.name, version.version, None, {})
+
+
+def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
+    """One run. Raises NotFound."""
+    row = session.execute(_rows(project_id).where(Run.id == run_id)).one_or_none()
+    if row is None:
+        raise NotFound("run", run_id)
+    return _describe(*row, metrics.latest(session, [run_id])[run_id])
+
+
+def list_runs(session: Session, project_id: str, after: str | None, size: int) -> list[schemas.Run]:
+    """Runs newest first, behind the id `after`."""
+    query = _rows(project_id).order_by(Run.id.desc()).limit(size)
+    if after is not None:
+        query = query.where(Run.id < after)
+    rows = [row.tuple() for row in session.execute(query)]
+    newest = metrics.latest(session, [run.id for run, *_ in rows])
+    return [
+        _describe(run, job, dataset, number, version, newest[run.id]) for run, job, dataset, number, version in rows
+    ]
+
+
+def cancel(session: Session, project_id: str, run_id: str) -> schemas.Run:
+    """Cancel a queued run, or ask a running one to stop. Raises NotFound, and Conflict when it has ended."""
+    jobs.cancel(session, job_of(session, project_id, run_id))
+    session.expire_all()
+    return get(session, project_id, run_id)
+
+
+def job_of(session: Session, project_id: str, run_id: str) -> str:
+    """The id of a run's job. Raises NotFound."""
+    job_id = session.scalar(select(Run.job_id).where(Run.project_id == project_id, Run.id == run_id))
+    if job_id is None:
+        raise NotFound("run", run_id)
+    return job_id
+
+
+def assignment(session: Session, job_id: str) -> Assignment:
+    """What the run of a claimed job asks for."""
+    run, version, dataset, samples = session.execute(
+        select(Run, DatasetVersion, Dataset.name, Artifact)
+        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .join(Artifact, Artifact.id == DatasetVersion.artifact_id)
+        .where(Run.job_id == job_id)
+    ).one()
+    return Assignment(
+        run_id=run.id,
+        project_id=run.project_id,
+        model_name=run.model_name,
+        dataset=dataset,
+        dataset_version=version.version,
+        samples=samples,
+        config=_CONFIG.validate_python(run.architecture),
+        training=TrainingConfig.model_validate(run.training),
+        seed=run.seed,
+    )
+
+
+def _config(request: schemas.RunRequest, schema: Schema) -> MMVAEConfig | MMVRNNConfig:
+    options = request.architecture or (MMVAEOptions() if schema.kind == "static" else MMVRNNOptions())
+    if options.kind != schema.kind:
+        detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
+        raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
+    modalities = [
+        ModalityConfig(
+            name=m.name,
+            shape=m.shape,
+            categories=m.categories,
+            likelihood=default_likelihood(m.dtype, m.categories),
+        )
+        for m in schema.modalities
+    ]
+    try:
+        return complete(options, modalities)
+    except ValidationError as error:
+        faults = [Fault("/architecture/" + "/".join(map(str, e["loc"])), e["type"], e["msg"]) for e in error.errors()]
+        raise BadInput(faults) from error
+
+
+def _rows(project_id: str) -> Select[Run, Job, str, int, int]:
+    return (
+        select(Run, Job, Dataset.name, DatasetVersion.version, ModelVersion.version)
+        .join(Job, Job.id == Run.job_id)
+        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .outerjoin(ModelVersion, ModelVersion.run_id == Run.id)
+        .where(Run.project_id == project_id)
+    )
+
+
+def _describe(
+    run: Run, job: Job, dataset: str, dataset_version: int, version: int | None, newest: Mapping[str, float | None]
+) -> schemas.Run:
+    return schemas.Run(
+        id=run.id,
+        state=job.state,
+        phase=job.phase,
+        progress=job.progress,
+        eta_seconds=job.eta_seconds,
+        attempt=job.attempt,
+        cancel_requested=job.cancel_requested,
+        error=schemas.RunError.model_validate(job.error) if job.error else None,
+        dataset=schemas.DatasetReference(name=dataset, version=dataset_version),
+        model=run.model_name,
+        version=version,
+        architecture=run.architecture,
+        training=TrainingConfig.model_validate(run.training),
+        seed=run.seed,
+        metrics=dict(newest),
+        created_at=run.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )

@@ -1,0 +1,1 @@
+"""What the service and its workers both use."""

@@ -1,0 +1,99 @@
+"""The Celery client: queues, task names, and the wake-up that follows a commit.
+
+SQL is the truth; a message only says "look now". So messages are acknowledged early, carry nothing but a hint, and
+losing them costs one tick of the reconciler.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.exceptions import KombuError
+
+from service.shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TASKS = {"train": "sensorium.train", "data": "sensorium.data"}
+"""The task that a message on each queue starts: claim what is due there and do it."""
+
+# Looked for this often by a filesystem:// worker; a wake-up waits half of it on average.
+POLL_SECONDS = 0.1
+
+
+def connect(settings: Settings) -> Celery:
+    """The Celery application, for those who send and for those who consume."""
+    # kombu warns of a URL without a host at every connection
+    url = "filesystem://localhost" if _is_folder(settings) else settings.broker
+    app = Celery("sensorium", broker=url, set_as_current=False)
+    app.conf.update(
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in TASKS],
+        task_default_queue="data",
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=False,  # late ack brings duplicates and, in 5.7.0, a crash when Redis returns empty
+        task_store_errors_even_if_ignored=False,
+        task_publish_retry=False,  # the reconciler publishes again
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,  # SQL carries cancel and drain; a fanout costs a queue a worker
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport_options(settings),
+    )
+    if _is_folder(settings):
+        app.conf.broker_transport = "service.shared.folder_broker:Transport"
+    return app
+
+
+def declare(settings: Settings) -> None:
+    """Empty the filesystem:// queues and bind them anew, once, before any process uses them.
+
+    SQL holds what was queued. Bindings are made here because kombu writes the file that holds them in place, where a
+    second process can read it half written.
+    """
+    app = connect(settings)
+    with app.connection_for_write() as connection:
+        for queue in app.conf.task_queues:
+            bound = queue(connection.default_channel)
+            bound.declare()
+            bound.purge()
+
+
+def wake(app: Celery, queue: str, job_id: str) -> None:
+    """Tell a worker of `queue` that a job waits. Best effort: call it after the commit, never inside it."""
+    try:
+        app.send_task(TASKS[queue], args=[job_id], queue=queue, retry=False)
+    except (KombuError, OSError) as error:
+        log.warning("wake_up_not_sent", queue=queue, job_id=job_id, error=str(error))
+
+
+def _is_folder(settings: Settings) -> bool:
+    return urlsplit(settings.broker).scheme == "filesystem"
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    if _is_folder(settings):
+        folders = {name: settings.queue_folder / name for name in ("messages", "control", "taken")}
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+        return {
+            "data_folder_in": str(folders["messages"]),
+            "data_folder_out": str(folders["messages"]),
+            "control_folder": str(folders["control"]),
+            "processed_folder": str(folders["taken"]),
+            "polling_interval": POLL_SECONDS,
+        }
+    return {
+        # A frozen Redis is noticed after about 16 s instead of never; longer than a BRPOP's 1 s.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }

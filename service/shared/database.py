@@ -1,0 +1,96 @@
+"""Engine, sessions and the database's clock, the same for SQLite and PostgreSQL."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, Engine, create_engine, event
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+# A writer waits this long for another; a transaction of ours takes milliseconds.
+BUSY_SECONDS = 15
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """An instant in UTC: TIMESTAMPTZ in PostgreSQL, sortable text in SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; SQLite keeps UTC without an offset."""
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Times leave the database aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 it is written as SQL writes it
+    """The database's clock, plus an offset in seconds: `now()`, `now(60.0)`.
+
+    Every time that is compared with another comes from here, so that a worker whose clock is wrong harms nobody.
+    """
+
+    type = Timestamp()
+    inherit_cache = True
+
+    def __init__(self, offset_seconds: Any = 0.0) -> None:
+        super().__init__(offset_seconds)
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    # statement_timestamp() is stable, so that an index can serve `lease_expires_at < now()`.
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    # %f gives milliseconds; SQLAlchemy reads the digits behind the point as microseconds.
+    offset = compiler.process(element.clauses, **options)
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', ({offset}) || ' seconds') || '000')"
+
+
+class Database:
+    """One engine and its two kinds of session.
+
+    `with database.writer.begin() as session:` is one transaction that may write; on SQLite it takes the write lock at
+    once (BEGIN IMMEDIATE), so that it never fails half way for want of it. `with database.reader() as session:` reads.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self.writer: sessionmaker[Session] = sessionmaker(self.engine.execution_options(writes=True))
+        self.reader: sessionmaker[Session] = sessionmaker(self.engine)
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions begin below, not where the driver guesses
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

@@ -1,0 +1,100 @@
+"""Every error a caller can meet. Operations raise them; one handler in `service.web` renders them.
+
+SensoriumError                500
+├── BadInput                  422  one or more faults, each with the place, what came and what was expected
+├── Unauthenticated           401
+├── NotFound                  404
+├── Conflict                  409  the resource's state forbids it
+├── TooLarge                  413
+├── UnsupportedMediaType      415
+└── Unavailable               503  worth trying again
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with the input.
+
+    `pointer` is a JSON pointer (RFC 6901) into the body, `?name` for a query or `name` for a path parameter.
+    """
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class SensoriumError(Exception):
+    """Base of all; `code` is stable and for programs, `detail` is for people."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.faults: tuple[Fault, ...] = ()
+
+
+class BadInput(SensoriumError):
+    """The request is understood and cannot be done as it stands; `faults` lists everything that is wrong."""
+
+    status = 422
+    title = "Invalid input"
+
+    def __init__(self, faults: Sequence[Fault], code: str = "invalid_input") -> None:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(code, f"{faults[0].detail}{more}")
+        self.faults = tuple(faults)
+
+
+class Unauthenticated(SensoriumError):
+    """No API key, or none that is valid."""
+
+    status = 401
+    title = "Unauthenticated"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(SensoriumError):
+    """Nothing of that name in the caller's project."""
+
+    status = 404
+    title = "Not found"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"{kind.replace(' ', '_')}_not_found", f"there is no {kind} {name!r} in this project")
+
+
+class Conflict(SensoriumError):
+    """The state of the resource does not allow it."""
+
+    status = 409
+    title = "Conflict"
+
+
+class TooLarge(SensoriumError):
+    """More bytes or rows than the service takes."""
+
+    status = 413
+    title = "Too large"
+
+
+class UnsupportedMediaType(SensoriumError):
+    """A content type this call does not read."""
+
+    status = 415
+    title = "Unsupported media type"
+
+
+class Unavailable(SensoriumError):
+    """A part of the service is away for the moment."""
+
+    status = 503
+    title = "Unavailable"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}

@@ -1,0 +1,41 @@
+"""kombu's filesystem transport, with messages that appear and are taken in one step.
+
+kombu writes a message in place, so that a reader can meet half of one and end its worker, and takes it by a move
+through the temporary folder, which copies where that is another file system.
+"""
+
+import contextlib
+import time
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from kombu.transport import filesystem
+from kombu.utils.json import dumps, loads
+from ulid import ULID
+
+
+class Channel(filesystem.Channel):
+    """A channel whose queues are files named TIME_ID.QUEUE.msg in one folder."""
+
+    def _put(self, queue: str, payload: dict[str, Any], **options: Any) -> None:
+        final = Path(self.data_folder_out) / f"{time.monotonic_ns()}_{ULID()}.{queue}.msg"
+        unfinished = final.with_suffix(".tmp")
+        unfinished.write_text(dumps(payload))
+        unfinished.rename(final)
+
+    def _get(self, queue: str) -> Any:
+        for path in sorted(Path(self.data_folder_in).glob(f"*.{queue}.msg")):
+            taken = Path(self.processed_folder) / path.name
+            with contextlib.suppress(FileNotFoundError):  # another worker took it
+                path.rename(taken)
+                payload = loads(taken.read_text())
+                taken.unlink()
+                return payload
+        raise Empty
+
+
+class Transport(filesystem.Transport):
+    """`broker_transport` of the embedded stack."""
+
+    Channel = Channel

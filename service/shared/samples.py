@@ -1,0 +1,133 @@
+"""The stored form of a dataset: one safetensors file that is written once and memory-mapped by every reader.
+
+Tensors in the file, for every modality NAME:
+
+    values/NAME    static (N, *shape), sequence (S, *shape): the S time steps of all sequences behind one another
+    present/NAME   static (N,), sequence (S,) uint8: 1 where the modality was given
+    offsets        sequence only, (N + 1,) int64: sequence i owns steps offsets[i] to offsets[i + 1]
+
+The schema stands in the header's metadata as JSON. Absent values are zeros, and only `present` says so.
+"""
+
+import json
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.numpy import save_file
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FORMAT = "sensorium-samples/1"
+DTYPES = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
+
+
+class CorruptSamples(ValueError):
+    """A file that is not a stored dataset, or no longer the one that was written."""
+
+
+class ModalitySchema(BaseModel):
+    """One modality of a dataset: what a single value of it looks like."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    shape: tuple[int, ...] = Field(description="Shape of one sample's value, or of one time step's. () is a scalar.")
+    dtype: Literal["float32", "int64"]
+    categories: int | None = Field(default=None, description="Number of categories; values are 0 to categories - 1.")
+
+
+class Schema(BaseModel):
+    """The modalities of a dataset and whether its samples are single values or sequences."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["static", "sequence"]
+    modalities: tuple[ModalitySchema, ...]
+
+    def names(self) -> list[str]:
+        """The modalities' names, in the schema's order."""
+        return [modality.name for modality in self.modalities]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The arrays of a dataset. Read from disk they are read-only views of the mapped file.
+
+    values: name -> (N, *shape) or (S, *shape). present: name -> (N,) or (S,) bool. offsets: (N + 1,) or None.
+    """
+
+    schema: Schema
+    rows: int
+    values: Mapping[str, Array]
+    present: Mapping[str, Array]
+    offsets: Array | None = None
+
+
+def write(path: Path, samples: Samples) -> None:
+    """Write `samples` as one file. The caller makes it durable and gives it its final name."""
+    tensors: dict[str, Array] = {}
+    for modality in samples.schema.modalities:
+        present = samples.present[modality.name].astype(np.uint8)
+        values = np.ascontiguousarray(samples.values[modality.name], dtype=modality.dtype)
+        absent = present == 0
+        if absent.any():
+            values = values.copy()
+            values[absent] = 0
+        tensors[f"values/{modality.name}"] = values
+        tensors[f"present/{modality.name}"] = present
+    if samples.offsets is not None:
+        tensors["offsets"] = np.ascontiguousarray(samples.offsets, dtype=np.int64)
+    metadata = {"format": FORMAT, "rows": str(samples.rows), "schema": samples.schema.model_dump_json()}
+    save_file(tensors, path, metadata=metadata)
+
+
+def open(path: Path) -> Samples:
+    """Map a stored dataset into memory; nothing is copied.
+
+    Raises CorruptSamples when the file is not one that `write` made.
+    """
+    header, body = _map(path)
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise CorruptSamples(f"{path.name} is not a stored dataset of format {FORMAT}")
+    schema = Schema.model_validate_json(metadata["schema"])
+    arrays = {name: _view(path, name, entry, body) for name, entry in header.items()}
+    return Samples(
+        schema=schema,
+        rows=int(metadata["rows"]),
+        values={name: arrays[f"values/{name}"] for name in schema.names()},
+        present={name: arrays[f"present/{name}"].view(np.bool_) for name in schema.names()},
+        offsets=arrays.get("offsets"),
+    )
+
+
+def _map(path: Path) -> tuple[dict[str, Any], memoryview]:
+    """The header and the mapped tensor bytes of a safetensors file.
+
+    The library's own reader copies tensors when it makes NumPy arrays; its format (8 bytes of header length, a JSON
+    header, then the bytes) lets us map them instead.
+    """
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CorruptSamples(f"{path.name} has {size} bytes, fewer than its header announces")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise CorruptSamples(f"{path.name} has a header that is not JSON") from error
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return header, memoryview(mapped)[8 + length :]
+
+
+def _view(path: Path, name: str, entry: dict[str, Any], body: memoryview) -> Array:
+    dtype = np.dtype(DTYPES[entry["dtype"]])
+    start, end = entry["data_offsets"]
+    if end > len(body) or end - start != dtype.itemsize * int(np.prod(entry["shape"], dtype=np.int64)):
+        raise CorruptSamples(f"{path.name} is cut short: tensor {name} ends at byte {end} of {len(body)}")
+    return np.frombuffer(body[start:end], dtype=dtype).reshape(entry["shape"])

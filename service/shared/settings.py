@@ -1,0 +1,66 @@
+"""Settings: the only reader of the environment. Every field is set by SENSORIUM_<NAME>."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All that can be set from outside. The defaults run the embedded stack in `var/`."""
+
+    model_config = SettingsConfigDict(env_prefix="SENSORIUM_", frozen=True)
+
+    home: Path = Field(default=Path("var"), description="Folder of everything the service writes.")
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    database: str | None = Field(default=None, description="SQLAlchemy URL; a SQLite file in `home` when unset.")
+    broker: str = Field(default="filesystem://", description="Celery broker URL: filesystem:// or redis://…")
+    log_level: str = "INFO"
+    log_json: bool = Field(default=False, description="Log JSON lines instead of text for people.")
+
+    upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Largest upload.")
+    unpacked_bytes: int = Field(default=16 * 1024**3, ge=1, description="Largest upload when unpacked.")
+    request_bytes: int = Field(default=32 * 1024**2, ge=1, description="Largest body of any other request.")
+    inference_rows: int = Field(default=4096, ge=1, description="Most rows in one inference request.")
+    inference_models: int = Field(default=8, ge=1, description="Model versions an engine keeps loaded.")
+    inference_threads: int = Field(default=1, ge=1, description="Processor threads an engine computes with.")
+
+    lease_seconds: float = Field(default=60, gt=0, description="A job whose owner is silent this long is lost.")
+    heartbeat_seconds: float = Field(default=2, gt=0, description="How often an owner renews its lease.")
+    reconcile_seconds: float = Field(default=5, gt=0, description="How often lost jobs and wake-ups are looked for.")
+    retry_seconds: float = Field(default=5, ge=0, description="Back-off after a first failure; then it doubles.")
+    trainer_stop_seconds: float = Field(default=10, gt=0, description="From SIGTERM to SIGKILL of a trainer.")
+    trainer_threads: int = Field(default=1, ge=1, description="Processor threads a trainer computes with.")
+    log_bytes: int = Field(default=1024**2, ge=1024, description="Most log kept of one attempt.")
+
+    cuda_visible_devices: str | None = Field(
+        default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="CUDA's own list of the cards to use."
+    )
+    exit_with_stdin: bool = Field(default=False, description="A worker ends when its standard input is closed.")
+
+    @cached_property
+    def database_url(self) -> str:
+        """The database in use."""
+        return self.database or f"sqlite:///{self.home.absolute() / 'sensorium.db'}"
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices that a worker owns."""
+        return self.cuda_visible_devices.split(",") if self.cuda_visible_devices else ["cpu"]
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of the content-addressed artifacts."""
+        return self.home / "artifacts"
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of what jobs write before it becomes an artifact; the same file system as `artifacts`."""
+        return self.home / "scratch"
+
+    @property
+    def queue_folder(self) -> Path:
+        """Where the filesystem:// broker keeps its messages."""
+        return self.home / "queue"

@@ -1,0 +1,339 @@
+"""Every SQL table, in one metadata.
+
+Project ─┬─ ApiKey
+         ├─ Job ── JobEvent, JobLog  the state machine of everything a worker does
+         ├─ Artifact                 a content-addressed file
+         ├─ Upload ── Artifact
+         ├─ Dataset ── DatasetVersion ── Job (convert), Artifact
+         ├─ Run ── Job (train), DatasetVersion; RunMetric
+         └─ Model ─┬─ ModelVersion ── Run, Artifact
+                   └─ Alias ── ModelVersion
+Worker                               the processes that are alive
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from ulid import ULID
+
+from service.shared.database import Timestamp, now
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+# SQLite numbers rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
+FINAL_STATES = ("succeeded", "failed", "cancelled")
+
+
+def new_id(prefix: str) -> str:
+    """A prefixed id that sorts by the time it was made, such as `run_01K…`."""
+    return f"{prefix}_{ULID()}"
+
+
+class Table(DeclarativeBase):
+    """Base of all tables; names of constraints follow one convention, so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 SQLAlchemy reads it
+        datetime: Timestamp(),
+        dict[str, Any]: Json,
+        list[Any]: Json,
+        str: String(200),
+    }
+
+
+class Project(Table):
+    """The tenant that owns everything else."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ApiKey(Table):
+    """A key of a project; only the hash of its secret is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(unique=True)
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Job(Table):
+    """Anything a worker does that must not be lost; changed only by `service.jobs.operations`."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    queue: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20), default="queued")
+    priority: Mapped[int] = mapped_column(default=0)
+    devices: Mapped[int] = mapped_column(default=1)
+    # The fencing token: every claim adds one, and an owner writes only while it is still its own.
+    attempt: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int] = mapped_column(default=3)
+    failures: Mapped[int] = mapped_column(default=0)
+    preemptions: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    not_before: Mapped[datetime] = mapped_column(default=now())
+    dispatch_after: Mapped[datetime] = mapped_column(default=now())
+    dispatches: Mapped[int] = mapped_column(default=0)
+    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+    pause_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+    timeout_seconds: Mapped[float | None]
+    phase: Mapped[str | None] = mapped_column(String(40))
+    progress: Mapped[float] = mapped_column(default=0.0)
+    eta_seconds: Mapped[float | None]
+    waiting_reason: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(f"state IN {STATES}", name="state"),
+        CheckConstraint(
+            "state <> 'running' OR (owner IS NOT NULL AND lease_expires_at IS NOT NULL)", name="running_is_leased"
+        ),
+        CheckConstraint("progress >= 0 AND progress <= 1", name="progress"),
+        Index(None, "project_id", "created_at"),
+        # The claim (T3), the wake-up (T2) and the reaper (T8) each read a few rows of a table that only grows.
+        Index("ix_jobs_claim", "queue", "state", "priority", "id"),
+        Index("ix_jobs_dispatch", "state", "dispatch_after"),
+        Index("ix_jobs_lease", "state", "lease_expires_at"),
+    )
+
+
+class JobEvent(Table):
+    """Something that happened to a job, for people to read."""
+
+    __tablename__ = "job_events"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    attempt: Mapped[int]
+    level: Mapped[str] = mapped_column(String(10))
+    type: Mapped[str] = mapped_column(String(40))
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+
+class JobLog(Table):
+    """A piece of what an attempt wrote to its standard error."""
+
+    __tablename__ = "job_logs"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    attempt: Mapped[int]
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+
+class Artifact(Table):
+    """A file in the store, named by its content within the project."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(String(20), default="available")
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (
+        UniqueConstraint("project_id", "sha256"),
+        CheckConstraint("state IN ('available', 'deleting', 'deleted')", name="state"),
+        CheckConstraint("size_bytes >= 0", name="size"),
+    )
+
+
+class Upload(Table):
+    """A raw file as it came in."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    format: Mapped[str] = mapped_column(String(20))
+    # The arrays in the file, from their headers: name, shape, dtype.
+    arrays: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class Dataset(Table):
+    """A name under which versions are kept."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+
+class DatasetVersion(Table):
+    """Immutable samples with a schema and statistics, once its job has made them. The job carries its state."""
+
+    __tablename__ = "dataset_versions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    version: Mapped[int]
+    source: Mapped[dict[str, Any]]
+    # What the caller declared: a schema, how NaN is meant.
+    declaration: Mapped[dict[str, Any]]
+    artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
+    rows: Mapped[int | None] = mapped_column(BigInteger)
+    schema: Mapped[dict[str, Any] | None]
+    statistics: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (UniqueConstraint("dataset_id", "version"),)
+
+
+class Run(Table):
+    """One training: what was asked for. Its job carries its state."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    dataset_version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"), index=True)
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
+    model_name: Mapped[str]
+    architecture: Mapped[dict[str, Any]]
+    training: Mapped[dict[str, Any]]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+
+class RunMetric(Table):
+    """One value of one metric at one step. NaN and the infinities are a null value and a flag."""
+
+    __tablename__ = "run_metrics"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    attempt: Mapped[int]
+    name: Mapped[str]
+    step: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int]
+    value: Mapped[float | None]
+    not_finite: Mapped[str | None] = mapped_column(String(10))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "run_id", "name", "step"),)
+
+
+class Model(Table):
+    """A name in the registry."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+
+class ModelVersion(Table):
+    """An immutable trained artifact. A run makes at most one."""
+
+    __tablename__ = "model_versions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int]
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"), unique=True)
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    config: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any]]
+    lineage: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (UniqueConstraint("model_id", "version"),)
+
+
+class Alias(Table):
+    """A movable name of a version, such as `production`."""
+
+    __tablename__ = "aliases"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    name: Mapped[str]
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    revision: Mapped[int] = mapped_column(default=1)
+    updated_at: Mapped[datetime] = mapped_column(default=now(), onupdate=now())
+
+    __table_args__ = (UniqueConstraint("model_id", "name"),)
+
+
+class Worker(Table):
+    """A worker process: where it runs, what it serves, when it was last heard of."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    queue: Mapped[str] = mapped_column(String(20))
+    devices: Mapped[list[Any]]
+    versions: Mapped[dict[str, Any]]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    started_at: Mapped[datetime] = mapped_column(default=now())
+    heartbeat_at: Mapped[datetime] = mapped_column(default=now(), index=True)
+    stopped_at: Mapped[datetime | None]

@@ -1,0 +1,87 @@
+"""HTTP plumbing that every route shares: who calls, what a route can reach, and paging."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Annotated
+
+from celery import Celery
+from fastapi import Depends, Query, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+from starlette.concurrency import run_in_threadpool
+
+from service.access.keys import KeyCache
+from service.access.operations import Principal
+from service.shared.database import Database
+from service.shared.errors import BadInput, Fault, Unauthenticated
+from service.shared.settings import Settings
+from service.shared.storage import Storage
+
+LARGEST_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the process has opened once and every route may use."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    messages: Celery
+    keys: KeyCache
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Web = Annotated[Services, Depends(_services)]
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer sns_…`")
+
+
+async def _caller(
+    services: Web, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    if credentials is None:
+        raise Unauthenticated("missing_api_key", "send an API key: `Authorization: Bearer sns_…`")
+    token = credentials.credentials
+    if known := services.keys.known(token):
+        return known
+    return await run_in_threadpool(services.keys.look_up, token)
+
+
+Caller = Annotated[Principal, Depends(_caller)]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which part of a list is asked for: at most `size` items behind the id `after`."""
+
+    size: int
+    after: str | None
+
+    def next_token(self, ids: list[str]) -> str | None:
+        """The token of the page behind one that shows `ids`, None behind the last."""
+        if len(ids) < self.size:
+            return None
+        return base64.urlsafe_b64encode(ids[-1].encode()).decode().rstrip("=")
+
+
+def _page(
+    page_size: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Most items in the answer.")] = 50,
+    page_token: Annotated[str | None, Query(description="`next_page_token` of the page before.")] = None,
+) -> Page:
+    if page_token is None:
+        return Page(page_size, None)
+    try:
+        padded = page_token.encode() + b"=" * (-len(page_token) % 4)
+        return Page(page_size, base64.b64decode(padded, altchars=b"-_", validate=True).decode())
+    except (binascii.Error, ValueError) as error:
+        detail = f"page_token {page_token[:40]!r} is none that a list has given"
+        raise BadInput([Fault("?page_token", "invalid_page_token", detail)]) from error
+
+
+Paging = Annotated[Page, Depends(_page)]
