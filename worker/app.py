@@ -1,0 +1,84 @@
+"""`python -m worker.app QUEUE`: the Celery process that serves one queue."""
+
+import os
+import platform
+import socket
+import sys
+
+from celery import signals
+
+from service.jobs import workers
+from service.jobs.reconciler import Reconciler
+from service.shared import broker, lifeline
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.storage import Storage
+from service.shared.telemetry import configure_logging
+from service.shared.ticker import Ticker
+from worker import tasks
+from worker.context import Context
+from worker.kinds import library_versions
+
+PRESENCE_SECONDS = 15.0
+
+
+def main(queue: str) -> None:
+    """Serve a queue until SIGTERM, then give back what is under way."""
+    settings = Settings()
+    configure_logging(settings)
+    if settings.exit_with_stdin:
+        lifeline.end_with_stdin()
+    messages = broker.connect(settings)
+    database = Database(settings.database_url)
+    versions = {"python": platform.python_version(), **library_versions()}
+    host, devices = socket.gethostname(), settings.devices
+    with database.writer.begin() as session:
+        owner = workers.register(session, host, os.getpid(), queue, devices, versions)
+    context = Context(settings, database, Storage(settings.artifacts), messages, owner)
+    tasks.register(messages, context)
+
+    def beat() -> None:
+        with database.writer.begin() as session:
+            workers.beat(session, owner, context.job_id)
+
+    tickers = [
+        Ticker("presence", PRESENCE_SECONDS, beat),
+        Ticker("reconciler", settings.reconcile_seconds, Reconciler(settings, database, messages).tick),
+    ]
+
+    def keep_logging(**_: object) -> None:
+        """Logging is configured; Celery leaves it alone when somebody listens to this."""
+
+    def look_at_once(**_: object) -> None:
+        for ticker in tickers:
+            ticker.start()
+        broker.wake(messages, queue, "")  # what was queued while no worker ran
+
+    def drain(**_: object) -> None:
+        context.draining.set()
+
+    signals.setup_logging.connect(keep_logging, weak=False)
+    signals.worker_ready.connect(look_at_once, weak=False)
+    signals.worker_shutting_down.connect(drain, weak=False)
+    messages.worker_main(
+        [
+            "--quiet",
+            "worker",
+            f"--queues={queue}",
+            f"--hostname={owner}@%h",
+            "--pool=threads",  # a training is a child process; a pool process could not start one
+            "--concurrency=1",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )
+    for ticker in tickers:
+        ticker.close()
+    with database.writer.begin() as session:
+        workers.unregister(session, owner)
+    database.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

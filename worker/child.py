@@ -1,0 +1,115 @@
+"""The supervisor's side of a supervised process: starts it, hears its events and its log, stops it."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Item = TypeVar("Item")
+
+# A grandchild that outlives the process would hold its pipes open for ever.
+READ_SECONDS = 10.0
+
+
+class Child:
+    """A process in a session of its own, so that a signal to the worker does not reach it."""
+
+    def __init__(self, module: str, spec: dict[str, Any], most_log_bytes: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._log: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._log_bytes_left = most_log_bytes
+        self._readers = [
+            threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._send(spec)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop(0)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the process has ended and all it said was read, waiting up to `seconds` for that."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        for reader in self._readers:
+            reader.join(READ_SECONDS)
+        return True
+
+    def events(self) -> list[dict[str, Any]]:
+        """What the process has reported since this was asked last."""
+        return _drain(self._events)
+
+    def log(self) -> str:
+        """What the process has written to its standard error since this was asked last."""
+        return "".join(_drain(self._log))
+
+    def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, and SIGKILL to its whole session after the grace."""
+        if self._process.poll() is None and grace_seconds > 0:
+            self._process.terminate()
+        if not self.wait(grace_seconds):
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self.wait(60)
+
+    def ending(self) -> str:
+        """How the process ended, in words."""
+        status = self._process.returncode
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+    def _send(self, spec: dict[str, Any]) -> None:
+        assert self._process.stdin is not None  # noqa: S101 it was opened as a pipe
+        try:
+            self._process.stdin.write(json.dumps(spec).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            log.warning("child_ended_before_its_spec")
+
+    def _read_events(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
+            try:
+                self._events.put(json.loads(line))
+            except ValueError:  # the process was killed in the middle of a line
+                log.warning("child_event_unreadable", line=line[:200])
+
+    def _read_log(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
+            if self._log_bytes_left <= 0:
+                continue
+            self._log_bytes_left -= len(line)
+            text = line.decode(errors="replace").replace("\0", "")
+            self._log.put(text if self._log_bytes_left > 0 else "… the rest of the log is left out\n")
+
+
+def _drain(source: queue.SimpleQueue[Item]) -> list[Item]:
+    items = []
+    while True:
+        try:
+            items.append(source.get_nowait())
+        except queue.Empty:
+            return items

@@ -1,0 +1,23 @@
+"""What a worker process has opened once and all its parts use."""
+
+import threading
+from dataclasses import dataclass, field
+
+from celery import Celery
+
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.storage import Storage
+
+
+@dataclass
+class Context:
+    """`owner` is the id under which this worker holds jobs. `draining` is set once it was told to stop."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    messages: Celery
+    owner: str
+    draining: threading.Event = field(default_factory=threading.Event)
+    job_id: str | None = None

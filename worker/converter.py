@@ -1,0 +1,43 @@
+"""`python -m worker.converter`: turns one upload into a stored dataset, in a process that a hostile file may break.
+
+Spec: upload (path), layout arguments (arrays, declaration), result (path to write the dataset to).
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.datasets.layout import Declaration, plan
+from service.shared import samples
+from service.shared.npz import ArrayHeader
+from worker import protocol
+from worker.convert import convert
+from worker.statistics import describe
+
+
+def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
+    """Convert as the spec says; the finished event has the stored file, its rows, schema and statistics."""
+    declaration = Declaration.model_validate(spec["declaration"])
+    layout = plan([ArrayHeader(n, tuple(shape), np.dtype(dtype)) for n, shape, dtype in spec["arrays"]], declaration)
+
+    def on_modality(done: int) -> None:
+        fraction = done / (len(layout.modalities) + 1)
+        emit({"event": "progress", "phase": "validating", "fraction": fraction, "eta_seconds": None})
+
+    converted = convert(Path(spec["upload"]), layout, declaration.nan == "missing", on_modality)
+    if stopping.is_set():
+        return None
+    result = Path(spec["result"])
+    samples.write(result, converted)
+    return {
+        "result": str(result),
+        "rows": converted.rows,
+        "schema": converted.schema.model_dump(mode="json"),
+        "statistics": describe(converted),
+    }
+
+
+if __name__ == "__main__":
+    protocol.run(run)

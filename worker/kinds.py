@@ -1,0 +1,103 @@
+"""The kinds of job: which program does each, what it is told, and which rows its outcome becomes."""
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from service.datasets import operations as datasets
+from service.jobs.operations import Claim
+from service.registry import operations as registry
+from service.runs import metrics
+from service.runs import operations as runs
+from service.shared.samples import Schema
+from service.shared.storage import Stored
+from service.shared.tables import Artifact
+from worker.context import Context
+
+LIBRARIES = ("sensorium", "torch", "numpy")
+
+
+class Work(Protocol):
+    """One claimed job, as the supervisor sees it."""
+
+    program: str
+    """The module to run as a child process."""
+
+    def spec(self, context: Context) -> dict[str, Any]:
+        """What the child is told. Verifies what it will read; raises CorruptArtifact."""
+
+    def record(self, session: Session, event: dict[str, Any]) -> None:
+        """Keep what a progress event reports."""
+
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
+        """Add the outcome's rows, in the transaction that ends the job."""
+
+
+class Training:
+    """A run: `worker.trainer` makes a checkpoint, which becomes a model version."""
+
+    program = "worker.trainer"
+
+    def __init__(self, session: Session, claim: Claim) -> None:
+        self._assignment = runs.assignment(session, claim.job_id)
+        self._attempt = claim.attempt
+
+    def spec(self, context: Context) -> dict[str, Any]:
+        """Verified samples, configuration and seed."""
+        return {
+            "samples": str(_fetch(context, self._assignment.samples)),
+            "config": self._assignment.config.model_dump(mode="json"),
+            "training": self._assignment.training.model_dump(mode="json"),
+            "seed": self._assignment.seed,
+            "threads": context.settings.trainer_threads,
+        }
+
+    def record(self, session: Session, event: dict[str, Any]) -> None:
+        """Keep the metrics of an epoch."""
+        metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
+
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
+        """Add the model version."""
+        versions = library_versions()
+        registry.add_version(session, self._assignment, self._attempt, stored, result["metrics"], versions)
+
+
+class Conversion:
+    """A dataset version: `worker.converter` makes its stored form."""
+
+    program = "worker.converter"
+
+    def __init__(self, session: Session, claim: Claim) -> None:
+        self._job_id = claim.job_id
+        self._upload, self._arrays, self._declaration = datasets.conversion(session, claim.job_id)
+
+    def spec(self, context: Context) -> dict[str, Any]:
+        """The verified upload, and how its arrays become modalities."""
+        return {
+            "upload": str(_fetch(context, self._upload)),
+            "arrays": [(array.name, list(array.shape), array.dtype.str) for array in self._arrays],
+            "declaration": self._declaration.model_dump(mode="json"),
+        }
+
+    def record(self, session: Session, event: dict[str, Any]) -> None:
+        """A conversion reports nothing but how far it is."""
+
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
+        """Fill in the dataset version."""
+        schema = Schema.model_validate(result["schema"])
+        datasets.complete(session, self._job_id, result["rows"], schema, result["statistics"], stored)
+
+
+KINDS: dict[str, Callable[[Session, Claim], Work]] = {runs.KIND: Training, datasets.KIND: Conversion}
+
+
+def library_versions() -> dict[str, str]:
+    """What computes here, for the lineage of what it makes."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def _fetch(context: Context, artifact: Artifact) -> Path:
+    return context.storage.fetch(artifact.project_id, artifact.sha256, artifact.size_bytes)

@@ -1,0 +1,64 @@
+"""The child's side of a supervised process: its spec comes in on standard input, JSON-line events go out.
+
+The first line of standard input is the spec. When standard input closes, the supervisor is gone, and so is the child.
+SIGTERM asks it to stop in order. What it writes to standard error is the job's log.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from service.shared.errors import BadInput
+
+Emit = Callable[[dict[str, Any]], None]
+Program = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any] | None]
+
+
+class Refused(Exception):
+    """The job cannot be done, however often it is tried."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def run(program: Program) -> None:
+    """Run a program under a supervisor.
+
+    `program(spec, emit, stopping)` emits events on the way and returns the fields of its `finished` event, or None
+    when it stopped because it was asked to.
+    """
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints belongs in the log
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def emit(event: dict[str, Any]) -> None:
+        out.write(json.dumps(event) + "\n")
+
+    spec = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        result = program(spec, emit, stopping)
+    except BadInput as error:
+        faults = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
+        emit({"event": "failed", "code": error.code, "detail": error.detail, "errors": faults, "retry": False})
+    except Refused as error:
+        emit({"event": "failed", "code": error.code, "detail": str(error), "retry": False})
+    except Exception as error:
+        traceback.print_exc()
+        emit({"event": "failed", "code": "fault", "detail": f"{type(error).__name__}: {error}", "retry": True})
+    else:
+        emit({"event": "stopped"} if result is None else {"event": "finished", **result})
+
+
+def _end_with_stdin() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(1)
