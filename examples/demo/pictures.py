@@ -1,0 +1,62 @@
+"""The demo's results as PNG files."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+SHOWN = 10
+
+
+def digits(
+    path: Path, images: np.ndarray, labels: np.ndarray, guessed: np.ndarray, generated: np.ndarray, codes: np.ndarray
+) -> None:
+    """Digits generated from their labels, labels read from images, and the latent codes of the images."""
+    figure = plt.figure(figsize=(11, 6.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1.5))
+    above.suptitle(
+        "image from label: generated (upper row) · label from image: held-out digits with the model's reading"
+    )
+    grid = above.subplots(2, SHOWN)
+    for digit in range(SHOWN):
+        _image(grid[0, digit], generated[digit], str(digit), "black")
+        right = guessed[digit] == labels[digit]
+        _image(grid[1, digit], images[digit], f"read {guessed[digit]}", "black" if right else "red")
+    axes = below.subplots()
+    flat = _plane(codes)
+    scatter = axes.scatter(flat[:, 0], flat[:, 1], c=labels, cmap="tab10", s=14)
+    axes.set_title("latent codes of held-out images (first two principal components), coloured by true label")
+    below.colorbar(scatter, ax=axes, ticks=range(10))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def spirals(path: Path, first: np.ndarray, second: np.ndarray, predicted: dict[str, np.ndarray]) -> None:
+    """The given modality, the missing one, and what the model made of it, for four test sequences."""
+    figure, grid = plt.subplots(2, 4, figsize=(12, 6), layout="constrained")
+    for i, (upper, lower) in enumerate(grid.T):
+        upper.plot(*first[i].T, color="tab:blue")
+        upper.set_title(f"given: m1 of test sequence {i}")
+        lower.plot(*second[i].T, ".", color="tab:gray", label="m2, not shown to the model")
+        lower.plot(*predicted["mean"][i].T, color="tab:orange", label="m2 from m1")
+        for axes in (upper, lower):
+            axes.set_aspect("equal", "datalim")
+    grid[1, 0].legend(loc="lower left", fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _image(axes: plt.Axes, image: np.ndarray, title: str, colour: str) -> None:
+    axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=16)
+    axes.set_title(title, fontsize=9, color=colour)
+    axes.set_axis_off()
+
+
+def _plane(codes: np.ndarray) -> np.ndarray:
+    """Codes (N, Z) in the plane of their two largest variances."""
+    centred = codes - codes.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    return centred @ axes[:2].T
