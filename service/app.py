@@ -23,7 +23,7 @@ from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage
 from service.shared.ticker import Ticker
-from service.web import Services, Web
+from service.web import KeyRequired, Services, Web
 
 operations = APIRouter(tags=["operations"])
 
@@ -81,8 +81,9 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Trains and serves multimodal generative models that stay useful when modalities are missing.",
         lifespan=lifespan,
     )
-    for router in (operations, datasets.router, runs.router, registry.router, inference.router):
-        app.include_router(router)
+    app.include_router(operations)
+    for router in (datasets.router, runs.router, registry.router, inference.router):
+        app.include_router(router, dependencies=[KeyRequired])
     problems.install(app)
     app.add_middleware(problems.RequestContext, most_bytes=settings.request_bytes, unbounded_path=datasets.UPLOADS)
     return app

@@ -54,6 +54,8 @@ async def _caller(
 
 
 Caller = Annotated[Principal, Depends(_caller)]
+# For whole routers, so that no route of theirs can forget it.
+KeyRequired = Depends(_caller)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -33,9 +33,8 @@ def main() -> None:
         sys.exit(f"demo failed: {error}")
     console = Console(width=110)
     console.print(table)
-    console.print(
-        f"pictures: {out / 'digits.png'}, {out / 'spirals.png'} · {time.monotonic() - started_at:.0f} s in all"
-    )
+    names = ", ".join(str(path) for path in sorted(out.glob("*.png")))
+    console.print(f"pictures: {names} · {time.monotonic() - started_at:.0f} s in all", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import io
 import time
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -70,9 +70,11 @@ class Client:
         """Latent codes: the posterior means."""
         return np.array(self._infer(run, "encode", {"inputs": inputs})["mean"])
 
-    def reconstruct(self, run: dict[str, Any], inputs: dict[str, Any], target: str) -> dict[str, np.ndarray]:
-        """What the model says of one modality, given others."""
-        answer = self._infer(run, "reconstruct", {"inputs": inputs, "targets": [target]})
+    def reconstruct(
+        self, run: dict[str, Any], inputs: dict[str, Any], target: str, **sampling: int
+    ) -> dict[str, np.ndarray]:
+        """What the model says of one modality, given others. `sampling`: n_samples and seed."""
+        answer = self._infer(run, "reconstruct", {"inputs": inputs, "targets": [target], **sampling})
         return {key: np.array(value) for key, value in answer["outputs"][target].items()}
 
     def _infer(self, run: dict[str, Any], operation: str, body: dict[str, Any]) -> dict[str, Any]:

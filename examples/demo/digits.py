@@ -11,6 +11,7 @@ from examples.demo.client import Client, DemoFailed, seconds_of
 HELD_OUT = 360
 MISSING = 0.2
 LEAST_ACCURACY = 0.85
+DRAWS = 4
 
 
 def run(client: Client, out: Path) -> list[tuple[str, str, str, str, str]]:
@@ -31,8 +32,11 @@ def run(client: Client, out: Path) -> list[tuple[str, str, str, str, str]]:
     guessed = client.reconstruct(model, {"image": images[held_out].tolist()}, "label")
     accuracy = float((guessed["category"] == labels[held_out]).mean())
     codes = client.encode(model, {"image": images[held_out].tolist(), "label": [None] * HELD_OUT})
-    generated = client.reconstruct(model, {"label": list(range(10))}, "image")["mean"]
-    pictures.digits(out / "digits.png", images[held_out], labels[held_out], guessed["category"], generated, codes)
+    every_label = {"label": list(range(10))}
+    generated = client.reconstruct(model, every_label, "image")["mean"]
+    draws = [client.reconstruct(model, every_label, "image", n_samples=1, seed=seed)["mean"] for seed in range(DRAWS)]
+    pictures.generated_digits(out / "generated-digits.png", generated, draws)
+    pictures.read_digits(out / "read-digits.png", images[held_out], labels[held_out], guessed["category"], codes)
     if accuracy < LEAST_ACCURACY:
         raise DemoFailed(f"label from image is right for {accuracy:.3f} of held-out rows, expected {LEAST_ACCURACY}")
     most_frequent = np.bincount(labels[known]).argmax()

@@ -1,5 +1,6 @@
 """The demo's results as PNG files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,29 +9,34 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-SHOWN = 10
+SHOWN = 14
 
 
-def digits(
-    path: Path, images: np.ndarray, labels: np.ndarray, guessed: np.ndarray, generated: np.ndarray, codes: np.ndarray
-) -> None:
-    """Digits generated from their labels, labels read from images, and the latent codes of the images."""
-    figure = plt.figure(figsize=(11, 6.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1.5))
-    above.suptitle(
-        "image from label: generated (upper row) · label from image: held-out digits with the model's reading"
-    )
-    grid = above.subplots(2, SHOWN)
-    for digit in range(SHOWN):
-        _image(grid[0, digit], generated[digit], str(digit), "black")
-        right = guessed[digit] == labels[digit]
-        _image(grid[1, digit], images[digit], f"read {guessed[digit]}", "black" if right else "red")
+def generated_digits(path: Path, mean: np.ndarray, draws: Sequence[np.ndarray]) -> None:
+    """A column a label: the image of its mean latent code, and of codes drawn from its posterior."""
+    figure, grid = plt.subplots(1 + len(draws), len(mean), figsize=(11, 6.2), layout="constrained")
+    figure.suptitle("image from label: the mean code of each label (upper row), and codes drawn for it")
+    for digit in range(len(mean)):
+        _image(grid[0, digit], mean[digit], str(digit), "black")
+        for row, draw in enumerate(draws):
+            _image(grid[1 + row, digit], draw[digit], "", "black")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def read_digits(path: Path, images: np.ndarray, labels: np.ndarray, guessed: np.ndarray, codes: np.ndarray) -> None:
+    """Held-out images with the label read from each, and their latent codes in the plane."""
+    figure = plt.figure(figsize=(11, 6.2), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 2.4))
+    above.suptitle("label from image: held-out digits as the model reads them (red: wrong)")
+    for axes, image, label, guess in zip(above.subplots(1, SHOWN), images, labels, guessed, strict=False):
+        _image(axes, image, f"read {guess}", "black" if guess == label else "red")
     axes = below.subplots()
     flat = _plane(codes)
     scatter = axes.scatter(flat[:, 0], flat[:, 1], c=labels, cmap="tab10", s=14)
-    axes.set_title("latent codes of held-out images (first two principal components), coloured by true label")
+    axes.set_title("latent codes of all held-out images, in the plane of two principal components, by true label")
     below.colorbar(scatter, ax=axes, ticks=range(10))
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
@@ -45,7 +51,7 @@ def spirals(path: Path, first: np.ndarray, second: np.ndarray, predicted: dict[s
         for axes in (upper, lower):
             axes.set_aspect("equal", "datalim")
     grid[1, 0].legend(loc="lower left", fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 

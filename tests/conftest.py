@@ -1,0 +1,127 @@
+"""Fixtures that all tests share: real databases, a real application, and a project that calls it."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import make_url, text
+
+from service import schema
+from service.access import operations as access
+from service.app import create_app
+from service.shared import broker
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.storage import Storage
+from tests import servers
+from worker import supervisor
+from worker.context import Context
+
+
+def _need(found: object, what: str) -> None:
+    if found is None:
+        if os.environ.get("SENSORIUM_REQUIRE_SERVICES") == "1":
+            pytest.fail(f"{what} is required by SENSORIUM_REQUIRE_SERVICES=1 and not installed")
+        pytest.skip(f"{what} is not installed (Debian: apt-get install postgresql redis-server)")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server that lives as long as the test session."""
+    _need(servers.postgresql_binaries(), "PostgreSQL")
+    with servers.postgresql(tmp_path_factory.mktemp("postgresql") / "server") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis server that lives as long as the test session."""
+    _need(servers.redis_binary(), "Redis")
+    with servers.redis_server(tmp_path_factory.mktemp("redis") / "server") as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of the test's own."""
+    name = f"test_{time.monotonic_ns()}"
+    server = Database(postgresql_server)
+    with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+        yield make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.close()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database without tables, once for each kind of database we support."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(empty_database_url: str) -> Iterator[Database]:
+    """A database with our schema, once for each kind."""
+    schema.upgrade(empty_database_url)
+    database = Database(empty_database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def project_id(database: Database) -> str:
+    """A project in `database`."""
+    with database.writer.begin() as session:
+        return access.create_project(session, "test").id
+
+
+@dataclass(frozen=True)
+class Service:
+    """An application over a real SQLite file, a client with a key of its project, and a worker to call by hand."""
+
+    settings: Settings
+    http: TestClient
+    project_id: str
+    key: str
+    worker: Context
+
+    def work(self, queue: str) -> None:
+        """Do what is due on a queue, here and now, as a worker would."""
+        supervisor.work(self.worker, queue)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service for all tests of a module."""
+    settings = Settings(home=tmp_path_factory.mktemp("service"), heartbeat_seconds=0.2, retry_seconds=0)
+    schema.upgrade(settings.database_url)
+    database = Database(settings.database_url)
+    with database.writer.begin() as session:
+        project = access.create_project(session, "test").id
+        _, key = access.create_key(session, project, "test")
+    messages = broker.connect(settings)
+    worker = Context(settings, database, Storage(settings.artifacts), messages, "wrk_test")
+    with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
+        yield Service(settings, http, project, key, worker)
+    database.close()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "the condition") -> Any:
+    """What `condition` returns once it is true; fails the test when it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"{what} did not hold within {seconds} s"
+        time.sleep(0.05)
+    return answer

@@ -1,0 +1,152 @@
+"""The embedded stack as a user starts it: one process, its children, SQLite and a folder as broker."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.e2e.stack import FINAL, Caller
+from tests.servers import free_port
+
+ENVIRONMENT = {
+    "SENSORIUM_LEASE_SECONDS": "3",
+    "SENSORIUM_HEARTBEAT_SECONDS": "0.3",
+    "SENSORIUM_RECONCILE_SECONDS": "0.5",
+    "SENSORIUM_RETRY_SECONDS": "0.1",
+}
+
+
+def _start(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "service.cli", "serve", "--home", str(home), *arguments]
+    environment = {**os.environ, **ENVIRONMENT}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _processes_of(home: Path) -> list[int]:
+    """The processes whose environment names this home: the stack's parts and their children."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"SENSORIUM_HOME={home}".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def _trainers_of(home: Path) -> list[int]:
+    arguments = {pid: Path(f"/proc/{pid}/cmdline") for pid in _processes_of(home)}
+    return [pid for pid, path in arguments.items() if path.exists() and b"worker.trainer" in path.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Caller, Path]]:
+    """A running stack with a small dataset, its home, and nothing left of it afterwards."""
+    home, port = tmp_path_factory.mktemp("embedded") / "home", free_port()
+    process = _start(home, "--port", str(port))
+    try:
+        assert process.stdout is not None
+        assert "listens" in process.stdout.readline()
+        caller = Caller(f"http://127.0.0.1:{port}", (home / "api-key").read_text().strip())
+        caller.dataset("small")
+        yield caller, home
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 0
+        assert _processes_of(home) == []
+
+
+def test_a_run_becomes_a_version_that_answers_with_modalities_missing(stack: tuple[Caller, Path]) -> None:
+    caller, _ = stack
+    run = caller.wait_for_state(caller.submit("small"), *FINAL)
+    assert (run["state"], run["progress"], run["attempt"]) == ("succeeded", 1.0, 1)
+    assert run["metrics"]["loss"] is not None
+    caller.ask(run)
+    history = caller.call("GET", f"/v1/runs/{run['id']}/metrics")["metrics"]["loss"]
+    assert [point["epoch"] for point in history] == [1, 2, 3]
+    events = [event["type"] for event in caller.call("GET", f"/v1/runs/{run['id']}/events")["events"]]
+    assert events == ["queued", "started", "training", "succeeded"]
+
+
+def test_a_trainer_that_is_killed_is_retried_and_its_log_stays_readable(stack: tuple[Caller, Path]) -> None:
+    caller, home = stack
+    run_id = caller.submit("small", epochs=100_000)
+    for attempt in (1, 2, 3):
+        wait_until(lambda n=attempt: caller.run(run_id)["attempt"] == n, 60, f"attempt {attempt}")
+        wait_until(lambda n=attempt: caller.run(run_id)["phase"] == "training", 60, "training")
+        (trainer,) = _trainers_of(home)
+        os.kill(trainer, signal.SIGKILL)
+        wait_until(lambda n=attempt: caller.run(run_id)["phase"] != "training", 30, "the end of the attempt")
+    run = caller.wait_for_state(run_id, *FINAL)
+    assert run["state"] == "failed"
+    assert run["error"]["code"] == "process_died"
+    assert "SIGKILL" in run["error"]["detail"]
+    assert "epoch 1/100000" in caller.http.get(f"/v1/runs/{run_id}/logs", params={"characters": 2**22}).text
+
+
+def test_a_running_run_stops_within_five_seconds_of_its_cancellation(stack: tuple[Caller, Path]) -> None:
+    caller, home = stack
+    run_id = caller.submit("small", epochs=100_000)
+    wait_until(lambda: caller.run(run_id)["phase"] == "training", 60, "training")
+    assert caller.http.post(f"/v1/runs/{run_id}/cancel").status_code == 202
+    wait_until(lambda: caller.run(run_id)["state"] == "cancelled", 5, "cancelled")
+    assert _trainers_of(home) == []
+    assert caller.http.post(f"/v1/runs/{run_id}/cancel").status_code == 409
+
+
+def test_a_worker_that_is_killed_is_started_again_and_its_run_goes_on(stack: tuple[Caller, Path]) -> None:
+    caller, home = stack
+    run_id = caller.submit("small", epochs=400)
+    wait_until(lambda: caller.run(run_id)["phase"] == "training", 60, "training")
+    (worker,) = [
+        pid for pid in _processes_of(home) if b"worker.app\0train" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(worker, signal.SIGKILL)
+    run = caller.wait_for_state(run_id, *FINAL)
+    assert (run["state"], run["attempt"]) == ("succeeded", 2)
+
+
+def test_the_first_key_is_readable_by_its_owner_alone(stack: tuple[Caller, Path]) -> None:
+    _, home = stack
+    assert stat.S_IMODE((home / "api-key").stat().st_mode) == 0o600
+
+
+def test_a_stack_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    process = _start(tmp_path / "home", "--port", "0")
+    assert process.stdout is not None
+    assert "listens" in process.stdout.readline()
+    assert len(_processes_of(tmp_path / "home")) == 3
+    process.kill()
+    process.wait()
+    wait_until(lambda: _processes_of(tmp_path / "home") == [], 30, "no process left")
+
+
+def test_the_command_s_status_is_the_stack_s(tmp_path: Path) -> None:
+    process = _start(tmp_path / "home", "--port", "0", "--fresh", "--run", "sh -c 'exit 7'")
+    assert process.wait(60) == 7
+    assert _processes_of(tmp_path / "home") == []
+
+
+def test_an_interrupted_command_is_a_failure_and_leaves_nothing(tmp_path: Path) -> None:
+    process = _start(tmp_path / "home", "--port", "0", "--fresh", "--run", "sleep 1000")
+    assert process.stdout is not None
+    assert "listens" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(40) != 0
+    assert _processes_of(tmp_path / "home") == []
+
+
+def test_a_port_that_is_taken_is_named(stack: tuple[Caller, Path], tmp_path: Path) -> None:
+    caller, _ = stack
+    port = str(caller.http.base_url.port)
+    command = [sys.executable, "-m", "service.cli", "serve", "--home", str(tmp_path / "home"), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,69 @@
+"""The same stack as in production: PostgreSQL, Redis, and every process started on its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from service import schema
+from service.access import operations as access
+from service.shared.database import Database
+from tests.conftest import wait_until
+from tests.e2e.stack import FINAL, Caller
+from tests.servers import free_port
+
+
+@contextmanager
+def _process(environment: dict[str, str], *arguments: str) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(30) in (0, -signal.SIGTERM)  # uvicorn passes the signal on once it has drained
+
+
+@pytest.fixture
+def caller(postgresql_url: str, redis_url: str, tmp_path: Path) -> Iterator[Caller]:
+    """A client of an API process with a train and a data worker."""
+    schema.upgrade(postgresql_url)
+    database = Database(postgresql_url)
+    with database.writer.begin() as session:
+        _, key = access.create_key(session, access.create_project(session, "test").id, "test")
+    database.close()
+    port = free_port()
+    environment = {
+        **os.environ,
+        "SENSORIUM_HOME": str(tmp_path / "home"),
+        "SENSORIUM_DATABASE": postgresql_url,
+        "SENSORIUM_BROKER": redis_url,
+        "SENSORIUM_PORT": str(port),
+        "SENSORIUM_HEARTBEAT_SECONDS": "0.3",
+    }
+    with ExitStack() as processes:
+        processes.enter_context(_process(environment, "service.cli", "api"))
+        for queue in ("train", "data"):
+            processes.enter_context(_process(environment, "worker.app", queue))
+        caller = Caller(f"http://127.0.0.1:{port}", key)
+        wait_until(lambda: _answers(caller), 60, "the API")
+        yield caller
+
+
+def _answers(caller: Caller) -> bool:
+    try:
+        return caller.http.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_a_run_becomes_a_version_that_answers_with_modalities_missing(caller: Caller) -> None:
+    caller.dataset("small")
+    run = caller.wait_for_state(caller.submit("small"), *FINAL)
+    assert (run["state"], run["attempt"]) == ("succeeded", 1)
+    caller.ask(run)

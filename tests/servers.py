@@ -1,0 +1,91 @@
+"""Real PostgreSQL and Redis servers of the tests' own, on free ports, from the Debian packages' binaries."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import redis
+
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def postgresql_binaries() -> Path | None:
+    """The folder of initdb and postgres, which Debian keeps off the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    on_path = shutil.which("postgres")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+def redis_binary() -> str | None:
+    """The redis-server program."""
+    return shutil.which("redis-server")
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A running server; yields the SQLAlchemy URL of its maintenance database."""
+    binaries = postgresql_binaries()
+    assert binaries is not None
+    folder.mkdir()
+    # The server refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    shutil.chown(folder, user)
+    for parent in folder.parents:
+        if parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    data, port = folder / "data", free_port()
+    initdb = [binaries / "initdb", "-D", data, "-U", "sensorium", "--auth=trust", "-E", "UTF8", "--no-sync"]
+    subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
+    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+    with (folder.parent / "postgresql.log").open("wb") as log:
+        command = [binaries / "postgres", "-D", data, "-p", str(port), *options]
+        process = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
+        try:
+            _wait_for(lambda: psycopg.connect(host="127.0.0.1", port=port, user="sensorium", dbname="postgres").close())
+            yield f"postgresql+psycopg://sensorium@127.0.0.1:{port}/postgres"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """A running server without persistence; yields its URL."""
+    binary = redis_binary()
+    assert binary is not None
+    folder.mkdir()
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(lambda: redis.Redis(port=port).ping())
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(attempt: Callable[[], object]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            attempt()
+        except (psycopg.OperationalError, redis.ConnectionError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
