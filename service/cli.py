@@ -9,12 +9,17 @@ import typer
 import uvicorn
 
 from service import embedded, schema
+from service.access import operations as access
 from service.app import create_app
 from service.shared import lifeline
+from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.telemetry import configure_logging
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+key = typer.Typer(no_args_is_help=True, help="API keys.")
+app.add_typer(key, name="key")
 
 
 @app.command()
@@ -63,6 +68,20 @@ def migrate() -> None:
     settings = Settings()
     settings.home.mkdir(parents=True, exist_ok=True)
     schema.upgrade(settings.database_url)
+
+
+@key.command("create")
+def create_key(
+    project: Annotated[str, typer.Argument(help="Name of the project; made if there is none.")],
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+) -> None:
+    """Make an API key and print it. It cannot be shown again."""
+    database = Database(Settings().database_url)
+    with database.writer.begin() as session:
+        owner = access.find_project(session, project) or access.create_project(session, project)
+        _, token = access.create_key(session, owner.id, name)
+    database.close()
+    print(token)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -19,14 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
 
 from service import schema
 from service.access import operations as access
 from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.tables import Project
 
 log = structlog.get_logger(__name__)
 
@@ -138,6 +136,8 @@ def _run(
         if time.monotonic() > deadline:
             raise StackFailed(f"{url} was not ready within {READY_SECONDS:.0f} s; the log of the API says why")
         stopping.wait(POLL_SECONDS)
+    if stopping.is_set():
+        return _status_when_told_to_stop(command)
     print(f"Sensorium listens on {url}; the first API key is in {_key_file(settings)}", flush=True)  # noqa: T201
     environment = {**os.environ, "SENSORIUM_URL": url, "SENSORIUM_API_KEY": key}
     child = subprocess.Popen(shlex.split(command), env=environment) if command else None
@@ -151,8 +151,12 @@ def _run(
         if child is not None and child.poll() is None:
             child.terminate()
             child.wait()
-    # Told to stop: that is how a server ends, but a command that was cut short did not do its work.
-    return 130 if command else 0
+    return _status_when_told_to_stop(command)
+
+
+def _status_when_told_to_stop(command: str | None) -> int:
+    """That is how a server ends, but a command that was cut short did not do its work."""
+    return 128 + signal.SIGINT if command else 0
 
 
 def _ready(host: str, port: int) -> bool:
@@ -173,8 +177,7 @@ def _first_key(settings: Settings) -> str:
         return file.read_text().strip()
     database = Database(settings.database_url)
     with database.writer.begin() as session:
-        project = session.scalar(select(Project).where(Project.name == PROJECT))
-        project = project or access.create_project(session, PROJECT)
+        project = access.find_project(session, PROJECT) or access.create_project(session, PROJECT)
         _, token = access.create_key(session, project.id, "first key")
     database.close()
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:

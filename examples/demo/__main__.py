@@ -31,6 +31,8 @@ def main() -> None:
             table.add_row(*row)
     except (DemoFailed, httpx.HTTPError) as error:
         sys.exit(f"demo failed: {error}")
+    except KeyboardInterrupt:
+        sys.exit("demo interrupted")
     console = Console(width=110)
     console.print(table)
     names = ", ".join(str(path) for path in sorted(out.glob("*.png")))

@@ -25,13 +25,18 @@ class Principal:
 
 
 def create_project(session: Session, name: str) -> Project:
-    """Add a tenant; its name is taken once."""
-    if session.scalar(select(Project.id).where(Project.name == name)):
+    """Add a tenant. Raises Conflict when the name is taken."""
+    if find_project(session, name):
         raise Conflict("project_exists", f"there is a project {name!r} already")
     project = Project(id=new_id("prj"), name=name)
     session.add(project)
     session.flush()
     return project
+
+
+def find_project(session: Session, name: str) -> Project | None:
+    """The tenant of this name."""
+    return session.scalar(select(Project).where(Project.name == name))
 
 
 def create_key(session: Session, project_id: str, name: str) -> tuple[ApiKey, str]:

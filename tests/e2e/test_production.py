@@ -11,9 +11,6 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from service import schema
-from service.access import operations as access
-from service.shared.database import Database
 from tests.conftest import wait_until
 from tests.e2e.stack import FINAL, Caller
 from tests.servers import free_port
@@ -29,14 +26,15 @@ def _process(environment: dict[str, str], *arguments: str) -> Iterator[None]:
         assert process.wait(30) in (0, -signal.SIGTERM)  # uvicorn passes the signal on once it has drained
 
 
+def sensorium(environment: dict[str, str], *arguments: str) -> str:
+    """What a command of ours prints."""
+    command = [sys.executable, "-m", "service.cli", *arguments]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+
 @pytest.fixture
 def caller(postgresql_url: str, redis_url: str, tmp_path: Path) -> Iterator[Caller]:
     """A client of an API process with a train and a data worker."""
-    schema.upgrade(postgresql_url)
-    database = Database(postgresql_url)
-    with database.writer.begin() as session:
-        _, key = access.create_key(session, access.create_project(session, "test").id, "test")
-    database.close()
     port = free_port()
     environment = {
         **os.environ,
@@ -46,6 +44,8 @@ def caller(postgresql_url: str, redis_url: str, tmp_path: Path) -> Iterator[Call
         "SENSORIUM_PORT": str(port),
         "SENSORIUM_HEARTBEAT_SECONDS": "0.3",
     }
+    sensorium(environment, "migrate")
+    key = sensorium(environment, "key", "create", "test", "the test's")
     with ExitStack() as processes:
         processes.enter_context(_process(environment, "service.cli", "api"))
         for queue in ("train", "data"):
