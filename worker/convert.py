@@ -30,10 +30,9 @@ def convert(path: Path, layout: Layout, nan_is_missing: bool, on_modality: Calla
         mask, lengths[modality.name] = _mask(path, modality, layout, faults)
         values[modality.name], present[modality.name] = _checked(array, mask, modality, nan_is_missing, faults)
         on_modality(done + 1)
-    if layout.kind == "static":
-        any_present = np.logical_or.reduce(list(present.values()))
-        for row in np.flatnonzero(~any_present)[:MOST_FAULTS]:
-            faults.append(Fault("", "empty_row", f"row {row} has no modality at all, expected at least one"))
+    anything = np.logical_or.reduce([mask.reshape(layout.rows, -1).any(axis=1) for mask in present.values()])
+    for row in np.flatnonzero(~anything)[:MOST_FAULTS]:
+        faults.append(Fault("", "empty_row", f"row {row} has no modality at all, expected at least one"))
     if faults:
         raise BadInput(faults[:MOST_FAULTS], code="dataset_rejected")
     schema = Schema(

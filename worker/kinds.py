@@ -61,8 +61,8 @@ class Training:
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
         """Add the model version."""
-        versions = library_versions()
-        registry.add_version(session, self._assignment, self._attempt, stored, result["metrics"], versions)
+        last = {name: metrics.finite(value) for name, value in result["metrics"].items()}
+        registry.add_version(session, self._assignment, self._attempt, stored, last, library_versions())
 
 
 class Conversion:

@@ -49,8 +49,11 @@ def work(context: Context, queue: str) -> None:
 
 def _attend(context: Context, claim: Claim) -> None:
     """Do one job. Raises Lost when another owner has it, or it was reaped."""
-    folder = context.settings.scratch / f"{claim.job_id}-{claim.attempt}"
-    folder.mkdir(parents=True, exist_ok=True)
+    scratch = context.settings.scratch
+    for left_behind in scratch.glob(f"{claim.job_id}-*"):  # by an attempt that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
+    folder = scratch / f"{claim.job_id}-{claim.attempt}"
+    folder.mkdir(parents=True)
     try:
         with context.database.reader() as session:
             kind = KINDS[claim.kind](session, claim)

@@ -18,11 +18,16 @@ def record(session: Session, run_id: str, attempt: int, step: int, epoch: int, v
             name=name,
             step=step,
             epoch=epoch,
-            value=value if math.isfinite(value) else None,
+            value=finite(value),
             not_finite=None if math.isfinite(value) else str(value),
         )
         for name, value in values.items()
     )
+
+
+def finite(value: float) -> float | None:
+    """The value as JSON can hold it: None for NaN and the infinities."""
+    return value if math.isfinite(value) else None
 
 
 def latest(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, float | None]]:

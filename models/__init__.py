@@ -1,0 +1,41 @@
+"""Multimodal generative models in PyTorch, to import as a library.
+
+Names are looked up when they are first used, so that `import models` and `models.config` do not import torch: a
+process that only checks configurations starts in milliseconds instead of seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.architectures import build as build
+    from models.batch import Batch as Batch
+    from models.checkpoint import save as save
+    from models.mmvae import MMVAE as MMVAE
+    from models.mmvrnn import MMVRNN as MMVRNN
+    from models.predictor import Predictor as Predictor
+    from models.predictor import load as load
+    from models.predictor import use_threads as use_threads
+
+HOMES = {
+    "Batch": "models.batch",
+    "MMVAE": "models.mmvae",
+    "MMVRNN": "models.mmvrnn",
+    "Predictor": "models.predictor",
+    "build": "models.architectures",
+    "load": "models.predictor",
+    "save": "models.checkpoint",
+    "use_threads": "models.predictor",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that `name` lives in (PEP 562)."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The names that can be imported from here."""
+    return sorted(HOMES)

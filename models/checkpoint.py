@@ -1,0 +1,81 @@
+"""A model as one file: its weights in safetensors, its config and metadata as JSON in the header. No pickle."""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from models import config
+from models.architectures import Model, build
+
+FORMAT = "sensorium-model"
+VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of ours, is damaged, or was written by a newer version."""
+
+
+def save(model: Model, path: Path, metadata: dict[str, str]) -> None:
+    """Write the model and `metadata` (the caller's own, given back by `read_metadata`) to `path`."""
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "config": model.config.model_dump_json(),
+        "metadata": json.dumps(metadata),
+    }
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, metadata=header)
+
+
+def load(path: Path) -> Model:
+    """The model in `path`, on the CPU and in evaluation mode.
+
+    Raises CheckpointError when the file is not a whole checkpoint of a format version this code knows.
+    """
+    header, tensors = _read(path)
+    # Without storage: drawing initial weights only to overwrite them would double the time and memory of a load.
+    with torch.device("meta"):
+        model = build(_config(path, header))
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path.name} has weights that do not fit its config: {error}") from error
+    return model.eval()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata that the caller of `save` gave; reads only the header."""
+    metadata: dict[str, str] = json.loads(_read_header(path)["metadata"])
+    return metadata
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    header = _read_header(path)
+    with safe_open(path, framework="pt") as file:
+        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+
+def _read_header(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is no whole safetensors file: {error}") from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path.name} has format {header.get('format')!r} in its header, expected {FORMAT!r}")
+    version = header.get("version", "")
+    if not version.isdecimal() or int(version) > VERSION:
+        raise CheckpointError(
+            f"{path.name} has format version {version!r}, expected at most {VERSION}: upgrade to read it"
+        )
+    return header
+
+
+def _config(path: Path, header: dict[str, str]) -> config.MMVAEConfig | config.MMVRNNConfig:
+    try:
+        return config.parse(header.get("config", ""))
+    except ValidationError as error:
+        raise CheckpointError(f"{path.name} has a config that this version cannot read: {error}") from error
