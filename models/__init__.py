@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from models.architectures import build as build
     from models.batch import Batch as Batch
+    from models.checkpoint import CheckpointError as CheckpointError
     from models.checkpoint import save as save
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 HOMES = {
     "Batch": "models.batch",
+    "CheckpointError": "models.checkpoint",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
     "Predictor": "models.predictor",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from models.architectures import Model, build
 
 FORMAT = "sensorium-model"
 VERSION = 1
+HEADER = "sensorium"
 
 
 class CheckpointError(ValueError):
@@ -23,11 +25,13 @@ def save(model: Model, path: Path, metadata: dict[str, str]) -> None:
     """Write the model and `metadata` (the caller's own, given back by `read_metadata`) to `path`."""
     header = {
         "format": FORMAT,
-        "version": str(VERSION),
-        "config": model.config.model_dump_json(),
-        "metadata": json.dumps(metadata),
+        "version": VERSION,
+        "config": model.config.model_dump(mode="json"),
+        "metadata": metadata,
     }
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, metadata=header)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    # One entry: safetensors writes several in an order that differs from call to call, and with it the file's digest.
+    save_file(tensors, path, metadata={HEADER: json.dumps(header)})
 
 
 def load(path: Path) -> Model:
@@ -48,34 +52,35 @@ def load(path: Path) -> Model:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that the caller of `save` gave; reads only the header."""
-    metadata: dict[str, str] = json.loads(_read_header(path)["metadata"])
+    metadata: dict[str, str] = _read_header(path)["metadata"]
     return metadata
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     header = _read_header(path)
     with safe_open(path, framework="pt") as file:
         return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
 
 
-def _read_header(path: Path) -> dict[str, str]:
+def _read_header(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            header: dict[str, str] = file.metadata() or {}
+            entries: dict[str, str] = file.metadata() or {}
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is no whole safetensors file: {error}") from error
+    header: dict[str, Any] = json.loads(entries.get(HEADER, "{}"))
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path.name} has format {header.get('format')!r} in its header, expected {FORMAT!r}")
-    version = header.get("version", "")
-    if not version.isdecimal() or int(version) > VERSION:
+    version = header.get("version")
+    if not isinstance(version, int) or version > VERSION:
         raise CheckpointError(
             f"{path.name} has format version {version!r}, expected at most {VERSION}: upgrade to read it"
         )
     return header
 
 
-def _config(path: Path, header: dict[str, str]) -> config.MMVAEConfig | config.MMVRNNConfig:
+def _config(path: Path, header: dict[str, Any]) -> config.MMVAEConfig | config.MMVRNNConfig:
     try:
-        return config.parse(header.get("config", ""))
+        return config.parse(header.get("config"))
     except ValidationError as error:
         raise CheckpointError(f"{path.name} has a config that this version cannot read: {error}") from error

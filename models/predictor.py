@@ -81,8 +81,8 @@ class Predictor:
         known = {modality.name: modality for modality in self.config.modalities}
         masks = {name: _tensor(mask, np.bool_) for name, mask in present.items()}
         if lengths is None and self.config.kind == "sequence" and masks:
-            rows, steps = next(iter(present.values())).shape
-            lengths = np.full(rows, steps)
+            shape = next(iter(masks.values())).shape
+            lengths = np.full(shape[:1], shape[-1])
         inputs = Batch(
             values={name: _value(known.get(name), value, masks.get(name)) for name, value in values.items()},
             present=masks,

@@ -8,11 +8,12 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from service.shared.errors import BadInput, Fault, SensoriumError
+from service.shared.errors import BadInput, Fault, SensoriumError, Unavailable, pointer
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SensoriumError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    for away in (OperationalError, InterfaceError):
+        app.add_exception_handler(away, _on_database_away)
     app.add_exception_handler(Exception, _on_unknown)
 
 
@@ -101,17 +104,24 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_unknown(request: Request, error: Exception) -> Response:
     log.error("unhandled_error", path=request.url.path, exc_info=error)
     problem = SensoriumError("internal_error", "the service failed; its log has the reason under this request id")
-    return _render(request, problem, 500, SensoriumError.title)
+    response = _render(request, problem, 500, SensoriumError.title)
+    # This answer is given outside of RequestContext, which stamps the others.
+    response.headers[REQUEST_ID] = request.scope.get("request_id", "")
+    return response
+
+
+async def _on_database_away(request: Request, error: Exception) -> Response:
+    log.warning("database_unreachable", path=request.url.path, error=str(error))
+    return await _on_known(request, Unavailable("database_unavailable", "the database does not answer; try again"))
 
 
 def _fault(found: dict[str, Any]) -> Fault:
     where, *path = found["loc"]
-    pointer = {"body": "", "query": "?"}.get(where, "") + ("/" if where == "body" and path else "")
-    pointer += "/".join(str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    name = ".".join(map(str, path))
+    place = {"body": pointer(*path), "query": f"?{name}"}.get(where, name)
     came = repr(found.get("input"))
     shown = came if len(came) <= SHOWN_CHARACTERS else came[:SHOWN_CHARACTERS] + "…"
-    place = pointer.lstrip("/?").replace("/", ".") or "body"
-    return Fault(pointer, found["type"], f"{place}: {found['msg']}, got {shown}")
+    return Fault(place, found["type"], f"{name or 'body'}: {found['msg']}, got {shown}")
 
 
 class RequestContext:

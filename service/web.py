@@ -1,7 +1,7 @@
 """HTTP plumbing that every route shares: who calls, what a route can reach, and paging."""
 
 import base64
-import binascii
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from service.access.keys import KeyCache
 from service.access.operations import Principal
 from service.shared.database import Database
 from service.shared.errors import BadInput, Fault, Unauthenticated
+from service.shared.names import REFERENCE_PATTERN
 from service.shared.settings import Settings
 from service.shared.storage import Storage
 
@@ -80,8 +81,11 @@ def _page(
         return Page(page_size, None)
     try:
         padded = page_token.encode() + b"=" * (-len(page_token) % 4)
-        return Page(page_size, base64.b64decode(padded, altchars=b"-_", validate=True).decode())
-    except (binascii.Error, ValueError) as error:
+        after = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+        if not re.fullmatch(REFERENCE_PATTERN, after):
+            raise ValueError
+        return Page(page_size, after)
+    except ValueError as error:
         detail = f"page_token {page_token[:40]!r} is none that a list has given"
         raise BadInput([Fault("?page_token", "invalid_page_token", detail)]) from error
 

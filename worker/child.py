@@ -1,5 +1,6 @@
 """The supervisor's side of a supervised process: starts it, hears its events and its log, stops it."""
 
+import contextlib
 import json
 import os
 import queue
@@ -16,7 +17,6 @@ log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 
-# A grandchild that outlives the process would hold its pipes open for ever.
 READ_SECONDS = 10.0
 
 
@@ -57,6 +57,9 @@ class Child:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
+        # What it left running in its session holds the pipes open, and perhaps a card.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         for reader in self._readers:
             reader.join(READ_SECONDS)
         return True

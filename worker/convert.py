@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from service.datasets.layout import LENGTHS, PRESENT, Layout, PlannedModality
+from service.datasets.layout import LENGTHS, MOST_CATEGORIES, PRESENT, Layout, PlannedModality
 from service.shared import npz
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import ModalitySchema, Samples, Schema
@@ -34,7 +34,7 @@ def convert(path: Path, layout: Layout, nan_is_missing: bool, on_modality: Calla
     for row in np.flatnonzero(~anything)[:MOST_FAULTS]:
         faults.append(Fault("", "empty_row", f"row {row} has no modality at all, expected at least one"))
     if faults:
-        raise BadInput(faults[:MOST_FAULTS], code="dataset_rejected")
+        raise BadInput(faults[:MOST_FAULTS])
     schema = Schema(
         kind=layout.kind,
         modalities=tuple(
@@ -68,9 +68,9 @@ def _checked(
 ) -> tuple[Array, Array]:
     """The values in their stored dtype and the presence mask; adds a fault for every value that cannot stand."""
     if modality.dtype == "int64":
-        highest = modality.categories - 1 if modality.categories else np.iinfo(np.int64).max
+        highest = (modality.categories or MOST_CATEGORIES) - 1
         bad = ((array < 0) | (array > highest)) & mask
-        expected = f"a category from 0 to {highest}" if modality.categories else "a category, 0 or more"
+        expected = f"a category from 0 to {highest}"
     else:
         with np.errstate(over="ignore"):  # an overflow to infinity is a fault with a place, below
             array = array.astype(np.float32)

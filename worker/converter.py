@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from service.datasets.layout import Declaration, plan
+from service.datasets.layout import REJECTED, Declaration, plan
 from service.shared import samples
+from service.shared.errors import BadInput
 from service.shared.npz import ArrayHeader
 from worker import protocol
 from worker.convert import convert
@@ -26,7 +27,10 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         fraction = done / (len(layout.modalities) + 1)
         emit({"event": "progress", "phase": "validating", "fraction": fraction, "eta_seconds": None})
 
-    converted = convert(Path(spec["upload"]), layout, declaration.nan == "missing", on_modality)
+    try:
+        converted = convert(Path(spec["upload"]), layout, declaration.nan == "missing", on_modality)
+    except BadInput as error:
+        raise BadInput(error.faults, code=REJECTED) from error
     if stopping.is_set():
         return None
     result = Path(spec["result"])

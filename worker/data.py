@@ -1,6 +1,7 @@
 """From a stored dataset to batches, and what the training has to know of it beforehand."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig
-from service.shared.samples import Samples
+from service.shared.samples import Samples, Schema
 
 Rows = NDArray[np.int64]
 # Steps or samples read at once where all of a dataset is read: it may be larger than memory.
@@ -50,6 +51,13 @@ def check(samples: Samples, config: MMVAEConfig | MMVRNNConfig) -> None:
             f"{len(empty)} rows have none of the modalities {', '.join(names)}, expected at least one in each; "
             f"the first is row {empty[0]}"
         )
+
+
+def select(samples: Samples, config: MMVAEConfig | MMVRNNConfig) -> Samples:
+    """The dataset with only the modalities that the config models; nothing is read."""
+    wanted = {modality.name for modality in config.modalities}
+    modalities = tuple(modality for modality in samples.schema.modalities if modality.name in wanted)
+    return replace(samples, schema=Schema(kind=samples.schema.kind, modalities=modalities))
 
 
 def batch_of(samples: Samples, rows: Rows) -> Batch:

@@ -78,6 +78,7 @@ def fit(
     events end without Finished. Raises UnusableData before anything is built, and TrainingDiverged.
     """
     data.check(samples, config)
+    samples = data.select(samples, config)
     weight_seed, order_seed, noise_seed, validation_seed = np.random.SeedSequence(seed).generate_state(4).tolist()
     order = np.random.default_rng(order_seed)
     train_rows, validation_rows = _split(samples.rows, training, order)

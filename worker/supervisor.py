@@ -76,7 +76,7 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
     unsaved_log = ""
     progress = Progress("starting", 0.0, None)
     last: dict[str, Any] | None = None
-    ended = False
+    ended = stopped = False
     while not ended:
         ended = child.wait(0 if context.draining.is_set() else seconds)
         events = child.events()
@@ -102,9 +102,8 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
         unsaved, unsaved_log = [], ""
         if not ended and (cancel or context.draining.is_set()):
             child.stop(context.settings.trainer_stop_seconds)
-            last = _last_word(child.events()) or {"event": "stopped"}
-            ended = True
-    return last
+            stopped = True  # once more around, for what it said on the way out
+    return last or ({"event": "stopped"} if stopped else None)
 
 
 def _last_word(events: list[dict[str, Any]]) -> dict[str, Any] | None:

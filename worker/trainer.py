@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
 from models import checkpoint
-from models.config import MMVAEConfig, MMVRNNConfig, ModelConfig, TrainingConfig
+from models.config import TrainingConfig, parse
 from service.shared import samples
 from worker import protocol
 from worker.data import UnusableData
 from worker.loop import Epoch, Finished, Started, TrainingDiverged, fit
-
-_CONFIG: TypeAdapter[MMVAEConfig | MMVRNNConfig] = TypeAdapter(ModelConfig)
 
 
 def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
@@ -27,7 +24,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
     torch.set_num_threads(spec["threads"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = samples.open(Path(spec["samples"]))
-    config = _CONFIG.validate_python(spec["config"])
+    config = parse(spec["config"])
     training = TrainingConfig.model_validate(spec["training"])
     started_at = time.monotonic()
     try:

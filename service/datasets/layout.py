@@ -14,6 +14,10 @@ from service.shared.npz import ArrayHeader
 
 PRESENT = ".present"
 LENGTHS = ".lengths"
+
+REJECTED = "dataset_rejected"
+"""The error code of a conversion whose data cannot be a dataset, however often it is tried."""
+
 MOST_CATEGORIES = 100_000
 
 

@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.datasets import schemas
-from service.datasets.layout import Declaration, plan
+from service.datasets.layout import REJECTED, Declaration, plan
 from service.jobs import operations as jobs
 from service.shared import storage
+from service.shared.database import find_or_add
 from service.shared.errors import NotFound
 from service.shared.npz import ArrayHeader
 from service.shared.samples import Schema
@@ -29,7 +30,6 @@ _STATES: dict[str, schemas.DatasetState] = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
-REJECTED = "dataset_rejected"
 
 
 def create_upload(session: Session, stored: Stored, arrays: Sequence[ArrayHeader]) -> schemas.Upload:
@@ -62,13 +62,10 @@ def create_version(
     """
     upload = _upload(session, project_id, request.source.upload)
     plan(_headers(upload), request.declaration)
-    dataset = session.scalar(
-        select(Dataset).where(Dataset.project_id == project_id, Dataset.name == request.name).with_for_update()
-    )
-    if dataset is None:
-        dataset = Dataset(id=new_id("dat"), project_id=project_id, name=request.name)
-        session.add(dataset)
-        session.flush()
+    named = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == request.name)
+    new = Dataset(id=new_id("dat"), project_id=project_id, name=request.name)
+    # locked, so that two versions asked for at once are numbered one after the other
+    dataset = find_or_add(session, named.with_for_update(), new)
     newest = session.scalar(select(func.max(DatasetVersion.version)).where(DatasetVersion.dataset_id == dataset.id))
     job = jobs.create(session, project_id, KIND, QUEUE)
     version = DatasetVersion(

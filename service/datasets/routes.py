@@ -9,6 +9,7 @@ from service.datasets import operations as datasets
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.shared import broker, npz
 from service.shared.errors import TooLarge
+from service.shared.names import Reference
 from service.shared.storage import Writer
 from service.web import Caller, Paging, Services, Web
 
@@ -53,7 +54,7 @@ def _keep(services: Services, writer: Writer) -> Upload:
 
 
 @router.get(UPLOADS + "/{upload_id}", operation_id="get_upload")
-def get_upload(upload_id: str, caller: Caller, services: Web) -> Upload:
+def get_upload(upload_id: Reference, caller: Caller, services: Web) -> Upload:
     """What an upload holds."""
     with services.database.reader() as session:
         return datasets.get_upload(session, caller.project_id, upload_id)
@@ -80,7 +81,7 @@ def list_datasets(page: Paging, caller: Caller, services: Web) -> DatasetPage:
 
 
 @router.get("/v1/datasets/{name}", operation_id="get_dataset")
-def get_dataset(name: str, caller: Caller, services: Web) -> Dataset:
+def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     """A dataset's name and newest version."""
     with services.database.reader() as session:
         dataset, version, _ = datasets.find_version(session, caller.project_id, name, None)
@@ -88,7 +89,7 @@ def get_dataset(name: str, caller: Caller, services: Web) -> Dataset:
 
 
 @router.get("/v1/datasets/{name}/versions/{version}", operation_id="get_dataset_version")
-def get_dataset_version(name: str, version: Number, caller: Caller, services: Web) -> DatasetVersion:
+def get_dataset_version(name: Reference, version: Number, caller: Caller, services: Web) -> DatasetVersion:
     """A version's state, schema, statistics, and what is wrong with it."""
     with services.database.reader() as session:
         return datasets.get_version(session, caller.project_id, name, version)

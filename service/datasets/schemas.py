@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.datasets.layout import Declaration
 from service.shared.errors import Fault
-from service.shared.names import Name
+from service.shared.names import Name, Reference
 from service.shared.samples import Schema
 
 DatasetState = Literal["validating", "ready", "rejected", "failed", "cancelled"]
@@ -37,7 +37,7 @@ class UploadSource(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    upload: str = Field(description="Id of an upload of this project.", examples=["upl_01K…"])
+    upload: Reference = Field(description="Id of an upload of this project.", examples=["upl_01K…"])
 
 
 class DatasetRequest(BaseModel):

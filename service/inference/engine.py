@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import models
-from service.inference.payload import Config, Rows, trim
+from service.inference.payload import Config, Rows, answerable
 from service.shared.errors import Unavailable
 from service.shared.storage import CorruptArtifact, Storage
 
@@ -43,8 +43,8 @@ class Engine:
         with self._turn:
             latent = self._predictor(version).encode(rows.values, rows.present, rows.lengths)
         return {
-            "mean": trim(latent.mean, rows.lengths),
-            "standard_deviation": trim(latent.standard_deviation, rows.lengths),
+            "mean": answerable(latent.mean, rows.lengths),
+            "standard_deviation": answerable(latent.standard_deviation, rows.lengths),
         }
 
     def reconstruct(
@@ -55,7 +55,8 @@ class Engine:
             predictor = self._predictor(version)
             answer = predictor.reconstruct(rows.values, rows.present, rows.lengths, targets, n_samples, seed)
         return {
-            target: {key: trim(part, rows.lengths) for key, part in parts.items()} for target, parts in answer.items()
+            target: {key: answerable(part, rows.lengths) for key, part in parts.items()}
+            for target, parts in answer.items()
         }
 
     def _predictor(self, version: Version) -> "Predictor":
@@ -65,11 +66,18 @@ class Engine:
         try:
             path = self._storage.fetch(version.project_id, version.sha256, version.size_bytes)
         except CorruptArtifact as error:
-            detail = f"model {version.model!r} version {version.number} cannot be loaded: {error}"
-            raise Unavailable("artifact_corrupt", detail) from error
+            raise _unloadable(version, error) from error
         models.use_threads(self._threads)
-        predictor = models.load(path)
+        try:
+            predictor = models.load(path)
+        except models.CheckpointError as error:
+            raise _unloadable(version, error) from error
         self._loaded[version.id] = predictor
         while len(self._loaded) > self._most_loaded:
             self._loaded.popitem(last=False)
         return predictor
+
+
+def _unloadable(version: Version, error: Exception) -> Unavailable:
+    detail = f"model {version.model!r} version {version.number} cannot be loaded: {error}"
+    return Unavailable("artifact_corrupt", detail)

@@ -5,15 +5,17 @@ Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.shared.errors import BadInput, Fault
+from service.shared.errors import BadInput, Fault, pointer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Config = MMVAEConfig | MMVRNNConfig
+
+Place = tuple[str | int, ...]
 
 MOST_FAULTS = 20
 
@@ -74,8 +76,17 @@ def parse_targets(targets: Any, config: Config) -> list[str]:
     return list(dict.fromkeys(targets))
 
 
-def trim(answer: Array, lengths: Array | None) -> Any:
-    """Drop the padding behind every sequence: (B, T, …) becomes a list of arrays (T_i, …)."""
+def answerable(answer: Array, lengths: Array | None) -> Any:
+    """An answer as JSON takes it: (B, …) as it is, (B, T, …) as a list of (T_i, …) without the padding.
+
+    Raises BadInput when a row's answer is no number: its input lies too far from anything the model has seen.
+    """
+    finite = np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        detail = f"row {row} has values so far from the training data that its answer is no finite number"
+        raise BadInput([Fault(f"/inputs/*/{row}", "out_of_range", detail)])
+    answer = np.ascontiguousarray(answer)  # orjson writes no other
     if lengths is None:
         return answer
     return [row[:length] for row, length in zip(answer, lengths, strict=True)]
@@ -90,10 +101,10 @@ def _columns(inputs: Any, known: dict[str, ModalityConfig], most_rows: int) -> d
     for name, column in inputs.items():
         if name not in known:
             detail = f"inputs has a modality {name[:100]!r}, expected some of {sorted(known)}"
-            faults.append(Fault(f"/inputs/{name}", "unknown_modality", detail))
+            faults.append(Fault(pointer("inputs", name), "unknown_modality", detail))
         elif not isinstance(column, list) or not column:
             detail = f"inputs.{name} is {_shown(column)}, expected a list with one value or null a sample"
-            faults.append(Fault(f"/inputs/{name}", "not_a_list", detail))
+            faults.append(Fault(pointer("inputs", name), "not_a_list", detail))
     if faults:
         raise BadInput(faults)
     counts = {name: len(column) for name, column in inputs.items()}
@@ -110,7 +121,7 @@ def _columns(inputs: Any, known: dict[str, ModalityConfig], most_rows: int) -> d
 def _static(columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]) -> Rows:
     values, present = {}, {}
     for name, column in columns.items():
-        values[name], present[name] = _filled(column, known[name], f"inputs.{name}", faults)
+        values[name], present[name] = _filled(column, known[name], ("inputs", name), faults)
     return Rows(count, values, present, None)
 
 
@@ -124,10 +135,10 @@ def _sequences(
                 continue
             if not isinstance(steps, list) or not steps:
                 detail = f"inputs.{name}[{row}] is {_shown(steps)}, expected a list of time steps or null"
-                faults.append(Fault(f"/inputs/{name}/{row}", "not_a_sequence", detail))
+                faults.append(Fault(pointer("inputs", name, row), "not_a_sequence", detail))
             elif lengths[row] not in (0, len(steps)):
                 detail = f"inputs.{name}[{row}] has {len(steps)} steps, another modality of the row has {lengths[row]}"
-                faults.append(Fault(f"/inputs/{name}/{row}", "lengths_differ", detail))
+                faults.append(Fault(pointer("inputs", name, row), "lengths_differ", detail))
             else:
                 lengths[row] = len(steps)
     values: dict[str, Array] = {}
@@ -141,59 +152,66 @@ def _sequences(
         present[name] = np.zeros((count, longest), dtype=bool)
         for row, steps in enumerate(column):
             if steps is not None:
-                filled, given = _filled(steps, modality, f"inputs.{name}[{row}]", faults)
+                filled, given = _filled(steps, modality, ("inputs", name, row), faults)
                 values[name][row, : len(steps)] = filled
                 present[name][row, : len(steps)] = given
     return Rows(count, values, present, lengths)
 
 
-def _filled(items: list[Any], modality: ModalityConfig, place: str, faults: list[Fault]) -> tuple[Array, Array]:
+def _filled(items: list[Any], modality: ModalityConfig, place: Place, faults: list[Fault]) -> tuple[Array, Array]:
     """Values (N, *shape) with zeros for nulls, and which were given (N,)."""
     values = np.zeros((len(items), *modality.shape), dtype=_dtype(modality))
     present = np.array([item is not None for item in items], dtype=bool)
     given = items if present.all() else [item for item in items if item is not None]
     if given:
         array = _array(given, modality)
-        if isinstance(array, str):
+        if isinstance(array, _Misfit):
             faults.extend(_misfits(items, modality, place)[: MOST_FAULTS - len(faults)])
         else:
             values[present] = array
     return values, present
 
 
-def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | str:
+class _Misfit(NamedTuple):
+    """Why values are no value of a modality."""
+
+    came: str
+    expected: str
+
+
+def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
     """Many values as one array, or what is wrong with them."""
+    shape = list(modality.shape)
     try:
         array = np.asarray(given)
     except (ValueError, TypeError, OverflowError):
-        return f"no list of equal lengths, expected shape {list(modality.shape)}"
+        return _Misfit("lists of different lengths", f"shape {shape}")
     if array.shape[1:] != modality.shape:
         if len(array.shape) == len(modality.shape) + 1 == 2:
-            return f"{array.shape[1]} features, expected {modality.shape[0]}"
-        return f"shape {list(array.shape[1:])}, expected {list(modality.shape)}"
+            return _Misfit(f"{array.shape[1]} features", str(modality.shape[0]))
+        return _Misfit(f"shape {list(array.shape[1:])}", str(shape))
     if modality.categories is not None:
         if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= modality.categories:
-            return f"value {_shown(given[0])}, expected a category from 0 to {modality.categories - 1}"
+            return _Misfit(f"value {_shown(given[0])}", f"a category from 0 to {modality.categories - 1}")
         return array
     if array.dtype.kind not in "iuf":
-        return f"value {_shown(given[0])}, expected numbers of shape {list(modality.shape)}"
+        return _Misfit(f"value {_shown(given[0])}", f"numbers of shape {shape}")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        return "a number that is not finite in 32 bits"
+        return _Misfit(f"value {_shown(given[0])}", "numbers that are finite in 32 bits")
     return array
 
 
-def _misfits(items: list[Any], modality: ModalityConfig, place: str) -> list[Fault]:
+def _misfits(items: list[Any], modality: ModalityConfig, place: Place) -> list[Fault]:
     """Look at every item by itself: only reached when the whole did not fit."""
     faults = []
     for i, item in enumerate(items):
-        if item is None:
-            continue
-        wrong = _array([item], modality)
-        if isinstance(wrong, str):
-            pointer = "/" + place.replace("[", "/").replace("]", "").replace(".", "/") + f"/{i}"
-            faults.append(Fault(pointer, "bad_value", f"modality {modality.name!r} has {wrong} at {place}[{i}]"))
+        wrong = None if item is None else _array([item], modality)
+        if isinstance(wrong, _Misfit):
+            where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in (*place, i))[1:]
+            detail = f"modality {modality.name!r} has {wrong.came} at {where}, expected {wrong.expected}"
+            faults.append(Fault(pointer(*place, i), "bad_value", detail))
             if len(faults) == MOST_FAULTS:
                 break
     return faults

@@ -12,13 +12,14 @@ from service.inference.payload import parse_rows, parse_targets
 from service.inference.schemas import EncodeRequest, EncodeResponse, ReconstructRequest, ReconstructResponse
 from service.inference.versions import VersionCache
 from service.shared.errors import BadInput, Fault
+from service.shared.names import Reference
 from service.web import Caller, Web
 
 router = APIRouter(prefix="/v1/models/{name}/versions/{version}", tags=["inference"])
 
 
 async def _version(
-    request: Request, caller: Caller, name: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)]
+    request: Request, caller: Caller, name: Reference, version: Annotated[int, Path(ge=1, le=2**31 - 1)]
 ) -> Version:
     versions: VersionCache = request.app.state.versions
     if known := versions.known(caller.project_id, name, version):

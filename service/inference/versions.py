@@ -1,20 +1,16 @@
 """Model versions that were looked up in the last second, so that inference in steady state asks SQL nothing."""
 
 import threading
-from typing import Any
 
 from cachetools import TTLCache
-from pydantic import TypeAdapter
 
-from models.config import ModelConfig
+from models.config import parse
 from service.inference.engine import Version
 from service.registry import operations as registry
 from service.shared.database import Database
 
 FRESH_SECONDS = 1.0
 MOST_VERSIONS = 10_000
-
-_CONFIG: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 
 
 class VersionCache:
@@ -39,7 +35,7 @@ class VersionCache:
                 project_id=project_id,
                 model=model,
                 number=number,
-                config=_CONFIG.validate_python(row.config),
+                config=parse(row.config),
                 sha256=artifact.sha256,
                 size_bytes=artifact.size_bytes,
             )

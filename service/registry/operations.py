@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from service.registry import schemas
 from service.runs.operations import Assignment
 from service.shared import storage
+from service.shared.database import find_or_add
 from service.shared.errors import NotFound
 from service.shared.storage import Stored
 from service.shared.tables import Artifact, Model, ModelVersion, new_id
@@ -22,15 +23,11 @@ def add_version(
     libraries: Mapping[str, str],
 ) -> int:
     """Record what a run made as the next version of its model; the caller ends the job in the same transaction."""
-    model = session.scalar(
-        select(Model)
-        .where(Model.project_id == assignment.project_id, Model.name == assignment.model_name)
-        .with_for_update()
-    )
-    if model is None:
-        model = Model(id=new_id("mod"), project_id=assignment.project_id, name=assignment.model_name)
-        session.add(model)
-        session.flush()
+    project_id, name = assignment.project_id, assignment.model_name
+    named = select(Model).where(Model.project_id == project_id, Model.name == name)
+    new = Model(id=new_id("mod"), project_id=project_id, name=name)
+    # locked, so that two runs that end at once are numbered one after the other
+    model = find_or_add(session, named.with_for_update(), new)
     newest = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.model_id == model.id))
     lineage = schemas.Lineage(
         run=assignment.run_id,

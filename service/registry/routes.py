@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 
 from service.registry import operations as registry
 from service.registry import schemas
+from service.shared.names import Reference
 from service.web import Caller, Paging, Web
 
 router = APIRouter(prefix="/v1/models", tags=["registry"])
@@ -23,14 +24,14 @@ def list_models(page: Paging, caller: Caller, services: Web) -> schemas.ModelPag
 
 
 @router.get("/{name}", operation_id="get_model")
-def get_model(name: str, caller: Caller, services: Web) -> schemas.Model:
+def get_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
     """A model's name and newest version."""
     with services.database.reader() as session:
         return registry.get_model(session, caller.project_id, name)
 
 
 @router.get("/{name}/versions", operation_id="list_model_versions")
-def list_model_versions(name: str, page: Paging, caller: Caller, services: Web) -> schemas.ModelVersionPage:
+def list_model_versions(name: Reference, page: Paging, caller: Caller, services: Web) -> schemas.ModelVersionPage:
     """A model's versions, newest first."""
     with services.database.reader() as session:
         found = registry.list_versions(session, caller.project_id, name, page.after, page.size)
@@ -39,7 +40,7 @@ def list_model_versions(name: str, page: Paging, caller: Caller, services: Web) 
 
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")
-def get_model_version(name: str, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
+def get_model_version(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
     """What a version takes, what it was made of, and how good it is."""
     with services.database.reader() as session:
         return registry.get_version(session, caller.project_id, name, version)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
@@ -14,22 +14,20 @@ from models.config import (
     MMVRNNConfig,
     MMVRNNOptions,
     ModalityConfig,
-    ModelConfig,
     TrainingConfig,
     complete,
     default_likelihood,
+    parse,
 )
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
 from service.runs import metrics, schemas
-from service.shared.errors import BadInput, Conflict, Fault, NotFound
-from service.shared.samples import Schema
+from service.shared.errors import BadInput, Conflict, Fault, NotFound, pointer
+from service.shared.samples import ModalitySchema, Schema
 from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, ModelVersion, Run, new_id
 
 QUEUE: Literal["train"] = "train"
 KIND = "train"
-
-_CONFIG: TypeAdapter[MMVAEConfig | MMVRNNConfig] = TypeAdapter(ModelConfig)
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def assignment(session: Session, job_id: str) -> Assignment:
         dataset=dataset,
         dataset_version=version.version,
         samples=samples,
-        config=_CONFIG.validate_python(run.architecture),
+        config=parse(run.architecture),
         training=TrainingConfig.model_validate(run.training),
         seed=run.seed,
     )
@@ -137,20 +135,23 @@ def _config(request: schemas.RunRequest, schema: Schema) -> MMVAEConfig | MMVRNN
     if options.kind != schema.kind:
         detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
         raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
-    modalities = [
-        ModalityConfig(
-            name=m.name,
-            shape=m.shape,
-            categories=m.categories,
-            likelihood=default_likelihood(m.dtype, m.categories),
-        )
-        for m in schema.modalities
-    ]
     try:
-        return complete(options, modalities)
+        return complete(options, [_modality(modality) for modality in schema.modalities])
     except ValidationError as error:
-        faults = [Fault("/architecture/" + "/".join(map(str, e["loc"])), e["type"], e["msg"]) for e in error.errors()]
+        faults = [
+            Fault("/dataset", e["type"], f"the dataset's {pointer(*e['loc'])[1:]} is {e['input']}: {e['msg']}")
+            for e in error.errors()
+        ]
         raise BadInput(faults) from error
+
+
+def _modality(schema: ModalitySchema) -> ModalityConfig:
+    return ModalityConfig(
+        name=schema.name,
+        shape=schema.shape,
+        categories=schema.categories,
+        likelihood=default_likelihood(schema.dtype, schema.categories),
+    )
 
 
 def _rows(project_id: str) -> Select[Run, Job, str, int, int]:

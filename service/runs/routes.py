@@ -9,6 +9,7 @@ from service.jobs import history
 from service.runs import metrics, schemas
 from service.runs import operations as runs
 from service.shared import broker
+from service.shared.names import Reference
 from service.web import Caller, Paging, Web
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -36,14 +37,14 @@ def list_runs(page: Paging, caller: Caller, services: Web) -> schemas.RunPage:
 
 
 @router.get("/{run_id}", operation_id="get_run")
-def get_run(run_id: str, caller: Caller, services: Web) -> schemas.Run:
+def get_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """Where a run stands."""
     with services.database.reader() as session:
         return runs.get(session, caller.project_id, run_id)
 
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="cancel_run")
-def cancel_run(run_id: str, caller: Caller, services: Web) -> schemas.Run:
+def cancel_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """Cancel a queued run at once, or ask a running one to stop."""
     with services.database.writer.begin() as session:
         return runs.cancel(session, caller.project_id, run_id)
@@ -51,10 +52,10 @@ def cancel_run(run_id: str, caller: Caller, services: Web) -> schemas.Run:
 
 @router.get("/{run_id}/metrics", operation_id="get_run_metrics")
 def get_run_metrics(
-    run_id: str,
+    run_id: Reference,
     caller: Caller,
     services: Web,
-    name: Annotated[list[str], Query(description="Only these metrics.")] = [],  # noqa: B006 FastAPI copies it
+    name: Annotated[list[Reference], Query(description="Only these metrics.")] = [],  # noqa: B006 FastAPI copies it
 ) -> schemas.RunMetrics:
     """What the run reported, by metric and step."""
     with services.database.reader() as session:
@@ -69,7 +70,7 @@ def get_run_metrics(
 
 @router.get("/{run_id}/events", operation_id="get_run_events")
 def get_run_events(
-    run_id: str,
+    run_id: Reference,
     caller: Caller,
     services: Web,
     after: Annotated[int, Query(ge=0, le=2**53, description="Only events behind this id.")] = 0,
@@ -85,7 +86,7 @@ def get_run_events(
 
 @router.get("/{run_id}/logs", operation_id="get_run_logs", response_class=PlainTextResponse)
 def get_run_logs(
-    run_id: str,
+    run_id: Reference,
     caller: Caller,
     services: Web,
     characters: Annotated[int, Query(ge=1, le=2**22, description="Length of the tail.")] = 65_536,

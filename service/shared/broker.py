@@ -96,4 +96,9 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
         "health_check_interval": 10,
+        # A wake-up is worth one more try at once, not the six seconds of kombu's defaults: the reconciler has them all.
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.1,
     }

@@ -1,14 +1,17 @@
 """Engine, sessions and the database's clock, the same for SQLite and PostgreSQL."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, Dialect, Engine, create_engine, event
+from sqlalchemy import DateTime, Dialect, Engine, Select, create_engine, event
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
+
+Row = TypeVar("Row")
 
 # A writer waits this long for another; a transaction of ours takes milliseconds.
 BUSY_SECONDS = 15
@@ -24,6 +27,8 @@ class Timestamp(TypeDecorator[datetime]):
         """Refuse naive times; SQLite keeps UTC without an offset."""
         if value is None:
             return None
+        if value.tzinfo is None:
+            raise ValueError(f"the time {value} has no time zone")
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
@@ -75,6 +80,21 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def find_or_add(session: Session, existing: Select[Row], new: Row) -> Row:
+    """The row that `existing` selects, or else `new`, added; for two callers at the same moment the same row.
+
+    The second to insert waits for the first to commit, fails on the unique constraint, and finds the first one's row.
+    """
+    if (found := session.scalar(existing)) is not None:
+        return found
+    try:
+        with session.begin_nested():
+            session.add(new)
+    except IntegrityError:
+        return session.scalars(existing).one()
+    return new
 
 
 def _engine(url: str) -> Engine:

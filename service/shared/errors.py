@@ -27,6 +27,11 @@ class Fault:
     detail: str
 
 
+def pointer(*steps: str | int) -> str:
+    """The JSON pointer of these steps, escaped as RFC 6901 says."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+
+
 class SensoriumError(Exception):
     """Base of all; `code` is stable and for programs, `detail` is for people."""
 

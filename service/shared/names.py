@@ -6,4 +6,9 @@ from pydantic import StringConstraints
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 
+# Printable ASCII: PostgreSQL keeps no zero byte and UTF-8 no half of a surrogate pair.
+REFERENCE_PATTERN = r"^[ -~]{1,200}$"
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
+"""A name or id that somebody gives to find something by."""

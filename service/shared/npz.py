@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from service.shared.errors import BadInput, Fault
+from service.shared.errors import BadInput, Fault, pointer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -51,10 +51,14 @@ def inspect(path: Path, most_bytes: int) -> list[ArrayHeader]:
                     faults.append(found)
                 else:
                     headers.append(found)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # zipfile meets bytes of a stranger: what it raises is not documented
         raise _refused("", "not_npz", f"the file is no readable .npz archive: {error}") from error
     names = [header.name for header in headers]
-    faults += [Fault(f"/{n}", "duplicate_array", f"array {n!r} stands twice") for n in set(names) if names.count(n) > 1]
+    faults += [
+        Fault(pointer(n), "duplicate_array", f"array {n!r} stands twice") for n in set(names) if names.count(n) > 1
+    ]
     if faults:
         raise BadInput(faults)
     return headers
@@ -69,19 +73,19 @@ def read(path: Path, name: str) -> Array:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}{NPY}") as file:
             array: Array = npy.read_array(file, allow_pickle=False)
             return array
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise _refused(f"/{name}", "damaged_array", f"the data of array {name!r} is damaged: {error}") from error
+    except Exception as error:  # zlib, zipfile and NumPy meet bytes of a stranger
+        raise _refused(pointer(name), "damaged_array", f"the data of array {name!r} is damaged: {error}") from error
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHeader | Fault:
     name = member.filename.removesuffix(NPY)
-    place = f"/{name}"
+    place = pointer(name)
     if not member.filename.endswith(NPY):
         return Fault(place, "not_an_array", f"{member.filename!r} is no .npy array")
     try:
         with archive.open(member) as file:
             shape, dtype, header_bytes = _read_header(file)
-    except (ValueError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+    except Exception as error:  # NumPy parses the header as Python, zlib inflates it: each raises errors of its own
         return Fault(place, "damaged_header", f"array {name!r} has an unreadable header: {error}")
     if dtype.hasobject:
         return Fault(place, "pickled_object", f"array {name!r} holds pickled Python objects, expected numbers")

@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FORMAT = "sensorium-samples/1"
+METADATA = "sensorium"
 DTYPES = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
 
 
@@ -82,8 +83,9 @@ def write(path: Path, samples: Samples) -> None:
         tensors[f"present/{modality.name}"] = present
     if samples.offsets is not None:
         tensors["offsets"] = np.ascontiguousarray(samples.offsets, dtype=np.int64)
-    metadata = {"format": FORMAT, "rows": str(samples.rows), "schema": samples.schema.model_dump_json()}
-    save_file(tensors, path, metadata=metadata)
+    # One entry: safetensors writes several in an order that differs from call to call, and with it the file's digest.
+    metadata = {"format": FORMAT, "rows": samples.rows, "schema": samples.schema.model_dump(mode="json")}
+    save_file(tensors, path, metadata={METADATA: json.dumps(metadata)})
 
 
 def open(path: Path) -> Samples:
@@ -92,18 +94,24 @@ def open(path: Path) -> Samples:
     Raises CorruptSamples when the file is not one that `write` made.
     """
     header, body = _map(path)
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise CorruptSamples(f"{path.name} is not a stored dataset of format {FORMAT}")
-    schema = Schema.model_validate_json(metadata["schema"])
+    metadata = _metadata(path, header.pop("__metadata__", None))
+    schema = Schema.model_validate(metadata["schema"])
     arrays = {name: _view(path, name, entry, body) for name, entry in header.items()}
     return Samples(
         schema=schema,
-        rows=int(metadata["rows"]),
+        rows=metadata["rows"],
         values={name: arrays[f"values/{name}"] for name in schema.names()},
         present={name: arrays[f"present/{name}"].view(np.bool_) for name in schema.names()},
         offsets=arrays.get("offsets"),
     )
+
+
+def _metadata(path: Path, entries: Any) -> dict[str, Any]:
+    text = entries.get(METADATA, "null") if isinstance(entries, dict) else "null"
+    metadata = json.loads(text)
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise CorruptSamples(f"{path.name} is not a stored dataset of format {FORMAT}")
+    return metadata
 
 
 def _map(path: Path) -> tuple[dict[str, Any], memoryview]:
@@ -121,6 +129,8 @@ def _map(path: Path) -> tuple[dict[str, Any], memoryview]:
             header = json.loads(file.read(length))
         except ValueError as error:
             raise CorruptSamples(f"{path.name} has a header that is not JSON") from error
+        if not isinstance(header, dict):
+            raise CorruptSamples(f"{path.name} has a {type(header).__name__} as its header, expected an object")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return header, memoryview(mapped)[8 + length :]
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from ulid import ULID
 
+from service.shared.database import find_or_add
 from service.shared.tables import Artifact, new_id
 
 CHUNK_BYTES = 1024 * 1024
@@ -119,10 +120,5 @@ class Writer:
 def record(session: Session, stored: Stored) -> Artifact:
     """The row of a stored file; the same content is one row within a project."""
     same = select(Artifact).where(Artifact.project_id == stored.project_id, Artifact.sha256 == stored.sha256)
-    if artifact := session.scalar(same):
-        return artifact
-    artifact = Artifact(
-        id=new_id("art"), project_id=stored.project_id, sha256=stored.sha256, size_bytes=stored.size_bytes
-    )
-    session.add(artifact)
-    return artifact
+    new = Artifact(id=new_id("art"), project_id=stored.project_id, sha256=stored.sha256, size_bytes=stored.size_bytes)
+    return find_or_add(session, same, new)

@@ -18,7 +18,7 @@ from tests.models.small import MODALITIES
 @pytest.mark.parametrize("options", [MMVAEOptions(latent_features=3), MMVRNNOptions(recurrent_features=9)])
 def test_a_completed_config_survives_json(options: MMVAEOptions | MMVRNNOptions) -> None:
     config = complete(options, MODALITIES)
-    assert parse(config.model_dump_json()) == config
+    assert parse(config.model_dump(mode="json")) == config
     assert config.architecture == options.architecture
 
 
@@ -42,3 +42,9 @@ def test_categories_and_likelihood_go_together() -> None:
 def test_the_default_likelihood_follows_from_the_type() -> None:
     assert default_likelihood("float32", None) == "gaussian"
     assert default_likelihood("int64", 10) == "categorical"
+
+
+def test_configurations_are_read_without_torch() -> None:
+    program = "import models, models.config, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"

@@ -24,7 +24,7 @@ def test_a_ramp_is_its_start_first_and_its_end_last(unit: str, ramp: float) -> N
 
 
 def test_a_ramp_of_one_step_is_at_its_end() -> None:
-    assert beta_at(LinearBeta(ramp=1, ramp_unit="steps"), 0, 10, 5) == 1.0
+    assert beta_at(LinearBeta(end=0.7, ramp=1, ramp_unit="steps"), 0, 10, 5) == 0.7
 
 
 def test_the_learning_rate_rises_to_its_whole_and_falls_to_its_floor() -> None:

@@ -95,3 +95,10 @@ def test_a_row_with_nothing_is_refused() -> None:
     samples.present["word"][1] = False
     with pytest.raises(UnusableData, match="the first is row 1"):
         data.check(samples, complete(MMVAEOptions(), modalities()))
+
+
+def test_a_model_of_fewer_modalities_reads_only_those() -> None:
+    config = complete(MMVAEOptions(), modalities()[:1])
+    batch = data.batch_of(data.select(static_samples(), config), np.arange(3))
+    assert set(batch.values) == {"audio"}
+    check(batch, config.modalities, "static")

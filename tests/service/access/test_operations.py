@@ -1,0 +1,75 @@
+"""Projects and keys: what is kept of a key, and which tokens are refused."""
+
+from collections.abc import Callable
+
+import pytest
+
+from service.access import operations as access
+from service.shared.database import Database, now
+from service.shared.errors import Conflict, Unauthenticated
+
+
+def test_a_token_stands_for_its_project(database: Database, project_id: str) -> None:
+    with database.writer.begin() as session:
+        key, token = access.create_key(session, project_id, "mine")
+        key_id = key.id
+    with database.reader() as session:
+        principal = access.authenticate(session, token)
+    assert (principal.project_id, principal.key_id) == (project_id, key_id)
+    assert principal.scopes == frozenset(access.SCOPES)
+
+
+def test_only_the_hash_of_the_secret_is_kept(database: Database, project_id: str) -> None:
+    with database.writer.begin() as session:
+        key, token = access.create_key(session, project_id, "mine")
+        secret = token.removeprefix(f"sns_{key.prefix}_")
+        kept = [getattr(key, column.key) for column in key.__table__.columns]
+    assert len(secret) >= 43
+    assert not any(isinstance(value, str) and secret in value for value in kept)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda token: "",
+        lambda token: "sns_",
+        lambda token: "sns__",
+        lambda token: token[:-1],
+        lambda token: token + "x",
+        lambda token: token.replace("sns_", "abc_"),
+        lambda token: token[4:],
+        lambda token: "_".join([*token.split("_")[:2], ""]),
+        lambda token: token.upper(),
+        lambda token: "é" * 20,
+    ],
+)
+def test_any_other_token_is_refused_in_the_same_words(
+    database: Database, project_id: str, spoil: Callable[[str], str]
+) -> None:
+    with database.writer.begin() as session:
+        _, token = access.create_key(session, project_id, "mine")
+    with database.reader() as session, pytest.raises(Unauthenticated) as caught:
+        access.authenticate(session, spoil(token))
+    assert (caught.value.code, caught.value.status) == ("invalid_api_key", 401)
+
+
+@pytest.mark.parametrize("column", ["revoked_at", "expires_at"])
+def test_a_key_that_was_revoked_or_has_expired_is_refused(database: Database, project_id: str, column: str) -> None:
+    with database.writer.begin() as session:
+        key, token = access.create_key(session, project_id, "mine")
+        setattr(key, column, now(-1.0))
+    with database.reader() as session, pytest.raises(Unauthenticated):
+        access.authenticate(session, token)
+
+
+def test_a_key_that_expires_later_is_taken(database: Database, project_id: str) -> None:
+    with database.writer.begin() as session:
+        key, token = access.create_key(session, project_id, "mine")
+        key.expires_at = now(60.0)
+    with database.reader() as session:
+        assert access.authenticate(session, token).project_id == project_id
+
+
+def test_a_project_name_is_taken_once(database: Database, project_id: str) -> None:
+    with database.writer.begin() as session, pytest.raises(Conflict):
+        access.create_project(session, "test")

@@ -1,0 +1,118 @@
+"""Arrays become modalities, or faults that name the array."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from service.datasets.layout import Declaration, Layout, plan
+from service.shared.errors import BadInput
+from service.shared.npz import ArrayHeader
+
+
+def header(name: str, shape: tuple[int, ...], dtype: str = "float32") -> ArrayHeader:
+    return ArrayHeader(name, shape, np.dtype(dtype))
+
+
+def layout(*arrays: ArrayHeader, **declared: Any) -> Layout:
+    return plan(arrays, Declaration.model_validate(declared))
+
+
+def faults(*arrays: ArrayHeader, **declared: Any) -> list[tuple[str, str]]:
+    with pytest.raises(BadInput) as caught:
+        layout(*arrays, **declared)
+    return [(fault.pointer, fault.code) for fault in caught.value.faults]
+
+
+def test_numbers_and_scalar_integers_have_their_defaults() -> None:
+    found = layout(header("image", (5, 1, 2)), header("label", (5,), "uint8"), header("height", (5,)))
+    assert (found.kind, found.rows) == ("static", 5)
+    assert [(m.name, m.shape, m.dtype, m.categories) for m in found.modalities] == [
+        ("height", (), "float32", None),
+        ("image", (1, 2), "float32", None),
+        ("label", (), "int64", None),
+    ]
+
+
+def test_integers_with_a_shape_are_numbers() -> None:
+    assert layout(header("counts", (5, 3), "int32")).modalities[0].dtype == "float32"
+
+
+def test_a_declaration_overrides_the_defaults() -> None:
+    found = layout(
+        header("a", (5,), "int32"),
+        header("b", (5,), "int32"),
+        modalities={"a": {"dtype": "float32"}, "b": {"categories": 9}},
+    )
+    assert [(m.dtype, m.categories) for m in found.modalities] == [("float32", None), ("int64", 9)]
+
+
+def test_masks_and_lengths_belong_to_their_array() -> None:
+    found = layout(
+        header("x", (5, 7, 2)), header("x.present", (5, 7), "bool"), header("x.lengths", (5,), "int64"), kind="sequence"
+    )
+    (x,) = found.modalities
+    assert (x.shape, x.steps, x.has_present, x.has_lengths) == ((2,), 7, True, True)
+
+
+def test_modalities_of_different_numbers_of_steps_share_rows() -> None:
+    found = layout(header("x", (5, 7, 2)), header("y", (5, 3)), kind="sequence")
+    assert [m.steps for m in found.modalities] == [7, 3]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "declared", "expected"),
+    [
+        ([header("a", (0, 2))], {}, ("", "no_rows")),
+        ([header("a.present", (5,), "bool")], {}, ("/a.present", "unknown_array")),
+        ([header("a", (5,)), header("b", (6,))], {}, ("/a", "bad_shape")),
+        ([header("a", (5, 0))], {}, ("/a", "bad_shape")),
+        ([header("a", (5,)), header("b", ())], {}, ("/b", "bad_shape")),
+        ([header("a", (5,))], {"kind": "sequence"}, ("/a", "bad_shape")),
+        ([header("a", (5, 0))], {"kind": "sequence"}, ("/a", "bad_shape")),
+        ([header("a", (5,))], {"modalities": {"b": {}}}, ("/schema/modalities/b", "unknown_array")),
+        ([header("a", (5,))], {"modalities": {"a": {"categories": 3}}}, ("/a", "not_a_category")),
+        ([header("a", (5, 2), "int64")], {"modalities": {"a": {"dtype": "int64"}}}, ("/a", "not_a_category")),
+        ([header("a", (5,)), header("a.present", (4,), "bool")], {}, ("/a.present", "bad_mask")),
+        ([header("a", (5,)), header("a.present", (5,), "float32")], {}, ("/a.present", "bad_mask")),
+        ([header("a", (5,)), header("a.lengths", (5,), "int64")], {}, ("/a.lengths", "bad_lengths")),
+        (
+            [header("a", (5, 2)), header("a.lengths", (5, 2), "int64")],
+            {"kind": "sequence"},
+            ("/a.lengths", "bad_lengths"),
+        ),
+        ([header("a", (5, 2)), header("a.lengths", (5,))], {"kind": "sequence"}, ("/a.lengths", "bad_lengths")),
+        ([header("../../etc/passwd", (5,))], {}, ("", "bad_name")),
+        ([header("", (5,))], {}, ("", "bad_name")),
+        ([header("a" * 101, (5,))], {}, ("", "bad_name")),
+        ([header("a\n", (5,))], {}, ("", "bad_name")),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    arrays: list[ArrayHeader], declared: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    assert expected in faults(*arrays, **declared)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    found = faults(header("a", (5,)), header("b", (6,)), header("c", (4,)), modalities={"d": {}})
+    assert found == [("/schema/modalities/d", "unknown_array"), ("/a", "bad_shape"), ("/c", "bad_shape")]
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"kind": "table"},
+        {"nan": "ignore"},
+        {"colour": "red"},
+        {"modalities": {"a": {"categories": 1}}},
+        {"modalities": {"a": {"categories": 3, "dtype": "float32"}}},
+        {"modalities": {"a": {"unit": "m"}}},
+        {"modalities": {"a/b": {}}},
+    ],
+    ids=str,
+)
+def test_a_declaration_that_makes_no_sense_is_refused(declared: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Declaration.model_validate(declared)

@@ -1,0 +1,86 @@
+"""The engine loads a version once, keeps the last few, and refuses what is damaged."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import checkpoint
+from models.architectures import build
+from models.config import MMVAEConfig, ModalityConfig
+from service.inference.engine import Engine, Version
+from service.inference.payload import Rows
+from service.shared.errors import Unavailable
+from service.shared.storage import Storage
+
+CONFIG = MMVAEConfig(modalities=(ModalityConfig(name="a", shape=(2,), likelihood="gaussian"),), latent_features=3)
+ROWS = Rows(2, {"a": np.ones((2, 2), dtype=np.float32)}, {"a": np.array([True, True])}, None)
+
+
+def stored_version(store: Storage, folder: Path, number: int) -> Version:
+    torch.manual_seed(number)
+    path = folder / f"checkpoint{number}"
+    checkpoint.save(build(CONFIG), path, {})
+    stored = store.put("prj_a", path)
+    return Version(f"mdv_{number}", "prj_a", "m", number, CONFIG, stored.sha256, stored.size_bytes)
+
+
+def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    version = stored_version(store, tmp_path, 1)
+    engine = Engine(store, most_loaded=1, threads=1)
+    first = engine.encode(version, ROWS)
+    store.path("prj_a", version.sha256).unlink()
+    np.testing.assert_array_equal(engine.encode(version, ROWS)["mean"], first["mean"])
+
+
+def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
+    engine = Engine(store, most_loaded=2, threads=1)
+    for index in (0, 1, 0, 2):
+        engine.encode(versions[index], ROWS)
+    for version in versions:
+        store.path("prj_a", version.sha256).unlink()
+    engine.encode(versions[0], ROWS)
+    engine.encode(versions[2], ROWS)
+    with pytest.raises(Unavailable, match="missing"):
+        engine.encode(versions[1], ROWS)
+
+
+def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    version = stored_version(store, tmp_path, 1)
+    path = store.path("prj_a", version.sha256)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    engine = Engine(store, most_loaded=2, threads=1)
+    with pytest.raises(Unavailable, match="model 'm' version 1 cannot be loaded"):
+        engine.encode(version, ROWS)
+    path.write_bytes(whole)
+    assert engine.encode(version, ROWS)["mean"].shape == (2, 3)
+
+
+def test_a_file_that_is_whole_but_no_checkpoint_is_unavailable(tmp_path: Path) -> None:
+    """Such as one that a newer release wrote."""
+    store = Storage(tmp_path / "store")
+    (tmp_path / "other").write_bytes(b"something else")
+    stored = store.put("prj_a", tmp_path / "other")
+    version = Version("mdv_1", "prj_a", "m", 1, CONFIG, stored.sha256, stored.size_bytes)
+    with pytest.raises(Unavailable, match="model 'm' version 1 cannot be loaded"):
+        Engine(store, most_loaded=2, threads=1).encode(version, ROWS)
+
+
+def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
+    engine = Engine(store, most_loaded=2, threads=1)
+    expected = [engine.reconstruct(version, ROWS, ["a"], 2, 7)["a"]["mean"] for version in versions]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(
+            pool.map(lambda n: engine.reconstruct(versions[n % 3], ROWS, ["a"], 2, 7)["a"]["mean"], range(60))
+        )
+    for n, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, expected[n % 3])

@@ -1,0 +1,164 @@
+"""Partial payloads become arrays with masks, or faults that name the place."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from service.inference.payload import Rows, answerable, parse_rows, parse_targets
+from service.shared.errors import BadInput, Fault
+
+IMAGE = ModalityConfig(name="image", shape=(2, 2), likelihood="gaussian")
+AUDIO = ModalityConfig(name="audio", shape=(3,), likelihood="gaussian")
+LABEL = ModalityConfig(name="label", categories=4, likelihood="categorical")
+HEIGHT = ModalityConfig(name="height", likelihood="gaussian")
+STATIC = MMVAEConfig(modalities=(IMAGE, AUDIO, LABEL, HEIGHT))
+SEQUENCE = MMVRNNConfig(modalities=(AUDIO, LABEL))
+PICTURE = [[1, 2], [3, 4]]
+
+
+def rows(inputs: Any, config: MMVAEConfig | MMVRNNConfig = STATIC) -> Rows:
+    return parse_rows(inputs, config, most_rows=10)
+
+
+def faults(inputs: Any, config: MMVAEConfig | MMVRNNConfig = STATIC) -> list[Fault]:
+    with pytest.raises(BadInput) as caught:
+        rows(inputs, config)
+    json.dumps([fault.pointer + fault.detail for fault in caught.value.faults])
+    return list(caught.value.faults)
+
+
+def test_any_subset_of_the_modalities_is_read() -> None:
+    found = rows({"label": [3, None, 0], "image": [None, PICTURE, PICTURE]})
+    assert found.count == 3
+    assert found.values.keys() == {"image", "label"}
+    np.testing.assert_array_equal(found.present["label"], [True, False, True])
+    np.testing.assert_array_equal(found.present["image"], [False, True, True])
+    np.testing.assert_array_equal(found.values["label"], [3, 0, 0])
+    np.testing.assert_array_equal(found.values["image"], [np.zeros((2, 2)), PICTURE, PICTURE])
+    assert (found.values["image"].dtype, found.values["label"].dtype) == (np.float32, np.int64)
+    assert found.lengths is None
+
+
+def test_a_scalar_modality_is_a_list_of_numbers() -> None:
+    np.testing.assert_array_equal(rows({"height": [1, 2.5]}).values["height"], [1, 2.5])
+
+
+def test_a_modality_that_is_null_everywhere_is_absent() -> None:
+    found = rows({"label": [1], "image": [None]})
+    assert not found.present["image"].any()
+
+
+def test_sequences_have_their_own_lengths_and_gaps() -> None:
+    audio = [[1, 2, 3], None, [4, 5, 6]]
+    found = rows({"audio": [audio, None, [None]], "label": [[0, 1, None], [2, 3], [1]]}, SEQUENCE)
+    assert found.lengths is not None
+    np.testing.assert_array_equal(found.lengths, [3, 2, 1])
+    np.testing.assert_array_equal(found.present["audio"], [[1, 0, 1], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(found.present["label"], [[1, 1, 0], [1, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(found.values["audio"][0], [[1, 2, 3], [0, 0, 0], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "pointer", "code"),
+    [
+        (None, "/inputs", "no_modality"),
+        ({}, "/inputs", "no_modality"),
+        ([], "/inputs", "no_modality"),
+        ({"smell": [1]}, "/inputs/smell", "unknown_modality"),
+        ({"a/b~c": [1]}, "/inputs/a~1b~0c", "unknown_modality"),
+        ({"label": 3}, "/inputs/label", "not_a_list"),
+        ({"label": []}, "/inputs/label", "not_a_list"),
+        ({"label": [1, 2], "height": [1]}, "/inputs", "row_counts_differ"),
+        ({"label": [1] * 11}, "/inputs", "too_many_rows"),
+        ({"label": [1, None]}, None, "no_modality"),
+        ({"label": [1, 4]}, "/inputs/label/1", "bad_value"),
+        ({"label": [1, -1]}, "/inputs/label/1", "bad_value"),
+        ({"label": [1.0]}, "/inputs/label/0", "bad_value"),
+        ({"label": ["1"]}, "/inputs/label/0", "bad_value"),
+        ({"label": [True]}, "/inputs/label/0", "bad_value"),
+        ({"label": [[1]]}, "/inputs/label/0", "bad_value"),
+        ({"label": [2**70]}, "/inputs/label/0", "bad_value"),
+        ({"height": [1, "2"]}, "/inputs/height/1", "bad_value"),
+        ({"height": [1, {}]}, "/inputs/height/1", "bad_value"),
+        ({"height": [1, 1e39]}, "/inputs/height/1", "bad_value"),
+        ({"image": [PICTURE, [[1, 2], [3]]]}, "/inputs/image/1", "bad_value"),
+        ({"image": [PICTURE, [[1, 2], [3, None]]]}, "/inputs/image/1", "bad_value"),
+        ({"image": [PICTURE, [[1, 2], [3, 4], [5, 6]]]}, "/inputs/image/1", "bad_value"),
+        ({"image": [PICTURE, 5]}, "/inputs/image/1", "bad_value"),
+        ({"image": [PICTURE, []]}, "/inputs/image/1", "bad_value"),
+        ({"audio": [[1, 2, 3], [1, 2]]}, "/inputs/audio/1", "bad_value"),
+    ],
+    ids=str,
+)
+def test_a_fault_names_its_place(inputs: Any, pointer: str | None, code: str) -> None:
+    found = faults(inputs)[0]
+    assert found.code == code
+    if pointer is not None:
+        assert found.pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("inputs", "pointer", "code"),
+    [
+        ({"audio": [[1, 2, 3]]}, "/inputs/audio/0/0", "bad_value"),
+        ({"audio": [[[1, 2, 3], [1, 2]]]}, "/inputs/audio/0/1", "bad_value"),
+        ({"audio": [5]}, "/inputs/audio/0", "not_a_sequence"),
+        ({"audio": [[]]}, "/inputs/audio/0", "not_a_sequence"),
+        ({"audio": [[[1, 2, 3]]], "label": [[1, 2]]}, "/inputs/label/0", "lengths_differ"),
+        ({"label": [[None, None]]}, None, "no_modality"),
+        ({"label": [None]}, None, "no_modality"),
+    ],
+    ids=str,
+)
+def test_a_fault_in_a_sequence_names_row_and_step(inputs: Any, pointer: str | None, code: str) -> None:
+    found = faults(inputs, SEQUENCE)[0]
+    assert found.code == code
+    if pointer is not None:
+        assert found.pointer == pointer
+
+
+def test_a_wrong_number_of_features_is_told_in_words() -> None:
+    found = faults({"audio": [[1, 2, 3], None, [0, 0, 0], [1, 2]]})
+    assert [fault.detail for fault in found] == ["modality 'audio' has 2 features at inputs.audio[3], expected 3"]
+
+
+def test_a_wrong_shape_is_told_in_words() -> None:
+    (found,) = faults({"image": [PICTURE, PICTURE, PICTURE, [1, 2, 3]]})
+    assert found.detail == "modality 'image' has shape [3] at inputs.image[3], expected [2, 2]"
+
+
+def test_many_faults_are_told_up_to_a_bound() -> None:
+    assert len(faults({"height": ["x"] * 10, "label": ["x"] * 10, "audio": ["x"] * 10})) == 20
+
+
+def test_targets_are_all_modalities_unless_some_are_named() -> None:
+    assert parse_targets(None, STATIC) == ["image", "audio", "label", "height"]
+    assert parse_targets(["label", "image", "label"], STATIC) == ["label", "image"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "pointer"),
+    [
+        ("label", "/targets"),
+        ([], "/targets"),
+        ({}, "/targets"),
+        (["label", "smell"], "/targets/1"),
+        ([[]], "/targets/0"),
+        ([None], "/targets/0"),
+        ([{"label": 1}], "/targets/0"),
+    ],
+)
+def test_targets_that_are_none_are_refused(targets: Any, pointer: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_targets(targets, STATIC)
+    assert caught.value.faults[0].pointer == pointer
+
+
+def test_padding_is_dropped_from_answers() -> None:
+    answer = np.arange(12).reshape(2, 3, 2)
+    trimmed = answerable(answer, np.array([1, 3]))
+    assert [part.shape for part in trimmed] == [(1, 2), (3, 2)]
+    assert answerable(answer, None) is answer

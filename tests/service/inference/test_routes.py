@@ -1,0 +1,192 @@
+"""Really trained models answer over HTTP for any subset of their modalities."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Service
+from tests.service.steps import Body, dataset, fault, pictures, problem, tracks, train
+
+STATIC = "/v1/models/still/versions/1"
+SEQUENCE = "/v1/models/moving/versions/1"
+DATA = pictures()
+IMAGES = DATA["image"].tolist()
+LABELS = DATA["label"].tolist()
+
+
+@pytest.fixture(scope="module")
+def trained(service: Service) -> Service:
+    """A service with a model of static rows and one of sequences."""
+    dataset(service, "pictures", **pictures())
+    dataset(service, "tracks", {"kind": "sequence"}, **tracks())
+    assert train(service, "pictures", "still")["state"] == "succeeded"
+    assert train(service, "tracks", "moving")["state"] == "succeeded"
+    return service
+
+
+def ask(service: Service, path: str, **body: Any) -> Body:
+    answer = service.http.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    found: Body = answer.json()
+    return found
+
+
+def close(left: Any, right: Any) -> None:
+    np.testing.assert_allclose(np.array(left), np.array(right), rtol=1e-4, atol=1e-5)
+
+
+def test_encode_answers_a_distribution_for_every_row_and_names_the_version(trained: Service) -> None:
+    found = ask(trained, f"{STATIC}/encode", inputs={"image": IMAGES[:3], "label": LABELS[:3]})
+    assert (found["model"], found["version"]) == ("still", 1)
+    assert found["request_id"].startswith("req_")
+    assert np.shape(found["mean"]) == np.shape(found["standard_deviation"]) == (3, 16)
+    assert (np.array(found["standard_deviation"]) > 0).all()
+
+
+@pytest.mark.parametrize("given", [["image"], ["label"], ["image", "label"]])
+def test_any_subset_of_the_modalities_is_enough(trained: Service, given: list[str]) -> None:
+    columns = {"image": IMAGES[:2], "label": LABELS[:2]}
+    found = ask(trained, f"{STATIC}/reconstruct", inputs={name: columns[name] for name in given})["outputs"]
+    assert np.shape(found["image"]["mean"]) == np.shape(found["image"]["standard_deviation"]) == (2, 2, 2)
+    probabilities = np.array(found["label"]["probabilities"])
+    assert probabilities.shape == (2, 3)
+    close(probabilities.sum(axis=1), 1)
+    assert found["label"]["category"] == probabilities.argmax(axis=1).tolist()
+
+
+def test_more_modalities_make_the_latent_code_more_certain(trained: Service) -> None:
+    def spread(**inputs: Any) -> Any:
+        return np.array(ask(trained, f"{STATIC}/encode", inputs=inputs)["standard_deviation"])
+
+    both = spread(image=IMAGES[:5], label=LABELS[:5])
+    assert (both <= spread(image=IMAGES[:5]) + 1e-6).all()
+    assert (both <= spread(label=LABELS[:5]) + 1e-6).all()
+
+
+def test_rows_with_different_subsets_share_a_request_and_answer_as_if_alone(trained: Service) -> None:
+    mixed = {"image": [IMAGES[0], None, IMAGES[2]], "label": [LABELS[0], LABELS[1], None]}
+    together = ask(trained, f"{STATIC}/reconstruct", inputs=mixed, n_samples=4, seed=3)["outputs"]
+    alone = [{"image": [IMAGES[0]], "label": [LABELS[0]]}, {"label": [LABELS[1]]}, {"image": [IMAGES[2]]}]
+    for row, inputs in enumerate(alone):
+        single = ask(trained, f"{STATIC}/reconstruct", inputs=inputs, n_samples=4, seed=3)["outputs"]
+        close(together["image"]["mean"][row], single["image"]["mean"][0])
+        close(together["image"]["standard_deviation"][row], single["image"]["standard_deviation"][0])
+        close(together["label"]["probabilities"][row], single["label"]["probabilities"][0])
+
+
+def test_only_the_targets_that_were_asked_for_are_answered(trained: Service) -> None:
+    found = ask(trained, f"{STATIC}/reconstruct", inputs={"image": IMAGES[:1]}, targets=["label"])
+    assert list(found["outputs"]) == ["label"]
+
+
+def test_a_seed_gives_the_same_draws_again_and_another_seed_others(trained: Service) -> None:
+    def draw(seed: int) -> Any:
+        return ask(trained, f"{STATIC}/reconstruct", inputs={"label": LABELS[:2]}, n_samples=3, seed=seed)["outputs"]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_draws_add_the_latents_variance(trained: Service) -> None:
+    def deviation(n_samples: int) -> Any:
+        found = ask(trained, f"{STATIC}/reconstruct", inputs={"label": LABELS[:2]}, n_samples=n_samples)
+        return np.array(found["outputs"]["image"]["standard_deviation"])
+
+    assert (deviation(50) > deviation(0)).all()
+
+
+def test_sequences_come_back_with_their_own_lengths(trained: Service) -> None:
+    x = [[[0.1, 0.2]] * 5, [[1.0, 1.0]] * 2]
+    encoded = ask(trained, f"{SEQUENCE}/encode", inputs={"x": x})
+    assert [np.shape(row) for row in encoded["mean"]] == [(5, 8), (2, 8)]
+    found = ask(trained, f"{SEQUENCE}/reconstruct", inputs={"x": x})["outputs"]
+    assert [np.shape(row) for row in found["y"]["mean"]] == [(5, 1), (2, 1)]
+
+
+def test_a_sequence_with_gaps_answers_as_if_alone(trained: Service) -> None:
+    gaps = {"x": [[[0.1, 0.2], None, [0.3, 0.1]], None], "y": [[None, None, [0.5]], [[1.0], [1.0], [1.0], [1.0]]]}
+    together = ask(trained, f"{SEQUENCE}/reconstruct", inputs=gaps, n_samples=2, seed=1)["outputs"]
+    for row in (0, 1):
+        single = {name: [column[row]] for name, column in gaps.items()}
+        alone = ask(trained, f"{SEQUENCE}/reconstruct", inputs=single, n_samples=2, seed=1)["outputs"]
+        for name in ("x", "y"):
+            close(together[name]["mean"][row], alone[name]["mean"][0])
+            close(together[name]["standard_deviation"][row], alone[name]["standard_deviation"][0])
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({}, "/inputs"),
+        ({"inputs": {}}, "/inputs"),
+        ({"inputs": {"smell": [1]}}, "/inputs/smell"),
+        ({"inputs": {"label": [1]}, "colour": "red"}, "/colour"),
+        ({"inputs": {"label": [99]}}, "/inputs/label/0"),
+        ({"inputs": {"label": [1], "image": IMAGES[:2]}}, "/inputs"),
+        ({"inputs": {"image": [*IMAGES[:3], [[1, 2, 3]]]}}, "/inputs/image/3"),
+        ({"inputs": {"label": [1]}, "targets": ["smell"]}, "/targets/0"),
+        ({"inputs": {"label": [1]}, "targets": []}, "/targets"),
+        ({"inputs": {"label": [1]}, "n_samples": -1}, "/n_samples"),
+        ({"inputs": {"label": [1]}, "n_samples": 1001}, "/n_samples"),
+        ({"inputs": {"label": [1]}, "n_samples": True}, "/n_samples"),
+        ({"inputs": {"label": [1]}, "seed": 1.5}, "/seed"),
+        ([], ""),
+        (None, ""),
+    ],
+    ids=str,
+)
+def test_bad_input_names_its_place(trained: Service, body: Any, place: str) -> None:
+    assert fault(trained.http.post(f"{STATIC}/reconstruct", json=body))[0] == place
+
+
+def test_a_wrong_shape_is_told_with_its_place(trained: Service) -> None:
+    answer = trained.http.post(f"{STATIC}/encode", json={"inputs": {"image": [*IMAGES[:3], [[1, 2, 3]]]}})
+    assert "inputs.image[3], expected [2, 2]" in problem(answer, 422)["detail"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"inputs": {"label": [NaN]}}', b'{"inputs": {"label": [1e999]}}'])
+def test_a_body_that_is_not_json_is_refused(trained: Service, content: bytes) -> None:
+    problem(trained.http.post(f"{STATIC}/encode", content=content), 422)
+
+
+def test_a_number_that_32_bits_cannot_hold_is_refused(trained: Service) -> None:
+    answer = trained.http.post(f"{STATIC}/encode", json={"inputs": {"image": [[[1, 2], [3, 1e39]]]}})
+    assert fault(answer) == ("/inputs/image/0", "bad_value")
+
+
+@pytest.mark.parametrize("value", [1e4, 1e20, 3e38])
+def test_a_huge_number_is_answered_in_numbers_or_refused(trained: Service, value: float) -> None:
+    answer = trained.http.post(f"{STATIC}/reconstruct", json={"inputs": {"image": [[[value, 2], [3, -value]]]}})
+    if answer.status_code == 200:
+        assert "null" not in answer.text
+    else:
+        problem(answer, 422)
+
+
+def test_an_unknown_model_version_or_operation_is_not_found(trained: Service) -> None:
+    body = {"inputs": {"label": [1]}}
+    problem(trained.http.post("/v1/models/none/versions/1/encode", json=body), 404, "model_version_not_found")
+    problem(trained.http.post("/v1/models/still/versions/2/encode", json=body), 404, "model_version_not_found")
+    problem(trained.http.post("/v1/models/still/versions/0/encode", json=body), 422)
+    problem(trained.http.post(f"{STATIC}/dream", json=body), 404, "not_found")
+
+
+def test_the_answers_are_those_that_the_document_describes(trained: Service) -> None:
+    document = trained.http.get("/openapi.json").json()
+    for operation, fields in [("encode", {"inputs": {"label": [1]}}), ("reconstruct", {"inputs": {"label": [1]}})]:
+        described = document["paths"][f"/v1/models/{{name}}/versions/{{version}}/{operation}"]["post"]
+        reference = described["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+        properties = document["components"]["schemas"][reference.rsplit("/", 1)[1]]["properties"]
+        assert ask(trained, f"{STATIC}/{operation}", **fields).keys() == properties.keys()
+
+
+def test_a_damaged_version_is_unavailable_and_others_are_served(trained: Service) -> None:
+    train(trained, "pictures", "spoiled", training={"epochs": 1, "batch_size": 64})
+    version = trained.http.get("/v1/models/spoiled/versions/1").json()
+    stored = trained.settings.artifacts / trained.project_id / version["sha256"]
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\7")
+    answer = trained.http.post("/v1/models/spoiled/versions/1/encode", json={"inputs": {"label": [1]}})
+    problem(answer, 503, "artifact_corrupt")
+    assert answer.headers["retry-after"]
+    assert ask(trained, f"{STATIC}/encode", inputs={"label": [1]})["mean"]

@@ -1,0 +1,41 @@
+"""Versions of models count up, however many runs end at once, and remember what they were made of."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from service.jobs.operations import Claim
+from service.registry import operations as registry
+from service.runs import operations as runs
+from service.shared.database import Database
+from service.shared.storage import Stored
+from tests.service.rows import claimed_run
+
+
+def add(database: Database, claim: Claim, sha256: str) -> int:
+    with database.writer.begin() as session:
+        assignment = runs.assignment(session, claim.job_id)
+        stored = Stored(claim.project_id, sha256, 10)
+        return registry.add_version(session, assignment, claim.attempt, stored, {"loss": 1.0}, {"torch": "2"})
+
+
+def test_a_version_remembers_its_lineage(database: Database, project_id: str) -> None:
+    claim = claimed_run(database, project_id)
+    assert add(database, claim, "a" * 64) == 1
+    with database.reader() as session:
+        found = registry.get_version(session, project_id, "m", 1)
+        run_id = runs.assignment(session, claim.job_id).run_id
+    assert (found.metrics, found.sha256, found.size_bytes) == ({"loss": 1.0}, "a" * 64, 10)
+    assert (found.lineage.run, found.lineage.attempt, found.lineage.seed) == (run_id, 1, 0)
+    assert (found.lineage.dataset, found.lineage.dataset_version, found.lineage.dataset_sha256) == ("d", 1, "1" * 64)
+
+
+def test_runs_that_end_at_once_make_versions_without_gaps(database: Database, project_id: str) -> None:
+    claims = [claimed_run(database, project_id) for _ in range(4)]
+    start = Barrier(4)
+
+    def finish(n: int) -> int:
+        start.wait()
+        return add(database, claims[n], f"{n}" * 64)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(finish, range(4))) == [1, 2, 3, 4]

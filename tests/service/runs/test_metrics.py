@@ -1,0 +1,46 @@
+"""The values of a run: newest, and in order."""
+
+import math
+
+import numpy as np
+
+from service.runs import metrics
+from service.shared.database import Database
+from tests.service.rows import queued_run
+
+
+def test_values_come_back_by_name_and_in_order(database: Database, project_id: str) -> None:
+    run_id = queued_run(database, project_id)
+    for step in (1, 2, 3):
+        with database.writer.begin() as session:
+            metrics.record(session, run_id, 1, step, step, {"loss": 1 / step, "kl": float(step)})
+    with database.reader() as session:
+        found = metrics.history(session, run_id, [], 100)
+        assert [row.value for row in found["loss"]] == [1, 1 / 2, 1 / 3]
+        assert [row.step for row in found["kl"]] == [1, 2, 3]
+        assert list(metrics.history(session, run_id, ["kl"], 100)) == ["kl"]
+        assert [row.step for row in metrics.history(session, run_id, ["kl"], 2)["kl"]] == [2, 3]
+        assert metrics.latest(session, [run_id]) == {run_id: {"kl": 3.0, "loss": 1 / 3}}
+
+
+def test_a_value_that_is_not_finite_is_null_and_a_word(database: Database, project_id: str) -> None:
+    run_id = queued_run(database, project_id)
+    with database.writer.begin() as session:
+        metrics.record(session, run_id, 1, 1, 1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": float(np.pi)})
+    with database.reader() as session:
+        found = metrics.history(session, run_id, [], 100)
+        assert {name: (rows[0].value, rows[0].not_finite) for name, rows in found.items()} == {
+            "a": (None, "nan"),
+            "b": (None, "inf"),
+            "c": (None, "-inf"),
+            "d": (np.pi, None),
+        }
+        assert metrics.latest(session, [run_id])[run_id]["a"] is None
+
+
+def test_runs_without_values_have_none(database: Database, project_id: str) -> None:
+    run_id = queued_run(database, project_id)
+    with database.reader() as session:
+        assert metrics.latest(session, [run_id]) == {run_id: {}}
+        assert metrics.latest(session, []) == {}
+        assert metrics.history(session, run_id, [], 100) == {}

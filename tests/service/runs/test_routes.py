@@ -1,0 +1,147 @@
+"""Runs over HTTP: asked for, trained by a real trainer process, followed, cancelled."""
+
+import time
+
+import numpy as np
+
+from tests.conftest import Service
+from tests.service.steps import dataset, fault, pictures, problem, queue_dataset, queue_run, tracks, train
+
+
+def test_a_run_trains_and_makes_a_version(service: Service) -> None:
+    dataset(service, "pictures", **pictures())
+    run = train(service, "pictures", "trained", seed=5)
+    assert (run["state"], run["error"], run["progress"], run["attempt"]) == ("succeeded", None, 1.0, 1)
+    assert (run["version"], run["seed"], run["dataset"]) == (1, 5, {"name": "pictures", "version": 1})
+    assert run["created_at"] <= run["started_at"] <= run["finished_at"]
+    assert np.isfinite(list(run["metrics"].values())).all()
+    assert "loss" in run["metrics"]
+    path = f"/v1/runs/{run['id']}"
+    history = service.http.get(f"{path}/metrics").json()["metrics"]
+    assert [point["epoch"] for point in history["loss"]] == [1]
+    assert history["loss"][0]["value"] == run["metrics"]["loss"]
+    assert list(service.http.get(f"{path}/metrics", params={"name": "loss"}).json()["metrics"]) == ["loss"]
+    assert service.http.get(f"{path}/metrics", params={"name": "none"}).json() == {"metrics": {}}
+    events = service.http.get(f"{path}/events").json()["events"]
+    assert [event["type"] for event in events] == ["queued", "started", "training", "succeeded"]
+    later = service.http.get(f"{path}/events", params={"after": events[1]["id"], "limit": 1}).json()["events"]
+    assert later == [events[2]]
+    log = service.http.get(f"{path}/logs")
+    assert log.headers["content-type"].startswith("text/plain")
+    assert "epoch 1/1" in log.text
+    assert service.http.get(f"{path}/logs", params={"characters": 5}).text == log.text[-5:]
+    version = service.http.get("/v1/models/trained/versions/1").json()
+    assert version["lineage"]["run"] == run["id"]
+    assert version["config"] == run["architecture"]
+    assert (service.settings.artifacts / service.project_id / version["sha256"]).stat().st_size == version["size_bytes"]
+    assert not list(service.settings.scratch.iterdir())
+    problem(service.http.post(f"{path}/cancel"), 409, "job_has_ended")
+
+
+def test_a_run_shows_the_defaults_it_will_use(service: Service) -> None:
+    dataset(service, "defaults", **pictures())
+    answer = service.http.post("/v1/runs", json={"dataset": {"name": "defaults"}, "model": "m"})
+    run = answer.json()
+    assert answer.headers["location"] == f"/v1/runs/{run['id']}"
+    assert (run["state"], run["phase"], run["progress"], run["version"]) == ("queued", None, 0.0, None)
+    assert run["architecture"]["architecture"] == "mmvae"
+    assert [m["name"] for m in run["architecture"]["modalities"]] == ["image", "label"]
+    assert run["training"]["epochs"] > 0
+    assert service.http.get(f"/v1/runs/{run['id']}").json() == run
+    service.http.post(f"/v1/runs/{run['id']}/cancel")
+
+
+def test_cancel_of_a_queued_run_never_starts_a_trainer(service: Service) -> None:
+    dataset(service, "cancelled", **pictures())
+    run = queue_run(service, "cancelled", "never")
+    answer = service.http.post(f"/v1/runs/{run['id']}/cancel")
+    assert (answer.status_code, answer.json()["state"], answer.json()["cancel_requested"]) == (202, "cancelled", True)
+    service.work("train")
+    found = service.http.get(f"/v1/runs/{run['id']}").json()
+    assert (found["state"], found["attempt"], found["started_at"]) == ("cancelled", 0, None)
+    problem(service.http.get("/v1/models/never"), 404)
+    problem(service.http.post(f"/v1/runs/{run['id']}/cancel"), 409, "job_has_ended")
+
+
+def test_a_dataset_that_is_not_ready_cannot_be_trained_on(service: Service) -> None:
+    queue_dataset(service, "early", **pictures())
+    body = {"dataset": {"name": "early"}, "model": "m"}
+    found = problem(service.http.post("/v1/runs", json=body), 409, "dataset_not_ready")
+    assert "is validating, expected ready" in found["detail"]
+    service.work("data")
+    dataset(service, "early", a=np.array([np.nan, 1.0]))
+    found = problem(service.http.post("/v1/runs", json=body), 409, "dataset_not_ready")
+    assert "version 2 is rejected" in found["detail"]
+    answer = service.http.post("/v1/runs", json={"dataset": {"name": "early", "version": 1}, "model": "m"})
+    assert answer.status_code == 201
+    service.http.post(f"/v1/runs/{answer.json()['id']}/cancel")
+
+
+def test_an_unknown_dataset_version_or_run_is_not_found(service: Service) -> None:
+    dataset(service, "here", **pictures())
+    for reference, code in [({"name": "gone"}, "dataset_not_found"), ({"name": "here", "version": 7}, None)]:
+        problem(service.http.post("/v1/runs", json={"dataset": reference, "model": "m"}), 404, code)
+    for path in ("", "/metrics", "/events", "/logs"):
+        problem(service.http.get(f"/v1/runs/run_none{path}"), 404, "run_not_found")
+    problem(service.http.post("/v1/runs/run_none/cancel"), 404, "run_not_found")
+
+
+def test_an_architecture_for_another_kind_of_data_is_refused(service: Service) -> None:
+    dataset(service, "static", **pictures())
+    dataset(service, "sequences", {"kind": "sequence"}, **tracks())
+    for name, architecture in [("static", "mmvrnn"), ("sequences", "mmvae")]:
+        body = {"dataset": {"name": name}, "model": "m", "architecture": {"architecture": architecture}}
+        assert fault(service.http.post("/v1/runs", json=body)) == ("/architecture/architecture", "wrong_kind")
+
+
+def test_a_dataset_that_no_architecture_takes_is_refused_when_the_run_is_asked_for(service: Service) -> None:
+    dataset(service, "deep", a=np.zeros((4, 1, 1, 1, 1, 1), dtype=np.float32))
+    problem(service.http.post("/v1/runs", json={"dataset": {"name": "deep"}, "model": "m"}), 422)
+    dataset(service, "wide", **{f"m{n}": np.zeros(4) for n in range(61)})
+    problem(service.http.post("/v1/runs", json={"dataset": {"name": "wide"}, "model": "m"}), 422)
+
+
+def test_a_training_that_cannot_be_done_fails_at_once_and_says_why(service: Service) -> None:
+    """More rows in a batch than there are."""
+    dataset(service, "tiny", **pictures(8))
+    run = train(service, "tiny", "none", training={"epochs": 1, "batch_size": 64})
+    assert (run["state"], run["attempt"], run["error"]["code"]) == ("failed", 1, "unusable_data")
+    assert "expected at least one batch of 64" in run["error"]["detail"]
+    problem(service.http.get("/v1/models/none"), 404)
+
+
+def test_a_run_on_samples_that_were_damaged_fails_at_once(service: Service) -> None:
+    version = dataset(service, "flipped", **pictures(40))
+    stored = service.settings.artifacts / service.project_id / version["sha256"]
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\7")
+    run = train(service, "flipped", "none")
+    assert (run["state"], run["attempt"], run["error"]["code"]) == ("failed", 1, "artifact_corrupt")
+
+
+def test_runs_are_listed_newest_first_in_pages(service: Service) -> None:
+    dataset(service, "listed", **pictures())
+    ids = []
+    for _ in range(3):
+        made_at = time.time_ns() // 1_000_000
+        while time.time_ns() // 1_000_000 == made_at:
+            pass
+        ids.append(queue_run(service, "listed", "m")["id"])
+    first = service.http.get("/v1/runs", params={"page_size": 2}).json()
+    assert [run["id"] for run in first["runs"]] == [ids[2], ids[1]]
+    second = service.http.get("/v1/runs", params={"page_size": 1, "page_token": first["next_page_token"]}).json()
+    assert [run["id"] for run in second["runs"]] == [ids[0]]
+    for id in ids:
+        service.http.post(f"/v1/runs/{id}/cancel")
+
+
+def test_query_parameters_out_of_range_are_refused(service: Service) -> None:
+    dataset(service, "queried", **pictures())
+    run = queue_run(service, "queried", "m")
+    service.http.post(f"/v1/runs/{run['id']}/cancel")
+    for path, place in [
+        ("events?after=-1", "?after"),
+        ("events?limit=0", "?limit"),
+        ("logs?characters=0", "?characters"),
+        ("logs?characters=x", "?characters"),
+    ]:
+        assert fault(service.http.get(f"/v1/runs/{run['id']}/{path}"))[0] == place

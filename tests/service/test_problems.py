@@ -1,0 +1,117 @@
+"""Every error has one shape, names its place, and carries the request's id."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from tests.conftest import Service
+from tests.service.steps import fault, problem
+
+RUN = {"dataset": {"name": "d"}, "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "code"),
+    [
+        ({**RUN, "colour": "red"}, "/colour", "extra_forbidden"),
+        ({"model": "m"}, "/dataset", "missing"),
+        ({**RUN, "model": 5}, "/model", "string_type"),
+        ({**RUN, "model": "../up"}, "/model", "string_pattern_mismatch"),
+        ({**RUN, "model": ""}, "/model", "string_pattern_mismatch"),
+        ({**RUN, "seed": -1}, "/seed", "greater_than_equal"),
+        ({**RUN, "seed": "one"}, "/seed", "int_parsing"),
+        ({**RUN, "dataset": "d"}, "/dataset", "model_attributes_type"),
+        ({**RUN, "dataset": {"name": "d", "version": 0}}, "/dataset/version", "greater_than_equal"),
+        ({**RUN, "training": {"epochs": 0}}, "/training/epochs", "greater_than_equal"),
+        ({**RUN, "training": {"epochs": 1.5}}, "/training/epochs", "int_from_float"),
+        ({**RUN, "training": {"learning_rate": "nan"}}, "/training/learning_rate", None),
+        ({**RUN, "training": {"gradient_clip_norm": "inf"}}, "/training/gradient_clip_norm", None),
+        ({**RUN, "training": {"optimiser": "sgd"}}, "/training/optimiser", "extra_forbidden"),
+        ({**RUN, "architecture": {"architecture": "gan"}}, "/architecture", "union_tag_invalid"),
+        ({**RUN, "a/b~c": 1}, "/a~1b~0c", "extra_forbidden"),
+        ([], "", "model_attributes_type"),
+    ],
+    ids=str,
+)
+def test_a_body_that_does_not_fit_names_the_place(service: Service, body: Any, place: str, code: str | None) -> None:
+    found = fault(service.http.post("/v1/runs", json=body))
+    assert found[0] == place
+    if code is not None:
+        assert found[1] == code
+
+
+def test_all_faults_of_a_body_are_told_at_once(service: Service) -> None:
+    body = problem(service.http.post("/v1/runs", json={"dataset": {}, "model": 5, "x": 1}), 422, "invalid_input")
+    assert {found["pointer"] for found in body["errors"]} == {"/dataset/name", "/model", "/x"}
+    assert body["detail"].endswith("(and 2 more)")
+
+
+def test_a_body_that_is_not_json_is_refused(service: Service) -> None:
+    for content in (b"", b"{", b"\xff\xfe", b"{'a': 1}"):
+        answer = service.http.post("/v1/runs", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code in (400, 422)
+        problem(answer, answer.status_code)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"\\ud800": 1}', b'{"dataset": {"name": "\\ud800"}, "model": "m"}'], ids=["field", "value"]
+)
+def test_half_a_surrogate_pair_is_bad_input_like_any_other(service: Service, content: bytes) -> None:
+    with TestClient(service.http.app, headers=dict(service.http.headers), raise_server_exceptions=False) as http:
+        answer = http.post("/v1/runs", content=content, headers={"content-type": "application/json"})
+    problem(answer, 422, "invalid_input")
+
+
+def test_half_a_surrogate_pair_as_an_upload_finds_nothing(service: Service) -> None:
+    content = b'{"name": "d", "source": {"upload": "\\ud800"}}'
+    with TestClient(service.http.app, headers=dict(service.http.headers), raise_server_exceptions=False) as http:
+        answer = http.post("/v1/datasets", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in (404, 422)
+
+
+def test_what_came_is_shown_but_not_at_length(service: Service) -> None:
+    body = problem(service.http.post("/v1/runs", json={**RUN, "seed": "x" * 10_000}), 422)
+    assert len(body["errors"][0]["detail"]) < 300
+
+
+def test_an_unknown_path_and_an_unknown_method_are_problems_too(service: Service) -> None:
+    problem(service.http.get("/v1/nothing"), 404, "not_found")
+    answer = service.http.delete("/v1/runs")
+    problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"]
+
+
+def test_a_request_id_is_taken_and_given_back(service: Service) -> None:
+    answer = service.http.get("/healthz", headers={"X-Request-ID": "trace-42"})
+    assert answer.headers["x-request-id"] == "trace-42"
+    body = problem(service.http.get("/v1/runs/run_none", headers={"X-Request-ID": "trace-43"}), 404)
+    assert body["request_id"] == "trace-43"
+
+
+@pytest.mark.parametrize("given", ["", "x" * 101, "tab\there", "é"])
+def test_a_request_id_that_is_unfit_is_replaced(service: Service, given: str) -> None:
+    answer = service.http.get("/healthz", headers={"X-Request-ID": given.encode("latin-1")})
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+def test_requests_without_an_id_get_one_each(service: Service) -> None:
+    ids = {service.http.get("/healthz").headers["x-request-id"] for _ in range(5)}
+    assert len(ids) == 5
+
+
+def test_a_fault_of_ours_is_a_problem_with_the_request_id_and_nothing_else(service: Service) -> None:
+    app = create_app(service.settings)
+
+    @app.get("/boom")
+    def boom() -> None:
+        raise RuntimeError("the secret of the house")
+
+    with TestClient(app, raise_server_exceptions=False) as http:
+        answer = http.get("/boom", headers={"X-Request-ID": "trace-44"})
+        body = answer.json()
+        assert (answer.status_code, body["code"], body["request_id"]) == (500, "internal_error", "trace-44")
+        assert "secret" not in answer.text
+        problem(answer, 500)
+        assert http.get("/healthz").status_code == 200

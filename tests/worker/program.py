@@ -1,0 +1,71 @@
+"""`python -m tests.worker.program`: a supervised process that does what its spec says, for the tests of supervision."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from service.shared.errors import BadInput, Fault
+from worker import protocol
+
+
+def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
+    """One behaviour a name."""
+    _say("this goes to the log")
+    match spec["do"]:
+        case "finish":
+            emit({"event": "note", "level": "info", "type": "training", "message": "half way"})
+            emit({"event": "progress", "phase": "training", "fraction": 0.5, "eta_seconds": 1.0, "n": 1})
+            Path(spec["result"]).write_text("the result")
+            return {"result": spec["result"], "n": 2}
+        case "die":
+            _say("last words")
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "die once" if not Path(spec["mark"]).exists():
+            Path(spec["mark"]).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(3)
+        case "refuse":
+            raise protocol.Refused("unusable_data", "there is too little of it")
+        case "bad input":
+            raise BadInput([Fault("/a/1", "bad_value", "it is NaN")], code="dataset_rejected")
+        case "break":
+            raise RuntimeError("it broke")
+        case "wait":
+            Path(spec["mark"]).write_text(str(os.getpid()))
+            emit({"event": "progress", "phase": "training", "fraction": 0.25, "eta_seconds": 9.0, "n": 1})
+            stopping.wait()
+            _say("stopped in order")
+            return None
+        case "finish when stopped":
+            emit({"event": "progress", "phase": "training", "fraction": 0.25, "eta_seconds": 9.0, "n": 1})
+            stopping.wait()
+        case "ignore":
+            emit({"event": "progress", "phase": "training", "fraction": 0.25, "eta_seconds": 9.0, "n": 1})
+            threading.Event().wait()
+        case "chatter":
+            for n in range(10_000):
+                _say(f"line {n} " + "x" * 100)
+        case "print":
+            sys.stdout.write('printed by a library\n{"event": "finished"}\n')
+            sys.stdout.flush()
+            subprocess.run(["/bin/echo", "printed by a child"], check=True)
+        case "leave a child behind":
+            child = subprocess.Popen(["/bin/sleep", "20"])
+            Path(spec["mark"]).write_text(str(child.pid))
+            os.kill(os.getpid(), signal.SIGKILL)
+    Path(spec["result"]).write_text("the result")
+    return {"result": spec["result"], "n": 2}
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    protocol.run(run)

@@ -1,0 +1,124 @@
+"""The supervisor's side of a child: what it hears, how it stops it, and what it leaves behind."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import wait_until
+from worker import child
+from worker.child import Child
+
+PROGRAM = "tests.worker.program"
+
+
+@contextmanager
+def started(folder: Path, do: str, most_log_bytes: int = 100_000, program: str = PROGRAM) -> Iterator[Child]:
+    spec = {"do": do, "result": str(folder / "result"), "mark": str(folder / "mark")}
+    with Child(program, spec, most_log_bytes) as process:
+        yield process
+
+
+def heard(process: Child, event: str) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+
+    def has_come() -> bool:
+        events.extend(process.events())
+        return any(found["event"] == event for found in events)
+
+    wait_until(has_come, what=f"the event {event}")
+    return events
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_all_that_a_child_said_is_heard_once_it_has_ended(tmp_path: Path) -> None:
+    with started(tmp_path, "finish") as process:
+        assert process.wait(30)
+        assert [event["event"] for event in process.events()] == ["note", "progress", "finished"]
+        assert process.events() == []
+        assert process.log() == "this goes to the log\n"
+        assert process.log() == ""
+        assert process.ending() == "ended with status 0"
+
+
+def test_waiting_ends_after_the_time_that_was_given(tmp_path: Path) -> None:
+    with started(tmp_path, "ignore") as process:
+        heard(process, "progress")
+        before = time.monotonic()
+        assert not process.wait(0.1)
+        assert time.monotonic() - before < 2
+
+
+def test_stop_lets_a_child_end_in_order(tmp_path: Path) -> None:
+    with started(tmp_path, "wait") as process:
+        heard(process, "progress")
+        process.stop(20)
+        assert [event["event"] for event in process.events()] == ["stopped"]
+        assert "stopped in order" in process.log()
+
+
+def test_stop_kills_a_child_that_does_not_listen(tmp_path: Path) -> None:
+    with started(tmp_path, "ignore") as process:
+        heard(process, "progress")
+        process.stop(0.2)
+        assert process.ending() == "killed by SIGKILL"
+
+
+def test_leaving_the_block_ends_the_child(tmp_path: Path) -> None:
+    with started(tmp_path, "ignore") as process:
+        heard(process, "progress")
+        pid = process._process.pid
+    assert not alive(pid)
+
+
+def test_how_a_child_died_is_said_in_words(tmp_path: Path) -> None:
+    with started(tmp_path, "die") as process:
+        assert process.wait(30)
+        assert process.ending() == "killed by SIGKILL"
+        assert process.log().endswith("last words\n")
+    with started(tmp_path, "exit") as process:
+        assert process.wait(30)
+        assert process.ending() == "ended with status 3"
+
+
+def test_a_program_that_does_not_start_ends_with_a_log(tmp_path: Path) -> None:
+    with started(tmp_path, "", program="tests.worker.no_such_program") as process:
+        assert process.wait(30)
+        assert "no_such_program" in process.log()
+
+
+def test_a_long_log_is_cut_and_says_so(tmp_path: Path) -> None:
+    with started(tmp_path, "chatter", most_log_bytes=5000) as process:
+        assert process.wait(30)
+        log = process.log()
+    assert 4000 < len(log) < 5200
+    assert log.endswith("… the rest of the log is left out\n")
+
+
+def test_what_a_dead_child_left_running_is_ended_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the data loaders of a trainer that was killed: they hold its pipes open."""
+    monkeypatch.setattr(child, "READ_SECONDS", 0.5)
+    before = time.monotonic()
+    try:
+        with started(tmp_path, "leave a child behind") as process:
+            assert process.wait(30)
+        assert time.monotonic() - before < 10
+        left = int((tmp_path / "mark").read_text())
+        wait_until(lambda: not alive(left), seconds=5, what="the end of what was left running")
+    finally:
+        left = int((tmp_path / "mark").read_text())
+        if alive(left):
+            os.kill(left, 9)

@@ -1,0 +1,186 @@
+"""Arrays become stored samples, and every value that cannot stand is named with its place."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.datasets.layout import Declaration, plan
+from service.shared import npz
+from service.shared.errors import BadInput, Fault
+from service.shared.samples import Samples
+from tests.service.files import Array, packed
+from worker.convert import convert
+
+NAN, INF = np.nan, np.inf
+
+
+def converted(folder: Path, arrays: dict[str, Array], **declared: Any) -> Samples:
+    path = folder / "upload.npz"
+    path.write_bytes(packed(**arrays))
+    declaration = Declaration.model_validate(declared)
+    layout = plan(npz.inspect(path, 10**9), declaration)
+    return convert(path, layout, declaration.nan == "missing", lambda done: None)
+
+
+def faults(folder: Path, arrays: dict[str, Array], **declared: Any) -> list[Fault]:
+    with pytest.raises(BadInput) as caught:
+        converted(folder, arrays, **declared)
+    return list(caught.value.faults)
+
+
+def test_values_keep_their_order_and_get_their_stored_types(tmp_path: Path) -> None:
+    found = converted(tmp_path, {"b": np.array([2, 0], dtype=np.uint8), "a": np.array([[1.5, 2], [3, 4]])})
+    assert found.schema.names() == ["a", "b"]
+    assert found.rows == 2
+    np.testing.assert_array_equal(found.values["a"], [[1.5, 2], [3, 4]])
+    assert found.values["a"].dtype == np.float32
+    np.testing.assert_array_equal(found.values["b"], [2, 0])
+    assert found.present["a"].all()
+    assert found.offsets is None
+
+
+def test_every_modality_is_reported_when_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "upload.npz"
+    path.write_bytes(packed(a=np.zeros(3), b=np.zeros(3)))
+    done: list[int] = []
+    convert(path, plan(npz.inspect(path, 10**6), Declaration()), False, done.append)
+    assert done == [1, 2]
+
+
+def test_a_mask_hides_values_whatever_they_are(tmp_path: Path) -> None:
+    arrays = {
+        "a": np.array([1.0, NAN, INF]),
+        "a.present": np.array([True, False, False]),
+        "label": np.array([0, -7, 1]),
+        "label.present": np.array([0, 0, 1]),
+        "c": np.ones(3),
+    }
+    found = converted(tmp_path, arrays)
+    np.testing.assert_array_equal(found.present["a"], [True, False, False])
+    np.testing.assert_array_equal(found.present["label"], [False, False, True])
+    label = next(modality for modality in found.schema.modalities if modality.name == "label")
+    assert label.categories == 2
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF, 1e39])
+def test_a_value_that_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
+    array = np.zeros((4, 2, 3))
+    array[2, 1, 0] = value
+    (found,) = faults(tmp_path, {"image": array})
+    assert (found.pointer, found.code) == ("/image/2/1/0", "bad_value")
+    assert "row 2, element [1, 0], expected a finite number" in found.detail
+
+
+def test_a_value_in_a_sequence_is_named_with_its_step(tmp_path: Path) -> None:
+    array = np.zeros((4, 5, 3))
+    array[2, 4, 1] = NAN
+    (found,) = faults(tmp_path, {"x": array}, kind="sequence")
+    assert found.pointer == "/x/2/4/1"
+    assert "row 2, step 4, element [1]" in found.detail
+
+
+def test_nan_may_mean_missing_and_infinity_never_does(tmp_path: Path) -> None:
+    found = converted(tmp_path, {"a": np.array([[1, NAN], [1, 2]]), "b": np.zeros(2)}, nan="missing")
+    np.testing.assert_array_equal(found.present["a"], [False, True])
+    (fault,) = faults(tmp_path, {"a": np.array([1, INF]), "b": np.zeros(2)}, nan="missing")
+    assert fault.pointer == "/a/1"
+
+
+def test_nan_in_a_time_step_makes_that_step_missing(tmp_path: Path) -> None:
+    array = np.ones((1, 3, 2))
+    array[0, 1, 0] = NAN
+    found = converted(tmp_path, {"x": array}, kind="sequence", nan="missing")
+    np.testing.assert_array_equal(found.present["x"], [True, False, True])
+
+
+def test_categories_are_inferred_from_the_largest_value(tmp_path: Path) -> None:
+    assert converted(tmp_path, {"a": np.array([0, 5])}).schema.modalities[0].categories == 6
+    assert converted(tmp_path, {"a": np.array([0, 0])}).schema.modalities[0].categories == 2
+
+
+def test_a_category_out_of_range_is_named(tmp_path: Path) -> None:
+    declared = {"modalities": {"a": {"categories": 3}}}
+    found = faults(tmp_path, {"a": np.array([0, 3, -1, 2])}, **declared)
+    assert [fault.pointer for fault in found] == ["/a/1", "/a/2"]
+    assert found[0].detail == "modality 'a' is 3 at row 1, expected a category from 0 to 2"
+    (found_one,) = faults(tmp_path, {"a": np.array([0, -1])})
+    assert found_one.pointer == "/a/1"
+
+
+def test_a_number_that_is_far_too_large_for_a_category_is_named(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, {"a": np.array([0, 10**12])})
+    assert found.pointer == "/a/1"
+
+
+def test_a_row_without_any_modality_is_named(tmp_path: Path) -> None:
+    arrays = {"a": np.ones(3), "a.present": np.array([1, 0, 0]), "b": np.ones(3), "b.present": np.array([1, 1, 0])}
+    (found,) = faults(tmp_path, arrays)
+    assert (found.code, found.detail) == ("empty_row", "row 2 has no modality at all, expected at least one")
+
+
+@pytest.mark.parametrize("mask", [[[1, 1], [0, 0]], [[1, 0], [0, 0]]])
+def test_a_sequence_without_any_modality_is_named(tmp_path: Path, mask: list[list[int]]) -> None:
+    (found,) = faults(tmp_path, {"x": np.ones((2, 2)), "x.present": np.array(mask)}, kind="sequence")
+    assert found.code == "empty_row"
+    assert "row 1" in found.detail
+
+
+def test_a_sequence_of_no_steps_is_named(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, {"x": np.ones((2, 2)), "x.lengths": np.array([2, 0])}, kind="sequence")
+    assert found.code == "empty_row"
+
+
+def test_sequences_are_packed_behind_one_another(tmp_path: Path) -> None:
+    x = np.arange(12.0).reshape(3, 4)
+    found = converted(tmp_path, {"x": x, "x.lengths": np.array([2, 4, 1])}, kind="sequence")
+    assert found.offsets is not None
+    np.testing.assert_array_equal(found.offsets, [0, 2, 6, 7])
+    np.testing.assert_array_equal(found.values["x"], [0, 1, 4, 5, 6, 7, 8])
+    assert found.present["x"].all()
+
+
+def test_a_row_is_as_long_as_its_longest_modality(tmp_path: Path) -> None:
+    arrays = {
+        "x": np.arange(6.0).reshape(2, 3),
+        "x.lengths": np.array([1, 3]),
+        "y": np.array([[7, 8], [9, 9]]),
+        "y.lengths": np.array([2, 0]),
+    }
+    found = converted(tmp_path, arrays, kind="sequence")
+    assert found.offsets is not None
+    np.testing.assert_array_equal(found.offsets, [0, 2, 5])
+    np.testing.assert_array_equal(found.present["x"], [1, 0, 1, 1, 1])
+    np.testing.assert_array_equal(found.present["y"], [1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(found.values["y"][:2], [7, 8])
+
+
+def test_a_mask_may_be_of_rows_or_of_steps(tmp_path: Path) -> None:
+    arrays = {
+        "x": np.ones((2, 3)),
+        "x.present": np.array([True, False]),
+        "y": np.ones((2, 3)),
+        "y.present": np.array([[1, 0, 1], [1, 1, 0]]),
+    }
+    found = converted(tmp_path, arrays, kind="sequence")
+    np.testing.assert_array_equal(found.present["x"], [1, 1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(found.present["y"], [1, 0, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("length", [-1, 4])
+def test_a_length_out_of_range_is_named(tmp_path: Path, length: int) -> None:
+    found = faults(tmp_path, {"x": np.ones((2, 3)), "x.lengths": np.array([1, length])}, kind="sequence")
+    assert (found[0].pointer, found[0].code) == ("/x.lengths/1", "bad_length")
+    assert f"is {length} at row 1, expected 0 to 3" in found[0].detail
+
+
+def test_many_faults_are_told_up_to_a_bound(tmp_path: Path) -> None:
+    arrays = {
+        "x": np.full((300, 3), NAN),
+        "x.lengths": np.full(300, 9),
+        "y": np.full((300, 3), NAN),
+        "y.lengths": np.full(300, 9),
+        "z": np.full((300, 3), NAN),
+    }
+    assert len(faults(tmp_path, arrays, kind="sequence")) == 100

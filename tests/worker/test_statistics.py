@@ -1,0 +1,56 @@
+"""The figures of a dataset, over present values alone, against a calculation by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from service.shared.samples import ModalitySchema, Samples, Schema
+from worker.statistics import describe
+
+NUMBER = ModalitySchema(name="a", shape=(2,), dtype="float32")
+LABEL = ModalitySchema(name="b", shape=(), dtype="int64", categories=4)
+
+
+def test_figures_count_present_values_only() -> None:
+    values = {"a": np.array([[1, 2], [100, 100], [3, 6]], dtype=np.float32), "b": np.array([3, 3, 0])}
+    present = {"a": np.array([True, False, True]), "b": np.array([True, True, False])}
+    found = describe(Samples(Schema(kind="static", modalities=(NUMBER, LABEL)), 3, values, present))
+    assert found == {
+        "modalities": {
+            "a": {
+                "present": 2,
+                "absent": 1,
+                "mean": 3.0,
+                "standard_deviation": pytest.approx(np.sqrt(3.5)),
+                "minimum": 1.0,
+                "maximum": 6.0,
+            },
+            "b": {"present": 2, "absent": 1, "counts": [0, 0, 0, 2]},
+        }
+    }
+    json.dumps(found)
+
+
+def test_a_modality_that_is_never_given_has_no_figures() -> None:
+    values = {"a": np.zeros((2, 2), dtype=np.float32), "b": np.zeros(2, dtype=np.int64)}
+    present = {"a": np.zeros(2, dtype=bool), "b": np.zeros(2, dtype=bool)}
+    found = describe(Samples(Schema(kind="static", modalities=(NUMBER, LABEL)), 2, values, present))["modalities"]
+    assert found["a"] == {"present": 0, "absent": 2}
+    assert found["b"]["counts"] == [0, 0, 0, 0]
+
+
+def test_sequences_have_figures_of_their_lengths() -> None:
+    values = {"a": np.ones((5, 2), dtype=np.float32)}
+    present = {"a": np.array([True, True, True, False, True])}
+    schema = Schema(kind="sequence", modalities=(NUMBER,))
+    found = describe(Samples(schema, 2, values, present, np.array([0, 1, 5])))
+    assert found["lengths"] == {"minimum": 1, "mean": 2.5, "maximum": 4}
+    assert found["modalities"]["a"]["present"] == 4
+
+
+def test_large_numbers_keep_finite_figures() -> None:
+    values = {"a": np.full((3, 2), 3e38, dtype=np.float32)}
+    found = describe(Samples(Schema(kind="static", modalities=(NUMBER,)), 3, values, {"a": np.ones(3, dtype=bool)}))
+    figures = found["modalities"]["a"]
+    assert np.isfinite([figures["mean"], figures["standard_deviation"]]).all()

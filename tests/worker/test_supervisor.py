@@ -1,0 +1,321 @@
+"""A claimed job is done by a real child process, and what came of it is committed, whatever happens on the way."""
+
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.jobs import history
+from service.jobs import operations as jobs
+from service.jobs.operations import Claim
+from service.registry import operations as registry
+from service.shared import broker, storage
+from service.shared.database import Database, now
+from service.shared.settings import Settings
+from service.shared.storage import CorruptArtifact, Storage, Stored
+from service.shared.tables import Artifact, Job
+from tests.conftest import wait_until
+from tests.service.rows import claimed_run
+from worker import kinds, supervisor
+from worker.context import Context
+
+Do = Callable[[str], str]
+
+
+class Task:
+    """A kind of job whose child is `tests.worker.program`."""
+
+    program = "tests.worker.program"
+
+    def __init__(self, do: str, claim: Claim, mark: Path) -> None:
+        self._do, self._claim, self._mark = do, claim, mark
+
+    def spec(self, context: Context) -> dict[str, Any]:
+        if self._do == "corrupt":
+            raise CorruptArtifact("artifact 0123 is missing from the store")
+        return {"do": self._do, "mark": str(self._mark)}
+
+    def record(self, session: Session, event: dict[str, Any]) -> None:
+        history.record_event(session, self._claim.job_id, self._claim.attempt, "info", "saved", str(event["n"]))
+
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
+        if self._do == "finish badly":
+            raise ValueError("the result makes no sense")
+        storage.record(session, stored)
+
+
+@pytest.fixture
+def context(database: Database, tmp_path: Path) -> Context:
+    settings = Settings(home=tmp_path, heartbeat_seconds=0.05, retry_seconds=0, trainer_stop_seconds=20)
+    return Context(settings, database, Storage(settings.artifacts), broker.connect(settings), "wrk_1")
+
+
+@pytest.fixture
+def job(context: Context, project_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Do:
+    """Queue a job that does as it is told; returns its id."""
+
+    def create(do: str) -> str:
+        monkeypatch.setitem(kinds.KINDS, "task", lambda session, claim: Task(do, claim, tmp_path / "mark"))
+        with context.database.writer.begin() as session:
+            return jobs.create(session, project_id, "task", "data").id
+
+    return create
+
+
+def row(context: Context, job_id: str) -> Job:
+    with context.database.reader() as session:
+        return session.get_one(Job, job_id)
+
+
+def log(context: Context, job_id: str) -> str:
+    with context.database.reader() as session:
+        return history.log_tail(session, job_id, 100_000)
+
+
+def types(context: Context, job_id: str) -> list[str]:
+    with context.database.reader() as session:
+        return [event.type for event in history.events(session, job_id, 0, 100)]
+
+
+def artifacts(context: Context) -> int:
+    with context.database.reader() as session:
+        return len(session.scalars(select(Artifact)).all())
+
+
+def scratch(context: Context) -> list[Path]:
+    return list(context.settings.scratch.iterdir())
+
+
+def while_it_runs(context: Context, job_id: str, change: Callable[[], object]) -> None:
+    """Work in a thread; once the child has reported something, do `change`; wait for the end of the work."""
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(supervisor.work, context, "data")
+        wait_until(lambda: working.done() or row(context, job_id).progress > 0, what="the first report of the child")
+        change()
+        working.result(60)
+
+
+def cancel(context: Context, job_id: str) -> None:
+    with context.database.writer.begin() as session:
+        jobs.cancel(session, job_id)
+
+
+def test_a_job_that_is_done_leaves_its_outcome_and_nothing_else(context: Context, job: Do) -> None:
+    job_id = job("finish")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt, found.progress, found.error) == ("succeeded", 1, 1.0, None)
+    assert types(context, job_id) == ["queued", "started", "training", "saved", "succeeded"]
+    assert log(context, job_id) == "this goes to the log\n"
+    assert artifacts(context) == 1
+    assert scratch(context) == []
+    assert context.job_id is None
+
+
+def test_all_jobs_that_are_due_are_done(context: Context, job: Do) -> None:
+    ids = [job("finish") for _ in range(3)]
+    supervisor.work(context, "data")
+    assert [row(context, job_id).state for job_id in ids] == ["succeeded"] * 3
+
+
+def test_a_child_that_is_killed_is_tried_again_and_then_given_up(context: Context, job: Do) -> None:
+    job_id = job("die")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt, found.failures) == ("failed", 3, 3)
+    assert found.error is not None
+    assert found.error["code"] == "process_died"
+    assert "killed by SIGKILL" in found.error["detail"]
+    assert log(context, job_id) == "this goes to the log\nlast words\n" * 3
+    assert types(context, job_id) == ["queued", *["started", "attempt_failed"] * 3]
+    assert artifacts(context) == 0
+    assert scratch(context) == []
+
+
+def test_a_child_that_is_killed_once_succeeds_at_the_second_attempt(context: Context, job: Do) -> None:
+    job_id = job("die once")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt, found.failures, found.error) == ("succeeded", 2, 1, None)
+
+
+def test_a_child_that_ends_without_a_word_is_a_fault(context: Context, job: Do) -> None:
+    job_id = job("exit")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert found.state == "failed"
+    assert found.error is not None
+    assert "ended with status 3" in found.error["detail"]
+
+
+def test_a_child_that_breaks_is_tried_again_with_its_traceback_in_the_log(context: Context, job: Do) -> None:
+    job_id = job("break")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt) == ("failed", 3)
+    assert found.error == {"code": "fault", "detail": "RuntimeError: it broke"}
+    assert log(context, job_id).count("RuntimeError: it broke") == 3
+
+
+@pytest.mark.parametrize(("do", "code"), [("bad input", "dataset_rejected"), ("refuse", "unusable_data")])
+def test_bad_input_is_not_tried_again(context: Context, job: Do, do: str, code: str) -> None:
+    job_id = job(do)
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt) == ("failed", 1)
+    assert found.error is not None
+    assert found.error["code"] == code
+    if do == "bad input":
+        assert found.error["errors"] == [{"pointer": "/a/1", "code": "bad_value", "detail": "it is NaN"}]
+
+
+def test_a_damaged_artifact_fails_the_job_before_a_child_starts(context: Context, job: Do) -> None:
+    job_id = job("corrupt")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt) == ("failed", 1)
+    assert found.error is not None
+    assert found.error["code"] == "artifact_corrupt"
+    assert log(context, job_id) == ""
+
+
+def test_a_fault_of_ours_fails_the_attempt_and_not_the_worker(context: Context, job: Do) -> None:
+    job_id = job("finish badly")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt) == ("failed", 3)
+    assert found.error == {"code": "fault", "detail": "ValueError: the result makes no sense"}
+    assert artifacts(context) == 0
+    assert scratch(context) == []
+
+
+def test_a_job_of_an_unknown_kind_fails_and_the_next_one_is_done(context: Context, job: Do, project_id: str) -> None:
+    with context.database.writer.begin() as session:
+        unknown = jobs.create(session, project_id, "juggle", "data", priority=9).id
+    known = job("finish")
+    supervisor.work(context, "data")
+    assert row(context, unknown).state == "failed"
+    assert row(context, known).state == "succeeded"
+
+
+def test_cancellation_stops_the_child(context: Context, job: Do) -> None:
+    job_id = job("wait")
+    while_it_runs(context, job_id, lambda: cancel(context, job_id))
+    found = row(context, job_id)
+    assert (found.state, found.attempt, found.failures) == ("cancelled", 1, 0)
+    assert found.finished_at is not None
+    assert scratch(context) == []
+
+
+def test_what_a_child_wrote_while_it_stopped_is_kept(context: Context, job: Do) -> None:
+    job_id = job("wait")
+    while_it_runs(context, job_id, lambda: cancel(context, job_id))
+    assert log(context, job_id) == "this goes to the log\nstopped in order\n"
+
+
+def test_cancellation_kills_a_child_that_does_not_listen(context: Context, job: Do) -> None:
+    context.settings = context.settings.model_copy(update={"trainer_stop_seconds": 0.1})
+    job_id = job("ignore")
+    while_it_runs(context, job_id, lambda: cancel(context, job_id))
+    assert row(context, job_id).state == "cancelled"
+
+
+def test_a_result_that_comes_after_the_cancellation_is_not_kept(context: Context, job: Do) -> None:
+    job_id = job("finish when stopped")
+    while_it_runs(context, job_id, lambda: cancel(context, job_id))
+    assert row(context, job_id).state == "cancelled"
+    assert artifacts(context) == 0
+
+
+def test_draining_gives_the_job_back(context: Context, job: Do) -> None:
+    job_id = job("wait")
+    while_it_runs(context, job_id, context.draining.set)
+    found = row(context, job_id)
+    assert (found.state, found.preemptions, found.failures, found.owner) == ("queued", 1, 0, None)
+    supervisor.work(context, "data")
+    assert row(context, job_id).attempt == 1
+
+
+def test_a_job_that_was_given_back_is_done_by_the_next_worker(context: Context, job: Do) -> None:
+    job_id = job("wait")
+    while_it_runs(context, job_id, context.draining.set)
+    context.draining = threading.Event()
+    context.owner = "wrk_2"
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(supervisor.work, context, "data")
+        wait_until(lambda: row(context, job_id).attempt == 2, what="the second attempt")
+        found = row(context, job_id)
+        cancel(context, job_id)
+        working.result(60)
+    assert (found.state, found.attempt, found.owner) == ("running", 2, "wrk_2")
+
+
+def test_a_result_that_comes_while_draining_is_kept(context: Context, job: Do) -> None:
+    job_id = job("finish when stopped")
+    while_it_runs(context, job_id, context.draining.set)
+    assert row(context, job_id).state == "succeeded"
+    assert artifacts(context) == 1
+
+
+def test_an_owner_that_lost_its_lease_stops_its_child_and_writes_nothing(
+    context: Context, job: Do, tmp_path: Path
+) -> None:
+    job_id = job("wait")
+
+    def lose() -> None:
+        with context.database.writer.begin() as session:
+            session.get_one(Job, job_id).lease_expires_at = now(-10.0)
+            session.flush()
+            assert jobs.reap(session, 60) == [job_id]
+
+    while_it_runs(context, job_id, lose)
+    found = row(context, job_id)
+    assert (found.state, found.failures, found.preemptions, found.owner) == ("queued", 1, 0, None)
+    assert found.error is not None
+    assert found.error["code"] == "worker_lost"
+    assert types(context, job_id) == ["queued", "started", "saved", "worker_lost"]
+    assert artifacts(context) == 0
+    assert scratch(context) == []
+    assert not Path(f"/proc/{(tmp_path / 'mark').read_text()}").exists()
+
+
+def test_a_lease_outlives_a_child_that_works_for_longer(context: Context, job: Do) -> None:
+    context.settings = context.settings.model_copy(update={"lease_seconds": 5.0})
+    job_id = job("wait")
+    leases = set()
+
+    def renewed() -> None:
+        wait_until(lambda: leases.add(row(context, job_id).lease_expires_at) or len(leases) > 3, what="renewals")
+        cancel(context, job_id)
+
+    while_it_runs(context, job_id, renewed)
+    assert row(context, job_id).state == "cancelled"
+
+
+def test_the_progress_of_a_running_job_can_be_read(context: Context, job: Do) -> None:
+    job_id = job("wait")
+    seen: list[Job] = []
+
+    def look() -> None:
+        seen.append(row(context, job_id))
+        cancel(context, job_id)
+
+    while_it_runs(context, job_id, look)
+    assert (seen[0].state, seen[0].phase, seen[0].progress, seen[0].eta_seconds) == ("running", "training", 0.25, 9.0)
+    assert log(context, job_id).startswith("this goes to the log\n")
+
+
+def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, project_id: str) -> None:
+    """PostgreSQL takes no NaN in JSON."""
+    claim = claimed_run(database, project_id)
+    with database.writer.begin() as session:
+        training = kinds.KINDS["train"](session, claim)
+        training.complete(session, Stored(project_id, "a" * 64, 10), {"metrics": {"loss": math.nan, "kl": 2.0}})
+    with database.reader() as session:
+        assert registry.get_version(session, project_id, "m", 1).metrics == {"loss": None, "kl": 2.0}
