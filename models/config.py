@@ -132,8 +132,9 @@ class ConstantBeta(Frozen):
 class LinearBeta(Frozen):
     """A straight ramp from `start` to `end` over the first part of the training; `end` from there on.
 
-    Ends at 0.1, not at the evidence bound's 1: at 1 the MM-VRNN's codes of smooth sequences collapse to the prior (KL
-    0.1 instead of 260 nats on the spirals) and one modality is predicted from the other half again as badly.
+    Ends at 0.1, not at the evidence bound's 1: from 0.5 on the MM-VRNN's codes of the synthetic spirals collapse to the
+    prior (KL below 0.3 nats a sequence instead of 267), and the squared error of one modality from the other is 0.10
+    instead of 0.063.
     """
 
     schedule: Literal["linear"] = "linear"

@@ -1,5 +1,9 @@
 """Configurations refuse what cannot be built, and come back from JSON as they were."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +17,8 @@ from models.config import (
     parse,
 )
 from tests.models.small import MODALITIES
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize("options", [MMVAEOptions(latent_features=3), MMVRNNOptions(recurrent_features=9)])
