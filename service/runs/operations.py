@@ -86,11 +86,9 @@ def list_runs(session: Session, project_id: str, after: str | None, size: int) -
     query = _rows(project_id).order_by(Run.id.desc()).limit(size)
     if after is not None:
         query = query.where(Run.id < after)
-    rows = [row.tuple() for row in session.execute(query)]
-    newest = metrics.latest(session, [run.id for run, *_ in rows])
-    return [
-        _describe(run, job, dataset, number, version, newest[run.id]) for run, job, dataset, number, version in rows
-    ]
+    rows = session.execute(query).all()
+    newest = metrics.latest(session, [row[0].id for row in rows])
+    return [_describe(*row, newest[row[0].id]) for row in rows]
 
 
 def cancel(session: Session, project_id: str, run_id: str) -> schemas.Run:

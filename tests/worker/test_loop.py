@@ -97,6 +97,7 @@ def test_asked_to_stop_it_ends_without_a_model() -> None:
     assert events[-1].epoch == 1
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_a_loss_that_is_no_number_stops_with_its_step() -> None:
     samples = _samples()
     samples.values["m1"][0] = np.inf
