@@ -14,6 +14,7 @@ from service.access.keys import KeyCache
 from service.datasets import routes as datasets
 from service.inference import routes as inference
 from service.inference.engine import Engine
+from service.inference.turns import Turns
 from service.inference.versions import VersionCache
 from service.jobs.reconciler import Reconciler
 from service.registry import routes as registry
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.services = Services(settings, database, storage, messages, KeyCache(database))
         app.state.versions = VersionCache(database)
         app.state.engine = Engine(storage, settings.inference_models, settings.inference_threads)
+        app.state.turns = Turns(settings.inference_queue)
         reconciler = Ticker("reconciler", settings.reconcile_seconds, Reconciler(settings, database, messages).tick)
         reconciler.start()
         yield

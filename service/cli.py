@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from service import embedded, schema
+from service import embedded, migrate
 from service.access import operations as access
 from service.app import create_app
 from service.shared import lifeline
@@ -62,12 +62,12 @@ def api(
     uvicorn.Server(config).run(sockets=sockets)
 
 
-@app.command()
-def migrate() -> None:
+@app.command("migrate")
+def upgrade() -> None:
     """Bring the database up to the newest schema."""
     settings = Settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
-    schema.upgrade(settings.database_url)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    migrate.upgrade(settings.database_url)
 
 
 @key.command("create")

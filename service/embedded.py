@@ -5,6 +5,7 @@ ends when its standard input closes, so that neither Ctrl-C nor `kill -9` of thi
 """
 
 import contextlib
+import fcntl
 import http.client
 import os
 import shlex
@@ -15,15 +16,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
-from service import schema
+from service import migrate
 from service.access import operations as access
 from service.shared import broker
 from service.shared.database import Database
+from service.shared.errors import Unauthenticated
 from service.shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -35,6 +37,8 @@ POLL_SECONDS = 0.2
 RESTART_SECONDS = 2.0
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
+COMMAND_STOP_SECONDS = 5.0
+LOCK = "stack.lock"
 
 
 class StackFailed(RuntimeError):
@@ -102,13 +106,15 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    if fresh:
-        shutil.rmtree(settings.home, ignore_errors=True)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    schema.upgrade(settings.database_url)
-    key = _first_key(settings)
-    broker.declare(settings)
-    with socket.create_server((settings.host, settings.port), backlog=2048) as listener:
+    with _own(settings.home) as lock, socket.create_server((settings.host, settings.port), backlog=2048) as listener:
+        if fresh:
+            _empty(settings.home, lock)
+        # What a killed process left unfinished: nobody else writes here while the home is ours.
+        for unfinished in (settings.artifacts / "tmp", settings.scratch):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        migrate.upgrade(settings.database_url)
+        key = _first_key(settings)
+        broker.declare(settings)
         port = listener.getsockname()[1]
         environment = {"SENSORIUM_HOME": str(settings.home.absolute())}
         logs = {name: settings.home / f"{name}.log" if command else None for name in ("api", *QUEUES)}
@@ -123,6 +129,30 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
             deadline = time.monotonic() + STOP_SECONDS
             for part in parts:
                 part.wait_until_stopped(deadline)
+
+
+@contextlib.contextmanager
+def _own(home: Path) -> Iterator[Path]:
+    """Hold a home folder that no other stack may use meanwhile; yields the file that marks it as one."""
+    lock = home / LOCK
+    if home.exists() and not lock.exists() and any(home.iterdir()):
+        raise StackFailed(f"{home} is not empty and no home of a stack; choose another folder")
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # data, logs and a key stand in it
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackFailed(f"another stack runs in {home}") from error
+        yield lock
+
+
+def _empty(home: Path, lock: Path) -> None:
+    for entry in home.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry != lock:
+            entry.unlink()
 
 
 def _run(
@@ -150,7 +180,11 @@ def _run(
     finally:
         if child is not None and child.poll() is None:
             child.terminate()
-            child.wait()
+            try:
+                child.wait(COMMAND_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
     return _status_when_told_to_stop(command)
 
 
@@ -171,15 +205,21 @@ def _ready(host: str, port: int) -> bool:
 
 
 def _first_key(settings: Settings) -> str:
-    """The key in the home folder; made together with the first project when there is none yet."""
+    """The key in the home folder; made together with the first project when there is none that the database knows."""
     file = _key_file(settings)
-    if file.exists():
-        return file.read_text().strip()
     database = Database(settings.database_url)
-    with database.writer.begin() as session:
-        project = access.find_project(session, PROJECT) or access.create_project(session, PROJECT)
-        _, token = access.create_key(session, project.id, "first key")
-    database.close()
+    try:
+        with database.writer.begin() as session:
+            if file.exists():
+                with contextlib.suppress(Unauthenticated):
+                    token = file.read_text().strip()
+                    access.authenticate(session, token)
+                    return token
+            project = access.find_project(session, PROJECT) or access.create_project(session, PROJECT)
+            _, token = access.create_key(session, project.id, "first key")
+    finally:
+        database.close()
+    file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
         handle.write(token + "\n")
     return token

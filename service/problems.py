@@ -10,15 +10,17 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from service.shared.errors import BadInput, Fault, SensoriumError, Unavailable, pointer
+from service.shared.errors import BadInput, Fault, SensoriumError, Unavailable, UnsupportedMediaType, pointer
 
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = "x-request-id"
 SHOWN_CHARACTERS = 80
+MOST_FAULTS = 100
 
 
 class Problem(BaseModel):
@@ -40,6 +42,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     for away in (OperationalError, InterfaceError):
         app.add_exception_handler(away, _on_database_away)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unknown)
 
 
@@ -65,7 +68,7 @@ def _failures(path: str, method: str) -> list[int]:
     if "{" in path or method == "post":
         statuses += [404]
     if method == "post":
-        statuses += [400, 409, 413, 503]
+        statuses += [400, 409, 413, 415, 503]
     return statuses
 
 
@@ -89,13 +92,21 @@ async def _on_known(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return await _on_known(request, BadInput([_fault(found) for found in error.errors()]))
+    found = error.errors()
+    if isinstance(error.body, bytes):
+        came = request.headers.get("content-type", "none")
+        unread = UnsupportedMediaType("unsupported_media_type", f"content type {came!r}, expected application/json")
+        return await _on_known(request, unread)
+    return await _on_known(request, BadInput([_fault(one, error.body) for one in found[:MOST_FAULTS]]))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     phrase = HTTPStatus(error.status_code).phrase
     problem = SensoriumError(phrase.lower().replace(" ", "_"), str(error.detail))
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's word for bytes that no JSON parser takes
+        detail = "the body is not JSON: bytes that are no UTF-8, nesting too deep, or a number too long"
+        problem = BadInput([Fault("", "not_json", detail)], code="not_json")
     response = _render(request, problem, error.status_code, phrase)
     response.headers.update(error.headers or {})
     return response
@@ -115,13 +126,35 @@ async def _on_database_away(request: Request, error: Exception) -> Response:
     return await _on_known(request, Unavailable("database_unavailable", "the database does not answer; try again"))
 
 
-def _fault(found: dict[str, Any]) -> Fault:
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    log.info("client_gone", path=request.url.path)
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+
+
+def _fault(found: dict[str, Any], body: Any) -> Fault:
     where, *path = found["loc"]
+    if found["type"] == "json_invalid":
+        return Fault("", "not_json", f"the body is not JSON: {found['ctx']['error']} at character {path[0]}")
+    if where == "body":
+        path = _in_body(path, body)
     name = ".".join(map(str, path))
     place = {"body": pointer(*path), "query": f"?{name}"}.get(where, name)
     came = repr(found.get("input"))
     shown = came if len(came) <= SHOWN_CHARACTERS else came[:SHOWN_CHARACTERS] + "…"
     return Fault(place, found["type"], f"{name or 'body'}: {found['msg']}, got {shown}")
+
+
+def _in_body(path: list[str | int], body: Any) -> list[str | int]:
+    """Pydantic's path without what stands in no body: the tags of unions, the marks of keys."""
+    steps: list[str | int] = []
+    for step in path:
+        inside = (isinstance(body, dict) and step in body) or (isinstance(body, list) and isinstance(step, int))
+        if inside:
+            body = body[step]
+        # the last step may name what is missing
+        if inside or (step is path[-1] and isinstance(body, dict) and step != "[key]"):
+            steps.append(step)
+    return steps
 
 
 class RequestContext:

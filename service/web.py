@@ -2,8 +2,9 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from celery import Celery
 from fastapi import Depends, Query, Request
@@ -20,6 +21,8 @@ from service.shared.settings import Settings
 from service.shared.storage import Storage
 
 LARGEST_PAGE = 200
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,13 @@ class Page:
     size: int
     after: str | None
 
-    def next_token(self, ids: list[str]) -> str | None:
-        """The token of the page behind one that shows `ids`, None behind the last."""
-        if len(ids) < self.size:
-            return None
-        return base64.urlsafe_b64encode(ids[-1].encode()).decode().rstrip("=")
+    def cut(self, found: Sequence[tuple[str, Item]]) -> tuple[list[Item], str | None]:
+        """The page's items of (id, item) pairs, one more than `size` asked for, and the next page's token if any."""
+        shown = found[: self.size]
+        token = None
+        if len(found) > self.size:
+            token = base64.urlsafe_b64encode(shown[-1][0].encode()).decode().rstrip("=")
+        return [item for _, item in shown], token
 
 
 def _page(

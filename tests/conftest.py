@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import make_url, text
 
-from service import schema
+from service import migrate
 from service.access import operations as access
 from service.app import create_app
 from service.shared import broker
@@ -31,10 +31,10 @@ def _need(found: object, what: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL server that lives as long as the test session."""
     _need(servers.postgresql_binaries(), "PostgreSQL")
-    with servers.postgresql(tmp_path_factory.mktemp("postgresql") / "server") as url:
+    with servers.postgresql() as url:
         yield url
 
 
@@ -74,7 +74,7 @@ def empty_database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database(empty_database_url: str) -> Iterator[Database]:
     """A database with our schema, once for each kind."""
-    schema.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     yield database
     database.close()
@@ -106,7 +106,7 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service for all tests of a module."""
     settings = Settings(home=tmp_path_factory.mktemp("service"), heartbeat_seconds=0.2, retry_seconds=0)
-    schema.upgrade(settings.database_url)
+    migrate.upgrade(settings.database_url)
     database = Database(settings.database_url)
     with database.writer.begin() as session:
         project = access.create_project(session, "test").id

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,30 +36,33 @@ def redis_binary() -> str | None:
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """A running server; yields the SQLAlchemy URL of its maintenance database."""
+def postgresql() -> Iterator[str]:
+    """A running server; yields the SQLAlchemy URL of its maintenance database.
+
+    Its files stand outside of pytest's folders, which pytest closes to other users whenever a session starts.
+    """
     binaries = postgresql_binaries()
     assert binaries is not None
-    folder.mkdir()
     # The server refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    shutil.chown(folder, user)
-    for parent in folder.parents:
-        if parent.stat().st_mode & 0o001 == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    data, port = folder / "data", free_port()
-    initdb = [binaries / "initdb", "-D", data, "-U", "sensorium", "--auth=trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
-    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-    with (folder.parent / "postgresql.log").open("wb") as log:
+    with tempfile.TemporaryDirectory(prefix="sensorium-postgresql-") as name:
+        folder = Path(name)
+        shutil.chown(folder, user)
+        data, port = folder / "data", free_port()
+        initdb = [binaries / "initdb", "-D", data, "-U", "sensorium", "--auth=trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
         command = [binaries / "postgres", "-D", data, "-p", str(port), *options]
-        process = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
-        try:
-            _wait_for(lambda: psycopg.connect(host="127.0.0.1", port=port, user="sensorium", dbname="postgres").close())
-            yield f"postgresql+psycopg://sensorium@127.0.0.1:{port}/postgres"
-        finally:
-            process.terminate()
-            process.wait()
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
+            try:
+                _wait_for(
+                    lambda: psycopg.connect(host="127.0.0.1", port=port, user="sensorium", dbname="postgres").close()
+                )
+                yield f"postgresql+psycopg://sensorium@127.0.0.1:{port}/postgres"
+            finally:
+                process.terminate()
+                process.wait()
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """What holds between the parts: names that both sides of a message use, and what is imported when."""
 
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from service.datasets import operations as datasets
 from service.runs import operations as runs
 from service.shared import broker
-from service.shared.settings import Settings
+from tests.conftest import Service
 from worker import tasks
-from worker.context import Context
 from worker.kinds import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -22,25 +25,43 @@ def _imported(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_every_task_that_the_service_sends_is_registered_by_a_worker(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
-    app = broker.connect(settings)
-    tasks.register(app, Context(settings, None, None, app, "wrk_test"))  # type: ignore[arg-type]
-    assert set(broker.TASKS.values()) <= set(app.tasks)
-
-
-def test_every_queue_that_jobs_are_put_on_has_a_task() -> None:
-    assert {runs.QUEUE, datasets.QUEUE} <= set(broker.TASKS)
+def test_every_task_that_the_service_sends_is_registered_by_a_worker(service: Service) -> None:
+    """What stands in the queues after the API was asked for work, beside what a worker's process knows."""
+    broker.declare(service.settings)
+    file = io.BytesIO()
+    np.savez(file, a=np.zeros((40, 2)), b=np.ones((40, 1)))
+    upload = service.http.post("/v1/uploads", content=file.getvalue()).json()["id"]
+    service.http.post("/v1/datasets", json={"name": "d", "source": {"upload": upload}})
+    service.work("data")
+    answer = service.http.post("/v1/runs", json={"dataset": {"name": "d"}, "model": "m"})
+    assert answer.status_code == 201, answer.text
+    messages = [json.loads(path.read_text()) for path in (service.settings.queue_folder / "messages").glob("*.msg")]
+    sent = {message["headers"]["task"] for message in messages}
+    worker = broker.connect(service.settings)
+    tasks.register(worker, service.worker)
+    assert len(sent) == 2
+    assert sent <= set(worker.tasks)
+    service.http.post(f"/v1/runs/{answer.json()['id']}/cancel")
 
 
 def test_every_kind_of_job_that_the_service_makes_is_known_to_workers() -> None:
     assert {runs.KIND, datasets.KIND} == set(KINDS)
 
 
-def test_the_application_starts_without_torch() -> None:
-    imported = _imported(
-        "from service.app import create_app; from service.shared.settings import Settings; create_app(Settings())"
-    )
+def test_the_application_serves_without_torch_until_it_computes(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from fastapi.testclient import TestClient
+from service import migrate
+from service.app import create_app
+from service.shared.settings import Settings
+settings = Settings(home=Path({str(tmp_path)!r}))
+migrate.upgrade(settings.database_url)
+with TestClient(create_app(settings)) as http:
+    assert http.get("/readyz").status_code == 200
+    assert http.get("/v1/runs").status_code == 401
+"""
+    imported = _imported(program)
     assert "fastapi" in imported
     assert "torch" not in imported
 
@@ -59,3 +80,10 @@ def test_no_file_is_called_after_nothing() -> None:
     vague = {"utils.py", "helpers.py", "models.py", "service.py"}
     sources = [path for folder in ("models", "service", "worker") for path in (ROOT / folder).rglob("*.py")]
     assert [str(path) for path in sources if path.name in vague] == []
+
+
+def test_operations_never_commit() -> None:
+    """One transaction, at the edge, in sight: in a route, a task or a tick."""
+    sources = [*(ROOT / "service").glob("*/operations.py"), *(ROOT / "service" / "jobs").glob("*.py")]
+    committing = [path.name for path in sources if ".commit(" in path.read_text()]
+    assert committing == []

@@ -1,13 +1,17 @@
 """What the README says can be pasted works when pasted."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the session needs curl (Debian: apt-get install curl)")
 def test_the_session_of_the_readme_works_when_pasted(tmp_path: Path) -> None:
     (session,) = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     script = tmp_path / "session.sh"

@@ -5,7 +5,7 @@ import platform
 import socket
 import sys
 
-from celery import signals
+from celery import Celery, signals
 
 from service.jobs import workers
 from service.jobs.reconciler import Reconciler
@@ -15,7 +15,7 @@ from service.shared.settings import Settings
 from service.shared.storage import Storage
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
-from worker import tasks
+from worker import supervisor, tasks
 from worker.context import Context
 from worker.kinds import library_versions
 
@@ -42,6 +42,8 @@ def main(queue: str) -> None:
             workers.beat(session, owner, context.job_id)
 
     tickers = [
+        # A message wakes the worker at once; this finds the work whose message was lost, or that never came.
+        Ticker("look", settings.reconcile_seconds, lambda: supervisor.work(context, queue)),
         Ticker("presence", PRESENCE_SECONDS, beat),
         Ticker("reconciler", settings.reconcile_seconds, Reconciler(settings, database, messages).tick),
     ]
@@ -49,17 +51,26 @@ def main(queue: str) -> None:
     def keep_logging(**_: object) -> None:
         """Logging is configured; Celery leaves it alone when somebody listens to this."""
 
-    def look_at_once(**_: object) -> None:
-        for ticker in tickers:
-            ticker.start()
-        broker.wake(messages, queue, "")  # what was queued while no worker ran
-
     def drain(**_: object) -> None:
         context.draining.set()
 
     signals.setup_logging.connect(keep_logging, weak=False)
-    signals.worker_ready.connect(look_at_once, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
+    for ticker in tickers:
+        ticker.start()
+    try:
+        _consume(messages, queue, owner)
+    finally:
+        context.draining.set()
+        for ticker in tickers:
+            ticker.close()
+        with database.writer.begin() as session:
+            workers.unregister(session, owner)
+        database.close()
+
+
+def _consume(messages: Celery, queue: str, owner: str) -> None:
+    """Be a Celery worker until SIGTERM."""
     messages.worker_main(
         [
             "--quiet",
@@ -73,11 +84,6 @@ def main(queue: str) -> None:
             "--without-heartbeat",
         ]
     )
-    for ticker in tickers:
-        ticker.close()
-    with database.writer.begin() as session:
-        workers.unregister(session, owner)
-    database.close()
 
 
 if __name__ == "__main__":

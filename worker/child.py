@@ -1,5 +1,6 @@
 """The supervisor's side of a supervised process: starts it, hears its events and its log, stops it."""
 
+import codecs
 import contextlib
 import json
 import os
@@ -18,6 +19,8 @@ log = structlog.get_logger(__name__)
 Item = TypeVar("Item")
 
 READ_SECONDS = 10.0
+PIECE_BYTES = 8192
+TAIL_CHARACTERS = 65_536
 
 
 class Child:
@@ -101,12 +104,20 @@ class Child:
                 log.warning("child_event_unreadable", line=line[:200])
 
     def _read_log(self, pipe: IO[bytes]) -> None:
-        for line in pipe:
-            if self._log_bytes_left <= 0:
-                continue
-            self._log_bytes_left -= len(line)
-            text = line.decode(errors="replace").replace("\0", "")
-            self._log.put(text if self._log_bytes_left > 0 else "… the rest of the log is left out\n")
+        """Hand on the first `most_log_bytes`, then keep what comes last: that is where a crash says why."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        tail, left_out = "", 0
+        while piece := os.read(pipe.fileno(), PIECE_BYTES):
+            text = decoder.decode(piece).replace("\0", "")
+            if self._log_bytes_left > 0:
+                self._log_bytes_left -= len(piece)
+                self._log.put(text)
+            else:
+                left_out += max(0, len(tail) + len(text) - TAIL_CHARACTERS)
+                tail = (tail + text)[-TAIL_CHARACTERS:]
+        if tail:
+            self._log.put(f"\n… {left_out} characters are left out here …\n" if left_out else "")
+            self._log.put(tail)
 
 
 def _drain(source: queue.SimpleQueue[Item]) -> list[Item]:

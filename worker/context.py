@@ -12,7 +12,8 @@ from service.shared.storage import Storage
 
 @dataclass
 class Context:
-    """`owner` is the id under which this worker holds jobs. `draining` is set once it was told to stop."""
+    """`owner` is the id under which this worker holds jobs. `draining` is set once it was told to stop,
+    `turn` is held by the thread that works."""
 
     settings: Settings
     database: Database
@@ -20,4 +21,5 @@ class Context:
     messages: Celery
     owner: str
     draining: threading.Event = field(default_factory=threading.Event)
+    turn: threading.Lock = field(default_factory=threading.Lock)
     job_id: str | None = None

@@ -10,13 +10,14 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from service.jobs import history
 from service.jobs import operations as jobs
-from service.jobs.operations import Claim, Lost, Progress
+from service.jobs.operations import Claim, Lost
 from service.shared.storage import CorruptArtifact, Stored
+from service.shared.ticker import Ticker
 from worker.child import Child
 from worker.context import Context
 from worker.kinds import KINDS, Work
+from worker.news import News
 
 log = structlog.get_logger(__name__)
 
@@ -24,31 +25,52 @@ Answer = TypeVar("Answer")
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
 RETRY_SECONDS = 1.0
-LAST_WORDS = ("finished", "failed", "stopped")
 
 
 def work(context: Context, queue: str) -> None:
-    """Do what is due on a queue, one job after the other, until nothing is or the worker is told to stop."""
-    while not context.draining.is_set():
-        with context.database.writer.begin() as session:
-            claim = jobs.claim(session, queue, context.owner, context.settings.lease_seconds)
-        if claim is None:
-            return
-        log.info("job_claimed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt)
-        context.job_id = claim.job_id
-        try:
+    """Do what is due on a queue, one job after the other, until nothing is or the worker is told to stop.
+
+    A worker does one job at a time: when it is at work already, this returns, and what is due is not missed.
+    """
+    if not context.turn.acquire(blocking=False):
+        return
+    try:
+        while not context.draining.is_set():
+            with context.database.writer.begin() as session:
+                claim = jobs.claim(session, queue, context.owner, context.settings.lease_seconds)
+            if claim is None:
+                return
+            log.info("job_claimed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt)
+            context.job_id = claim.job_id
             _attend(context, claim)
-        except Lost:
-            log.warning("job_lost", job_id=claim.job_id, attempt=claim.attempt)
-        except Exception as error:  # a fault of ours is the attempt's, not the worker's
-            log.exception("job_not_attended", job_id=claim.job_id)
-            _fail(context, claim, {"code": "fault", "detail": f"{type(error).__name__}: {error}"}, retry=True)
-        finally:
-            context.job_id = None
+    finally:
+        context.job_id = None
+        context.turn.release()
 
 
 def _attend(context: Context, claim: Claim) -> None:
-    """Do one job. Raises Lost when another owner has it, or it was reaped."""
+    """Do one job, whatever happens to it."""
+    lease_seconds = context.settings.lease_seconds
+
+    def renew() -> None:
+        with context.database.writer.begin() as session:
+            jobs.renew(session, claim, lease_seconds)
+
+    # Beside the heartbeats, which pause while a large file is verified or stored, and while a child takes to stop.
+    lease = Ticker("lease", lease_seconds / 4, renew)
+    lease.start()
+    try:
+        _do(context, claim)
+    except Lost:
+        log.warning("job_lost", job_id=claim.job_id, attempt=claim.attempt)
+    except Exception as error:  # a fault of ours is the attempt's, not the worker's
+        log.exception("job_not_attended", job_id=claim.job_id)
+        _fail(context, claim, {"code": "fault", "detail": f"{type(error).__name__}: {error}"}, retry=True)
+    finally:
+        lease.close()
+
+
+def _do(context: Context, claim: Claim) -> None:
     scratch = context.settings.scratch
     for left_behind in scratch.glob(f"{claim.job_id}-*"):  # by an attempt that was killed
         shutil.rmtree(left_behind, ignore_errors=True)
@@ -70,51 +92,30 @@ def _attend(context: Context, claim: Claim) -> None:
 
 
 def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[str, Any] | None:
-    """Keep the lease and what the child reports until it ends, or stop it. Returns its last word, if it had one."""
-    seconds = context.settings.heartbeat_seconds
-    unsaved: list[dict[str, Any]] = []
-    unsaved_log = ""
-    progress = Progress("starting", 0.0, None)
-    last: dict[str, Any] | None = None
-    ended = stopped = False
-    while not ended:
-        ended = child.wait(0 if context.draining.is_set() else seconds)
-        events = child.events()
-        for event in events:
-            if event["event"] == "progress":
-                progress = Progress(event["phase"], event["fraction"], event["eta_seconds"])
-        unsaved += [event for event in events if event["event"] not in LAST_WORDS]
-        unsaved_log += child.log()
-        last = last or _last_word(events)
+    """Keep the lease and what the child reports until it ends, or stop it. Returns its last word, if it had one.
+
+    Raises Lost when another owner has the job, or it was reaped.
+    """
+    settings = context.settings
+    news = News(claim, kind)
+    ended = saved = stopped = False
+    while not (ended and saved):
+        ended = child.wait(settings.heartbeat_seconds)
+        news.hear(child)
+        cancel = False
         try:
             with context.database.writer.begin() as session:
-                cancel = jobs.heartbeat(session, claim, context.settings.lease_seconds, progress)
-                for event in unsaved:
-                    _save(session, claim, kind, event)
-                if unsaved_log:
-                    history.record_log(session, claim.job_id, claim.attempt, unsaved_log)
+                cancel = news.save(session, settings.lease_seconds)
+            news.forget()
+            saved = True
         except DATABASE_AWAY as error:
             log.warning("heartbeat_not_saved", job_id=claim.job_id, error=str(error))
-            if ended:
-                ended = False  # the last word is not saved yet
-                time.sleep(RETRY_SECONDS)
-            continue
-        unsaved, unsaved_log = [], ""
+            saved = False
+            time.sleep(RETRY_SECONDS)
         if not ended and (cancel or context.draining.is_set()):
-            child.stop(context.settings.trainer_stop_seconds)
+            child.stop(settings.trainer_stop_seconds)
             stopped = True  # once more around, for what it said on the way out
-    return last or ({"event": "stopped"} if stopped else None)
-
-
-def _last_word(events: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return next((event for event in events if event["event"] in LAST_WORDS), None)
-
-
-def _save(session: Session, claim: Claim, kind: Work, event: dict[str, Any]) -> None:
-    if event["event"] == "note":
-        history.record_event(session, claim.job_id, claim.attempt, event["level"], event["type"], event["message"])
-    else:
-        kind.record(session, event)
+    return news.last_word or ({"event": "stopped"} if stopped else None)
 
 
 def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: dict[str, Any] | None) -> None:
@@ -139,14 +140,14 @@ def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: di
 
 
 def _succeed(session: Session, claim: Claim, kind: Work, result: dict[str, Any], stored: Stored) -> None:
+    jobs.succeed(session, claim)  # first: it locks the job, and an attempt that is lost must not meet other errors
     kind.complete(session, stored, result)
-    jobs.succeed(session, claim)
 
 
 def _fail(context: Context, claim: Claim, error: dict[str, Any], retry: bool) -> None:
     retry_seconds = context.settings.retry_seconds if retry else None
     state = _commit(context, lambda session: jobs.fail(session, claim, error, retry_seconds))
-    log.warning("job_attempt_failed", job_id=claim.job_id, state=state, **{"reason": error["detail"]})
+    log.warning("job_attempt_failed", job_id=claim.job_id, state=state, reason=error["detail"])
 
 
 def _commit(context: Context, change: Callable[[Session], Answer]) -> Answer:

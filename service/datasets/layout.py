@@ -19,6 +19,7 @@ REJECTED = "dataset_rejected"
 """The error code of a conversion whose data cannot be a dataset, however often it is tried."""
 
 MOST_CATEGORIES = 100_000
+MOST_FAULTS = 100
 
 
 class DeclaredModality(BaseModel):
@@ -98,7 +99,7 @@ def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:
         faults += _unfit(array, declared, declaration.kind, rows, by_name)
         planned.append(_planned(array, declared, declaration.kind, by_name))
     if faults:
-        raise BadInput(faults)
+        raise BadInput(faults[:MOST_FAULTS])
     return Layout(declaration.kind, rows, tuple(sorted(planned, key=lambda modality: modality.name)))
 
 

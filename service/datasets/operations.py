@@ -1,6 +1,7 @@
 """Uploads and dataset versions in SQL."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from service.datasets.layout import REJECTED, Declaration, plan
 from service.jobs import operations as jobs
 from service.shared import storage
 from service.shared.database import find_or_add
-from service.shared.errors import NotFound
+from service.shared.errors import BadInput, NotFound
 from service.shared.npz import ArrayHeader
 from service.shared.samples import Schema
 from service.shared.storage import Stored
@@ -61,7 +62,7 @@ def create_version(
     Raises NotFound for an unknown upload, BadInput with everything in it that does not fit.
     """
     upload = _upload(session, project_id, request.source.upload)
-    plan(_headers(upload), request.declaration)
+    _check(upload, request.declaration)
     named = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == request.name)
     new = Dataset(id=new_id("dat"), project_id=project_id, name=request.name)
     # locked, so that two versions asked for at once are numbered one after the other
@@ -148,6 +149,16 @@ def state_of(job: Job) -> schemas.DatasetState:
     if job.state == "failed" and job.error and job.error["code"] == REJECTED:
         return "rejected"
     return _STATES[job.state]
+
+
+def _check(upload: Upload, declaration: Declaration) -> None:
+    """Lay the upload out once before anything is queued; what is wrong with it is wrong at `/source/upload`."""
+    try:
+        plan(_headers(upload), declaration)
+    except BadInput as error:
+        ours = ("/schema",)
+        faults = [f if f.pointer.startswith(ours) else replace(f, pointer="/source/upload") for f in error.faults]
+        raise BadInput(faults) from error
 
 
 def _upload(session: Session, project_id: str, upload_id: str) -> Upload:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.datasets import operations as datasets
@@ -61,11 +61,13 @@ def get_upload(upload_id: Reference, caller: Caller, services: Web) -> Upload:
 
 
 @router.post("/v1/datasets", status_code=201, operation_id="create_dataset")
-def create_dataset(body: DatasetRequest, response: Response, caller: Caller, services: Web) -> DatasetVersion:
+def create_dataset(
+    body: DatasetRequest, response: Response, after: BackgroundTasks, caller: Caller, services: Web
+) -> DatasetVersion:
     """Make a dataset version of an upload. A worker converts it: `validating`, then `ready` or `rejected`."""
     with services.database.writer.begin() as session:
         version, job_id = datasets.create_version(session, caller.project_id, body)
-    broker.wake(services.messages, datasets.QUEUE, job_id)
+    after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)
     response.headers["Location"] = f"/v1/datasets/{version.dataset}/versions/{version.version}"
     return version
 
@@ -74,10 +76,8 @@ def create_dataset(body: DatasetRequest, response: Response, caller: Caller, ser
 def list_datasets(page: Paging, caller: Caller, services: Web) -> DatasetPage:
     """The project's datasets, newest first."""
     with services.database.reader() as session:
-        found = datasets.list_datasets(session, caller.project_id, page.after, page.size)
-    return DatasetPage(
-        datasets=[dataset for _, dataset in found], next_page_token=page.next_token([id for id, _ in found])
-    )
+        items, token = page.cut(datasets.list_datasets(session, caller.project_id, page.after, page.size + 1))
+    return DatasetPage(datasets=items, next_page_token=token)
 
 
 @router.get("/v1/datasets/{name}", operation_id="get_dataset")

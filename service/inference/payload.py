@@ -5,6 +5,7 @@ Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ Config = MMVAEConfig | MMVRNNConfig
 Place = tuple[str | int, ...]
 
 MOST_FAULTS = 20
+MOST_TARGETS = 100
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,35 @@ class Rows:
     lengths: Array | None
 
 
-def parse_rows(inputs: Any, config: Config, most_rows: int) -> Rows:
+@dataclass(frozen=True)
+class Limits:
+    """How much one request may ask for. `steps` counts those of all rows, padded to the longest, times the draws."""
+
+    rows: int
+    steps: int
+    draws: int = 1
+
+
+def parse_rows(inputs: Any, config: Config, limits: Limits) -> Rows:
     """Read `inputs`: modality -> a list of values, null for a sample that lacks it. Sequences are lists of steps.
 
     Raises BadInput with the place of every fault.
     """
     known = {modality.name: modality for modality in config.modalities}
-    columns = _columns(inputs, known, most_rows)
+    columns = _columns(inputs, known, limits.rows)
     count = len(next(iter(columns.values())))
     faults: list[Fault] = []
     if config.kind == "static":
+        _check_size(count, 1, limits)
         rows = _static(columns, known, count, faults)
     else:
-        rows = _sequences(columns, known, count, faults)
+        rows = _sequences(columns, known, count, limits, faults)
     if not faults:
         present = np.zeros(count, dtype=bool)
         for mask in rows.present.values():
             present |= mask if mask.ndim == 1 else mask.any(axis=1)
         faults = [
-            Fault(f"/inputs/*/{row}", "no_modality", f"row {row} has no modality at all, expected at least one")
+            Fault("/inputs", "no_modality", f"row {row} has no modality at all, expected at least one")
             for row in np.flatnonzero(~present)[:MOST_FAULTS]
         ]
     if faults:
@@ -65,14 +77,18 @@ def parse_targets(targets: Any, config: Config) -> list[str]:
     if targets is None:
         return known
     if not isinstance(targets, list) or not targets:
-        raise BadInput([Fault("/targets", "bad_targets", f"targets is {_shown(targets)}, expected a list of names")])
+        raise BadInput([Fault("/targets", "bad_targets", f"targets is {shown(targets)}, expected a list of names")])
     faults = [
-        Fault(f"/targets/{i}", "unknown_modality", f"targets[{i}] is {_shown(name)}, expected one of {known}")
-        for i, name in enumerate(targets)
+        Fault(f"/targets/{i}", "unknown_modality", f"targets[{i}] is {shown(name)}, expected one of {known}")
+        for i, name in enumerate(targets[:MOST_TARGETS])
         if name not in known
     ]
+    if len(targets) > MOST_TARGETS:
+        faults.append(
+            Fault("/targets", "too_many", f"targets has {len(targets)} names, expected at most {MOST_TARGETS}")
+        )
     if faults:
-        raise BadInput(faults)
+        raise BadInput(faults[:MOST_FAULTS])
     return list(dict.fromkeys(targets))
 
 
@@ -81,11 +97,15 @@ def answerable(answer: Array, lengths: Array | None) -> Any:
 
     Raises BadInput when a row's answer is no number: its input lies too far from anything the model has seen.
     """
-    finite = np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
+    finite = np.isfinite(answer)
+    if lengths is not None:  # what stands in the padding means nothing
+        finite |= np.arange(answer.shape[1]).reshape(-1, *[1] * (answer.ndim - 2)) >= lengths.reshape(
+            -1, *[1] * (answer.ndim - 1)
+        )
     if not finite.all():
-        row = int(np.flatnonzero(~finite)[0])
+        row = int(np.argwhere(~finite)[0][0])
         detail = f"row {row} has values so far from the training data that its answer is no finite number"
-        raise BadInput([Fault(f"/inputs/*/{row}", "out_of_range", detail)])
+        raise BadInput([Fault("/inputs", "out_of_range", detail)])
     answer = np.ascontiguousarray(answer)  # orjson writes no other
     if lengths is None:
         return answer
@@ -95,15 +115,15 @@ def answerable(answer: Array, lengths: Array | None) -> Any:
 def _columns(inputs: Any, known: dict[str, ModalityConfig], most_rows: int) -> dict[str, list[Any]]:
     """The inputs as one list per modality, all of one length."""
     if not isinstance(inputs, dict) or not inputs:
-        detail = f"inputs is {_shown(inputs)}, expected an object with at least one of the modalities {sorted(known)}"
+        detail = f"inputs is {shown(inputs)}, expected an object with at least one of the modalities {sorted(known)}"
         raise BadInput([Fault("/inputs", "no_modality", detail)])
     faults = []
-    for name, column in inputs.items():
+    for name, column in islice(inputs.items(), MOST_FAULTS + len(known)):
         if name not in known:
             detail = f"inputs has a modality {name[:100]!r}, expected some of {sorted(known)}"
             faults.append(Fault(pointer("inputs", name), "unknown_modality", detail))
         elif not isinstance(column, list) or not column:
-            detail = f"inputs.{name} is {_shown(column)}, expected a list with one value or null a sample"
+            detail = f"inputs.{name} is {shown(column)}, expected a list with one value or null a sample"
             faults.append(Fault(pointer("inputs", name), "not_a_list", detail))
     if faults:
         raise BadInput(faults)
@@ -118,6 +138,14 @@ def _columns(inputs: Any, known: dict[str, ModalityConfig], most_rows: int) -> d
     return inputs
 
 
+def _check_size(rows: int, longest: int, limits: Limits) -> None:
+    """Before anything is allocated: one long row pads all others to its length."""
+    steps = rows * longest * limits.draws
+    if steps > limits.steps:
+        detail = f"{rows} rows x {longest} steps x {limits.draws} draws are {steps}, expected at most {limits.steps}"
+        raise BadInput([Fault("/inputs", "too_large", detail)])
+
+
 def _static(columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]) -> Rows:
     values, present = {}, {}
     for name, column in columns.items():
@@ -126,7 +154,7 @@ def _static(columns: dict[str, list[Any]], known: dict[str, ModalityConfig], cou
 
 
 def _sequences(
-    columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]
+    columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, limits: Limits, faults: list[Fault]
 ) -> Rows:
     lengths = np.zeros(count, dtype=np.int64)
     for name, column in columns.items():
@@ -134,7 +162,7 @@ def _sequences(
             if steps is None:
                 continue
             if not isinstance(steps, list) or not steps:
-                detail = f"inputs.{name}[{row}] is {_shown(steps)}, expected a list of time steps or null"
+                detail = f"inputs.{name}[{row}] is {shown(steps)}, expected a list of time steps or null"
                 faults.append(Fault(pointer("inputs", name, row), "not_a_sequence", detail))
             elif lengths[row] not in (0, len(steps)):
                 detail = f"inputs.{name}[{row}] has {len(steps)} steps, another modality of the row has {lengths[row]}"
@@ -146,6 +174,7 @@ def _sequences(
     if faults:
         return Rows(count, values, present, lengths)
     longest = int(lengths.max(initial=1))
+    _check_size(count, longest, limits)
     for name, column in columns.items():
         modality = known[name]
         values[name] = np.zeros((count, longest, *modality.shape), dtype=_dtype(modality))
@@ -192,14 +221,14 @@ def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
         return _Misfit(f"shape {list(array.shape[1:])}", str(shape))
     if modality.categories is not None:
         if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= modality.categories:
-            return _Misfit(f"value {_shown(given[0])}", f"a category from 0 to {modality.categories - 1}")
+            return _Misfit(f"value {shown(given[0])}", f"a category from 0 to {modality.categories - 1}")
         return array
     if array.dtype.kind not in "iuf":
-        return _Misfit(f"value {_shown(given[0])}", f"numbers of shape {shape}")
+        return _Misfit(f"value {shown(given[0])}", f"numbers of shape {shape}")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        return _Misfit(f"value {_shown(given[0])}", "numbers that are finite in 32 bits")
+        return _Misfit(f"value {shown(given[0])}", "numbers that are finite in 32 bits")
     return array
 
 
@@ -221,6 +250,7 @@ def _dtype(modality: ModalityConfig) -> type[np.generic]:
     return np.float32 if modality.categories is None else np.int64
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as an error message quotes it: not at length."""
     text = repr(value)
     return text if len(text) <= 60 else text[:60] + "…"

@@ -8,12 +8,13 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from service.inference.engine import Engine, Version
-from service.inference.payload import parse_rows, parse_targets
+from service.inference.payload import Limits, parse_rows, parse_targets, shown
 from service.inference.schemas import EncodeRequest, EncodeResponse, ReconstructRequest, ReconstructResponse
+from service.inference.turns import Turns
 from service.inference.versions import VersionCache
 from service.shared.errors import BadInput, Fault
 from service.shared.names import Reference
-from service.web import Caller, Web
+from service.web import Caller, Services, Web
 
 router = APIRouter(prefix="/v1/models/{name}/versions/{version}", tags=["inference"])
 
@@ -32,8 +33,14 @@ def _engine(request: Request) -> Engine:
     return engine
 
 
+def _turns(request: Request) -> Turns:
+    turns: Turns = request.app.state.turns
+    return turns
+
+
 Served = Annotated[Version, Depends(_version)]
 Compute = Annotated[Engine, Depends(_engine)]
+Queue = Annotated[Turns, Depends(_turns)]
 
 
 def _documented(body: type[BaseModel]) -> dict[str, Any]:
@@ -45,18 +52,13 @@ def _documented(body: type[BaseModel]) -> dict[str, Any]:
     "/encode",
     operation_id="encode",
     response_model=EncodeResponse,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": EncodeRequest.model_json_schema()}},
-        }
-    },
+    openapi_extra=_documented(EncodeRequest),
 )
-async def encode(request: Request, version: Served, engine: Compute, services: Web) -> Response:
+async def encode(request: Request, version: Served, engine: Compute, turns: Queue, services: Web) -> Response:
     """Latent codes of samples that have any subset of the modalities."""
     body = _body(await request.body(), {"inputs"})
-    rows = parse_rows(body.get("inputs"), version.config, services.settings.inference_rows)
-    latent = await run_in_threadpool(engine.encode, version, rows)
+    rows = parse_rows(body.get("inputs"), version.config, _limits(services, 1))
+    latent = await turns.take(engine.encode, version, rows)
     return _answer(request, version, latent)
 
 
@@ -64,22 +66,21 @@ async def encode(request: Request, version: Served, engine: Compute, services: W
     "/reconstruct",
     operation_id="reconstruct",
     response_model=ReconstructResponse,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": ReconstructRequest.model_json_schema()}},
-        }
-    },
+    openapi_extra=_documented(ReconstructRequest),
 )
-async def reconstruct(request: Request, version: Served, engine: Compute, services: Web) -> Response:
+async def reconstruct(request: Request, version: Served, engine: Compute, turns: Queue, services: Web) -> Response:
     """Predict modalities from any subset of them: fills in what is missing, and generates one from another."""
     body = _body(await request.body(), {"inputs", "targets", "n_samples", "seed"})
     targets = parse_targets(body.get("targets"), version.config)
     n_samples = _integer(body, "n_samples", 1000)
     seed = _integer(body, "seed", 2**53 - 1)
-    rows = parse_rows(body.get("inputs"), version.config, services.settings.inference_rows)
-    outputs = await run_in_threadpool(engine.reconstruct, version, rows, targets, n_samples, seed)
+    rows = parse_rows(body.get("inputs"), version.config, _limits(services, max(n_samples, 1)))
+    outputs = await turns.take(engine.reconstruct, version, rows, targets, n_samples, seed)
     return _answer(request, version, {"outputs": outputs})
+
+
+def _limits(services: Services, draws: int) -> Limits:
+    return Limits(services.settings.inference_rows, services.settings.inference_steps, draws)
 
 
 def _body(raw: bytes, fields: set[str]) -> dict[str, Any]:
@@ -99,7 +100,9 @@ def _body(raw: bytes, fields: set[str]) -> dict[str, Any]:
 def _integer(body: dict[str, Any], name: str, most: int) -> int:
     value = body.get(name, 0)
     if type(value) is not int or not 0 <= value <= most:
-        raise BadInput([Fault(f"/{name}", "bad_integer", f"{name} is {value!r}, expected an integer from 0 to {most}")])
+        raise BadInput(
+            [Fault(f"/{name}", "bad_integer", f"{name} is {shown(value)}, expected an integer from 0 to {most}")]
+        )
     return value
 
 

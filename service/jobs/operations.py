@@ -22,7 +22,7 @@ from service.shared.database import now
 from service.shared.errors import Conflict
 from service.shared.tables import FINAL_STATES, Job, Json, new_id
 
-# A queued job is announced again after 30 s, then after twice as long each time, up to 10 minutes.
+# A queued job is announced every 30 s at first, then every 2 minutes, then every 10.
 FIRST_WAKE_SECONDS = 30.0
 LAST_WAKE_SECONDS = 600.0
 WAKES_AT_ONCE = 100
@@ -148,6 +148,11 @@ def heartbeat(session: Session, claim: Claim, lease_seconds: float, progress: Pr
     return requested
 
 
+def renew(session: Session, claim: Claim, lease_seconds: float) -> None:
+    """T4 without news: hold on to a job while there is nothing to say. An attempt that is lost changes nothing."""
+    session.execute(_own(claim).values(lease_expires_at=now(lease_seconds)))
+
+
 def succeed(session: Session, claim: Claim) -> None:
     """T6: the outcome's rows were added in this same transaction. Raises Lost, so that it rolls back."""
     changed = session.scalar(
@@ -201,7 +206,8 @@ def reap(session: Session, retry_seconds: float) -> Sequence[str]:
         .returning(Job.id, Job.attempt, Job.state)
     ).all()
     for job_id, attempt, state in reaped:
-        record_event(session, job_id, attempt, "error", "worker_lost", f"{error['detail']}: {state}", {"state": state})
+        level = "info" if state == "cancelled" else "error"
+        record_event(session, job_id, attempt, level, "worker_lost", f"{error['detail']}: {state}", {"state": state})
     return [job_id for job_id, _, _ in reaped]
 
 
@@ -223,7 +229,10 @@ def cancel(session: Session, job_id: str) -> str:
     if state is None:
         ended = session.scalar(select(Job.state).where(Job.id == job_id))
         raise Conflict("job_has_ended", f"it has {ended} already and cannot be cancelled")
-    record_event(session, job_id, 0, "info", "cancel_requested", "cancellation was asked for")
+    if state == "cancelled":
+        record_event(session, job_id, 0, "info", "cancelled", "cancelled before a worker had it")
+    else:
+        record_event(session, job_id, 0, "info", "cancel_requested", "cancellation was asked for")
     return state
 
 

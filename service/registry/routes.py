@@ -18,9 +18,8 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the vers
 def list_models(page: Paging, caller: Caller, services: Web) -> schemas.ModelPage:
     """The project's models, newest first."""
     with services.database.reader() as session:
-        found = registry.list_models(session, caller.project_id, page.after, page.size)
-    token = page.next_token([id for id, _ in found])
-    return schemas.ModelPage(models=[model for _, model in found], next_page_token=token)
+        items, token = page.cut(registry.list_models(session, caller.project_id, page.after, page.size + 1))
+    return schemas.ModelPage(models=items, next_page_token=token)
 
 
 @router.get("/{name}", operation_id="get_model")
@@ -34,9 +33,8 @@ def get_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
 def list_model_versions(name: Reference, page: Paging, caller: Caller, services: Web) -> schemas.ModelVersionPage:
     """A model's versions, newest first."""
     with services.database.reader() as session:
-        found = registry.list_versions(session, caller.project_id, name, page.after, page.size)
-    token = page.next_token([id for id, _ in found])
-    return schemas.ModelVersionPage(versions=[version for _, version in found], next_page_token=token)
+        items, token = page.cut(registry.list_versions(session, caller.project_id, name, page.after, page.size + 1))
+    return schemas.ModelVersionPage(versions=items, next_page_token=token)
 
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")

@@ -22,7 +22,7 @@ from models.config import (
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
 from service.runs import metrics, schemas
-from service.shared.errors import BadInput, Conflict, Fault, NotFound, pointer
+from service.shared.errors import BadInput, Conflict, Fault, NotFound
 from service.shared.samples import ModalitySchema, Schema
 from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, ModelVersion, Run, new_id
 
@@ -137,7 +137,7 @@ def _config(request: schemas.RunRequest, schema: Schema) -> MMVAEConfig | MMVRNN
         return complete(options, [_modality(modality) for modality in schema.modalities])
     except ValidationError as error:
         faults = [
-            Fault("/dataset", e["type"], f"the dataset's {pointer(*e['loc'])[1:]} is {e['input']}: {e['msg']}")
+            Fault("/dataset", e["type"], f"the dataset's {'.'.join(map(str, e['loc']))}: {e['msg']}")
             for e in error.errors()
         ]
         raise BadInput(faults) from error

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 from fastapi.responses import PlainTextResponse
 
 from service.jobs import history
@@ -18,12 +18,14 @@ MOST_METRIC_ROWS = 100_000
 
 
 @router.post("", status_code=201, operation_id="create_run")
-def create_run(body: schemas.RunRequest, response: Response, caller: Caller, services: Web) -> schemas.Run:
+def create_run(
+    body: schemas.RunRequest, response: Response, after: BackgroundTasks, caller: Caller, services: Web
+) -> schemas.Run:
     """Queue a training."""
     with services.database.writer.begin() as session:
         run = runs.create(session, caller.project_id, body)
         job_id = runs.job_of(session, caller.project_id, run.id)
-    broker.wake(services.messages, runs.QUEUE, job_id)
+    after.add_task(broker.wake, services.messages, runs.QUEUE, job_id)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return run
 
@@ -32,8 +34,9 @@ def create_run(body: schemas.RunRequest, response: Response, caller: Caller, ser
 def list_runs(page: Paging, caller: Caller, services: Web) -> schemas.RunPage:
     """The project's runs, newest first."""
     with services.database.reader() as session:
-        found = runs.list_runs(session, caller.project_id, page.after, page.size)
-    return schemas.RunPage(runs=found, next_page_token=page.next_token([run.id for run in found]))
+        found = runs.list_runs(session, caller.project_id, page.after, page.size + 1)
+    items, token = page.cut([(run.id, run) for run in found])
+    return schemas.RunPage(runs=items, next_page_token=token)
 
 
 @router.get("/{run_id}", operation_id="get_run")

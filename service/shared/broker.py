@@ -23,6 +23,10 @@ TASKS = {"train": "sensorium.train", "data": "sensorium.data"}
 POLL_SECONDS = 0.1
 
 
+# By then the reconciler has announced the job again: behind a long training, wake-ups must not pile up.
+STALE_SECONDS = 600.0
+
+
 def connect(settings: Settings) -> Celery:
     """The Celery application, for those who send and for those who consume."""
     # kombu warns of a URL without a host at every connection
@@ -69,7 +73,7 @@ def declare(settings: Settings) -> None:
 def wake(app: Celery, queue: str, job_id: str) -> None:
     """Tell a worker of `queue` that a job waits. Best effort: call it after the commit, never inside it."""
     try:
-        app.send_task(TASKS[queue], args=[job_id], queue=queue, retry=False)
+        app.send_task(TASKS[queue], args=[job_id], queue=queue, retry=False, expires=STALE_SECONDS)
     except (KombuError, OSError) as error:
         log.warning("wake_up_not_sent", queue=queue, job_id=job_id, error=str(error))
 

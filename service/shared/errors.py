@@ -1,4 +1,4 @@
-"""Every error a caller can meet. Operations raise them; one handler in `service.web` renders them.
+"""Every error a caller can meet. Operations raise them; one handler in `service.problems` renders them.
 
 SensoriumError                500
 ├── BadInput                  422  one or more faults, each with the place, what came and what was expected

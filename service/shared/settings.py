@@ -2,8 +2,9 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,13 +18,17 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
     database: str | None = Field(default=None, description="SQLAlchemy URL; a SQLite file in `home` when unset.")
     broker: str = Field(default="filesystem://", description="Celery broker URL: filesystem:// or redis://…")
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = Field(default=False, description="Log JSON lines instead of text for people.")
 
     upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Largest upload.")
-    unpacked_bytes: int = Field(default=16 * 1024**3, ge=1, description="Largest upload when unpacked.")
+    unpacked_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest upload when unpacked.")
     request_bytes: int = Field(default=32 * 1024**2, ge=1, description="Largest body of any other request.")
     inference_rows: int = Field(default=4096, ge=1, description="Most rows in one inference request.")
+    inference_steps: int = Field(
+        default=262_144, ge=1, description="Most time steps (a static sample is one) times draws in one request."
+    )
+    inference_queue: int = Field(default=64, ge=1, description="Most requests that wait for the engine.")
     inference_models: int = Field(default=8, ge=1, description="Model versions an engine keeps loaded.")
     inference_threads: int = Field(default=1, ge=1, description="Processor threads an engine computes with.")
 
@@ -39,6 +44,15 @@ class Settings(BaseSettings):
         default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="CUDA's own list of the cards to use."
     )
     exit_with_stdin: bool = Field(default=False, description="A worker ends when its standard input is closed.")
+
+    @model_validator(mode="after")
+    def _leases_outlive_heartbeats(self) -> Self:
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                f"lease_seconds is {self.lease_seconds}, expected at least twice heartbeat_seconds "
+                f"({self.heartbeat_seconds}): a lease must outlive one late heartbeat"
+            )
+        return self
 
     @cached_property
     def database_url(self) -> str:

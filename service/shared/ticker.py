@@ -25,6 +25,8 @@ class Ticker(threading.Thread):
                 self._tick()
             except SQLAlchemyError as error:
                 log.warning("database_unreachable", ticker=self.name, error=str(error))
+            except Exception:  # one bad tick must not be the last
+                log.exception("tick_failed", ticker=self.name)
             self._closing.wait(self._seconds)
 
     def close(self) -> None:

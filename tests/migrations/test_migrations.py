@@ -4,24 +4,24 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, inspect
 
-from service import schema
+from service import migrate
 from service.shared.database import Database
 from service.shared.tables import Table
 
 
 def test_upgrade_from_nothing_makes_every_table_and_downgrade_leaves_nothing(empty_database_url: str) -> None:
-    schema.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     assert set(inspect(database.engine).get_table_names()) == {*Table.metadata.tables, "alembic_version"}
-    schema.downgrade(empty_database_url)
+    migrate.downgrade(empty_database_url)
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
-    schema.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     assert set(inspect(database.engine).get_table_names()) == {*Table.metadata.tables, "alembic_version"}
     database.close()
 
 
 def test_migrations_and_metadata_do_not_differ(empty_database_url: str) -> None:
-    schema.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
@@ -31,7 +31,7 @@ def test_migrations_and_metadata_do_not_differ(empty_database_url: str) -> None:
 
 def test_migrations_make_the_same_constraints_as_the_metadata(empty_database_url: str) -> None:
     """Alembic's comparison passes over check constraints."""
-    schema.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     inspector = inspect(database.engine)
     for name, table in Table.metadata.tables.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from service import schema
+from service import migrate
 from service.access import operations as access
 from service.app import create_app
 from service.shared.database import Database
@@ -175,7 +175,7 @@ def test_a_file_that_unpacks_to_more_than_the_limit_is_refused(service: Service)
 @pytest.fixture
 def on_postgresql(postgresql_url: str, tmp_path: Path) -> Iterator[TestClient]:
     """A service over PostgreSQL."""
-    schema.upgrade(postgresql_url)
+    migrate.upgrade(postgresql_url)
     database = Database(postgresql_url)
     with database.writer.begin() as session:
         project = access.create_project(session, "test").id

@@ -182,16 +182,14 @@ def test_a_row_without_any_modality_is_refused(service: Service) -> None:
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_queued(service: Service) -> None:
-    ids = {name: upload(service, packed(**{name: IMAGE})) for name in ("a",)}
+    source = {"upload": upload(service, packed(a=IMAGE))}
     for schema, place in [
         ({"modalities": {"b": {}}}, "/schema/modalities/b"),
-        ({"modalities": {"a": {"categories": 3}}}, "/a"),
+        ({"modalities": {"a": {"categories": 3}}}, "/source/upload"),
         ({"kind": "cube"}, "/schema/kind"),
         ({"colour": "red"}, "/schema/colour"),
     ]:
-        answer = service.http.post(
-            "/v1/datasets", json={"name": "unfit", "source": {"upload": ids["a"]}, "schema": schema}
-        )
+        answer = service.http.post("/v1/datasets", json={"name": "unfit", "source": source, "schema": schema})
         assert fault(answer)[0] == place
     problem(service.http.get("/v1/datasets/unfit"), 404, "dataset_not_found")
 

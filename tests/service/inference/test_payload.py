@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.inference.payload import Rows, answerable, parse_rows, parse_targets
+from service.inference.payload import Limits, Rows, answerable, parse_rows, parse_targets
 from service.shared.errors import BadInput, Fault
 
 IMAGE = ModalityConfig(name="image", shape=(2, 2), likelihood="gaussian")
@@ -20,7 +20,7 @@ PICTURE = [[1, 2], [3, 4]]
 
 
 def rows(inputs: Any, config: MMVAEConfig | MMVRNNConfig = STATIC) -> Rows:
-    return parse_rows(inputs, config, most_rows=10)
+    return parse_rows(inputs, config, Limits(rows=10, steps=1000))
 
 
 def faults(inputs: Any, config: MMVAEConfig | MMVRNNConfig = STATIC) -> list[Fault]:

@@ -394,8 +394,7 @@ def test_a_fault_is_tried_again_after_a_back_off_that_doubles(database: Database
         waits.append((job.not_before - before).total_seconds())
         assert (job.failures, job.error) == (failures + 1, FAULT)
         mine = wait_until(lambda: claim(database), what="the next attempt")
-    assert waits[0] == pytest.approx(0.2, abs=0.1)
-    assert waits[1] == pytest.approx(0.4, abs=0.1)
+    assert 0.19 < waits[0] < 0.39 < waits[1] < 0.8
 
 
 def test_the_back_off_has_an_upper_bound(database: Database, project_id: str) -> None:

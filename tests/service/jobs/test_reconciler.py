@@ -28,7 +28,7 @@ def lost_job(database: Database, project_id: str) -> str:
 
 
 def settings(folder: Path, lease_seconds: float) -> Settings:
-    return Settings(home=folder, lease_seconds=lease_seconds, retry_seconds=0)
+    return Settings(home=folder, lease_seconds=lease_seconds, heartbeat_seconds=0.01, retry_seconds=0)
 
 
 def test_a_job_that_waits_gets_a_message(database: Database, project_id: str, tmp_path: Path) -> None:

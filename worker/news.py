@@ -1,0 +1,56 @@
+"""What a child has reported and SQL does not have yet."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service.jobs import history
+from service.jobs import operations as jobs
+from service.jobs.operations import Claim, Progress
+from worker.child import Child
+from worker.kinds import Work
+
+LAST_WORDS = ("finished", "failed", "stopped")
+
+
+class News:
+    """Gathers a child's events and log until a heartbeat has taken them along."""
+
+    def __init__(self, claim: Claim, kind: Work) -> None:
+        self.last_word: dict[str, Any] | None = None
+        self._claim = claim
+        self._kind = kind
+        self._progress = Progress("starting", 0.0, None)
+        self._events: list[dict[str, Any]] = []
+        self._log = ""
+
+    def hear(self, child: Child) -> None:
+        """Take in what the child has said since it was last listened to."""
+        for event in child.events():
+            if event["event"] in LAST_WORDS:
+                self.last_word = event
+                continue
+            if event["event"] == "progress":
+                self._progress = Progress(event["phase"], event["fraction"], event["eta_seconds"])
+            self._events.append(event)
+        self._log += child.log()
+
+    def save(self, session: Session, lease_seconds: float) -> bool:
+        """T4 and all the news in one transaction. Returns whether the job's cancellation was asked for.
+
+        Raises Lost, and nothing is written, when the attempt is not the job's current one any more.
+        """
+        job_id, attempt = self._claim.job_id, self._claim.attempt
+        cancel = jobs.heartbeat(session, self._claim, lease_seconds, self._progress)
+        for event in self._events:
+            if event["event"] == "note":
+                history.record_event(session, job_id, attempt, event["level"], event["type"], event["message"])
+            else:
+                self._kind.record(session, event)
+        if self._log:
+            history.record_log(session, job_id, attempt, self._log)
+        return cancel
+
+    def forget(self) -> None:
+        """The transaction of `save` was committed."""
+        self._events, self._log = [], ""
