@@ -37,6 +37,7 @@ class Child:
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._log: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._log_bytes_left = most_log_bytes
+        self._ended = False
         self._readers = [
             threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True),
             threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True),
@@ -60,11 +61,13 @@ class Child:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
-        # What it left running in its session holds the pipes open, and perhaps a card.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        for reader in self._readers:
-            reader.join(READ_SECONDS)
+        if not self._ended:
+            self._ended = True
+            # What it left running in its session holds the pipes open, and perhaps a card.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            for reader in self._readers:
+                reader.join(READ_SECONDS)
         return True
 
     def events(self) -> list[dict[str, Any]]:

@@ -73,6 +73,8 @@ def read(path: Path, name: str) -> Array:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}{NPY}") as file:
             array: Array = npy.read_array(file, allow_pickle=False)
             return array
+    except MemoryError:  # says nothing about the data
+        raise
     except Exception as error:  # zlib, zipfile and NumPy meet bytes of a stranger
         raise _refused(pointer(name), "damaged_array", f"the data of array {name!r} is damaged: {error}") from error
 

@@ -142,11 +142,34 @@ def test_an_interrupted_command_is_a_failure_and_leaves_nothing(tmp_path: Path) 
     assert _processes_of(tmp_path / "home") == []
 
 
+def _refused(*arguments: str) -> str:
+    """What a stack that cannot start says."""
+    command = [sys.executable, "-m", "service.cli", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
 def test_a_port_that_is_taken_is_named(stack: tuple[Caller, Path], tmp_path: Path) -> None:
     caller, _ = stack
     port = str(caller.http.base_url.port)
-    command = [sys.executable, "-m", "service.cli", "serve", "--home", str(tmp_path / "home"), "--port", port]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "Address already in use" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Address already in use" in _refused("--home", str(tmp_path / "home"), "--port", port)
+
+
+def test_a_second_stack_in_the_same_home_is_refused_and_harms_nothing(stack: tuple[Caller, Path]) -> None:
+    caller, home = stack
+    assert "another stack runs in" in _refused("--home", str(home), "--port", "0", "--fresh")
+    assert caller.call("GET", "/v1/datasets/small/versions/1")["state"] == "ready"
+
+
+def test_fresh_never_empties_a_folder_that_is_no_stack_s(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("thesis")
+    assert "is not empty and no home of a stack" in _refused("--home", str(tmp_path), "--port", "0", "--fresh")
+    assert precious.read_text() == "thesis"
+
+
+def test_the_home_is_closed_to_others(stack: tuple[Caller, Path]) -> None:
+    _, home = stack
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
-import pytest
 
 from tests.conftest import wait_until
 from tests.e2e.stack import FINAL, Caller
@@ -32,23 +31,24 @@ def sensorium(environment: dict[str, str], *arguments: str) -> str:
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.fixture
-def caller(postgresql_url: str, redis_url: str, tmp_path: Path) -> Iterator[Caller]:
-    """A client of an API process with a train and a data worker."""
+@contextmanager
+def _stack(database: str, broker: str, folder: Path, queues: Sequence[str]) -> Iterator[Caller]:
+    """An API process and a worker a queue; yields a client of it."""
     port = free_port()
     environment = {
         **os.environ,
-        "SENSORIUM_HOME": str(tmp_path / "home"),
-        "SENSORIUM_DATABASE": postgresql_url,
-        "SENSORIUM_BROKER": redis_url,
+        "SENSORIUM_HOME": str(folder / "home"),
+        "SENSORIUM_DATABASE": database,
+        "SENSORIUM_BROKER": broker,
         "SENSORIUM_PORT": str(port),
         "SENSORIUM_HEARTBEAT_SECONDS": "0.3",
+        "SENSORIUM_RECONCILE_SECONDS": "1",
     }
     sensorium(environment, "migrate")
     key = sensorium(environment, "key", "create", "test", "the test's")
     with ExitStack() as processes:
         processes.enter_context(_process(environment, "service.cli", "api"))
-        for queue in ("train", "data"):
+        for queue in queues:
             processes.enter_context(_process(environment, "worker.app", queue))
         caller = Caller(f"http://127.0.0.1:{port}", key)
         wait_until(lambda: _answers(caller), 60, "the API")
@@ -62,8 +62,17 @@ def _answers(caller: Caller) -> bool:
         return False
 
 
-def test_a_run_becomes_a_version_that_answers_with_modalities_missing(caller: Caller) -> None:
-    caller.dataset("small")
-    run = caller.wait_for_state(caller.submit("small"), *FINAL)
-    assert (run["state"], run["attempt"]) == ("succeeded", 1)
-    caller.ask(run)
+def test_a_run_becomes_a_version_that_answers_with_modalities_missing(
+    postgresql_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with _stack(postgresql_url, redis_url, tmp_path, queues=("train", "data")) as caller:
+        caller.dataset("small")
+        run = caller.wait_for_state(caller.submit("small"), *FINAL)
+        assert (run["state"], run["attempt"]) == ("succeeded", 1)
+        caller.ask(run)
+
+
+def test_without_a_broker_work_is_done_only_later(postgresql_url: str, tmp_path: Path) -> None:
+    """Losing every message costs latency and nothing else."""
+    with _stack(postgresql_url, f"redis://127.0.0.1:{free_port()}/0", tmp_path, queues=("data",)) as caller:
+        caller.dataset("small")

@@ -162,3 +162,10 @@ def test_padding_is_dropped_from_answers() -> None:
     trimmed = answerable(answer, np.array([1, 3]))
     assert [part.shape for part in trimmed] == [(1, 2), (3, 2)]
     assert answerable(answer, None) is answer
+
+
+def test_one_long_sequence_cannot_pad_many_short_ones_to_its_length() -> None:
+    short = [[[1, 2, 3]]] * 9
+    (found,) = faults({"audio": [[[1, 2, 3]] * 200, *short]}, SEQUENCE)
+    assert (found.pointer, found.code) == ("/inputs", "too_large")
+    assert "10 rows x 200 steps x 1 draws are 2000, expected at most 1000" in found.detail
