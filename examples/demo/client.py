@@ -25,7 +25,7 @@ class Client:
     def upload(self, arrays: dict[str, np.ndarray]) -> str:
         """Send arrays as one .npz file. Returns the upload's id."""
         file = io.BytesIO()
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
         return str(self._call("POST", "/v1/uploads", content=file.getvalue())["id"])
 
     def dataset(self, name: str, upload: str, kind: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 SHOWN = 14
 
@@ -27,7 +28,7 @@ def generated_digits(path: Path, mean: np.ndarray, draws: Sequence[np.ndarray]) 
 def read_digits(path: Path, images: np.ndarray, labels: np.ndarray, guessed: np.ndarray, codes: np.ndarray) -> None:
     """Held-out images with the label read from each, and their latent codes in the plane."""
     figure = plt.figure(figsize=(11, 6.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 2.4))
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.4)))
     above.suptitle("label from image: held-out digits as the model reads them (red: wrong)")
     for axes, image, label, guess in zip(above.subplots(1, SHOWN), images, labels, guessed, strict=False):
         _image(axes, image, f"read {guess}", "black" if guess == label else "red")
@@ -55,7 +56,7 @@ def spirals(path: Path, first: np.ndarray, second: np.ndarray, predicted: dict[s
     plt.close(figure)
 
 
-def _image(axes: plt.Axes, image: np.ndarray, title: str, colour: str) -> None:
+def _image(axes: Axes, image: np.ndarray, title: str, colour: str) -> None:
     axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=16)
     axes.set_title(title, fontsize=9, color=colour)
     axes.set_axis_off()
@@ -65,4 +66,5 @@ def _plane(codes: np.ndarray) -> np.ndarray:
     """Codes (N, Z) in the plane of their two largest variances."""
     centred = codes - codes.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    return centred @ axes[:2].T
+    plane: np.ndarray = centred @ axes[:2].T
+    return plane
