@@ -106,6 +106,8 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
+    if fresh:
+        _check_is_ours(settings.home)
     with _own(settings.home) as lock, socket.create_server((settings.host, settings.port), backlog=2048) as listener:
         if fresh:
             _empty(settings.home, lock)
@@ -131,12 +133,16 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
                 part.wait_until_stopped(deadline)
 
 
+def _check_is_ours(home: Path) -> None:
+    """Before a folder is emptied: it has the mark of a stack, or nothing in it."""
+    if home.exists() and not (home / LOCK).exists() and any(home.iterdir()):
+        raise StackFailed(f"{home} is not empty and no home of a stack; choose another folder, or empty it yourself")
+
+
 @contextlib.contextmanager
 def _own(home: Path) -> Iterator[Path]:
     """Hold a home folder that no other stack may use meanwhile; yields the file that marks it as one."""
     lock = home / LOCK
-    if home.exists() and not lock.exists() and any(home.iterdir()):
-        raise StackFailed(f"{home} is not empty and no home of a stack; choose another folder")
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)  # data, logs and a key stand in it
     with lock.open("w") as file:

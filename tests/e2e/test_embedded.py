@@ -170,6 +170,14 @@ def test_fresh_never_empties_a_folder_that_is_no_stack_s(tmp_path: Path) -> None
     assert precious.read_text() == "thesis"
 
 
+def test_other_files_in_the_home_stay_and_do_not_matter(tmp_path: Path) -> None:
+    """`make demo` and the README's session write beside the stack of `make serve`."""
+    (tmp_path / "digits.npz").write_text("data")
+    process = _start(tmp_path, "--port", "0", "--run", "true")
+    assert process.wait(60) == 0
+    assert (tmp_path / "digits.npz").read_text() == "data"
+
+
 def test_the_home_is_closed_to_others(stack: tuple[Caller, Path]) -> None:
     _, home = stack
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
