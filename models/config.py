@@ -5,9 +5,14 @@ build the model again, and what a checkpoint stores.
 """
 
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+BUILT_IN_EXPERTS = ("product", "weighted_product", "mixture", "mixture_of_products")
+EXPERTS_GROUP = "sensorium.experts"
+MOST_MODALITIES_OF_SUBSETS = 6
 
 Kind = Literal["static", "sequence"]
 LikelihoodName = Literal["gaussian", "bernoulli", "categorical"]
@@ -64,8 +69,20 @@ class MMVAEOptions(Frozen):
 
     architecture: Literal["mmvae"] = "mmvae"
     latent_features: Width = 16
-    expert: Literal["product"] = Field(default="product", description="How the modalities' posteriors are joined.")
+    expert: str = Field(
+        default="product",
+        description="How the modalities' posteriors are joined: product, weighted_product, mixture, "
+        "mixture_of_products, or the name of an entry point in the group sensorium.experts.",
+    )
     network: NetworkConfig = Field(default=MLPConfig(), description="Encoder and decoder of every modality.")
+
+    @field_validator("expert")
+    @classmethod
+    def _expert_exists(cls, name: str) -> str:
+        known = {*BUILT_IN_EXPERTS, *entry_points(group=EXPERTS_GROUP).names}
+        if name not in known:
+            raise ValueError(f"there is no expert of this name, only {', '.join(sorted(known))}")
+        return name
 
 
 class MMVRNNOptions(Frozen):
@@ -102,6 +119,16 @@ class _Modalities(Frozen):
 
 class MMVAEConfig(MMVAEOptions, _Modalities):
     """Everything it takes to build an MM-VAE."""
+
+    @model_validator(mode="after")
+    def _subsets_are_few(self) -> Self:
+        most = MOST_MODALITIES_OF_SUBSETS
+        if self.expert == "mixture_of_products" and len(self.modalities) > most:
+            raise ValueError(
+                f"a mixture of products decodes every subset of the modalities, and there are {len(self.modalities)}, "
+                f"expected at most {most}"
+            )
+        return self
 
 
 class MMVRNNConfig(MMVRNNOptions, _Modalities):
@@ -146,7 +173,18 @@ class LinearBeta(Frozen):
     )
 
 
-BetaSchedule = Annotated[ConstantBeta | LinearBeta, Field(discriminator="schedule")]
+class CyclicalBeta(Frozen):
+    """The ramp again and again: each cycle rises from `start` to `end` and then stays (arXiv:1903.10145)."""
+
+    schedule: Literal["cyclical"] = "cyclical"
+    start: float = Field(default=0.0, ge=0, le=1000)
+    end: float = Field(default=0.1, ge=0, le=1000)
+    cycles: int = Field(default=4, ge=1, le=10_000)
+    ramp: float = Field(default=0.5, gt=0, le=1, description="Part of each cycle that rises.")
+    unit: Literal["steps", "epochs"] = Field(default="steps", description="What beta changes with.")
+
+
+BetaSchedule = Annotated[ConstantBeta | LinearBeta | CyclicalBeta, Field(discriminator="schedule")]
 
 
 class TrainingConfig(Frozen):
@@ -164,3 +202,10 @@ class TrainingConfig(Frozen):
     modality_dropout: float = Field(
         default=0.5, ge=0, le=1, description="Probability that a row's inputs lose modalities; its targets stay."
     )
+
+    @model_validator(mode="after")
+    def _every_cycle_has_an_epoch(self) -> Self:
+        beta = self.beta
+        if isinstance(beta, CyclicalBeta) and beta.unit == "epochs" and self.epochs < beta.cycles:
+            raise ValueError(f"beta has {beta.cycles} cycles in {self.epochs} epochs, expected at least one epoch each")
+        return self

@@ -1,13 +1,19 @@
 """Experts: ways of joining the modalities' posteriors q(z | x_m) into one q(z | x)."""
 
+import math
 from abc import ABC, abstractmethod
+from importlib.metadata import entry_points
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models import gaussian
+from models.config import EXPERTS_GROUP
 from models.gaussian import Gaussian
+
+WEIGHT_FLOOR = 1e-6
 
 
 class Posterior(NamedTuple):
@@ -61,14 +67,82 @@ class ProductOfExperts(Expert):
 
     def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
         """One component: the normalised product, prior included."""
-        joint = gaussian.product(experts, present)
-        one = torch.ones_like(joint.mean[..., 0])
-        return Posterior(Gaussian(joint.mean.unsqueeze(0), joint.standard_deviation.unsqueeze(0)), one.unsqueeze(0))
+        return _single(gaussian.product(experts, present))
 
 
-EXPERTS: dict[str, type[Expert]] = {"product": ProductOfExperts}
+class WeightedProductOfExperts(Expert):
+    """q(z | x) proportional to p(z) prod_m q(z | x_m)^w_m, w >= 0 per modality and latent dimension, learned.
+
+    The generalised product of arXiv:1410.7827, with weights that do not depend on x. They start at 1, a plain product.
+    """
+
+    def __init__(self, modalities: int, latent_features: int) -> None:
+        super().__init__(modalities, latent_features)
+        # softplus(log(e - 1)) = 1
+        self.raw_weight = nn.Parameter(torch.full((modalities, latent_features), math.log(math.e - 1)))
+
+    def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
+        """One component: precisions add, each times its weight; the prior's weight is 1."""
+        weight = torch.cat([torch.ones_like(self.raw_weight[:1]), functional.softplus(self.raw_weight)])
+        # a precision times w is a deviation over sqrt(w); the floor keeps a weight of 0 from dividing by it
+        deviation = experts.standard_deviation / weight.clamp(min=WEIGHT_FLOOR).sqrt().unsqueeze(1)
+        return _single(gaussian.product(Gaussian(experts.mean, deviation), present))
+
+
+class MixtureOfExperts(Expert):
+    """The mean of q(z | x_m) over the present modalities (arXiv:1911.03393, eq. 2); the prior where none is."""
+
+    def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
+        """1 + M components; absent modalities weigh nothing, and the prior only where all are absent."""
+        given = present[1:].float()
+        nothing = (given.sum(dim=0, keepdim=True) == 0).float()
+        weight = torch.cat([nothing, given])
+        return Posterior(experts, weight / weight.sum(dim=0))
+
+
+class MixtureOfProducts(Expert):
+    """The mean over all subsets of the present modalities of their product with the prior (arXiv:2105.02470, eq. 6).
+
+    There are 2^M - 1 subsets, each decoded: for a handful of modalities. The prior stands for a row that has none.
+    """
+
+    members: Tensor
+
+    def __init__(self, modalities: int, latent_features: int) -> None:
+        super().__init__(modalities, latent_features)
+        number = torch.arange(2**modalities)
+        members = (number.unsqueeze(1) >> torch.arange(modalities)) & 1
+        self.register_buffer("members", members.bool())  # (2^M, M); row 0 is the empty subset
+
+    def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
+        """2^M components, the subsets; those with an absent modality weigh nothing, nor does the empty one of many."""
+        given = present[1:]  # (M, B)
+        products = [
+            gaussian.product(experts, torch.cat([present[:1], given & subset.unsqueeze(1)])) for subset in self.members
+        ]
+        whole = (given.unsqueeze(0) | ~self.members.unsqueeze(2)).all(dim=1)  # (2^M, B): every member is present
+        whole = torch.cat([~given.any(dim=0, keepdim=True), whole[1:]]).float()
+        mean, deviation = (torch.stack(parts) for parts in zip(*products, strict=True))
+        return Posterior(Gaussian(mean, deviation), whole / whole.sum(dim=0))
+
+
+EXPERTS: dict[str, type[Expert]] = {
+    "product": ProductOfExperts,
+    "weighted_product": WeightedProductOfExperts,
+    "mixture": MixtureOfExperts,
+    "mixture_of_products": MixtureOfProducts,
+}
 
 
 def build(name: str, modalities: int, latent_features: int) -> Expert:
-    """The expert registered under `name`."""
-    return EXPERTS[name](modalities, latent_features)
+    """The expert of this name: one of ours, or a subclass of Expert that an entry point in sensorium.experts names."""
+    if name in EXPERTS:
+        return EXPERTS[name](modalities, latent_features)
+    (found,) = entry_points(group=EXPERTS_GROUP, name=name)
+    expert: Expert = found.load()(modalities, latent_features)
+    return expert
+
+
+def _single(joint: Gaussian) -> Posterior:
+    one = torch.ones_like(joint.mean[..., 0])
+    return Posterior(Gaussian(joint.mean.unsqueeze(0), joint.standard_deviation.unsqueeze(0)), one.unsqueeze(0))

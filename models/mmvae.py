@@ -69,11 +69,11 @@ class MMVAE(Multimodal):
         for name in self.given(targets):
             likelihood, value, present = self.likelihood(name), targets.values[name], targets.present[name]
             density = []
-            for code in codes:
+            for code, weight in zip(codes, posterior.weight, strict=True):
                 raw = self.decoders[self.index[name]](code)
                 density.append(torch.where(present, likelihood.log_prob(raw, value), 0.0))
-                if self.training:
-                    likelihood.adapt(raw, value, present)
+                if self.training:  # a component that weighs nothing says nothing about the error
+                    likelihood.adapt(raw, value, present & (weight > 0))
             log_likelihood[name] = (posterior.weight * torch.stack(density)).sum(dim=0)
         return Terms(log_likelihood, (posterior.weight * kl).sum(dim=0))
 

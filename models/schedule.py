@@ -2,18 +2,37 @@
 
 import math
 
-from models.config import ConstantBeta, LinearBeta
+from models.config import ConstantBeta, CyclicalBeta, LinearBeta
 
 
-def beta_at(config: ConstantBeta | LinearBeta, step: int, steps: int, steps_per_epoch: int) -> float:
-    """beta at step 0 to steps - 1. A ramp of n steps is `start` at its first step and `end` at its last and after."""
+def beta_at(config: ConstantBeta | LinearBeta | CyclicalBeta, step: int, steps: int, steps_per_epoch: int) -> float:
+    """beta at step 0 to steps - 1. A ramp of n steps is `start` at its first step and `end` at its last and after.
+
+    Raises ValueError when there are fewer steps, or epochs, than cycles.
+    """
     if isinstance(config, ConstantBeta):
         return config.value
+    if isinstance(config, CyclicalBeta):
+        per_unit = steps_per_epoch if config.unit == "epochs" else 1
+        return _cyclical(config, step // per_unit, steps // per_unit)
     unit = {"training": steps, "epochs": steps_per_epoch, "steps": 1}[config.ramp_unit]
     last = round(config.ramp * unit) - 1
     if step >= last:
         return config.end
     return config.start + (config.end - config.start) * step / last
+
+
+def _cyclical(config: CyclicalBeta, position: int, length: int) -> float:
+    """beta at one of `length` steps or epochs; the cycles' lengths differ by one at most."""
+    if length < config.cycles:
+        raise ValueError(f"beta has {config.cycles} cycles in {length} {config.unit}, expected at least one each")
+    cycle = position * config.cycles // length
+    # the first position whose cycle this is, and the first of the next
+    first, after = (-(-number * length // config.cycles) for number in (cycle, cycle + 1))
+    last = max(round(config.ramp * (after - first)), min(2, after - first)) - 1
+    if position - first >= last:
+        return config.end
+    return config.start + (config.end - config.start) * (position - first) / last
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float = 0.03, floor: float = 0.02) -> float:

@@ -82,6 +82,12 @@ def fit(
     weight_seed, order_seed, noise_seed, validation_seed = np.random.SeedSequence(seed).generate_state(4).tolist()
     order = np.random.default_rng(order_seed)
     train_rows, validation_rows = _split(samples.rows, training, order)
+    steps_per_epoch = math.ceil(len(train_rows) / training.batch_size)
+    steps = training.epochs * steps_per_epoch
+    try:
+        schedule.beta_at(training.beta, 0, steps, steps_per_epoch)
+    except ValueError as error:
+        raise UnusableData(f"training.beta does not fit the dataset: {error}") from error
     model = _build(config, weight_seed)
     model.set_statistics(data.statistics(samples, train_rows))
     model.to(device)
@@ -89,8 +95,6 @@ def fit(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
     noise = torch.Generator().manual_seed(noise_seed)
-    steps_per_epoch = math.ceil(len(train_rows) / training.batch_size)
-    steps = training.epochs * steps_per_epoch
     yield Started(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         train_rows=len(train_rows),

@@ -1,11 +1,25 @@
 """Ways of joining posteriors, and mixtures of Gaussians beside their moments."""
 
+import math
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from pydantic import ValidationError
 
-from models import experts
+from models import checkpoint, experts, gaussian
+from models.architectures import build
+from models.config import BUILT_IN_EXPERTS, MLPConfig, MMVAEConfig, MMVAEOptions, ModalityConfig
 from models.experts import Posterior
 from models.gaussian import Gaussian
+from tests.models.small import MODALITIES, only, rows_of, static_batch, without
+
+PRIOR_AND_TWO = Gaussian(torch.tensor([[[0.0]], [[2.0]], [[4.0]]]), torch.tensor([[[1.0]], [[0.5]], [[1.0]]]))
+
+
+def _present(*modalities: bool) -> torch.Tensor:
+    return torch.tensor([[True], *[[here] for here in modalities]])
 
 
 def _mixture() -> Posterior:
@@ -39,3 +53,98 @@ def test_a_mixture_s_moments_follow_the_law_of_total_variance() -> None:
 def test_draws_are_spread_over_the_components_by_weight() -> None:
     drawn = _mixture().draw(torch.zeros(8, 1, 1))
     assert drawn.flatten().tolist() == [0.0, 0.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0]
+
+
+def test_a_weighted_product_starts_as_the_plain_one() -> None:
+    weighted = experts.build("weighted_product", modalities=2, latent_features=1)(PRIOR_AND_TWO, _present(True, True))
+    plain = experts.build("product", modalities=2, latent_features=1)(PRIOR_AND_TWO, _present(True, True))
+    torch.testing.assert_close(weighted.moments(), plain.moments())
+
+
+def test_a_weight_multiplies_its_expert_s_precision_and_is_learned() -> None:
+    expert = experts.build("weighted_product", modalities=2, latent_features=1)
+    assert isinstance(expert, experts.WeightedProductOfExperts)
+    with torch.no_grad():
+        expert.raw_weight[0] = math.log(math.expm1(3.0))
+    moments = expert(PRIOR_AND_TWO, _present(True, True)).moments()
+    # precisions 1, 3 * 4 and 1
+    assert moments.standard_deviation.item() == pytest.approx(14**-0.5)
+    assert moments.mean.item() == pytest.approx((12 * 2 + 4) / 14)
+    moments.mean.sum().backward()
+    assert expert.raw_weight.grad is not None
+    assert (expert.raw_weight.grad[1] != 0).all()
+
+
+def test_a_mixture_gives_present_modalities_the_same_weight_and_the_prior_none() -> None:
+    expert = experts.build("mixture", modalities=2, latent_features=1)
+    assert expert(PRIOR_AND_TWO, _present(True, True)).weight.flatten().tolist() == [0, 0.5, 0.5]
+    assert expert(PRIOR_AND_TWO, _present(False, True)).weight.flatten().tolist() == [0, 0, 1]
+    assert expert(PRIOR_AND_TWO, _present(False, False)).weight.flatten().tolist() == [1, 0, 0]
+
+
+def test_a_mixture_of_products_is_over_the_subsets_of_what_is_present() -> None:
+    expert = experts.build("mixture_of_products", modalities=2, latent_features=1)
+    posterior = expert(PRIOR_AND_TWO, _present(True, True))
+    assert posterior.weight.flatten().tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
+    for component, members in enumerate([(), (1,), (2,), (1, 2)]):
+        mask = torch.tensor([[True], [1 in members], [2 in members]])
+        expected = gaussian.product(PRIOR_AND_TWO, mask)
+        torch.testing.assert_close(posterior.components.mean[component], expected.mean)
+        torch.testing.assert_close(posterior.components.standard_deviation[component], expected.standard_deviation)
+    assert expert(PRIOR_AND_TWO, _present(True, False)).weight.flatten().tolist() == [0, 1, 0, 0]
+    assert expert(PRIOR_AND_TWO, _present(False, False)).weight.flatten().tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", BUILT_IN_EXPERTS)
+def test_every_expert_holds_what_models_need_of_one(name: str) -> None:
+    """Hiding equals not having; rows do not depend on each other; the weights of a row sum to one."""
+    torch.manual_seed(0)
+    config = MMVAEConfig(modalities=MODALITIES, latent_features=4, expert=name, network=MLPConfig(hidden_features=(8,)))
+    model, batch = build(config).eval(), static_batch()
+    torch.testing.assert_close(model.encode(only(batch, "audio")), model.encode(without(batch, "face", "word")))
+    together, alone = model.encode(batch), model.encode(rows_of(batch, [4]))
+    torch.testing.assert_close(together.mean[4], alone.mean[0], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(model.posterior(batch).weight.sum(dim=0), torch.ones(6))
+    terms = model.terms(only(batch, "word"), batch, torch.zeros(6, 4))
+    assert (terms.kl >= 0).all()
+    assert all(value.isfinite().all() for value in terms.log_likelihood.values())
+    nothing = model.encode(only(batch))
+    torch.testing.assert_close(nothing.mean, torch.zeros(6, 4))
+    torch.testing.assert_close(nothing.standard_deviation, torch.ones(6, 4))
+
+
+@pytest.mark.parametrize("name", BUILT_IN_EXPERTS)
+def test_every_expert_survives_a_checkpoint(name: str, tmp_path: Path) -> None:
+    config = MMVAEConfig(modalities=MODALITIES, latent_features=4, expert=name, network=MLPConfig(hidden_features=(8,)))
+    model = build(config).eval()
+    checkpoint.save(model, tmp_path / "m", {})
+    loaded = checkpoint.load(tmp_path / "m").encode(static_batch())
+    torch.testing.assert_close(loaded, model.encode(static_batch()), rtol=0, atol=0)
+
+
+def test_an_expert_of_somebody_else_joins_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first_only.py").write_text(
+        "from models.experts import Expert, Posterior\n"
+        "class FirstOnly(Expert):\n"
+        "    def forward(self, experts, present):\n"
+        "        return Posterior(type(experts)(*(part[:1] for part in experts)), present[:1].float())\n"
+    )
+    information = tmp_path / "first_only-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: first-only\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[sensorium.experts]\nfirst_only = first_only:FirstOnly\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    config = MMVAEConfig(modalities=MODALITIES, latent_features=4, expert="first_only")
+    latent = build(config).eval().encode(static_batch())
+    assert latent.mean.abs().max() == 0
+
+
+def test_an_unknown_expert_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match="only mixture, mixture_of_products, product, weighted_product"):
+        MMVAEOptions(expert="oracle")
+
+
+def test_a_mixture_of_too_many_products_is_refused() -> None:
+    many = tuple(ModalityConfig(name=f"m{i}", shape=(1,), likelihood="gaussian") for i in range(7))
+    with pytest.raises(ValidationError, match="there are 7, expected at most 6"):
+        MMVAEConfig(modalities=many, expert="mixture_of_products")

@@ -3,8 +3,11 @@
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from models.config import ConstantBeta, LinearBeta
+from models.config import ConstantBeta, CyclicalBeta, LinearBeta, TrainingConfig
 from models.schedule import beta_at, learning_rate_factor
 
 
@@ -33,3 +36,33 @@ def test_the_learning_rate_rises_to_its_whole_and_falls_to_its_floor() -> None:
     assert max(factors) == pytest.approx(1)
     assert factors.index(max(factors)) in (29, 30)
     assert factors[-1] == pytest.approx(0.02)
+
+
+def test_every_cycle_reaches_both_ends_and_stays() -> None:
+    values = [beta_at(CyclicalBeta(start=0.0, end=1.0, cycles=2, ramp=0.5), step, 20, 5) for step in range(20)]
+    assert values == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1] * 2)
+
+
+@given(steps=st.integers(1, 300), cycles=st.integers(1, 40), ramp=st.floats(0.01, 1))
+def test_cycles_of_any_length_reach_both_ends(steps: int, cycles: int, ramp: float) -> None:
+    config = CyclicalBeta(start=0.2, end=0.8, cycles=cycles, ramp=ramp)
+    if steps < cycles:
+        with pytest.raises(ValueError, match=f"{cycles} cycles in {steps} steps"):
+            beta_at(config, 0, steps, 1)
+        return
+    values = [beta_at(config, step, steps, 1) for step in range(steps)]
+    assert all(0.2 <= value <= 0.8 for value in values)
+    assert values.count(0.8) >= cycles
+    if steps >= 2 * cycles:
+        assert values.count(0.2) == cycles
+
+
+def test_a_cycle_of_epochs_changes_between_epochs_alone() -> None:
+    config = CyclicalBeta(start=0.0, end=1.0, cycles=2, ramp=1.0, unit="epochs")
+    values = [beta_at(config, step, 30, 5) for step in range(30)]
+    assert values == pytest.approx([v for v in [0, 0.5, 1, 0, 0.5, 1] for _ in range(5)])
+
+
+def test_fewer_epochs_than_cycles_are_refused_with_the_configuration() -> None:
+    with pytest.raises(ValidationError, match="4 cycles in 3 epochs"):
+        TrainingConfig(epochs=3, beta=CyclicalBeta(cycles=4, unit="epochs"))

@@ -6,6 +6,7 @@ import torch
 
 from models.config import (
     ConstantBeta,
+    CyclicalBeta,
     MLPConfig,
     MMVAEConfig,
     MMVAEOptions,
@@ -127,3 +128,17 @@ def test_standardisation_makes_units_indifferent() -> None:
     assert small.metrics["kl"] == pytest.approx(large.metrics["kl"], rel=1e-3)
     for name, weight in small.model.encoders.state_dict().items():
         torch.testing.assert_close(weight, large.model.encoders.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_fewer_steps_than_cycles_are_refused_before_anything_is_built() -> None:
+    training = SMALL.model_copy(update={"beta": CyclicalBeta(cycles=16)})
+    with pytest.raises(UnusableData, match="16 cycles in 15 steps"):
+        list(fit(_config(), training, _samples(), seed=0))
+
+
+@pytest.mark.parametrize("expert", ["weighted_product", "mixture", "mixture_of_products"])
+def test_every_expert_learns(expert: str) -> None:
+    config = _config().model_copy(update={"expert": expert})
+    training = TrainingConfig(epochs=20, batch_size=20, beta=ConstantBeta(value=0.1))
+    losses = [event.metrics["loss"] for event in fit(config, training, _samples(), seed=0) if isinstance(event, Epoch)]
+    assert losses[-1] < losses[0]
