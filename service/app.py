@@ -24,7 +24,7 @@ from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage
 from service.shared.ticker import Ticker
-from service.web import KeyRequired, Services, Web
+from service.web import KeyFirst, KeyRequired, Services, Web
 
 operations = APIRouter(tags=["operations"])
 
@@ -87,5 +87,6 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (datasets.router, runs.router, registry.router, inference.router):
         app.include_router(router, dependencies=[KeyRequired])
     problems.install(app)
+    app.add_middleware(KeyFirst, prefix="/v1/")
     app.add_middleware(problems.RequestContext, most_bytes=settings.request_bytes, unbounded_path=datasets.UPLOADS)
     return app

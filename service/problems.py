@@ -85,9 +85,14 @@ def _render(request: Request, problem: SensoriumError, status: int, title: str) 
     return Response(content, status, headers=problem.headers, media_type="application/problem+json")
 
 
+def answer(request: Request, error: SensoriumError) -> Response:
+    """The answer that an error of ours is."""
+    return _render(request, error, error.status, error.title)
+
+
 async def _on_known(request: Request, error: Exception) -> Response:
     assert isinstance(error, SensoriumError)  # noqa: S101 it is registered for this class only
-    return _render(request, error, error.status, error.title)
+    return answer(request, error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

@@ -10,8 +10,11 @@ from celery import Celery
 from fastapi import Depends, Query, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import problems
 from service.access.keys import KeyCache
 from service.access.operations import Principal
 from service.shared.database import Database
@@ -49,9 +52,12 @@ _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: 
 async def _caller(
     services: Web, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
-    if credentials is None:
+    return await _principal(services, credentials.credentials if credentials else None)
+
+
+async def _principal(services: Services, token: str | None) -> Principal:
+    if not token:
         raise Unauthenticated("missing_api_key", "send an API key: `Authorization: Bearer sns_…`")
-    token = credentials.credentials
     if known := services.keys.known(token):
         return known
     return await run_in_threadpool(services.keys.look_up, token)
@@ -60,6 +66,28 @@ async def _caller(
 Caller = Annotated[Principal, Depends(_caller)]
 # For whole routers, so that no route of theirs can forget it.
 KeyRequired = Depends(_caller)
+
+
+class KeyFirst:
+    """Turns strangers away before their body is read: FastAPI reads and parses it before it asks who calls."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI says."""
+        if scope["type"] == "http" and scope["path"].startswith(self._prefix):
+            request = Request(scope)
+            kind, _, token = request.headers.get("authorization", "").partition(" ")
+            try:
+                await _principal(_services(request), token.strip() if kind.lower() == "bearer" else None)
+            except Unauthenticated as error:
+                await problems.answer(request, error)(scope, receive, send)
+                return
+            except (OperationalError, InterfaceError):
+                pass  # the route's own look-up fails too, where errors are rendered
+        await self._app(scope, receive, send)
 
 
 @dataclass(frozen=True)

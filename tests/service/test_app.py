@@ -201,3 +201,9 @@ def test_readiness_says_that_the_database_is_away(tmp_path: Path) -> None:
     with TestClient(app, raise_server_exceptions=False) as http:
         assert http.get("/healthz").status_code == 200
         problem(http.get("/readyz"), 503)
+
+
+def test_a_stranger_is_turned_away_before_the_body_is_read(service: Service) -> None:
+    with TestClient(service.http.app) as stranger:
+        assert stranger.post("/v1/runs", content=b"{").status_code == 401
+        assert stranger.post("/v1/runs", content=b"{", headers={"Authorization": "Bearer sns_0_0"}).status_code == 401
