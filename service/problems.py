@@ -62,13 +62,13 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failures(path: str, method: str) -> list[int]:
-    statuses = [500]
+    statuses = [500, 503]
     if path.startswith("/v1"):
         statuses += [401, 422]
     if "{" in path or method == "post":
         statuses += [404]
     if method == "post":
-        statuses += [400, 409, 413, 415, 503]
+        statuses += [400, 409, 413, 415]
     return statuses
 
 

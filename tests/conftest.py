@@ -23,17 +23,18 @@ from worker import supervisor
 from worker.context import Context
 
 
-def _need(found: object, what: str) -> None:
+def need(found: object, what: str) -> None:
+    """Skip a test without a program it needs; fail it where all of them are required."""
     if found is None:
         if os.environ.get("SENSORIUM_REQUIRE_SERVICES") == "1":
             pytest.fail(f"{what} is required by SENSORIUM_REQUIRE_SERVICES=1 and not installed")
-        pytest.skip(f"{what} is not installed (Debian: apt-get install postgresql redis-server)")
+        pytest.skip(f"{what} is not installed (Debian: apt-get install postgresql redis-server curl)")
 
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL server that lives as long as the test session."""
-    _need(servers.postgresql_binaries(), "PostgreSQL")
+    need(servers.postgresql_binaries(), "PostgreSQL")
     with servers.postgresql() as url:
         yield url
 
@@ -41,7 +42,7 @@ def postgresql_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Redis server that lives as long as the test session."""
-    _need(servers.redis_binary(), "Redis")
+    need(servers.redis_binary(), "Redis")
     with servers.redis_server(tmp_path_factory.mktemp("redis") / "server") as url:
         yield url
 

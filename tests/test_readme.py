@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.conftest import need
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the session needs curl (Debian: apt-get install curl)")
 def test_the_session_of_the_readme_works_when_pasted(tmp_path: Path) -> None:
+    need(shutil.which("curl"), "curl")
     (session,) = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     script = tmp_path / "session.sh"
     script.write_text("set -euo pipefail\n" + session)

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from service.inference.engine import Engine, Version
-from service.inference.payload import Limits, parse_rows, parse_targets, shown
+from service.inference.payload import MOST_FAULTS, Limits, parse_rows, parse_targets, shown
 from service.inference.schemas import EncodeRequest, EncodeResponse, ReconstructRequest, ReconstructResponse
 from service.inference.turns import Turns
 from service.inference.versions import VersionCache
-from service.shared.errors import BadInput, Fault
+from service.shared.errors import BadInput, Fault, pointer
 from service.shared.names import Reference
 from service.web import Caller, Services, Web
 
@@ -91,9 +91,9 @@ def _body(raw: bytes, fields: set[str]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadInput([Fault("", "not_an_object", f"the body is a {type(body).__name__}, expected an object")])
     if unknown := sorted(body.keys() - fields):
-        raise BadInput(
-            [Fault(f"/{n}", "unknown_field", f"unknown field {n!r}, expected {sorted(fields)}") for n in unknown]
-        )
+        expected = f"expected some of {sorted(fields)}"
+        first = unknown[:MOST_FAULTS]
+        raise BadInput([Fault(pointer(n), "unknown_field", f"unknown field {shown(n)}, {expected}") for n in first])
     return body
 
 

@@ -1,6 +1,5 @@
 """Settings: the only reader of the environment. Every field is set by SENSORIUM_<NAME>."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -43,7 +42,7 @@ class Settings(BaseSettings):
     cuda_visible_devices: str | None = Field(
         default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="CUDA's own list of the cards to use."
     )
-    exit_with_stdin: bool = Field(default=False, description="A worker ends when its standard input is closed.")
+    exit_with_stdin: bool = Field(default=False, description="The process ends when its standard input is closed.")
 
     @model_validator(mode="after")
     def _leases_outlive_heartbeats(self) -> Self:
@@ -54,7 +53,7 @@ class Settings(BaseSettings):
             )
         return self
 
-    @cached_property
+    @property
     def database_url(self) -> str:
         """The database in use."""
         return self.database or f"sqlite:///{self.home.absolute() / 'sensorium.db'}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from tests.conftest import wait_until
-from tests.e2e.stack import FINAL, Caller
+from tests.e2e.stack import FINAL, ROWS, Caller
 from tests.servers import free_port
 
 
@@ -76,3 +76,4 @@ def test_without_a_broker_work_is_done_only_later(postgresql_url: str, tmp_path:
     """Losing every message costs latency and nothing else."""
     with _stack(postgresql_url, f"redis://127.0.0.1:{free_port()}/0", tmp_path, queues=("data",)) as caller:
         caller.dataset("small")
+        assert caller.call("GET", "/v1/datasets/small/versions/1")["rows"] == ROWS

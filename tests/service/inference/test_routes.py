@@ -164,6 +164,13 @@ def test_a_huge_number_is_answered_in_numbers_or_refused(trained: Service, value
         problem(answer, 422)
 
 
+def test_many_unknown_fields_are_not_told_one_by_one(trained: Service) -> None:
+    body = {"inputs": {"label": [1]}, **{f"x{n}/y": n for n in range(5000)}}
+    errors = problem(trained.http.post(f"{STATIC}/encode", json=body), 422)["errors"]
+    assert 0 < len(errors) <= 20
+    assert errors[0]["pointer"] == "/x0~1y"
+
+
 def test_an_unknown_model_version_or_operation_is_not_found(trained: Service) -> None:
     body = {"inputs": {"label": [1]}}
     problem(trained.http.post("/v1/models/none/versions/1/encode", json=body), 404, "model_version_not_found")
