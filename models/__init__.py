@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from models.checkpoint import save as save
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
+    from models.multimodal import Parts as Parts
     from models.predictor import Predictor as Predictor
     from models.predictor import load as load
     from models.predictor import use_threads as use_threads
@@ -23,6 +24,7 @@ HOMES = {
     "CheckpointError": "models.checkpoint",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
+    "Parts": "models.multimodal",
     "Predictor": "models.predictor",
     "build": "models.architectures",
     "load": "models.predictor",

@@ -3,10 +3,11 @@
 from models.config import MMVAEConfig, MMVRNNConfig
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
+from models.multimodal import NO_PARTS, Parts
 
 Model = MMVAE | MMVRNN
 
 
-def build(config: MMVAEConfig | MMVRNNConfig) -> Model:
-    """A model with fresh weights, drawn from torch's global generator."""
-    return MMVAE(config) if isinstance(config, MMVAEConfig) else MMVRNN(config)
+def build(config: MMVAEConfig | MMVRNNConfig, parts: Parts = NO_PARTS) -> Model:
+    """A model with fresh weights, drawn from torch's global generator; `parts` stand in for what the config names."""
+    return MMVAE(config, parts) if isinstance(config, MMVAEConfig) else MMVRNN(config, parts)

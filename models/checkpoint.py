@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from models import config
 from models.architectures import Model, build
+from models.multimodal import NO_PARTS, Parts
 
 FORMAT = "sensorium-model"
 VERSION = 1
@@ -27,6 +28,7 @@ def save(model: Model, path: Path, metadata: dict[str, str]) -> None:
         "format": FORMAT,
         "version": VERSION,
         "config": model.config.model_dump(mode="json"),
+        "parts": model.parts.names(),
         "metadata": metadata,
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -34,15 +36,21 @@ def save(model: Model, path: Path, metadata: dict[str, str]) -> None:
     save_file(tensors, path, metadata={HEADER: json.dumps(header)})
 
 
-def load(path: Path) -> Model:
-    """The model in `path`, on the CPU and in evaluation mode.
+def load(path: Path, parts: Parts = NO_PARTS) -> Model:
+    """The model in `path`, on the CPU and in evaluation mode; `parts` are those that it was built with, if any.
 
-    Raises CheckpointError when the file is not a whole checkpoint of a format version this code knows.
+    Raises CheckpointError when the file is not a whole checkpoint of a format version this code knows, or was built
+    with other parts.
     """
     header, tensors = _read(path)
+    if header.get("parts", []) != parts.names():
+        raise CheckpointError(
+            f"{path.name} was built with modules of somebody's own for {header.get('parts') or 'nothing'}, "
+            f"expected those as parts and got {parts.names() or 'none'}: a checkpoint holds their weights, no code"
+        )
     # Without storage: drawing initial weights only to overwrite them would double the time and memory of a load.
     with torch.device("meta"):
-        model = build(_config(path, header))
+        model = build(_config(path, header), parts)
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models import gaussian
-from models.config import EXPERTS_GROUP
+from models.config.architecture import EXPERTS_GROUP
 from models.gaussian import Gaussian
 
 WEIGHT_FLOOR = 1e-6
@@ -61,6 +61,10 @@ class Expert(nn.Module, ABC):
         A row's result depends on that row alone, and an absent expert changes nothing.
         """
 
+    def shares(self, experts: Gaussian, present: Tensor) -> Tensor | None:
+        """Each modality's part of the joint precision, (M, B) from 0 to 1; None where there is no such thing."""
+        return None
+
 
 class ProductOfExperts(Expert):
     """q(z | x) proportional to p(z) times the product of the present q(z | x_m) (arXiv:1802.05335, eq. 4)."""
@@ -68,6 +72,10 @@ class ProductOfExperts(Expert):
     def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
         """One component: the normalised product, prior included."""
         return _single(gaussian.product(experts, present))
+
+    def shares(self, experts: Gaussian, present: Tensor) -> Tensor:
+        """Precision over the sum of all precisions, the prior's among them."""
+        return _shares(experts, present)
 
 
 class WeightedProductOfExperts(Expert):
@@ -83,10 +91,17 @@ class WeightedProductOfExperts(Expert):
 
     def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
         """One component: precisions add, each times its weight; the prior's weight is 1."""
+        return _single(gaussian.product(self._weighted(experts), present))
+
+    def shares(self, experts: Gaussian, present: Tensor) -> Tensor:
+        """Weighted precision over the sum of all weighted precisions, the prior's among them."""
+        return _shares(self._weighted(experts), present)
+
+    def _weighted(self, experts: Gaussian) -> Gaussian:
         weight = torch.cat([torch.ones_like(self.raw_weight[:1]), functional.softplus(self.raw_weight)])
         # a precision times w is a deviation over sqrt(w); the floor keeps a weight of 0 from dividing by it
         deviation = experts.standard_deviation / weight.clamp(min=WEIGHT_FLOOR).sqrt().unsqueeze(1)
-        return _single(gaussian.product(Gaussian(experts.mean, deviation), present))
+        return Gaussian(experts.mean, deviation)
 
 
 class MixtureOfExperts(Expert):
@@ -146,3 +161,8 @@ def build(name: str, modalities: int, latent_features: int) -> Expert:
 def _single(joint: Gaussian) -> Posterior:
     one = torch.ones_like(joint.mean[..., 0])
     return Posterior(Gaussian(joint.mean.unsqueeze(0), joint.standard_deviation.unsqueeze(0)), one.unsqueeze(0))
+
+
+def _shares(experts: Gaussian, present: Tensor) -> Tensor:
+    precision = torch.where(present.unsqueeze(-1), experts.standard_deviation.square().reciprocal(), 0.0)
+    return (precision / precision.sum(dim=0)).mean(dim=-1)[1:]

@@ -25,7 +25,7 @@ def from_raw(raw: Tensor) -> Gaussian:
 
     raw: (..., 2 Z), means then unbounded deviations. Returns two of (..., Z).
     """
-    mean, deviation = raw.chunk(2, dim=-1)
+    mean, deviation = raw.float().chunk(2, dim=-1)  # networks may have computed in half the precision
     return Gaussian(mean, functional.softplus(deviation) + FLOOR)
 
 
@@ -40,13 +40,13 @@ def draw(gaussian: Gaussian, noise: Tensor) -> Tensor:
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q || p) in nats, summed over the last axis: (..., Z) -> (...).
+    """KL(q || p) in nats of every dimension: no axis is summed.
 
-    Per dimension log(s_p / s_q) + (s_q^2 + (m_q - m_p)^2) / (2 s_p^2) - 1/2 (arXiv:1312.6114, app. B: p = N(0, I)).
+    log(s_p / s_q) + (s_q^2 + (m_q - m_p)^2) / (2 s_p^2) - 1/2 (arXiv:1312.6114, app. B: p = N(0, I)).
     """
     ratio = (q.standard_deviation / p.standard_deviation).square()
     distance = ((q.mean - p.mean) / p.standard_deviation).square()
-    return 0.5 * (ratio + distance - 1 - ratio.log()).sum(dim=-1)
+    return 0.5 * (ratio + distance - 1 - ratio.log())
 
 
 def log_density(value: Tensor, gaussian: Gaussian) -> Tensor:

@@ -1,16 +1,17 @@
 """The multimodal variational autoencoder: one joint latent code for a sample."""
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models import experts, gaussian, networks
+from models import experts, gaussian
 from models.batch import Batch
 from models.config import MMVAEConfig
 from models.experts import Posterior
 from models.gaussian import Gaussian
-from models.multimodal import Multimodal, Terms
+from models.multimodal import NO_PARTS, Multimodal, Particles, Parts, Terms
 
 
 class MMVAE(Multimodal):
@@ -20,69 +21,95 @@ class MMVAE(Multimodal):
     something to predict, and every row of a batch may lack other modalities.
     """
 
-    def __init__(self, config: MMVAEConfig) -> None:
-        super().__init__(config.modalities, config.latent_features)
+    def __init__(self, config: MMVAEConfig, parts: Parts = NO_PARTS) -> None:
+        super().__init__(config, 2 * config.latent_features, config.latent_features, parts)
         self.config = config
-        self.encoders = nn.ModuleList(
-            networks.encoder(config.network, modality, 2 * config.latent_features) for modality in self.modalities
-        )
-        self.decoders = nn.ModuleList(
-            networks.decoder(config.network, config.latent_features, self.likelihood(name).parameter_shape)
-            for name in self.index
-        )
-        self.expert = experts.build(config.expert, len(self.modalities), config.latent_features)
+        self.expert = parts.expert or experts.build(config.expert, len(self.modalities), config.latent_features)
 
-    def noise_shape(self, batch: Batch) -> tuple[int, ...]:
-        """(B, Z)."""
-        return (batch.rows, self.latent_features)
+    def latent_shape(self, batch: Batch) -> tuple[int, ...]:
+        """(Z,)."""
+        return (self.latent_features,)
 
-    def posterior(self, inputs: Batch) -> Posterior:
-        """q(z | inputs). The encoder of a modality without values does not run: its expert is absent."""
+    def members(self, inputs: Batch) -> tuple[Gaussian, Tensor]:
+        """The prior and one q(z | x_m) for each modality, (1 + M, B, Z) twice, and their presence (1 + M, B).
+
+        The encoder of a modality without values does not run: its expert is absent.
+        """
         anywhere = next(iter(inputs.present.values()))
         prior = gaussian.standard(torch.empty(inputs.rows, self.latent_features, device=anywhere.device))
         members, presence = [prior], [torch.ones_like(anywhere)]
-        for name, index in self.index.items():
+        for name in self.index:
             if name in inputs.values:
-                value = self.likelihood(name).standardise(inputs.values[name])
-                members.append(gaussian.from_raw(self.encoders[index](value)))
+                members.append(gaussian.from_raw(self.encoded(name, inputs.values[name])))
                 presence.append(inputs.present[name])
             else:
                 members.append(prior)
                 presence.append(torch.zeros_like(anywhere))
-        mean, deviation = (torch.stack(parts) for parts in zip(*members, strict=True))  # (1 + M, B, Z)
-        joint: Posterior = self.expert(Gaussian(mean, deviation), torch.stack(presence))
+        mean, deviation = (torch.stack(part) for part in zip(*members, strict=True))
+        return Gaussian(mean, deviation), torch.stack(presence)
+
+    def posterior(self, inputs: Batch) -> Posterior:
+        """q(z | inputs)."""
+        joint: Posterior = self.expert(*self.members(inputs))
         return joint
 
     def encode(self, inputs: Batch) -> Gaussian:
         """(B, Z) twice: the moments of q(z | inputs)."""
         return self.posterior(inputs).moments()
 
-    def terms(self, inputs: Batch, targets: Batch, noise: Tensor) -> Terms:
+    def terms(self, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms:
         """E_q[log p(x_m | z)] of every target with one draw per component, and sum over c of weight_c KL(q_c || p).
 
         noise: (B, Z). For a product that is the evidence bound's KL; for a mixture it bounds it from above.
         """
         posterior = self.posterior(inputs)
-        codes = gaussian.draw(posterior.components, noise)  # (C, B, Z)
-        kl = gaussian.kl_divergence(posterior.components, gaussian.standard(codes))
-        log_likelihood = {}
-        for name in self.given(targets):
-            likelihood, value, present = self.likelihood(name), targets.values[name], targets.present[name]
-            density = []
-            for code, weight in zip(codes, posterior.weight, strict=True):
-                raw = self.decoders[self.index[name]](code)
-                density.append(torch.where(present, likelihood.log_prob(raw, value), 0.0))
-                if self.training:  # a component that weighs nothing says nothing about the error
-                    likelihood.adapt(raw, value, present & (weight > 0))
-            log_likelihood[name] = (posterior.weight * torch.stack(density)).sum(dim=0)
-        return Terms(log_likelihood, (posterior.weight * kl).sum(dim=0))
+        components, weight = posterior.components, posterior.weight
+        codes = components.mean if noise is None else gaussian.draw(components, noise)  # (C, B, Z)
+        kl = gaussian.kl_divergence(components, gaussian.standard(codes))
+        density, errors = self._densities(codes, targets, weight > 0)
+        log_likelihood = {name: (weight * value).sum(dim=0) for name, value in density.items()}
+        return Terms(log_likelihood, (weight.unsqueeze(-1) * kl).sum(dim=0), None, errors)
 
-    def reconstruct(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, dict[str, Tensor]]:
-        """Predictive distribution of every target; noise: (S, B or 1, Z), or None for the posterior mean."""
+    def particles(self, inputs: Batch, targets: Batch, noise: Tensor) -> Particles:
+        """K draws from each of the C components: C K particles, component after component."""
+        posterior = self.posterior(inputs)
+        mean, deviation = (part.unsqueeze(1) for part in posterior.components)
+        codes = gaussian.draw(Gaussian(mean, deviation), noise).flatten(0, 1)  # (C K, B, Z)
+        log_weight = posterior.weight.log()  # (C, B)
+        log_prior = gaussian.log_density(codes, gaussian.standard(codes)).sum(dim=-1)
+        each = gaussian.log_density(codes.unsqueeze(1), posterior.components).sum(dim=-1)  # (C K, C, B)
+        log_ratio = log_prior - (log_weight + each).logsumexp(dim=1)
+        draws = len(noise)
+        of_particles = log_weight.repeat_interleave(draws, dim=0)
+        density, errors = self._densities(codes, targets, of_particles.isfinite())
+        return Particles(density, log_ratio, of_particles - math.log(draws), errors)
+
+    def decode(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, Tensor]:
+        """Likelihood parameters (S, B, *parameter_shape) of every target."""
         posterior = self.posterior(inputs)
         codes = posterior.moments().mean.unsqueeze(0) if noise is None else posterior.draw(noise)  # (S, B, Z)
-        predictions = {}
-        for name in targets:
-            raw = self.decoders[self.index[name]](codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
-            predictions[name] = self.likelihood(name).describe(raw)
-        return predictions
+        return self.generate(codes, targets)
+
+    def generate(self, codes: Tensor, targets: Sequence[str]) -> dict[str, Tensor]:
+        """Likelihood parameters of every target for latent codes (S, B, Z): name -> (S, B, *parameter_shape)."""
+        return {name: self.decoded(name, codes.flatten(0, 1)).unflatten(0, codes.shape[:2]) for name in targets}
+
+    def expert_shares(self, inputs: Batch) -> dict[str, Tensor] | None:
+        """Each modality's part of the precision of the product of its row, averaged over latent features."""
+        shares = self.expert.shares(*self.members(inputs))
+        return None if shares is None else dict(zip(self.index, shares, strict=True))
+
+    def _densities(self, codes: Tensor, targets: Batch, counts: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """log p(x_m | z) of every target, (K, B) for codes (K, B, Z), and errors where `counts` (K, B) is true."""
+        density, errors = {}, {}
+        draws = len(codes)
+        for name, raw in self.generate(codes, list(self.given(targets))).items():
+            likelihood, present = self.likelihood(name), targets.present[name]
+            raw = raw.flatten(0, 1)
+            value = targets.values[name].expand(draws, *targets.values[name].shape).flatten(0, 1)
+            # one call for all draws: a loop over them would pay for its Python draw by draw
+            of_each = likelihood.log_prob(raw, value).unflatten(0, (draws, -1))
+            density[name] = torch.where(present, of_each, 0.0)
+            if self.training:
+                errors[name] = likelihood.errors(raw, value, (present & counts).flatten())
+        return density, errors

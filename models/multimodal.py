@@ -2,40 +2,99 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
-from models import likelihood
+from models import likelihood, networks
 from models.batch import Batch
-from models.config import ModalityConfig
+from models.config import MMVAEConfig, MMVRNNConfig
+from models.experts import Expert
 from models.gaussian import Gaussian
 from models.likelihood import Likelihood
 
 
 class Terms(NamedTuple):
-    """The parts of the evidence bound of every sample, in nats, summed over dimensions and time.
+    """The parts of the evidence bound of every sample, or of every step of every sequence, in nats.
 
-    log_likelihood: name -> (B,), 0 where the target is absent. kl: (B,).
+    log_likelihood: name -> (B,) or (B, T), summed over a value's dimensions, 0 where the target is absent. kl: (B, Z)
+    or (B, T, Z), 0 at padding. valid: (B, T), None for samples. errors: name -> what `Likelihood.adapt` takes.
     """
 
     log_likelihood: dict[str, Tensor]
     kl: Tensor
+    valid: Tensor | None
+    errors: dict[str, Tensor]
+
+
+class Particles(NamedTuple):
+    """K weighted draws of the latent of every sample or sequence, for importance weighted bounds.
+
+    log_likelihood: name -> (K, B), summed over dimensions and time. log_ratio: (K, B), log p(z) - log q(z | inputs).
+    log_weight: (K, B), of each draw; the weights sum to 1 over K.
+    """
+
+    log_likelihood: dict[str, Tensor]
+    log_ratio: Tensor
+    log_weight: Tensor
+    errors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Modules of your own in place of those that a config names; what is not given is built from the config.
+
+    An encoder maps standardised values (N, *shape) to (N, out_features): 2 latent_features for an MM-VAE (means, then
+    unbounded deviations), modality_features for an MM-VRNN. A decoder maps (N, latent_features), or for an MM-VRNN
+    (N, latent_features + recurrent_features), to (N, *likelihood.parameter_shape).
+    """
+
+    encoders: Mapping[str, nn.Module] = field(default_factory=dict)
+    decoders: Mapping[str, nn.Module] = field(default_factory=dict)
+    expert: Expert | None = None
+
+    def names(self) -> list[str]:
+        """What is given, as a checkpoint records it."""
+        given = [f"encoders.{name}" for name in self.encoders] + [f"decoders.{name}" for name in self.decoders]
+        return sorted(given) + ["expert"] * (self.expert is not None)
+
+
+NO_PARTS = Parts()
 
 
 class Multimodal(nn.Module, ABC):
-    """Base class of the models. B samples, T steps (sequences only), Z latent features, S draws.
+    """Base class of the models. B samples, T steps (sequences only), Z latent features, S or K draws.
 
     Modalities are kept sorted by name, whatever order the config has: order carries no meaning, and the same seed
     builds the same weights.
     """
 
-    def __init__(self, modalities: Sequence[ModalityConfig], latent_features: int) -> None:
+    def __init__(
+        self, config: MMVAEConfig | MMVRNNConfig, encoded_features: int, decoded_features: int, parts: Parts
+    ) -> None:
         super().__init__()
-        self.modalities = sorted(modalities, key=lambda modality: modality.name)
+        self.parts = parts
+        self.modalities = sorted(config.modalities, key=lambda modality: modality.name)
         self.index = {modality.name: index for index, modality in enumerate(self.modalities)}
-        self.latent_features = latent_features
+        if strangers := sorted({*parts.encoders, *parts.decoders} - self.index.keys()):
+            raise ValueError(f"parts are given for {', '.join(strangers)}, expected some of {', '.join(self.index)}")
+        self.latent_features = config.latent_features
         self.likelihoods = nn.ModuleList(likelihood.build(modality) for modality in self.modalities)
+        self.encoders = nn.ModuleList(
+            parts.encoders[modality.name]
+            if modality.name in parts.encoders
+            else networks.encoder(modality.network or config.network, modality, encoded_features)
+            for modality in self.modalities
+        )
+        self.decoders = nn.ModuleList(
+            parts.decoders[modality.name]
+            if modality.name in parts.decoders
+            else networks.decoder(
+                modality.network or config.network, decoded_features, self.likelihood(modality.name).parameter_shape
+            )
+            for modality in self.modalities
+        )
 
     def likelihood(self, name: str) -> Likelihood:
         """The likelihood of the modality of this name."""
@@ -45,30 +104,64 @@ class Multimodal(nn.Module, ABC):
         """The names of the batch's modalities in canonical order."""
         return (name for name in self.index if name in batch.values)
 
+    def encoded(self, name: str, value: Tensor) -> Tensor:
+        """What a modality's encoder makes of values in the user's units: (N, *shape) -> (N, encoded_features)."""
+        features: Tensor = self.encoders[self.index[name]](self.likelihood(name).standardise(value))
+        return features
+
+    def decoded(self, name: str, code: Tensor) -> Tensor:
+        """Likelihood parameters of a modality: (N, decoded_features) -> (N, *parameter_shape), in full precision."""
+        raw: Tensor = self.decoders[self.index[name]](code)
+        return raw.float()
+
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Standardise with the training data's elementwise (mean, standard deviation), for every modality named."""
         for name, (mean, standard_deviation) in statistics.items():
             self.likelihood(name).set_statistics(mean, standard_deviation)
 
+    def adapt(self, errors: Mapping[str, Tensor]) -> None:
+        """Let the likelihoods follow the errors of a training batch."""
+        for name, error in errors.items():
+            self.likelihood(name).adapt(error)
+
     @abstractmethod
-    def noise_shape(self, batch: Batch) -> tuple[int, ...]:
-        """Shape of the N(0, I) noise that one draw of the latent of this batch takes: (B, Z) or (B, T, Z)."""
+    def latent_shape(self, batch: Batch) -> tuple[int, ...]:
+        """Shape of one row's latent in this batch: (Z,) or (T, Z)."""
 
     @abstractmethod
     def encode(self, inputs: Batch) -> Gaussian:
         """Mean and standard deviation of q(z | inputs): (B, Z) or (B, T, Z) each."""
 
     @abstractmethod
-    def terms(self, inputs: Batch, targets: Batch, noise: Tensor) -> Terms:
+    def terms(self, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms:
         """Log-likelihood of the targets and KL divergence, with one draw from q(z | inputs) made of `noise`.
 
-        In training mode the likelihoods adapt to the batch, as batch normalisation does.
+        noise: (B, Z) or (B, T, Z) from N(0, I), or None for the posterior mean.
         """
 
     @abstractmethod
-    def reconstruct(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, dict[str, Tensor]]:
-        """For every target its predictive distribution given the inputs, in the user's units.
+    def particles(self, inputs: Batch, targets: Batch, noise: Tensor) -> Particles:
+        """K draws a row, or K from each component of a mixture; noise: (K, B, Z) or (K, B, T, Z)."""
 
-        noise None decodes the posterior mean. noise (S, B, Z) or (S, B, T, Z) averages over S draws; with 1 in place of
-        B all rows share their noise, so that a row's answer does not depend on where in the batch it stands.
+    @abstractmethod
+    def decode(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, Tensor]:
+        """Likelihood parameters of every target under S draws of the latent given the inputs.
+
+        Returns name -> (S, B, ...) or (S, B, T, ...). noise: (S, B or 1, Z) or (S, B or 1, T, Z); with 1 in place of B
+        all rows share their noise, so that a row's answer does not depend on where in the batch it stands. None decodes
+        the posterior mean, S = 1.
         """
+
+    def reconstruct(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, dict[str, Tensor]]:
+        """For every target its predictive distribution, averaged over the draws, in the user's units."""
+        return {name: self.describe(name, raw) for name, raw in self.decode(inputs, targets, noise).items()}
+
+    def describe(self, name: str, raw: Tensor) -> dict[str, Tensor]:
+        """The predictive distribution that S equally likely parameters mean: (S, B, ...) or (S, B, T, ...)."""
+        leading = raw.shape[1 : raw.ndim - len(self.likelihood(name).parameter_shape)]
+        described = self.likelihood(name).describe(raw.flatten(1, len(leading)))
+        return {key: value.unflatten(0, leading) for key, value in described.items()}
+
+    def expert_shares(self, inputs: Batch) -> dict[str, Tensor] | None:
+        """Each modality's part of what all of a product of experts says, name -> (B,); None for other posteriors."""
+        return None

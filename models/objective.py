@@ -1,29 +1,161 @@
-"""The evidence lower bound over presence: what is summed and what is averaged."""
+"""What training minimises: bounds on the evidence over presence.
 
+Everything is summed over dimensions and time, for one sample at a time: (B,) in nats. Whoever steps an optimiser takes
+the mean over the samples; beta then means the same at any batch size and length.
+"""
+
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from models.multimodal import Terms
+from models.batch import Batch
+from models.config import ELBO, IWAE, ModalityConfig, SubsampledELBO, TrainingConfig
+from models.dropout import burst_deletion, modality_dropout, random_subset
+from models.multimodal import Multimodal, Particles, Terms
+from models.philox import Draws
+
+# The streams of random numbers that a step of training draws from.
+NOISE, DROPOUT, BURST, SUBSETS = range(4)
 
 
 class Objective(NamedTuple):
-    """Scalars in nats per sample. loss = -sum over m of log_likelihood[m] + beta kl."""
+    """Of every sample, in nats: (B,) each. errors: what the likelihoods adapt to, sums over the samples."""
 
     loss: Tensor
     log_likelihood: dict[str, Tensor]
     kl: Tensor
+    errors: dict[str, Tensor]
 
 
-def negative_elbo(terms: Terms, beta: float) -> Objective:
-    """-E_q[sum_m log p(x_m | z)] + beta KL(q(z | x) || p(z)) (arXiv:1312.6114, eq. 3; beta: Higgins et al., 2017).
+def weights(training: TrainingConfig, modalities: list[ModalityConfig]) -> dict[str, float]:
+    """The weight of each modality's log-likelihood.
 
-    Log-likelihood and KL alike arrive summed over dimensions and time, (B,) each, and are averaged over the B samples
-    here; beta therefore means the same at any batch size and length. A sample that lacks a target adds 0 for it and
-    still counts among the B.
+    'auto' gives the largest modality 1 and the others as many times more as they have fewer dimensions
+    (arXiv:1911.03393, app. C), a category counting as one: none is drowned by an image.
     """
-    log_likelihood = {name: value.mean() for name, value in terms.log_likelihood.items()}
-    kl = terms.kl.mean()
-    reconstruction = torch.stack(list(log_likelihood.values())).sum()
-    return Objective(beta * kl - reconstruction, log_likelihood, kl)
+    given = training.modality_weights
+    if given == "auto":
+        sizes = {modality.name: math.prod(modality.shape) for modality in modalities}
+        return {name: max(sizes.values()) / size for name, size in sizes.items()}
+    return {modality.name: (given or {}).get(modality.name, 1.0) for modality in modalities}
+
+
+def negative_bound(
+    model: Multimodal,
+    targets: Batch,
+    training: TrainingConfig,
+    beta: float,
+    draws: Callable[[int], Draws],
+    rows: NDArray[np.int64],
+) -> Objective:
+    """The training objective of a batch: `training` says which bound, and what the inputs lose.
+
+    rows: (B,) the rows' numbers in the dataset. draws: stream -> the random numbers of this step.
+    """
+    weight = weights(training, model.modalities)
+    noise_of, latent = draws(NOISE), model.latent_shape(targets)
+    device = next(iter(targets.present.values())).device
+    match training.objective:
+        case SubsampledELBO(subsets=random):
+            inputs, repeated = _subsets(targets, random, draws(SUBSETS), rows)
+            count = len(inputs.present[next(iter(inputs.present))]) // len(rows)
+            noise = noise_of.normal(rows, *latent[:-1], count, latent[-1]).movedim(-2, 0).flatten(0, 1)
+            each = negative_elbo(model.terms(inputs, repeated, noise.to(device)), beta, weight, training.free_bits)
+            return _mean_over_subsets(each, inputs, count)
+        case IWAE(particles=particles):
+            noise = noise_of.normal(rows, *latent[:-1], particles, latent[-1]).movedim(-2, 0)
+            inputs = hidden(targets, training, draws, rows)
+            return negative_iwae(model.particles(inputs, targets, noise.to(device)), beta, weight)
+        case ELBO():
+            inputs = hidden(targets, training, draws, rows)
+            noise = noise_of.normal(rows, *latent)
+            return negative_elbo(model.terms(inputs, targets, noise.to(device)), beta, weight, training.free_bits)
+
+
+def hidden(targets: Batch, training: TrainingConfig, draws: Callable[[int], Draws], rows: NDArray[np.int64]) -> Batch:
+    """The inputs: what modality dropout and burst deletion leave of the targets."""
+    inputs = modality_dropout(targets, training.modality_dropout, draws(DROPOUT), rows)
+    if training.burst_deletion is None:
+        return inputs
+    return burst_deletion(inputs, training.burst_deletion, draws(BURST), rows)
+
+
+def negative_elbo(
+    terms: Terms, beta: float, weight: Mapping[str, float] | None = None, free_bits: float = 0.0
+) -> Objective:
+    """-sum_m weight_m E_q[log p(x_m | z)] + beta KL(q(z | x) || p(z)) (arXiv:1312.6114, eq. 3; Higgins et al., 2017).
+
+    A sample that lacks a target adds 0 for it. free_bits: nats that each latent feature (of each step) may spend before
+    its KL counts, max(free_bits, KL) (arXiv:1606.04934, eq. 15; there of the batch's mean, here of every sample, so
+    that a sample's loss does not depend on the others).
+    """
+    log_likelihood = {name: value.reshape(len(value), -1).sum(dim=1) for name, value in terms.log_likelihood.items()}
+    counted = terms.kl.clamp(min=free_bits) if free_bits else terms.kl
+    if free_bits and terms.valid is not None:
+        counted = torch.where(terms.valid.unsqueeze(-1), counted, 0.0)
+    kl = terms.kl.flatten(1).sum(dim=1)
+    loss = beta * counted.flatten(1).sum(dim=1) - _weighted(log_likelihood, weight)
+    return Objective(loss, log_likelihood, kl, terms.errors)
+
+
+def negative_iwae(particles: Particles, beta: float = 1.0, weight: Mapping[str, float] | None = None) -> Objective:
+    """-log sum_k w_k p(x | z_k) (p(z_k) / q(z_k | x))^beta (arXiv:1509.00519, eq. 8).
+
+    With draws from every component of a mixture it is stratified (arXiv:2003.01687, eq. 9). Its log-likelihoods and KL
+    are plain means over the particles.
+    """
+    log_weight = particles.log_weight
+    bound = (log_weight + _weighted(particles.log_likelihood, weight) + beta * particles.log_ratio).logsumexp(dim=0)
+    share = log_weight.exp()
+    log_likelihood = {name: (share * value).sum(dim=0) for name, value in particles.log_likelihood.items()}
+    return Objective(-bound, log_likelihood, -(share * particles.log_ratio).sum(dim=0), particles.errors)
+
+
+def _weighted(log_likelihood: Mapping[str, Tensor], weight: Mapping[str, float] | None) -> Tensor:
+    return torch.stack([(1.0 if weight is None else weight[name]) * v for name, v in log_likelihood.items()]).sum(dim=0)
+
+
+def _subsets(targets: Batch, random: int, draws: Draws, rows: NDArray[np.int64]) -> tuple[Batch, Batch]:
+    """The batch once for all modalities, once for each alone, and for random subsets: inputs, and targets repeated."""
+    names = sorted(targets.present)
+    masks = torch.stack([targets.present[name] for name in names])  # (M, B) or (M, B, T)
+    has = masks.flatten(2).any(dim=2) if masks.ndim == 3 else masks  # (M, B)
+    alone = torch.eye(len(names), dtype=torch.bool, device=has.device).unsqueeze(-1) & has  # (M, M, B)
+    chance = draws.uniform(rows, max(random, 1)).to(has.device)
+    keeps = torch.stack([has, *alone, *(random_subset(has, chance[:, k]) for k in range(random))])  # (K, M, B)
+    kept = masks & (keeps.unsqueeze(-1) if masks.ndim == 3 else keeps)
+    count = len(keeps)
+    targets_again = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in targets.values.items()}
+    lengths = None if targets.lengths is None else targets.lengths.repeat(count)
+    # what is asked of an empty subset would teach only the prior
+    something = keeps.any(dim=1).flatten()
+    wanted = {
+        name: mask.repeat(count, *[1] * (mask.ndim - 1)) & (something if mask.ndim == 1 else something.unsqueeze(1))
+        for name, mask in targets.present.items()
+    }
+    present = {name: kept[:, index].flatten(0, 1) for index, name in enumerate(names)}
+    return Batch(targets_again, present, lengths), Batch(targets_again, wanted, lengths)
+
+
+def _mean_over_subsets(each: Objective, inputs: Batch, count: int) -> Objective:
+    """Mean over a row's subsets; one that is empty, because the row lacks that modality, does not count."""
+    something = torch.stack([mask.flatten(1).any(dim=1) for mask in map(_two, inputs.present.values())]).any(dim=0)
+    share = something.unflatten(0, (count, -1)).float()
+    share = share / share.sum(dim=0)
+
+    def mean(value: Tensor) -> Tensor:
+        of_subsets: Tensor = share * value.unflatten(0, (count, -1))
+        return of_subsets.sum(dim=0)
+
+    return Objective(
+        mean(each.loss), {name: mean(v) for name, v in each.log_likelihood.items()}, mean(each.kl), each.errors
+    )
+
+
+def _two(mask: Tensor) -> Tensor:
+    return mask.unsqueeze(-1) if mask.ndim == 1 else mask

@@ -1,6 +1,6 @@
 """A trained model behind NumPy arrays: the only face of `models` that serving sees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +12,32 @@ from models import batch, checkpoint
 from models.architectures import Model
 from models.batch import Batch, BatchError
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.mmvae import MMVAE
+from models.mmvrnn import MMVRNN, Roll
+from models.multimodal import NO_PARTS, Parts
 
 
 class Latent(NamedTuple):
-    """Mean and standard deviation of q(z | inputs): (B, Z) or (B, T, Z) each."""
+    """Mean and standard deviation of q(z | inputs): (B, Z) or (B, T, Z) each.
+
+    state: (B, F), what a sequence's next piece goes on from; None for samples, and for models that smooth.
+    """
 
     mean: np.ndarray
     standard_deviation: np.ndarray
+    state: np.ndarray | None
+
+
+class Score(NamedTuple):
+    """The evidence bound in nats, and its parts: (B,), or (B, T) for sequences, every step by itself.
+
+    bound = sum over m of log_likelihood[m] - kl. log_likelihood: name -> expected log p(x_m | z), of the observed
+    modalities, 0 where one is absent. kl: KL(q(z | inputs) || p(z)).
+    """
+
+    bound: np.ndarray
+    log_likelihood: dict[str, np.ndarray]
+    kl: np.ndarray
 
 
 class Predictor:
@@ -29,6 +48,13 @@ class Predictor:
     is not in `values` is absent everywhere. Rows with different subsets share a batch, and a row's answer does not
     depend on the other rows. What stands at padding steps of an answer means nothing. Values that do not fit raise
     `models.batch.BatchError`.
+
+    state: (B, F) from the answer about the sequences' earlier steps, None at their beginning. A sequence that comes in
+    pieces gets the answers it would get as a whole. Models that smooth look at the whole, and refuse a state.
+
+    n_samples = 0 follows the posterior mean. n_samples = S > 0 averages over S draws of the latent. The draws follow
+    from `seed` alone and are the same for every row: rows do not depend on their place, and step t does not depend on
+    the padding.
     """
 
     def __init__(self, model: Model) -> None:
@@ -41,11 +67,22 @@ class Predictor:
 
     @torch.inference_mode()
     def encode(
-        self, values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], lengths: np.ndarray | None = None
+        self,
+        values: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+        lengths: np.ndarray | None = None,
+        state: np.ndarray | None = None,
     ) -> Latent:
         """Posterior mean and standard deviation of the latent codes."""
-        latent = self._model.encode(self._batch(values, present, lengths))
-        return Latent(latent.mean.numpy(), latent.standard_deviation.numpy())
+        inputs = self._batch(values, present, lengths)
+        model = self._model
+        if isinstance(model, MMVAE):
+            latent = model.encode(inputs)
+            return Latent(latent.mean.numpy(), latent.standard_deviation.numpy(), None)
+        trajectory = model.follow(model.evidence(inputs), None, self._state(state, inputs))
+        mean, deviation = trajectory.posterior
+        last = None if model.smoother else model.last_state(trajectory, inputs).numpy()
+        return Latent(mean.numpy(), deviation.numpy(), last)
 
     @torch.inference_mode()
     def reconstruct(
@@ -56,24 +93,173 @@ class Predictor:
         targets: Sequence[str],
         n_samples: int = 0,
         seed: int = 0,
+        state: np.ndarray | None = None,
     ) -> dict[str, dict[str, np.ndarray]]:
         """The predictive distribution of every target, observed or not, in the user's units.
 
-        Gaussian: mean, standard_deviation, of the target's shape. Bernoulli: probability, of the target's shape.
-        Categorical: probabilities (..., K) and category (...), the most likely.
-
-        n_samples = 0 decodes the posterior mean. n_samples = S > 0 averages over S draws of the latent: Gaussian
-        mean = E[mu] and variance = sigma^2 + Var[mu] (law of total variance), probabilities = E[p], category = the
-        most likely under the average. The draws follow from `seed` alone and are the same for every row: rows do not
-        depend on their place, and step t does not depend on the padding.
+        Gaussian and Laplace: mean, standard_deviation, of the target's shape. Poisson and negative binomial: rate,
+        standard_deviation. Bernoulli: probability. Categorical: probabilities (..., K) and category (...), the most
+        likely. Over draws mean = E[mu] and variance = E[sigma^2] + Var[mu] (law of total variance), probabilities =
+        E[p], category = the most likely under the average.
         """
+        self._known(targets)
+        inputs = self._batch(values, present, lengths)
+        noise = self._noise(self._model.latent_shape(inputs), n_samples, seed) if n_samples else None
+        if isinstance(self._model, MMVAE):
+            raws = self._model.decode(inputs, targets, noise)
+        else:
+            raws, _ = self._model.decode_from(inputs, targets, noise, self._state(state, inputs))
+        return {name: _arrays(self._model.describe(name, raw)) for name, raw in raws.items()}
+
+    @torch.inference_mode()
+    def impute(
+        self,
+        values: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+        lengths: np.ndarray | None = None,
+        n_samples: int = 0,
+        seed: int = 0,
+    ) -> dict[str, np.ndarray]:
+        """Every modality whole: what was given as it came, and the predicted mean or most likely value elsewhere."""
+        inputs = self._batch(values, present, lengths)
+        noise = self._noise(self._model.latent_shape(inputs), n_samples, seed) if n_samples else None
+        filled = {}
+        for name, raw in self._model.decode(inputs, list(self._model.index), noise).items():
+            likelihood = self._model.likelihood(name)
+            missing = likelihood.fill(self._model.describe(name, raw))
+            if name in inputs.values:
+                mask = inputs.present[name].reshape(*inputs.present[name].shape, *[1] * len(likelihood.modality.shape))
+                missing = torch.where(mask, inputs.values[name], missing.to(inputs.values[name].dtype))
+            filled[name] = missing.numpy()
+        return filled
+
+    @torch.inference_mode()
+    def score(
+        self,
+        values: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+        lengths: np.ndarray | None = None,
+        n_samples: int = 0,
+        seed: int = 0,
+    ) -> Score:
+        """How likely the model finds what was observed: low is unusual."""
+        inputs = self._batch(values, present, lengths)
+        noises: Iterable[Tensor | None] = [None]
+        if n_samples:
+            noises = self._noise(self._model.latent_shape(inputs), n_samples, seed).expand(
+                -1, inputs.rows, *[-1] * len(self._model.latent_shape(inputs))
+            )
+        terms = [self._model.terms(inputs, inputs, noise) for noise in noises]
+        kl = torch.stack([term.kl.sum(dim=-1) for term in terms]).mean(dim=0)
+        names = list(terms[0].log_likelihood)
+        each = {name: torch.stack([term.log_likelihood[name] for term in terms]).mean(dim=0) for name in names}
+        bound = torch.stack(list(each.values())).sum(dim=0) - kl
+        return Score(bound.numpy(), _arrays(each), kl.numpy())
+
+    @torch.inference_mode()
+    def forecast(
+        self,
+        values: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+        lengths: np.ndarray | None,
+        horizon: int,
+        targets: Sequence[str],
+        n_samples: int = 100,
+        seed: int = 0,
+        quantiles: Sequence[float] = (0.05, 0.5, 0.95),
+        state: np.ndarray | None = None,
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """The `horizon` steps that follow each sequence: what `reconstruct` gives, of shape (B, horizon, ...).
+
+        From S paths on which the model sees what it has drawn before; numbers and counts have quantiles too,
+        (B, horizon, *shape, Q), of the paths' values. n_samples = 0 follows means, and has no quantiles.
+        """
+        self._known(targets)
+        model = self._model
+        if isinstance(model, MMVAE):
+            raise BatchError("samples have no time steps to forecast, expected a model of sequences")
+        inputs = self._batch(values, present, lengths)
+        _, last = model.decode_from(inputs, [], None, self._state(state, inputs))
+        raws, randomness = self._rolled(last, horizon, n_samples, seed)
+        answers = {}
+        for name in targets:
+            raw = raws[name].unflatten(0, (max(n_samples, 1), -1))  # (S, B, horizon, ...)
+            answers[name] = _arrays(model.describe(name, raw))
+            likelihood = model.likelihood(name)
+            if randomness is not None and likelihood.modality.likelihood not in ("bernoulli", "categorical"):
+                drawn = likelihood.quantile(raws[name].flatten(0, 1), randomness.values[name].flatten(0, 1))
+                drawn = drawn.unflatten(0, raw.shape[:3])
+                levels = torch.tensor(list(quantiles), dtype=drawn.dtype)
+                answers[name]["quantiles"] = drawn.quantile(levels, dim=0).movedim(0, -1).numpy()
+        return answers
+
+    @torch.inference_mode()
+    def sample(self, rows: int, steps: int | None = None, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+        """Draws from the prior: `value`, a value of every modality, beside the distribution it was drawn from.
+
+        steps: of every sequence, None for samples. Shapes (rows, ...) or (rows, steps, ...).
+        """
+        if (steps is None) != isinstance(self._model, MMVAE):
+            raise BatchError(f"steps is {steps} for a model of {self.config.kind} data")
+        model = self._model
+        if isinstance(model, MMVAE):
+            generator = np.random.default_rng(seed)
+            codes = generator.standard_normal((1, rows, model.latent_features), dtype=np.float32)
+            raws = {name: raw[0] for name, raw in model.generate(torch.from_numpy(codes), list(model.index)).items()}
+            chances = {
+                name: _tensor(generator.random((rows, *model.likelihood(name).modality.shape)), np.float32)
+                for name in model.index
+            }
+        else:
+            start = model.recurrence.initial(torch.empty(rows, 0))
+            raws, randomness = self._rolled(start[:1], steps or 0, rows, seed)
+            assert randomness is not None  # noqa: S101 rows are draws here
+            chances = dict(randomness.values)
+        answers = {}
+        for name, raw in raws.items():
+            likelihood, leading = model.likelihood(name), 1 if steps is None else 2
+            flat = raw.flatten(0, leading - 1)
+            value = likelihood.quantile(flat, chances[name].flatten(0, leading - 1))
+            described = _arrays(model.describe(name, raw.unsqueeze(0)))
+            answers[name] = {"value": value.unflatten(0, raw.shape[:leading]).numpy(), **described}
+        return answers
+
+    def _rolled(self, state: Tensor, steps: int, draws: int, seed: int) -> tuple[dict[str, Tensor], Roll | None]:
+        """Generated steps of `draws` paths from each state (B, F): (S B, steps, ...), path after path."""
+        model = self._model
+        assert isinstance(model, MMVRNN)  # noqa: S101 its callers have looked
+        if not draws:
+            return model.roll(state, steps, None), None
+        generator = np.random.default_rng(seed)
+        latent = generator.standard_normal((steps, draws, model.latent_features), dtype=np.float32)
+        rows = len(state)
+
+        def of_paths(array: np.ndarray) -> Tensor:
+            # (steps, S, ...) -> (S B, steps, ...): every row has the same randomness
+            return _tensor(np.repeat(np.moveaxis(array, 1, 0), rows, axis=0), np.float32)
+
+        values = {
+            name: of_paths(generator.random((steps, draws, *model.likelihood(name).modality.shape), dtype=np.float32))
+            for name in model.index
+        }
+        randomness = Roll(of_paths(latent), values)
+        return model.roll(state.repeat(draws, 1), steps, randomness), randomness
+
+    def _known(self, targets: Sequence[str]) -> None:
         known = {modality.name for modality in self.config.modalities}
         if unknown := [name for name in targets if name not in known]:
             raise BatchError(f"targets has {', '.join(unknown)}, expected some of {', '.join(sorted(known))}")
-        inputs = self._batch(values, present, lengths)
-        noise = self._noise(inputs, n_samples, seed) if n_samples else None
-        predictions = self._model.reconstruct(inputs, targets, noise)
-        return {name: {key: part.numpy() for key, part in parts.items()} for name, parts in predictions.items()}
+
+    def _state(self, state: np.ndarray | None, inputs: Batch) -> Tensor | None:
+        if state is None:
+            return None
+        model = self._model
+        if isinstance(model, MMVAE) or model.smoother is not None:
+            raise BatchError("a state is given, but this model sees each sequence as a whole")
+        expected = (inputs.rows, model.recurrence.state_features)
+        if state.shape != expected:
+            raise BatchError(f"state has shape {state.shape}, expected {expected}")
+        return _tensor(state, np.float32)
 
     def _batch(
         self, values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], lengths: np.ndarray | None
@@ -91,16 +277,19 @@ class Predictor:
         batch.check(inputs, self.config.modalities, self.config.kind)
         return inputs
 
-    def _noise(self, inputs: Batch, n_samples: int, seed: int) -> Tensor:
+    def _noise(self, latent_shape: tuple[int, ...], n_samples: int, seed: int) -> Tensor:
         """(S, 1, Z) or (S, 1, T, Z). Drawn step by step: what padding adds comes after all that counts."""
-        _, *steps, features = self._model.noise_shape(inputs)
+        *steps, features = latent_shape
         noise = np.random.default_rng(seed).standard_normal((*steps, n_samples, features), dtype=np.float32)
         return torch.from_numpy(np.moveaxis(noise, -2, 0)).unsqueeze(1)
 
 
-def load(path: Path) -> Predictor:
-    """The predictor of a checkpoint; raises `models.checkpoint.CheckpointError` when the file is not one."""
-    return Predictor(checkpoint.load(path))
+def load(path: Path, parts: Parts = NO_PARTS) -> Predictor:
+    """The predictor of a checkpoint; raises `models.checkpoint.CheckpointError` when the file is not one.
+
+    parts: the modules of your own that the model was built with, if any.
+    """
+    return Predictor(checkpoint.load(path, parts))
 
 
 def use_threads(count: int) -> None:
@@ -122,3 +311,7 @@ def _value(modality: ModalityConfig | None, value: np.ndarray, mask: Tensor | No
 def _tensor(array: np.ndarray, dtype: np.typing.DTypeLike) -> Tensor:
     """A tensor of this type; copies only an array that is of another type or may not be written to."""
     return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {key: tensor.numpy() for key, tensor in tensors.items()}

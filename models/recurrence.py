@@ -1,38 +1,117 @@
-"""The recurrent cell of the sequence models, with what is known for all steps taken out of the time loop."""
+"""The recurrent cells of the sequence models, with what is known for all steps taken out of the time loop."""
+
+from abc import ABC, abstractmethod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 
-class GRU(nn.Module):
-    """Gated recurrent unit (arXiv:1406.1078) whose input has two parts: one known for all steps, and the latent.
+class Recurrence(nn.Module, ABC):
+    """Layers of a gated cell whose input has two parts: one known for all steps, and the latent.
 
-    r, u, n = gates of (known_t, z_t, h_{t-1}); h_t = (1 - u) tanh(n_x + r n_h) + u h_{t-1}. H recurrent features.
+    H recurrent features, L layers, G gates. The state of all layers is one vector of `state_features`, so that it can
+    leave and come back in; the last H of them are the top layer's h, what the rest of the model sees.
     """
 
-    def __init__(self, known_features: int, latent_features: int, recurrent_features: int) -> None:
+    GATES: int
+    VECTORS: int
+    """State vectors a layer."""
+
+    def __init__(self, known_features: int, latent_features: int, recurrent_features: int, layers: int = 1) -> None:
         super().__init__()
         self.recurrent_features = recurrent_features
-        self.known = nn.Linear(known_features, 3 * recurrent_features)
-        self.latent = nn.Linear(latent_features, 3 * recurrent_features, bias=False)
-        self.recurrent = nn.Linear(recurrent_features, 3 * recurrent_features)
+        self.state_features = self.VECTORS * layers * recurrent_features
+        width = self.GATES * recurrent_features
+        self.known = nn.Linear(known_features, width)
+        self.latent = nn.Linear(latent_features, width, bias=False)
+        self.below = nn.ModuleList(nn.Linear(recurrent_features, width) for _ in range(layers - 1))
+        self.recurrent = nn.ModuleList(nn.Linear(recurrent_features, width) for _ in range(layers))
         # Orthogonal per gate: a state neither fades nor explodes over the first long sequences.
-        for gate in self.recurrent.weight.data.chunk(3):
-            nn.init.orthogonal_(gate)
+        for layer in self.recurrent:
+            for gate in cast(nn.Linear, layer).weight.data.chunk(self.GATES):
+                nn.init.orthogonal_(gate)
 
     def initial(self, like: Tensor) -> Tensor:
-        """The state before the first step, zeros: (B, H), in the type and device of `like` (B, ...)."""
-        return like.new_zeros(len(like), self.recurrent_features)
+        """The state before the first step, zeros: (B, state_features), on the device of `like` (B, ...)."""
+        return torch.zeros(len(like), self.state_features, device=like.device)
+
+    def output(self, state: Tensor) -> Tensor:
+        """h of the top layer: (..., state_features) -> (..., H)."""
+        return state[..., -self.recurrent_features :]
 
     def prepare(self, known: Tensor) -> Tensor:
-        """The known input's share of the gates, for all steps at once: (..., known_features) -> (..., 3 H)."""
+        """The known input's share of the first layer's gates, for all steps at once: (..., known) -> (..., G H)."""
         gates: Tensor = self.known(known)
         return gates
 
     def step(self, prepared: Tensor, latent: Tensor, state: Tensor) -> Tensor:
-        """h_t of one step. prepared: (B, 3 H). latent: (B, Z). state: h_{t-1} (B, H). Returns (B, H)."""
-        reset, update, new = (prepared + self.latent(latent)).chunk(3, dim=-1)
-        reset_h, update_h, new_h = self.recurrent(state).chunk(3, dim=-1)
+        """The next state. prepared: (B, G H). latent: (B, Z). state: (B, state_features). Returns the like of state."""
+        gates = prepared + self.latent(latent)
+        before = state.unflatten(-1, (self.VECTORS, len(self.recurrent), -1)).unbind(dim=-2)  # L of (B, VECTORS, H)
+        after: list[Tensor] = []
+        for layer, own in enumerate(before):
+            if layer:
+                gates = self.below[layer - 1](after[-1][:, -1])
+            # the state stays in full precision where networks compute in half of it
+            after.append(self.cell(gates.float(), self.recurrent[layer](own[:, -1]).float(), own))
+        return torch.stack(after, dim=-2).flatten(1)
+
+    @abstractmethod
+    def cell(self, gates: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
+        """One layer's step. gates, recurrent: (B, G H), of the input and of h. state: (B, VECTORS, H), h last."""
+
+
+class GRU(Recurrence):
+    """Gated recurrent unit (arXiv:1406.1078): h_t = (1 - u) tanh(n_x + r n_h) + u h_{t-1}, gates r, u, n."""
+
+    GATES = 3
+    VECTORS = 1
+
+    def cell(self, gates: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
+        """(B, 1, H)."""
+        reset, update, new = gates.chunk(3, dim=-1)
+        reset_h, update_h, new_h = recurrent.chunk(3, dim=-1)
         keep = torch.sigmoid(update + update_h)
         candidate = torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
-        return torch.lerp(candidate, state, keep)
+        return torch.lerp(candidate, state[:, 0], keep).unsqueeze(1)
+
+
+class LSTM(Recurrence):
+    """Long short-term memory: c_t = f c_{t-1} + i tanh(g), h_t = o tanh(c_t), gates i, f, g, o (with forget gates)."""
+
+    GATES = 4
+    VECTORS = 2
+
+    def __init__(self, known_features: int, latent_features: int, recurrent_features: int, layers: int = 1) -> None:
+        super().__init__(known_features, latent_features, recurrent_features, layers)
+        # A forget gate that starts open lets gradients through (Jozefowicz et al., 2015).
+        for linear in [self.known, *self.below]:
+            nn.init.ones_(cast(nn.Linear, linear).bias.data.chunk(4)[1])
+
+    def cell(self, gates: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
+        """(B, 2, H): c, then h."""
+        enter, forget, new, leave = (gates + recurrent).chunk(4, dim=-1)
+        memory = torch.sigmoid(forget) * state[:, 0] + torch.sigmoid(enter) * torch.tanh(new)
+        return torch.stack([memory, torch.sigmoid(leave) * torch.tanh(memory)], dim=1)
+
+
+RECURRENCES: dict[str, type[Recurrence]] = {"gru": GRU, "lstm": LSTM}
+
+
+class Smoother(nn.Module):
+    """What is to come, for every step: a GRU that runs over x_T, ..., x_t of each sequence."""
+
+    def __init__(self, in_features: int, recurrent_features: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(in_features, recurrent_features, batch_first=True)
+
+    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+        """b_t of x_t and later: (N, T, F), valid (N, T) bool -> (N, T, H). Padding steps mean nothing."""
+        lengths = valid.sum(dim=1, keepdim=True)
+        step = torch.arange(valid.shape[1], device=valid.device)
+        # each sequence backwards within its own length; the padding stays behind it
+        order = torch.where(valid, lengths - 1 - step, step).unsqueeze(-1)
+        backward, _ = self.gru(features.gather(1, order.expand_as(features)))
+        smoothed: Tensor = backward.gather(1, order.expand_as(backward))
+        return smoothed

@@ -2,7 +2,7 @@
 
 import math
 
-from models.config import ConstantBeta, CyclicalBeta, LinearBeta
+from models.config import ConstantBeta, CyclicalBeta, LearningRateSchedule, LinearBeta
 
 
 def beta_at(config: ConstantBeta | LinearBeta | CyclicalBeta, step: int, steps: int, steps_per_epoch: int) -> float:
@@ -22,6 +22,11 @@ def beta_at(config: ConstantBeta | LinearBeta | CyclicalBeta, step: int, steps: 
     return config.start + (config.end - config.start) * step / last
 
 
+def last_beta(config: ConstantBeta | LinearBeta | CyclicalBeta) -> float:
+    """beta at the end of the training; validation uses it throughout, so that its epochs can be compared."""
+    return config.value if isinstance(config, ConstantBeta) else config.end
+
+
 def _cyclical(config: CyclicalBeta, position: int, length: int) -> float:
     """beta at one of `length` steps or epochs; the cycles' lengths differ by one at most."""
     if length < config.cycles:
@@ -35,14 +40,17 @@ def _cyclical(config: CyclicalBeta, position: int, length: int) -> float:
     return config.start + (config.end - config.start) * (position - first) / last
 
 
-def learning_rate_factor(step: int, steps: int, warmup: float = 0.03, floor: float = 0.02) -> float:
-    """Part of the full learning rate at step 0 to steps - 1: a short linear rise, then half a cosine down to `floor`.
+def learning_rate_factor(config: LearningRateSchedule, step: int, steps: int) -> float:
+    """Part of the full learning rate at step 0 to steps - 1: a linear rise, then the config's way to its floor.
 
-    warmup: the rise's part of the training. Adam's first steps are the least certain and the last ones should average
-    noise out (arXiv:1608.03983).
+    Adam's first steps are the least certain and the last ones should average noise out; half a cosine is the way of
+    arXiv:1608.03983.
     """
-    rise = max(1, round(warmup * steps))
+    rise = round(config.warmup * steps)
     if step < rise:
         return (step + 1) / rise
+    if config.schedule == "constant":
+        return 1.0
     progress = (step - rise) / max(1, steps - 1 - rise)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    left = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1 - progress
+    return config.floor + (1 - config.floor) * left

@@ -4,15 +4,18 @@ Spec: upload (path), layout arguments (arrays, declaration), result (path to wri
 """
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from service.datasets.layout import REJECTED, Declaration, plan
+from models.config import default_likelihood
+from service.datasets.layout import REJECTED, Declaration, Layout, plan
 from service.shared import samples
 from service.shared.errors import BadInput
 from service.shared.npz import ArrayHeader
+from service.shared.samples import Samples, Schema
 from worker import protocol
 from worker.convert import convert
 from worker.statistics import describe
@@ -33,14 +36,27 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         raise BadInput(error.faults, code=REJECTED) from error
     if stopping.is_set():
         return None
+    statistics = describe(converted)
+    converted = suggest(converted, statistics, layout)
     result = Path(spec["result"])
     samples.write(result, converted)
     return {
         "result": str(result),
         "rows": converted.rows,
         "schema": converted.schema.model_dump(mode="json"),
-        "statistics": describe(converted),
+        "statistics": statistics,
     }
+
+
+def suggest(converted: Samples, statistics: dict[str, Any], layout: Layout) -> Samples:
+    """The dataset, its schema with the likelihood that fits each modality."""
+    integral = {modality.name: modality.integral for modality in layout.modalities}
+    modalities = []
+    for modality in converted.schema.modalities:
+        figures = {**statistics["modalities"][modality.name], "integral": integral[modality.name]}
+        fitting = default_likelihood(modality.dtype, modality.categories, figures)
+        modalities.append(modality.model_copy(update={"likelihood": fitting}))
+    return replace(converted, schema=Schema(kind=converted.schema.kind, modalities=tuple(modalities)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """From a stored dataset to batches, and what the training has to know of it beforehand."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,27 +10,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.batch import Batch
-from models.config import MMVAEConfig, MMVRNNConfig
+from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
+from models.config.modality import COUNTS
+from models.config.training import misfits
 from service.shared.samples import Samples, Schema
 
 Rows = NDArray[np.int64]
-# Steps or samples read at once where all of a dataset is read: it may be larger than memory.
-CHUNK = 16_384
+# Numbers read at once where all of a dataset is read: it may be larger than memory.
+CHUNK_ELEMENTS = 2**22
 
 
 class UnusableData(ValueError):
     """A dataset that a model of this configuration cannot be trained on; the message lists every fault."""
 
 
-def check(samples: Samples, config: MMVAEConfig | MMVRNNConfig) -> None:
-    """Raise UnusableData unless the dataset has the config's kind and modalities, and every row has something."""
+def check(samples: Samples, config: MMVAEConfig | MMVRNNConfig, training: TrainingConfig) -> None:
+    """Raise UnusableData with everything that keeps this dataset from being trained on."""
     schema = samples.schema
     if schema.kind != config.kind:
         raise UnusableData(
             f"the dataset is {schema.kind}, expected {config.kind} for architecture {config.architecture}"
         )
     found = {modality.name: (modality.shape, modality.categories) for modality in schema.modalities}
-    faults = []
+    faults = [
+        f"training.{'.'.join(map(str, place))}: {detail}" for place, detail in misfits(training, config, samples.rows)
+    ]
+    known = []
     for modality in config.modalities:
         wanted = (modality.shape, modality.categories)
         if modality.name not in found:
@@ -40,17 +46,21 @@ def check(samples: Samples, config: MMVAEConfig | MMVRNNConfig) -> None:
                 f"modality {modality.name!r} has shape {shape} and categories {categories}, "
                 f"expected {modality.shape} and {modality.categories}"
             )
-        elif not samples.present[modality.name].any():
-            faults.append(f"modality {modality.name!r} is absent from every row, expected it in some")
-    if faults:
-        raise UnusableData("; ".join(faults))
-    names = [modality.name for modality in config.modalities]
-    empty = np.flatnonzero(~_rows_with_something(samples, names))
-    if len(empty):
-        raise UnusableData(
-            f"{len(empty)} rows have none of the modalities {', '.join(names)}, expected at least one in each; "
+        else:
+            known.append(modality.name)
+            if not samples.present[modality.name].any():
+                faults.append(f"modality {modality.name!r} is absent from every row, expected it in some")
+            elif fault := _stranger(samples, modality):
+                faults.append(fault)
+    if samples.offsets is not None and len(empty := np.flatnonzero(np.diff(samples.offsets) < 1)):
+        faults.append(f"{len(empty)} sequences have no time steps, expected at least one; the first is row {empty[0]}")
+    elif known and len(empty := np.flatnonzero(~_rows_with_something(samples, known))):
+        faults.append(
+            f"{len(empty)} rows have none of the modalities {', '.join(known)}, expected at least one in each; "
             f"the first is row {empty[0]}"
         )
+    if faults:
+        raise UnusableData("; ".join(faults))
 
 
 def select(samples: Samples, config: MMVAEConfig | MMVRNNConfig) -> Samples:
@@ -84,23 +94,25 @@ def batch_of(samples: Samples, rows: Rows) -> Batch:
     return Batch(values, present, None if lengths is None else torch.from_numpy(lengths))
 
 
-def statistics(samples: Samples, rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
+def statistics(samples: Samples, config: MMVAEConfig | MMVRNNConfig, rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
     """Elementwise mean and standard deviation of every modality that has no categories, over its present values.
 
-    Two passes in float64 over chunks: the square of a large mean never has to cancel. Never present: (0, 1).
+    Of log(1 + x) for counts, as their likelihoods take them. Two passes in float64 over chunks: the square of a large
+    mean never has to cancel. Never present: (0, 1).
     """
     found = {}
-    for modality in samples.schema.modalities:
+    for modality in config.modalities:
         if modality.categories is not None:
             continue
+        as_seen = np.log1p if modality.likelihood in COUNTS else np.asarray
         count, total = 0, np.zeros(modality.shape)
-        for value in _present_values(samples, modality.name, rows):
+        for value in present_values(samples, modality.name, rows):
             count += len(value)
-            total += value.sum(axis=0)
+            total += as_seen(value).sum(axis=0)
         mean = total / max(count, 1)
         squares = np.zeros(modality.shape)
-        for value in _present_values(samples, modality.name, rows):
-            squares += np.square(value - mean).sum(axis=0)
+        for value in present_values(samples, modality.name, rows):
+            squares += np.square(as_seen(value) - mean).sum(axis=0)
         deviation = np.sqrt(squares / count) if count else np.ones(modality.shape)
         found[modality.name] = (torch.as_tensor(mean), torch.as_tensor(deviation))
     return found
@@ -115,12 +127,59 @@ def observed_values_per_row(samples: Samples) -> float:
     return total / samples.rows
 
 
-def _present_values(samples: Samples, name: str, rows: Rows) -> Iterator[NDArray[np.float64]]:
+def split(samples: Samples, training: TrainingConfig, seed: int) -> tuple[Rows, Rows]:
+    """The rows to train on and the rows held out: those that the config names, or a random fraction."""
+    if training.validation_rows is not None:
+        held_out = np.unique(np.asarray(training.validation_rows, dtype=np.int64))
+        return np.setdiff1d(np.arange(samples.rows), held_out), held_out
+    shuffled = np.random.default_rng(seed).permutation(samples.rows)
+    count = round(training.validation_fraction * samples.rows)
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+def _stranger(samples: Samples, modality: ModalityConfig) -> str | None:
+    """The first value that the modality's likelihood gives no density to, in words."""
+    if modality.likelihood in ("gaussian", "laplace"):
+        return None
+    chunk = _chunk(modality.shape)
+    for start in range(0, len(samples.values[modality.name]), chunk):
+        value = samples.values[modality.name][start : start + chunk]
+        if modality.categories is not None:
+            wrong, expected = (value < 0) | (value >= modality.categories), f"0 to {modality.categories - 1}"
+        elif modality.likelihood == "bernoulli":
+            wrong, expected = ~((value >= 0) & (value <= 1)), "0 to 1"
+        else:
+            wrong, expected = ~((value >= 0) & (value == np.floor(value))), "whole numbers from 0 on"
+        present = samples.present[modality.name][start : start + chunk]
+        wrong = wrong.reshape(len(wrong), -1) & present[:, None]
+        if wrong.any():
+            place, element = np.argwhere(wrong)[0]
+            came = value.reshape(len(value), -1)[place, element]
+            where = _place(samples, start + int(place))
+            return f"modality {modality.name!r} is {modality.likelihood} and has {came} at {where}, expected {expected}"
+    return None
+
+
+def _place(samples: Samples, position: int) -> str:
+    if samples.offsets is None:
+        return f"row {position}"
+    row = int(np.searchsorted(samples.offsets, position, side="right")) - 1
+    return f"row {row}, step {position - int(samples.offsets[row])}"
+
+
+def present_values(samples: Samples, name: str, rows: Rows) -> Iterator[NDArray[np.float64]]:
+    """The present values of a modality in these rows, chunk after chunk: (n, *shape)."""
     places = rows if samples.offsets is None else _steps_of(samples.offsets, rows)
-    for start in range(0, len(places), CHUNK):
-        chunk = places[start : start + CHUNK]
+    size = _chunk(samples.values[name].shape[1:])
+    for start in range(0, len(places), size):
+        chunk = places[start : start + size]
         chunk = chunk[samples.present[name][chunk]]
         yield samples.values[name][chunk].astype(np.float64)
+
+
+def _chunk(shape: tuple[int, ...]) -> int:
+    """How many samples or steps of this shape are read at once."""
+    return max(1, CHUNK_ELEMENTS // math.prod(shape))
 
 
 def _steps_of(offsets: NDArray[np.int64], rows: Rows) -> Rows:
@@ -130,9 +189,20 @@ def _steps_of(offsets: NDArray[np.int64], rows: Rows) -> Rows:
     return np.repeat(offsets[rows] - first, lengths) + np.arange(lengths.sum())
 
 
+def rows_with_all(samples: Samples, names: list[str]) -> NDArray[np.bool_]:
+    """Which rows have every one of these modalities, sequences at some step: (N,)."""
+    found: NDArray[np.bool_] = np.logical_and.reduce([_of_rows(samples, samples.present[name]) for name in names])
+    return found
+
+
 def _rows_with_something(samples: Samples, names: list[str]) -> NDArray[np.bool_]:
-    something: NDArray[np.bool_] = np.logical_or.reduce([samples.present[name] for name in names])
+    return _of_rows(samples, np.logical_or.reduce([samples.present[name] for name in names]))
+
+
+def _of_rows(samples: Samples, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether it is so anywhere in each row: (N,) or (S,) -> (N,)."""
     if samples.offsets is None:
-        return something
-    before = np.concatenate([[0], np.cumsum(something)])
-    return np.diff(before[samples.offsets]) > 0
+        return mask
+    before = np.concatenate([[0], np.cumsum(mask)])
+    found: NDArray[np.bool_] = np.diff(before[samples.offsets]) > 0
+    return found

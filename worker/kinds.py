@@ -60,7 +60,8 @@ class Training:
         metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
-        """Add the model version."""
+        """Add the model version and its evaluation."""
+        runs.keep_evaluation(session, self._assignment.run_id, result["evaluation"])
         last = {name: metrics.finite(value) for name, value in result["metrics"].items()}
         registry.add_version(session, self._assignment, self._attempt, stored, last, library_versions())
 

@@ -1,36 +1,36 @@
 """The training loop: `fit` turns a configuration and a dataset into events and, at the end, a model."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
-from models import batch, schedule
-from models.architectures import Model, build
+from models import schedule
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
-from models.dropout import modality_dropout
-from models.objective import Objective, negative_elbo
+from models.multimodal import NO_PARTS, Parts
 from service.shared.samples import Samples
 from worker import data
 from worker.data import Rows, UnusableData
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number; the message names the step and what to change."""
+from worker.group import Group
+from worker.session import Model, Session, TrainingDiverged
+from worker.state import TrainingState
 
 
 @dataclass(frozen=True)
 class Started:
-    """Data and model fit, training begins. steps: optimiser steps in all. parameters: learned numbers."""
+    """Data and model fit, training begins, or goes on after `step` steps.
+
+    steps: optimiser steps in all. parameters: learned numbers.
+    """
 
     parameters: int
     train_rows: int
     validation_rows: int
     steps: int
+    step: int
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Epoch:
     """Epoch `epoch` of `epochs` (from 1) is done, `step` optimiser steps so far.
 
     metrics, in nats per row, means over the epoch: loss, kl, reconstruction/NAME (the negative log-likelihood of a
-    modality), the same with the prefix validation_ on the held-out rows with their inputs as they are; and beta and
-    learning_rate of the epoch's last step.
+    modality); with the prefix validation_ the same on the held-out rows, with the same masks and noise after every
+    epoch and the last beta, so that epochs can be compared; and beta and learning_rate of the epoch's last step.
     """
 
     epoch: int
@@ -49,14 +49,28 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """A state to go on from: at an interval of time, at an epoch that is to be kept, before an end without a model."""
+
+    state: TrainingState
+    reason: Literal["interval", "epoch", "stopped", "diverged"]
+
+
+@dataclass(frozen=True)
 class Finished:
-    """The trained model, in evaluation mode on the device it was trained on, and the last epoch's metrics."""
+    """The trained model, in evaluation mode on the device it was trained on.
+
+    epoch and metrics: those of the epoch whose weights these are. train_rows, validation_rows: which rows were what.
+    """
 
     model: Model
+    epoch: int
     metrics: dict[str, float]
+    train_rows: Rows
+    validation_rows: Rows
 
 
-Event = Started | Epoch | Finished
+Event = Started | Epoch | Checkpoint | Finished
 
 
 def _never() -> bool:
@@ -71,132 +85,81 @@ def fit(
     seed: int,
     device: str = "cpu",
     should_stop: Callable[[], bool] = _never,
+    resume: TrainingState | None = None,
+    checkpoint_seconds: float = math.inf,
+    parts: Parts = NO_PARTS,
 ) -> Iterator[Event]:
-    """Train a model and report on the way: Started, an Epoch each, Finished.
+    """Train a model and report on the way: Started, an Epoch each, a Checkpoint now and then, Finished.
 
-    The same seed gives the same weights on a CPU. `should_stop` is asked before every step; once it says true the
-    events end without Finished. Raises UnusableData before anything is built, and TrainingDiverged.
+    Everything random is a function of (seed, step, row): the same seed gives the same weights on a CPU, and one that
+    was stopped and goes on from its checkpoint (`resume`) the same as one that was not, bit for bit. `should_stop` is
+    asked before every step; once it says true the events end with a Checkpoint. Several processes of one
+    `torch.distributed` group that all call this train one model. Raises UnusableData before anything is built,
+    worker.state.UnusableState, and after a last Checkpoint TrainingDiverged.
     """
-    data.check(samples, config)
+    data.check(samples, config, training)
     samples = data.select(samples, config)
-    weight_seed, order_seed, noise_seed, validation_seed = np.random.SeedSequence(seed).generate_state(4).tolist()
-    order = np.random.default_rng(order_seed)
-    train_rows, validation_rows = _split(samples.rows, training, order)
+    group = Group()
+    if training.batch_size < 2 * group.size:
+        raise UnusableData(f"batch_size is {training.batch_size}, expected at least 2 for each of {group.size} devices")
+    weight_seed, split_seed, order_seed, noise_seed, validation_seed = (
+        np.random.SeedSequence(seed).generate_state(5).tolist()
+    )
+    train_rows, validation_rows = data.split(samples, training, split_seed)
     steps_per_epoch = math.ceil(len(train_rows) / training.batch_size)
     steps = training.epochs * steps_per_epoch
     try:
         schedule.beta_at(training.beta, 0, steps, steps_per_epoch)
     except ValueError as error:
         raise UnusableData(f"training.beta does not fit the dataset: {error}") from error
-    model = _build(config, weight_seed)
-    model.set_statistics(data.statistics(samples, train_rows))
-    model.to(device)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-    )
-    noise = torch.Generator().manual_seed(noise_seed)
+
+    session = Session(config, training, samples, train_rows, device, group, parts, weight_seed, noise_seed)
+    identity = {
+        "config": config.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "seed": seed,
+        "rows": [len(train_rows), len(validation_rows)],
+    }
+    if resume is not None:
+        session.restore(resume, identity)
     yield Started(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(parameter.numel() for parameter in session.model.parameters()),
         train_rows=len(train_rows),
         validation_rows=len(validation_rows),
         steps=steps,
+        step=session.step,
     )
-    # Adam does not mind the size of the objective, but clipping does: per value it means the same at any length.
-    values = data.observed_values_per_row(samples)
-    step = 0
-    metrics: dict[str, float] = {}
-    for epoch in range(1, training.epochs + 1):
-        model.train()
-        totals = Totals()
-        for rows in np.array_split(order.permutation(train_rows), steps_per_epoch):
-            if should_stop():
+    saved_at = time.monotonic()
+    for epoch in range(session.step // steps_per_epoch + 1, training.epochs + 1):
+        if session.patience_is_over():
+            break
+        done = session.step - (epoch - 1) * steps_per_epoch
+        order = np.random.default_rng([order_seed, epoch]).permutation(train_rows)
+        for rows in np.array_split(order, steps_per_epoch)[done:]:
+            if group.any(should_stop()):
+                yield Checkpoint(session.state(identity), "stopped")
                 return
-            beta = schedule.beta_at(training.beta, step, steps, steps_per_epoch)
-            rate = training.learning_rate * schedule.learning_rate_factor(step, steps)
-            objective = _objective(model, samples, rows, beta, training.modality_dropout, noise, device)
-            if not torch.isfinite(objective.loss):
+            if group.any(time.monotonic() - saved_at > checkpoint_seconds):
+                yield Checkpoint(session.state(identity), "interval")
+                saved_at = time.monotonic()
+            beta = schedule.beta_at(training.beta, session.step, steps, steps_per_epoch)
+            factor = schedule.learning_rate_factor(training.learning_rate_schedule, session.step, steps)
+            rate = training.learning_rate * factor
+            if not session.advance(rows, beta, rate):
+                yield Checkpoint(session.state(identity), "diverged")
                 raise TrainingDiverged(
-                    f"the loss is {objective.loss.item()} at step {step + 1} of {steps} (epoch {epoch}); "
-                    f"try a smaller learning_rate than {training.learning_rate}"
+                    f"the loss or its gradient is no longer a number at step {session.step + 1} of {steps} "
+                    f"(epoch {epoch}); the checkpoint of step {session.step} is the last good one; try a "
+                    f"learning_rate below {training.learning_rate} or a smaller gradient_clip_norm, and look at the "
+                    "data's largest values"
                 )
-            optimiser.zero_grad()
-            (objective.loss / values).backward()
-            clip_grad_norm_(model.parameters(), training.gradient_clip_norm)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.step()
-            totals.add(objective, len(rows))
-            step += 1
-        metrics = {**totals.means(""), "beta": beta, "learning_rate": rate}
+        metrics = session.close_epoch() | {"beta": beta, "learning_rate": rate}
         if len(validation_rows):
-            metrics |= _validate(model, samples, validation_rows, beta, training.batch_size, validation_seed, device)
-        yield Epoch(epoch, training.epochs, step, metrics)
-    yield Finished(model.eval(), metrics)
-
-
-class Totals:
-    """Sums of an epoch's objective, kept on the device: reading them once is one wait instead of one a step."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.sums: dict[str, Tensor] = {}
-
-    def add(self, objective: Objective, rows: int) -> None:
-        """Count a batch of this many rows."""
-        parts = {"loss": objective.loss, "kl": objective.kl}
-        parts |= {f"reconstruction/{name}": -value for name, value in objective.log_likelihood.items()}
-        for name, value in parts.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + rows * value.detach()
-        self.rows += rows
-
-    def means(self, prefix: str) -> dict[str, float]:
-        """Means over all rows counted so far."""
-        return {f"{prefix}{name}": total.item() / self.rows for name, total in self.sums.items()}
-
-
-def _build(config: MMVAEConfig | MMVRNNConfig, seed: int) -> Model:
-    # Only here is torch's global generator used, and the caller gets it back as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(config)
-
-
-def _split(rows: int, training: TrainingConfig, order: np.random.Generator) -> tuple[Rows, Rows]:
-    shuffled = order.permutation(rows)
-    held_out = round(training.validation_fraction * rows)
-    if rows - held_out < training.batch_size:
-        raise UnusableData(
-            f"the dataset has {rows} rows, {rows - held_out} of them for training (validation_fraction "
-            f"{training.validation_fraction}), expected at least one batch of {training.batch_size}"
-        )
-    return shuffled[held_out:], shuffled[:held_out]
-
-
-def _objective(
-    model: Model,
-    samples: Samples,
-    rows: Rows,
-    beta: float,
-    modality_dropout_probability: float,
-    generator: torch.Generator,
-    device: str,
-) -> Objective:
-    targets = data.batch_of(samples, rows)
-    batch.check(targets, model.modalities, model.config.kind)
-    inputs = modality_dropout(targets, modality_dropout_probability, generator)
-    noise = torch.randn(model.noise_shape(targets), generator=generator)
-    return negative_elbo(model.terms(inputs.to(device), targets.to(device), noise.to(device)), beta)
-
-
-@torch.no_grad()
-def _validate(
-    model: Model, samples: Samples, rows: Rows, beta: float, batch_size: int, seed: int, device: str
-) -> dict[str, float]:
-    model.eval()
-    totals = Totals()
-    # The same noise after every epoch: what changes is the model.
-    generator = torch.Generator().manual_seed(seed)
-    for start in range(0, len(rows), batch_size):
-        chunk = rows[start : start + batch_size]
-        totals.add(_objective(model, samples, chunk, beta, 0.0, generator, device), len(chunk))
-    return totals.means("validation_")
+            metrics |= session.validate(validation_rows, schedule.last_beta(training.beta), validation_seed)
+        session.judge(epoch, metrics)
+        yield Epoch(epoch, training.epochs, session.step, metrics)
+        if training.checkpoint_epochs and epoch % training.checkpoint_epochs == 0:
+            yield Checkpoint(session.state(identity), "epoch")
+            saved_at = time.monotonic()
+    epoch, metrics = session.choose(session.step // steps_per_epoch)
+    yield Finished(session.model.eval(), epoch, metrics, train_rows, validation_rows)

@@ -27,11 +27,16 @@ class Refused(Exception):
         self.code = code
 
 
-def run(program: Program) -> None:
+def read_spec() -> str:
+    """The first line of standard input."""
+    return sys.stdin.readline()
+
+
+def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = True) -> None:
     """Run a program under a supervisor.
 
     `program(spec, emit, stopping)` emits events on the way and returns the fields of its `finished` event, or None
-    when it stopped because it was asked to.
+    when it stopped because it was asked to. Of several processes that do one job together, one speaks.
     """
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints belongs in the log
@@ -40,9 +45,10 @@ def run(program: Program) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def emit(event: dict[str, Any]) -> None:
-        out.write(json.dumps(event) + "\n")
+        if speaks:
+            out.write(json.dumps(event) + "\n")
 
-    spec = json.loads(sys.stdin.readline())
+    spec = json.loads(read())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         result = program(spec, emit, stopping)

@@ -1,8 +1,11 @@
-"""`python -m worker.trainer`: trains one model. It knows no SQL and no Celery.
+"""`python -m worker.trainer`: trains one model and evaluates it. It knows no SQL and no Celery.
 
-Spec: samples (path), config, training, seed, threads, result (path to write the checkpoint to).
+Spec: samples (path), config, training, seed, threads, result (path to write the model to); optionally checkpoints
+(folder for training states), checkpoint_seconds (how often) and resume (path of a state to go on from).
+Under `torch.distributed.run` several of these processes train one model; the first speaks for all.
 """
 
+import math
 import sys
 import threading
 import time
@@ -14,56 +17,89 @@ import torch
 from models import checkpoint
 from models.config import TrainingConfig, parse
 from service.shared import samples
-from worker import protocol
+from worker import group, protocol, state
 from worker.data import UnusableData
-from worker.loop import Epoch, Finished, Started, TrainingDiverged, fit
+from worker.evaluate import evaluate
+from worker.loop import Checkpoint, Epoch, Finished, Started, fit
+from worker.session import TrainingDiverged
+from worker.state import UnusableState
 
 
 def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
-    """Train as the spec says; the finished event has the path of the checkpoint and the last metrics."""
+    """Train as the spec says; the finished event has the paths, the metrics of the model's epoch and its evaluation."""
     torch.set_num_threads(spec["threads"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = group.device()
     data = samples.open(Path(spec["samples"]))
-    config = parse(spec["config"])
-    training = TrainingConfig.model_validate(spec["training"])
-    started_at = time.monotonic()
+    started_at, first_step = time.monotonic(), 0
     try:
-        for event in fit(config, training, data, seed=spec["seed"], device=device, should_stop=stopping.is_set):
+        events = fit(
+            parse(spec["config"]),
+            TrainingConfig.model_validate(spec["training"]),
+            data,
+            seed=spec["seed"],
+            device=device,
+            should_stop=stopping.is_set,
+            resume=state.load(Path(spec["resume"])) if spec.get("resume") else None,
+            checkpoint_seconds=spec.get("checkpoint_seconds", math.inf),
+        )
+        for event in events:
             match event:
                 case Started():
-                    message = (
-                        f"training {event.parameters} parameters on {event.train_rows} rows for {event.steps} steps "
-                        f"({event.validation_rows} rows held out) on {device}"
-                    )
-                    emit({"event": "note", "level": "info", "type": "training", "message": message})
-                    started_at = time.monotonic()
+                    _note(emit, "info", "training", _announcement(event, device))
+                    started_at, first_step, steps = time.monotonic(), event.step, event.steps
                 case Epoch():
-                    emit(_progress(event, time.monotonic() - started_at))
-                case Finished():
-                    result = Path(spec["result"])
-                    checkpoint.save(event.model.cpu(), result, {"seed": str(spec["seed"])})
-                    return {"result": str(result), "metrics": event.metrics}
+                    elapsed = time.monotonic() - started_at
+                    emit(_progress(event, elapsed / (event.step - first_step) * (steps - event.step)))
+                case Checkpoint() if spec.get("checkpoints") and group.rank() == 0:
+                    path = Path(spec["checkpoints"]) / f"step-{event.state.step:09d}"
+                    state.save(event.state, path)
+                    emit({"event": "checkpoint", "path": str(path), "step": event.state.step, "reason": event.reason})
+                case Finished() if group.rank() == 0:
+                    emit({**_progress_of("evaluating", 1.0, None), "step": steps, "epoch": event.epoch, "metrics": {}})
+                    return _finish(spec, event, data, device, emit)
     except UnusableData as error:
         raise protocol.Refused("unusable_data", str(error)) from error
+    except UnusableState as error:
+        raise protocol.Refused("unusable_checkpoint", str(error)) from error
     except TrainingDiverged as error:
         raise protocol.Refused("training_diverged", str(error)) from error
     return None
 
 
-def _progress(epoch: Epoch, seconds: float) -> dict[str, Any]:
-    fraction = epoch.epoch / epoch.epochs
+def _finish(
+    spec: dict[str, Any], event: Finished, data: samples.Samples, device: str, emit: protocol.Emit
+) -> dict[str, Any]:
+    evaluation = evaluate(event.model, data, event.train_rows, event.validation_rows, spec["seed"], device)
+    for warning in evaluation["warnings"]:
+        _note(emit, "warning", warning["type"], warning["message"])
+    result = Path(spec["result"])
+    checkpoint.save(event.model.cpu(), result, {"seed": str(spec["seed"]), "epoch": str(event.epoch)})
+    return {"result": str(result), "metrics": event.metrics, "evaluation": evaluation}
+
+
+def _announcement(started: Started, device: str) -> str:
+    again = f", {started.step} of them done before," if started.step else ""
+    return (
+        f"training {started.parameters} parameters on {started.train_rows} rows for {started.steps} steps{again} "
+        f"({started.validation_rows} rows held out) on {device}"
+    )
+
+
+def _note(emit: protocol.Emit, level: str, type: str, message: str) -> None:
+    emit({"event": "note", "level": level, "type": type, "message": message})
+
+
+def _progress(epoch: Epoch, eta_seconds: float) -> dict[str, Any]:
     loss = epoch.metrics["loss"]
     print(f"epoch {epoch.epoch}/{epoch.epochs} step {epoch.step} loss {loss:.4f}", file=sys.stderr, flush=True)  # noqa: T201
-    return {
-        "event": "progress",
-        "phase": "training",
-        "fraction": fraction,
-        "eta_seconds": seconds * (1 - fraction) / fraction,
-        "step": epoch.step,
-        "epoch": epoch.epoch,
-        "metrics": epoch.metrics,
-    }
+    progress = _progress_of("training", epoch.epoch / epoch.epochs, eta_seconds)
+    return {**progress, "step": epoch.step, "epoch": epoch.epoch, "metrics": epoch.metrics}
+
+
+def _progress_of(phase: str, fraction: float, eta_seconds: float | None) -> dict[str, Any]:
+    return {"event": "progress", "phase": phase, "fraction": fraction, "eta_seconds": eta_seconds}
 
 
 if __name__ == "__main__":
-    protocol.run(train)
+    with group.joined():
+        protocol.run(train, group.read_spec, speaks=group.rank() == 0)

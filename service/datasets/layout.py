@@ -66,6 +66,8 @@ class PlannedModality:
     shape: tuple[int, ...]
     dtype: Literal["float32", "int64"]
     categories: int | None
+    integral: bool
+    """Whether the array holds whole numbers by its type."""
     steps: int
     has_present: bool
     has_lengths: bool
@@ -160,6 +162,7 @@ def _planned(
         shape=shape,
         dtype=dtype,
         categories=declared.categories,
+        integral=array.dtype.kind in "biu",
         steps=array.shape[1] if axes == 2 and len(array.shape) > 1 else 1,
         has_present=array.name + PRESENT in by_name,
         has_lengths=array.name + LENGTHS in by_name,

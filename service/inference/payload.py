@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.config.modality import COUNTS
 from service.shared.errors import BadInput, Fault, pointer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -229,6 +230,8 @@ def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
         return _Misfit(f"value {shown(given[0])}", "numbers that are finite in 32 bits")
+    if modality.likelihood in COUNTS and array.size and array.min() < 0:
+        return _Misfit(f"value {array.min():g}", "counts, numbers from 0 on")
     return array
 
 

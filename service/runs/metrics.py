@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -28,6 +29,18 @@ def record(session: Session, run_id: str, attempt: int, step: int, epoch: int, v
 def finite(value: float) -> float | None:
     """The value as JSON can hold it: None for NaN and the infinities."""
     return value if math.isfinite(value) else None
+
+
+def finite_throughout(value: Any) -> Any:
+    """The same nested mappings and lists with None for every NaN and infinity."""
+    match value:
+        case float():
+            return finite(value)
+        case Mapping():
+            return {key: finite_throughout(part) for key, part in value.items()}
+        case list():
+            return [finite_throughout(part) for part in value]
+    return value
 
 
 def latest(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, float | None]]:

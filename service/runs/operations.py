@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from models.config import (
+    LikelihoodName,
+    Misfits,
     MMVAEConfig,
     MMVAEOptions,
     MMVRNNConfig,
@@ -19,10 +21,11 @@ from models.config import (
     default_likelihood,
     parse,
 )
+from models.config.training import misfits
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
 from service.runs import metrics, schemas
-from service.shared.errors import BadInput, Conflict, Fault, NotFound
+from service.shared.errors import BadInput, Conflict, Fault, NotFound, pointer
 from service.shared.samples import ModalitySchema, Schema
 from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, ModelVersion, Run, new_id
 
@@ -56,7 +59,7 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> sc
     state = datasets.state_of(conversion)
     if state != "ready" or version.schema is None:
         raise Conflict("dataset_not_ready", f"dataset {name!r} version {version.version} is {state}, expected ready")
-    config = _config(request, Schema.model_validate(version.schema))
+    config = _config(request, Schema.model_validate(version.schema), version.rows or 0)
     job = jobs.create(session, project_id, KIND, QUEUE)
     run = Run(
         id=new_id("run"),
@@ -128,19 +131,38 @@ def assignment(session: Session, job_id: str) -> Assignment:
     )
 
 
-def _config(request: schemas.RunRequest, schema: Schema) -> MMVAEConfig | MMVRNNConfig:
+def evaluation(session: Session, project_id: str, run_id: str) -> schemas.Evaluation:
+    """How good a run's model is. Raises NotFound, also for a run that has not ended with a model."""
+    job_of(session, project_id, run_id)
+    found = session.scalar(select(Run.evaluation).where(Run.id == run_id))
+    if found is None:
+        raise NotFound("evaluation of run", run_id)
+    return schemas.Evaluation.model_validate(found)
+
+
+def keep_evaluation(session: Session, run_id: str, found: Mapping[str, Any]) -> None:
+    """Record what the trainer found on held-out rows; a figure that is not finite is null."""
+    session.get_one(Run, run_id).evaluation = metrics.finite_throughout(found)
+
+
+def _config(request: schemas.RunRequest, schema: Schema, rows: int) -> MMVAEConfig | MMVRNNConfig:
+    """The model to train. Raises BadInput with everything that does not fit the dataset."""
     options = request.architecture or (MMVAEOptions() if schema.kind == "static" else MMVRNNOptions())
     if options.kind != schema.kind:
         detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
         raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
     try:
-        return complete(options, [_modality(modality) for modality in schema.modalities])
+        modalities = [_modality(modality) for modality in schema.modalities]
     except ValidationError as error:
-        faults = [
-            Fault("/dataset", e["type"], f"the dataset's {'.'.join(map(str, e['loc']))}: {e['msg']}")
-            for e in error.errors()
-        ]
+        faults = [Fault("/dataset", e["type"], f"the dataset's {e['loc']}: {e['msg']}") for e in error.errors()]
         raise BadInput(faults) from error
+    try:
+        config = complete(options, modalities)
+    except Misfits as error:
+        raise BadInput([Fault(pointer("architecture", *m.place), "misfit", m.detail) for m in error.found]) from error
+    if found := misfits(request.training, config, rows):
+        raise BadInput([Fault(pointer("training", *m.place), "misfit", m.detail) for m in found])
+    return config
 
 
 def _modality(schema: ModalitySchema) -> ModalityConfig:
@@ -148,7 +170,8 @@ def _modality(schema: ModalitySchema) -> ModalityConfig:
         name=schema.name,
         shape=schema.shape,
         categories=schema.categories,
-        likelihood=default_likelihood(schema.dtype, schema.categories),
+        likelihood=cast(LikelihoodName | None, schema.likelihood)
+        or default_likelihood(schema.dtype, schema.categories),
     )
 
 

@@ -71,6 +71,13 @@ def get_run_metrics(
     return schemas.RunMetrics(metrics=points)
 
 
+@router.get("/{run_id}/evaluation", operation_id="get_run_evaluation")
+def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> schemas.Evaluation:
+    """How good the run's model is on rows it was not trained on; 404 until the run has succeeded."""
+    with services.database.reader() as session:
+        return runs.evaluation(session, caller.project_id, run_id)
+
+
 @router.get("/{run_id}/events", operation_id="get_run_events")
 def get_run_events(
     run_id: Reference,

@@ -253,6 +253,8 @@ class Run(Table):
     architecture: Mapped[dict[str, Any]]
     training: Mapped[dict[str, Any]]
     seed: Mapped[int] = mapped_column(BigInteger)
+    # How good the result is on rows it has not seen; null until there is one.
+    evaluation: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
     __table_args__ = (Index(None, "project_id", "id"),)

@@ -1,11 +1,11 @@
 """Small models and batches for the tests of this folder."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.architectures import Model, build
 from models.batch import Batch
 from models.config import (
     MLPConfig,
@@ -13,6 +13,8 @@ from models.config import (
     MMVRNNConfig,
     ModalityConfig,
 )
+from models.mmvae import MMVAE
+from models.mmvrnn import MMVRNN
 
 MODALITIES = (
     ModalityConfig(name="audio", shape=(3,), likelihood="gaussian"),
@@ -21,25 +23,30 @@ MODALITIES = (
 )
 
 
-def static_model(modalities: Sequence[ModalityConfig] = MODALITIES, seed: int = 0) -> Model:
+NETWORK = MLPConfig(hidden_features=(8,))
+
+
+def static_config(modalities: Sequence[ModalityConfig] = MODALITIES, **options: Any) -> MMVAEConfig:
+    """A small MM-VAE."""
+    return MMVAEConfig(**{"modalities": tuple(modalities), "latent_features": 4, "network": NETWORK, **options})
+
+
+def sequence_config(modalities: Sequence[ModalityConfig] = MODALITIES, **options: Any) -> MMVRNNConfig:
+    """A small MM-VRNN, no two sizes of which are equal."""
+    widths = {"latent_features": 4, "modality_features": 5, "hidden_features": 6, "recurrent_features": 7}
+    return MMVRNNConfig(**{"modalities": tuple(modalities), **widths, "network": NETWORK, **options})
+
+
+def static_model(modalities: Sequence[ModalityConfig] = MODALITIES, seed: int = 0, **options: Any) -> MMVAE:
     """An MM-VAE with random weights."""
     torch.manual_seed(seed)
-    network = MLPConfig(hidden_features=(8,))
-    return build(MMVAEConfig(modalities=tuple(modalities), latent_features=4, network=network)).eval()
+    return MMVAE(static_config(modalities, **options)).eval()
 
 
-def sequence_model(modalities: Sequence[ModalityConfig] = MODALITIES, seed: int = 0) -> Model:
-    """An MM-VRNN with random weights, no two sizes of which are equal."""
+def sequence_model(modalities: Sequence[ModalityConfig] = MODALITIES, seed: int = 0, **options: Any) -> MMVRNN:
+    """An MM-VRNN with random weights."""
     torch.manual_seed(seed)
-    config = MMVRNNConfig(
-        modalities=tuple(modalities),
-        latent_features=4,
-        modality_features=5,
-        hidden_features=6,
-        recurrent_features=7,
-        network=MLPConfig(hidden_features=(8,)),
-    )
-    return build(config).eval()
+    return MMVRNN(sequence_config(modalities, **options)).eval()
 
 
 def values(*leading: int, seed: int = 0) -> dict[str, Tensor]:
@@ -84,3 +91,15 @@ def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
         {name: mask[index] for name, mask in batch.present.items()},
         None if batch.lengths is None else batch.lengths[index],
     )
+
+
+def randomly_present(batch: Batch, seed: int = 0, probability: float = 0.6) -> Batch:
+    """The batch with each value present by this probability, and each row with something."""
+    generator = torch.Generator().manual_seed(seed)
+    present = {}
+    for index, (name, mask) in enumerate(batch.present.items()):
+        kept = torch.rand(mask.shape, generator=generator) < probability
+        if index == 0:
+            kept = kept | (mask & (torch.arange(mask.shape[-1]) == 0) if mask.ndim == 2 else mask)
+        present[name] = mask & kept
+    return Batch(batch.values, present, batch.lengths)

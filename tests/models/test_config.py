@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.config import (
     ArchitectureOptions,
+    Misfits,
     MMVAEOptions,
     MMVRNNOptions,
     ModalityConfig,
@@ -34,7 +35,7 @@ def test_an_unknown_field_is_refused() -> None:
 
 
 def test_a_name_stands_once() -> None:
-    with pytest.raises(ValidationError, match="audio stand more than once"):
+    with pytest.raises(Misfits, match="audio stand more than once"):
         complete(MMVAEOptions(), [MODALITIES[0], MODALITIES[0]])
 
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from models import checkpoint, experts, gaussian
 from models.architectures import build
-from models.config import BUILT_IN_EXPERTS, MLPConfig, MMVAEConfig, MMVAEOptions, ModalityConfig
+from models.config import MLPConfig, MMVAEConfig, MMVAEOptions, ModalityConfig
+from models.config.architecture import BUILT_IN_EXPERTS
 from models.experts import Posterior
 from models.gaussian import Gaussian
 from tests.models.small import MODALITIES, only, rows_of, static_batch, without

@@ -44,7 +44,7 @@ def test_sigma_moves_to_the_root_mean_squared_error_of_present_values() -> None:
     value = torch.tensor([[0.5, 1.0, 2.0]] * 3 + [[1e6, 1e6, 1e6]])
     present = torch.tensor([True, True, True, False])
     for _ in range(600):
-        density.adapt(raw, value, present)
+        density.adapt(density.errors(raw, value, present))
     described = density.describe(raw[None])
     torch.testing.assert_close(described["standard_deviation"][0], torch.tensor([0.5, 1.0, 2.0]), rtol=1e-3, atol=0)
 
@@ -52,7 +52,8 @@ def test_sigma_moves_to_the_root_mean_squared_error_of_present_values() -> None:
 def test_a_batch_without_the_modality_teaches_nothing() -> None:
     density = likelihood.build(VECTOR)
     before = density.describe(torch.zeros(1, 2, 3))["standard_deviation"]
-    density.adapt(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool))
+    nobody = torch.zeros(2, dtype=torch.bool)
+    density.adapt(density.errors(torch.zeros(2, 3), torch.zeros(2, 3), nobody))
     torch.testing.assert_close(density.describe(torch.zeros(1, 2, 3))["standard_deviation"], before)
 
 
@@ -89,3 +90,24 @@ def test_the_categorical_density_is_torch_s_and_draws_average_probabilities() ->
     described = density.describe(draws)
     torch.testing.assert_close(described["probabilities"], draws.softmax(dim=-1).mean(dim=0))
     assert described["category"].tolist() == described["probabilities"].argmax(dim=-1).tolist()
+
+
+def test_a_bernoulli_quantile_is_a_draw() -> None:
+    density = likelihood.build(ModalityConfig(name="b", shape=(2,), likelihood="bernoulli"))
+    raw = torch.tensor([[-1.0, 2.0]])
+    chance = ((torch.arange(10_000) + 0.5) / 10_000).unsqueeze(1).expand(-1, 2)
+    drawn = density.quantile(raw.expand(10_000, 2), chance)
+    torch.testing.assert_close(drawn.mean(dim=0, keepdim=True), raw.sigmoid(), atol=2e-4, rtol=0)
+    assert drawn.diff(dim=0).min() == 0
+    assert density.fill(density.describe(raw[None])).tolist() == [[0.0, 1.0]]
+
+
+def test_a_categorical_quantile_is_a_draw_and_always_a_category() -> None:
+    density = likelihood.build(ModalityConfig(name="c", categories=4, likelihood="categorical"))
+    raw = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
+    drawn = density.quantile(raw.expand(10_000, 4), (torch.arange(10_000) + 0.5) / 10_000)
+    assert drawn.dtype == torch.int64
+    torch.testing.assert_close(drawn.bincount(minlength=4) / 10_000, raw.softmax(dim=-1)[0], atol=2e-4, rtol=0)
+    assert drawn.sort().values.equal(drawn)
+    assert density.quantile(raw.expand(2, 4), torch.tensor([0.0, 1.0])).tolist() == [0, 3]
+    assert torch.equal(density.fill(density.describe(raw[None])), raw.argmax(dim=-1))

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import models
 from models import checkpoint
 from models.batch import BatchError
 from models.predictor import Predictor
-from tests.models.small import sequence_model, static_model
+from models.multimodal import Multimodal
+from tests.models.small import MODALITIES, sequence_model, static_model
 
 AUDIO = np.random.default_rng(0).normal(size=(4, 3))
 WORD = np.array([0, 1, 2, 3])
@@ -69,3 +71,74 @@ def test_models_load_is_the_way_in(tmp_path: Path) -> None:
     predictor = models.load(tmp_path / "m")
     assert predictor.config == model.config
     assert predictor.encode({"word": WORD}, {"word": ALL}).mean.shape == (4, 4)
+
+
+NAMES = [modality.name for modality in MODALITIES]
+
+
+def _given(model: Multimodal) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray | None]:
+    """Audio and words of some places, and no face, for a model of either kind."""
+    random = np.random.default_rng(1)
+    leading = (4,) if model.config.kind == "static" else (4, 5)
+    values = {"audio": random.normal(size=(*leading, 3)).astype(np.float32), "word": random.integers(0, 4, leading)}
+    present = {name: random.random(leading) < 0.6 for name in values}
+    if len(leading) == 1:
+        return values, present, None
+    lengths = np.array([5, 3, 4, 1])
+    inside = np.arange(5) < lengths[:, None]
+    return values, {name: mask & inside for name, mask in present.items()}, lengths
+
+
+BOTH = pytest.mark.parametrize("model", [static_model(), static_model(expert="mixture"), sequence_model()])
+
+
+@BOTH
+@pytest.mark.parametrize("n_samples", [0, 3])
+def test_imputation_keeps_what_was_given_and_fills_the_rest_with_predictions(model: Multimodal, n_samples: int) -> None:
+    predictor = Predictor(model)
+    values, present, lengths = _given(model)
+    filled = predictor.impute(values, present, lengths, n_samples, seed=2)
+    predicted = predictor.reconstruct(values, present, lengths, NAMES, n_samples, seed=2)
+    assert list(filled) == NAMES
+    for name, key in [("audio", "mean"), ("word", "category")]:
+        np.testing.assert_array_equal(filled[name][present[name]], values[name][present[name]])
+        np.testing.assert_array_equal(filled[name][~present[name]], predicted[name][key][~present[name]])
+    np.testing.assert_array_equal(filled["face"], predicted["face"]["probability"].round())
+    assert filled["word"].dtype == np.int64
+
+
+@BOTH
+def test_a_score_is_the_sum_of_its_parts_and_those_of_the_bound(model: Multimodal) -> None:
+    values, present, lengths = _given(model)
+    score = Predictor(model).score(values, present, lengths)
+    np.testing.assert_allclose(score.bound, sum(score.log_likelihood.values()) - score.kl, rtol=1e-6)
+    batch = Predictor(model)._batch(values, present, lengths)
+    terms = model.terms(batch, batch, None)
+    np.testing.assert_allclose(score.kl, terms.kl.sum(dim=-1).detach(), rtol=1e-5, atol=1e-6)
+    assert score.log_likelihood.keys() == {"audio", "word"}
+    for name, value in score.log_likelihood.items():
+        assert value.shape == present[name].shape
+        np.testing.assert_allclose(value, terms.log_likelihood[name].detach(), rtol=1e-5)
+        assert (value[~present[name]] == 0).all()
+
+
+@BOTH
+def test_a_drawn_score_is_the_mean_of_the_bound_over_draws_and_each_row_s_own(model: Multimodal) -> None:
+    values, present, lengths = _given(model)
+    predictor = Predictor(model)
+    score = predictor.score(values, present, lengths, n_samples=3, seed=4)
+    batch = predictor._batch(values, present, lengths)
+    noise = predictor._noise(model.latent_shape(batch), 3, 4)
+    bounds = []
+    for one in noise:
+        terms = model.terms(batch, batch, one.expand(4, *one.shape[1:]))
+        bounds.append(torch.stack(list(terms.log_likelihood.values())).sum(dim=0) - terms.kl.sum(dim=-1))
+    np.testing.assert_allclose(score.bound, torch.stack(bounds).mean(dim=0).detach(), rtol=1e-5, atol=1e-5)
+    alone = predictor.score(
+        {name: value[2:3] for name, value in values.items()},
+        {name: mask[2:3] for name, mask in present.items()},
+        None if lengths is None else lengths[2:3],
+        n_samples=3,
+        seed=4,
+    )
+    np.testing.assert_allclose(alone.bound[0], score.bound[2], rtol=1e-5, atol=1e-5)

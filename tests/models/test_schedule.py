@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.config import ConstantBeta, CyclicalBeta, LinearBeta, TrainingConfig
+from models.config import ConstantBeta, CyclicalBeta, LearningRateSchedule, LinearBeta, TrainingConfig
 from models.schedule import beta_at, learning_rate_factor
 
 
@@ -31,7 +31,7 @@ def test_a_ramp_of_one_step_is_at_its_end() -> None:
 
 
 def test_the_learning_rate_rises_to_its_whole_and_falls_to_its_floor() -> None:
-    factors = [learning_rate_factor(step, 1000) for step in range(1000)]
+    factors = [learning_rate_factor(LearningRateSchedule(), step, 1000) for step in range(1000)]
     assert factors[0] == pytest.approx(1 / 30)
     assert max(factors) == pytest.approx(1)
     assert factors.index(max(factors)) in (29, 30)

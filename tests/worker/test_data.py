@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from models.batch import check
-from models.config import MMVAEOptions, MMVRNNOptions, ModalityConfig, complete, default_likelihood
+from models.config import (
+    EarlyStopping,
+    MMVAEConfig,
+    MMVAEOptions,
+    MMVRNNConfig,
+    MMVRNNOptions,
+    ModalityConfig,
+    TrainingConfig,
+    complete,
+    default_likelihood,
+)
 from service.shared.samples import ModalitySchema, Samples, Schema
 from worker import data
 from worker.data import UnusableData
@@ -44,6 +54,13 @@ def modalities() -> list[ModalityConfig]:
     ]
 
 
+def config(kind: str = "static") -> MMVAEConfig | MMVRNNConfig:
+    return complete(MMVAEOptions() if kind == "static" else MMVRNNOptions(), modalities())
+
+
+ALL_ROWS = TrainingConfig(batch_size=1, validation_fraction=0)
+
+
 def test_rows_become_a_batch_with_their_presence() -> None:
     batch = data.batch_of(static_samples(), np.array([3, 1]))
     check(batch, modalities(), "static")
@@ -62,14 +79,20 @@ def test_sequences_are_padded_to_the_longest_of_the_batch() -> None:
 
 
 def test_statistics_are_of_present_values_of_these_rows() -> None:
-    mean, deviation = data.statistics(static_samples(), np.array([0, 1, 2]))["audio"]
+    mean, deviation = data.statistics(static_samples(), config(), np.array([0, 1, 2]))["audio"]
     torch.testing.assert_close(mean, torch.tensor([2.0, 3.0], dtype=torch.float64))
     torch.testing.assert_close(deviation, torch.tensor([2.0, 2.0], dtype=torch.float64))
 
 
 def test_statistics_of_sequences_are_over_all_their_steps() -> None:
-    mean, _ = data.statistics(sequence_samples(), np.array([1]))["audio"]
+    mean, _ = data.statistics(sequence_samples(), config("sequence"), np.array([1]))["audio"]
     assert mean.tolist() == [7.0, 8.0]
+
+
+def test_statistics_of_counts_are_of_their_logarithms() -> None:
+    counts = ModalityConfig(name="audio", shape=(2,), likelihood="poisson")
+    mean, _ = data.statistics(static_samples(), complete(MMVAEOptions(), [counts]), np.array([0, 2]))["audio"]
+    torch.testing.assert_close(mean, torch.tensor([[0.0, 1.0], [4.0, 5.0]], dtype=torch.float64).log1p().mean(dim=0))
 
 
 def test_an_observed_row_counts_its_scalars() -> None:
@@ -78,7 +101,7 @@ def test_an_observed_row_counts_its_scalars() -> None:
 
 def test_data_of_another_kind_is_refused() -> None:
     with pytest.raises(UnusableData, match="the dataset is static, expected sequence"):
-        data.check(static_samples(), complete(MMVRNNOptions(), modalities()))
+        data.check(static_samples(), config("sequence"), ALL_ROWS)
 
 
 def test_every_modality_that_does_not_fit_is_named() -> None:
@@ -87,14 +110,14 @@ def test_every_modality_that_does_not_fit_is_named() -> None:
         ModalityConfig(name="x", likelihood="gaussian"),
     ]
     with pytest.raises(UnusableData, match=r"'audio' has shape \(2,\).*'x' is missing"):
-        data.check(static_samples(), complete(MMVAEOptions(), wrong))
+        data.check(static_samples(), complete(MMVAEOptions(), wrong), ALL_ROWS)
 
 
 def test_a_row_with_nothing_is_refused() -> None:
     samples = static_samples()
     samples.present["word"][1] = False
     with pytest.raises(UnusableData, match="the first is row 1"):
-        data.check(samples, complete(MMVAEOptions(), modalities()))
+        data.check(samples, config(), ALL_ROWS)
 
 
 def test_a_model_of_fewer_modalities_reads_only_those() -> None:
@@ -102,3 +125,63 @@ def test_a_model_of_fewer_modalities_reads_only_those() -> None:
     batch = data.batch_of(data.select(static_samples(), config), np.arange(3))
     assert set(batch.values) == {"audio"}
     check(batch, config.modalities, "static")
+
+
+def test_every_fault_is_listed_at_once() -> None:
+    samples = sequence_samples()
+    samples.values["audio"][4, 1] = 0.5
+    samples.values["word"][3] = 3
+    counted = [ModalityConfig(name="audio", shape=(2,), likelihood="poisson"), modalities()[1]]
+    empty = Samples(SEQUENCE, 3, samples.values, samples.present, np.array([0, 3, 3, 5]))
+    training = TrainingConfig(
+        batch_size=4,
+        validation_rows=(7,),
+        modality_weights={"face": 1.0},
+        early_stopping=EarlyStopping(metric="accuracy"),
+    )
+    with pytest.raises(UnusableData) as caught:
+        data.check(empty, complete(MMVRNNOptions(), counted), training)
+    for fault in (
+        "training.modality_weights.face: there is no modality 'face'",
+        "training.validation_rows: has row 7, the dataset has rows 0 to 2",
+        "training.early_stopping.metric: there is no metric 'accuracy'",
+        "training.batch_size: the dataset has 3 rows, 3 of them for training",
+        "'audio' is poisson and has 0.5 at row 2, step 1, expected whole numbers from 0 on",
+        "'word' is categorical and has 3 at row 2, step 0, expected 0 to 2",
+        "1 sequences have no time steps, expected at least one; the first is row 1",
+    ):
+        assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize(("likelihood", "value"), [("bernoulli", 1.5), ("negative_binomial", -1.0)])
+def test_a_likelihood_that_cannot_take_the_data_is_refused(likelihood: str, value: float) -> None:
+    samples = static_samples()
+    samples.values["audio"][:] = 1.0
+    samples.values["audio"][1, 0] = value  # absent there, so nothing is wrong yet
+    wanted = complete(
+        MMVAEOptions(), [ModalityConfig(name="audio", shape=(2,), likelihood=likelihood), modalities()[1]]
+    )
+    data.check(samples, wanted, ALL_ROWS)
+    samples.values["audio"][3, 1] = value
+    with pytest.raises(UnusableData, match=f"{likelihood} and has {value} at row 3"):
+        data.check(samples, wanted, ALL_ROWS)
+
+
+def test_a_target_that_no_sample_has_is_refused() -> None:
+    samples = static_samples()
+    samples.present["word"][:] = False
+    with pytest.raises(UnusableData, match="'word' is absent from every row"):
+        data.check(samples, config(), ALL_ROWS)
+
+
+def test_the_rows_held_out_are_those_named_or_a_fraction() -> None:
+    train, held_out = data.split(static_samples(), TrainingConfig(validation_rows=(3, 1, 3)), seed=0)
+    assert (train.tolist(), held_out.tolist()) == ([0, 2, 4], [1, 3])
+    train, held_out = data.split(static_samples(100), TrainingConfig(validation_fraction=0.2), seed=0)
+    assert (len(train), len(held_out)) == (80, 20)
+    assert sorted([*train, *held_out]) == list(range(100))
+
+
+def test_rows_with_all_have_every_modality_somewhere() -> None:
+    assert data.rows_with_all(static_samples(), ["audio", "word"]).tolist() == [True, False, True, True, True]
+    assert data.rows_with_all(sequence_samples(), ["audio", "word"]).tolist() == [True, True]

@@ -19,7 +19,7 @@ from service.shared import broker, storage
 from service.shared.database import Database, now
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Storage, Stored
-from service.shared.tables import Artifact, Job
+from service.shared.tables import Artifact, Job, Run
 from tests.conftest import wait_until
 from tests.service.rows import claimed_run
 from worker import kinds, supervisor
@@ -316,6 +316,8 @@ def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, proje
     claim = claimed_run(database, project_id)
     with database.writer.begin() as session:
         training = kinds.KINDS["train"](session, claim)
-        training.complete(session, Stored(project_id, "a" * 64, 10), {"metrics": {"loss": math.nan, "kl": 2.0}})
+        result = {"metrics": {"loss": math.nan, "kl": 2.0}, "evaluation": {"elbo": math.inf, "a": [math.nan]}}
+        training.complete(session, Stored(project_id, "a" * 64, 10), result)
     with database.reader() as session:
         assert registry.get_version(session, project_id, "m", 1).metrics == {"loss": None, "kl": 2.0}
+        assert session.scalar(select(Run.evaluation)) == {"elbo": None, "a": [None]}

@@ -100,8 +100,8 @@ def test_a_dataset_is_validating_until_a_worker_has_converted_it(service: Servic
     assert ready["schema"] == {
         "kind": "static",
         "modalities": [
-            {"name": "image", "shape": [2, 2], "dtype": "float32", "categories": None},
-            {"name": "label", "shape": [], "dtype": "int64", "categories": 3},
+            {"name": "image", "shape": [2, 2], "dtype": "float32", "categories": None, "likelihood": "gaussian"},
+            {"name": "label", "shape": [], "dtype": "int64", "categories": 3, "likelihood": "categorical"},
         ],
     }
     image = ready["statistics"]["modalities"]["image"]

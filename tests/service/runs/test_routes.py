@@ -23,13 +23,19 @@ def test_a_run_trains_and_makes_a_version(service: Service) -> None:
     assert list(service.http.get(f"{path}/metrics", params={"name": "loss"}).json()["metrics"]) == ["loss"]
     assert service.http.get(f"{path}/metrics", params={"name": "none"}).json() == {"metrics": {}}
     events = service.http.get(f"{path}/events").json()["events"]
-    assert [event["type"] for event in events] == ["queued", "started", "training", "succeeded"]
+    informed = [event["type"] for event in events if event["level"] == "info"]
+    assert informed == ["queued", "started", "training", "succeeded"]
     later = service.http.get(f"{path}/events", params={"after": events[1]["id"], "limit": 1}).json()["events"]
     assert later == [events[2]]
     log = service.http.get(f"{path}/logs")
     assert log.headers["content-type"].startswith("text/plain")
     assert "epoch 1/1" in log.text
     assert service.http.get(f"{path}/logs", params={"characters": 5}).text == log.text[-5:]
+    evaluation = service.http.get(f"{path}/evaluation").json()
+    assert [(e["observed"], e["target"]) for e in evaluation["matrix"]] == [
+        (observed, target) for observed in (["image"], ["label"], ["image", "label"]) for target in ("image", "label")
+    ]
+    assert {event["type"] for event in events} >= {warning["type"] for warning in evaluation["warnings"]}
     version = service.http.get("/v1/models/trained/versions/1").json()
     assert version["lineage"]["run"] == run["id"]
     assert version["config"] == run["architecture"]
@@ -104,12 +110,37 @@ def test_a_dataset_that_no_architecture_takes_is_refused_when_the_run_is_asked_f
 
 
 def test_a_training_that_cannot_be_done_fails_at_once_and_says_why(service: Service) -> None:
-    """More rows in a batch than there are."""
+    """More cycles of beta than steps."""
     dataset(service, "tiny", **pictures(8))
-    run = train(service, "tiny", "none", training={"epochs": 1, "batch_size": 64})
+    beta = {"schedule": "cyclical", "cycles": 10}
+    run = train(service, "tiny", "none", training={"epochs": 1, "batch_size": 4, "beta": beta})
     assert (run["state"], run["attempt"], run["error"]["code"]) == ("failed", 1, "unusable_data")
-    assert "expected at least one batch of 64" in run["error"]["detail"]
+    assert "beta has 10 cycles in 2 steps" in run["error"]["detail"]
+    problem(service.http.get(f"/v1/runs/{run['id']}/evaluation"), 404, "evaluation_of_run_not_found")
     problem(service.http.get("/v1/models/none"), 404)
+
+
+def test_everything_that_does_not_fit_the_dataset_is_refused_at_once_with_its_place(service: Service) -> None:
+    dataset(service, "fitting", **pictures(8))
+    request = {
+        "dataset": {"name": "fitting"},
+        "model": "m",
+        "architecture": {
+            "architecture": "mmvae",
+            "modalities": {"sound": {}, "label": {"likelihood": "poisson"}, "image": {"network": {"name": "cnn"}}},
+        },
+    }
+    answer = problem(service.http.post("/v1/runs", json=request), 422)
+    assert {error["pointer"] for error in answer["errors"]} == {
+        f"/architecture/modalities/{name}" for name in ("sound", "label", "image")
+    }
+    training = {"batch_size": 64, "modality_weights": {"sound": 1.0}, "early_stopping": {"metric": "accuracy"}}
+    answer = problem(service.http.post("/v1/runs", json={**request, "architecture": None, "training": training}), 422)
+    assert {error["pointer"] for error in answer["errors"]} == {
+        "/training/batch_size",
+        "/training/modality_weights/sound",
+        "/training/early_stopping/metric",
+    }
 
 
 def test_a_run_on_samples_that_were_damaged_fails_at_once(service: Service) -> None:

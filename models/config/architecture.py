@@ -1,0 +1,148 @@
+"""The two architectures: what can be chosen about them, and all it takes to build them."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from models.config.frozen import Frozen, Kind, Misfit, Misfits, Width
+from models.config.modality import ModalityConfig, ModalityOptions
+from models.config.network import MLPConfig, NetworkConfig, misfit
+
+BUILT_IN_EXPERTS = ("product", "weighted_product", "mixture", "mixture_of_products")
+EXPERTS_GROUP = "sensorium.experts"
+MOST_MODALITIES_OF_SUBSETS = 6
+
+
+class _MMVAE(Frozen):
+    kind: ClassVar[Kind] = "static"
+
+    architecture: Literal["mmvae"] = "mmvae"
+    latent_features: Width = 16
+    expert: str = Field(
+        default="product",
+        description="How the modalities' posteriors are joined: product, weighted_product, mixture, "
+        "mixture_of_products, or the name of an entry point in the group sensorium.experts.",
+    )
+    network: NetworkConfig = Field(default=MLPConfig(), description="Encoder and decoder of every modality.")
+
+    @field_validator("expert")
+    @classmethod
+    def _expert_exists(cls, name: str) -> str:
+        known = {*BUILT_IN_EXPERTS, *entry_points(group=EXPERTS_GROUP).names}
+        if name not in known:
+            raise ValueError(f"there is no expert of this name, only {', '.join(sorted(known))}")
+        return name
+
+
+class _MMVRNN(Frozen):
+    kind: ClassVar[Kind] = "sequence"
+
+    architecture: Literal["mmvrnn"] = "mmvrnn"
+    latent_features: Width = 8
+    modality_features: Width = Field(default=32, description="Size of a modality's encoding before the fusion.")
+    hidden_features: Width = Field(default=64, description="Hidden width of fusion, posterior and prior.")
+    recurrence: Literal["gru", "lstm"] = "gru"
+    recurrent_features: Width = Field(default=64, description="Size of the state that one step hands to the next.")
+    recurrent_layers: int = Field(default=1, ge=1, le=8)
+    fusion: Literal["zero", "missing_embeddings", "product_of_experts"] = Field(
+        default="missing_embeddings",
+        description="How the modalities of a step are joined: concatenated with zeros or with learned vectors and "
+        "presence bits for what is missing, or one posterior each, multiplied with the prior p(z_t | h).",
+    )
+    inference: Literal["filter", "smooth"] = Field(
+        default="filter", description="filter: z_t knows the past. smooth: also what is observed later."
+    )
+    network: NetworkConfig = Field(
+        default=MLPConfig(hidden_features=(64,)), description="Encoder and decoder of every modality."
+    )
+
+
+class _Chosen(Frozen):
+    modalities: dict[str, ModalityOptions] = Field(default={}, max_length=60, description="By the modality's name.")
+
+
+class MMVAEOptions(_MMVAE, _Chosen):
+    """Choices of a multimodal variational autoencoder: one latent code for a sample."""
+
+
+class MMVRNNOptions(_MMVRNN, _Chosen):
+    """Choices of a multimodal variational recurrent network: one latent code for every time step."""
+
+
+ArchitectureOptions = Annotated[MMVAEOptions | MMVRNNOptions, Field(discriminator="architecture")]
+
+
+class _Modalities(Frozen):
+    modalities: tuple[ModalityConfig, ...] = Field(min_length=1, max_length=60)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [modality.name for modality in self.modalities]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"modalities {', '.join(twice)} stand more than once, expected each name once")
+        return self
+
+
+class MMVAEConfig(_MMVAE, _Modalities):
+    """Everything it takes to build an MM-VAE."""
+
+    @model_validator(mode="after")
+    def _subsets_are_few(self) -> Self:
+        most = MOST_MODALITIES_OF_SUBSETS
+        if self.expert == "mixture_of_products" and len(self.modalities) > most:
+            raise ValueError(
+                f"a mixture of products decodes every subset of the modalities, and there are {len(self.modalities)}, "
+                f"expected at most {most}"
+            )
+        return self
+
+
+class MMVRNNConfig(_MMVRNN, _Modalities):
+    """Everything it takes to build an MM-VRNN."""
+
+
+ModelConfig = Annotated[MMVAEConfig | MMVRNNConfig, Field(discriminator="architecture")]
+_MODEL_CONFIG: TypeAdapter[MMVAEConfig | MMVRNNConfig] = TypeAdapter(ModelConfig)
+
+
+def complete(options: MMVAEOptions | MMVRNNOptions, modalities: Sequence[ModalityConfig]) -> MMVAEConfig | MMVRNNConfig:
+    """The options together with the modalities of the dataset to train on, as the options would have them.
+
+    Raises Misfits with everything that does not fit, its place counted from the options.
+    """
+    names = {modality.name for modality in modalities}
+    found = [
+        Misfit(("modalities", name), f"the dataset has no modality {name!r}, only {', '.join(sorted(names))}")
+        for name in options.modalities
+        if name not in names
+    ]
+    chosen: list[ModalityConfig] = []
+    for modality in modalities:
+        place: tuple[str, ...] = ("modalities", modality.name)
+        try:
+            chosen.append(_chosen(modality, options.modalities))
+        except ValidationError as error:
+            found += [Misfit((*place, *fault["loc"]), fault["msg"]) for fault in error.errors()]
+            continue
+        if chosen[-1].network is None and (why := misfit(options.network, modality.shape, modality.categories)):
+            found.append(Misfit(("network",), f"modality {modality.name!r}: {why}; choose one for it alone"))
+    if not found:
+        try:
+            return parse({**options.model_dump(), "modalities": tuple(chosen)})
+        except ValidationError as error:
+            found = [Misfit(fault["loc"][1:], fault["msg"]) for fault in error.errors()]
+    raise Misfits(found)
+
+
+def parse(data: object) -> MMVAEConfig | MMVRNNConfig:
+    """Read a config back from what `config.model_dump(mode="json")` gave."""
+    return _MODEL_CONFIG.validate_python(data)
+
+
+def _chosen(modality: ModalityConfig, options: Mapping[str, ModalityOptions]) -> ModalityConfig:
+    if modality.name not in options:
+        return modality
+    changes = options[modality.name].model_dump(exclude_unset=True, exclude_none=True)
+    return ModalityConfig.model_validate({**modality.model_dump(), **changes})

@@ -1,0 +1,82 @@
+"""One modality: what its values look like, which density models them, which networks read and write them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from models.config import network
+from models.config.frozen import Frozen
+from models.config.network import NetworkConfig
+
+LikelihoodName = Literal["gaussian", "laplace", "bernoulli", "categorical", "poisson", "negative_binomial"]
+Scale = Literal["learned", "predicted"] | PositiveFloat
+
+COUNTS: tuple[LikelihoodName, ...] = ("poisson", "negative_binomial")
+# Variance over mean from which counts are said to be overdispersed: a Poisson has 1.
+OVERDISPERSED = 1.5
+
+
+class _Choices(Frozen):
+    scale: Scale = Field(
+        default="learned",
+        description="Spread of a gaussian or laplace around its centre: learned (one a feature), predicted (by the "
+        "decoder, for every value), or a fixed number in the data's units. For a negative_binomial its dispersion: "
+        "learned or predicted.",
+    )
+    network: NetworkConfig | None = Field(
+        default=None, description="Encoder and decoder; by default the architecture's."
+    )
+
+
+class ModalityOptions(_Choices):
+    """What a user chooses for one modality."""
+
+    likelihood: LikelihoodName | None = Field(
+        default=None, description="Density of the values; by default what fits their type and statistics."
+    )
+
+
+class ModalityConfig(_Choices):
+    """One modality: what a sample's value looks like (or a time step's), and how it is modelled."""
+
+    name: str = Field(min_length=1, max_length=100)
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(), max_length=4, description="Shape of one value; () is a scalar."
+    )
+    categories: int | None = Field(default=None, ge=2, description="Values are 0 to categories - 1.")
+    likelihood: LikelihoodName
+
+    @model_validator(mode="after")
+    def _choices_fit(self) -> Self:
+        if (self.likelihood == "categorical") != (self.categories is not None):
+            raise ValueError(
+                f"modality {self.name!r} is {self.likelihood} with categories={self.categories}: "
+                "a categorical modality has categories, and no other has"
+            )
+        if self.categories is not None and self.shape:
+            raise ValueError(f"modality {self.name!r} has categories and shape {self.shape}, expected shape ()")
+        scaled = {"gaussian": (str, float), "laplace": (str, float), "negative_binomial": (str,)}
+        if self.scale != "learned" and not isinstance(self.scale, scaled.get(self.likelihood, ())):
+            raise ValueError(f"modality {self.name!r} is {self.likelihood}, which has no scale {self.scale!r}")
+        if self.network is not None and (why := network.misfit(self.network, self.shape, self.categories)):
+            raise ValueError(f"modality {self.name!r}: {why}")
+        return self
+
+
+def default_likelihood(
+    dtype: Literal["float32", "int64"], categories: int | None, statistics: Mapping[str, Any] | None = None
+) -> LikelihoodName:
+    """The density for values of this type when the user names none.
+
+    statistics: of a modality, as a dataset has them. Whole numbers by type (`integral`) are 0 and 1, counts, or
+    neither; numbers with a fraction are gaussian, also where they happen to be whole.
+    """
+    if categories is not None or dtype == "int64":
+        return "categorical"
+    if not statistics or not statistics.get("integral") or statistics.get("minimum", -1) < 0:
+        return "gaussian"
+    if statistics["maximum"] <= 1:
+        return "bernoulli"
+    variance = statistics["standard_deviation"] ** 2
+    return "negative_binomial" if variance > OVERDISPERSED * statistics["mean"] else "poisson"

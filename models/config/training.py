@@ -1,0 +1,180 @@
+"""How a model is trained, whatever its architecture."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
+
+from models.config.architecture import MMVAEConfig, MMVRNNConfig
+from models.config.frozen import Frozen, Misfit
+from models.config.schedules import BetaSchedule, CyclicalBeta, LearningRateSchedule, LinearBeta
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+ByModality = Annotated[dict[str, PositiveFloat], Field(max_length=60)]
+
+MOST_VALIDATION_ROWS = 100_000
+
+
+class ELBO(Frozen):
+    """The evidence lower bound of all targets given the inputs that modality dropout has left."""
+
+    name: Literal["elbo"] = "elbo"
+
+
+class SubsampledELBO(Frozen):
+    """The mean of the bounds given all modalities, each one alone, and random subsets (arXiv:1802.05335, eq. 5).
+
+    Takes the place of modality dropout; a step costs 1 + modalities + subsets times as much.
+    """
+
+    name: Literal["subsampled_elbo"] = "subsampled_elbo"
+    subsets: int = Field(default=1, ge=0, le=64, description="Random subsets a row, beside all and each alone.")
+
+
+class IWAE(Frozen):
+    """The importance weighted bound, stratified over a mixture's components (arXiv:1509.00519, arXiv:2003.01687)."""
+
+    name: Literal["iwae"] = "iwae"
+    particles: int = Field(default=8, ge=1, le=256, description="Draws from each component of the posterior.")
+
+
+Objective = Annotated[ELBO | SubsampledELBO | IWAE, Field(discriminator="name")]
+
+
+class SubsetDropout(Frozen):
+    """A row keeps one of the incomplete subsets of its modalities, each equally likely."""
+
+    strategy: Literal["subsets"] = "subsets"
+    probability: Probability = 0.5
+
+
+class NumberDropout(Frozen):
+    """A row loses a number of modalities, each number equally likely, and any of them."""
+
+    strategy: Literal["number"] = "number"
+    probability: Probability = 0.5
+
+
+class IndependentDropout(Frozen):
+    """A row loses each modality with a probability of its own; of one that would lose all, one stays."""
+
+    strategy: Literal["independent"] = "independent"
+    probabilities: Annotated[dict[str, Probability], Field(min_length=1, max_length=60)]
+
+
+def _with_strategy(value: Any) -> Any:
+    """A number alone is the probability of the default strategy."""
+    if isinstance(value, (int, float)):
+        value = {"probability": value}
+    return {"strategy": "subsets", **value} if isinstance(value, dict) else value
+
+
+ModalityDropout = Annotated[
+    SubsetDropout | NumberDropout | IndependentDropout,
+    Field(discriminator="strategy"),
+    BeforeValidator(_with_strategy),
+]
+
+
+class BurstDeletion(Frozen):
+    """Consecutive steps vanish from the inputs of a sequence, for each modality by itself."""
+
+    probability: Probability = Field(default=0.5, description="That a modality of a sequence loses a burst.")
+    longest: float = Field(default=0.2, gt=0, le=1, description="Part of the sequence that the longest burst takes.")
+
+
+class EarlyStopping(Frozen):
+    """Training ends when the metric has not become better for `patience` epochs."""
+
+    metric: str = Field(default="validation_loss", description="One that every epoch reports; lower is better.")
+    patience: int = Field(default=10, ge=1, le=10_000)
+    minimum_change: float = Field(default=0.0, ge=0)
+
+
+class TrainingConfig(Frozen):
+    """How a model is trained, whatever its architecture."""
+
+    epochs: int = Field(default=60, ge=1, le=100_000)
+    batch_size: int = Field(default=64, ge=1, le=65_536, description="Rows a step; a sequence is one row.")
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule()
+    weight_decay: float = Field(default=1e-4, ge=0, le=1)
+    gradient_clip_norm: float = Field(
+        default=1.0, gt=0, description="Largest norm of the gradient of the objective per observed value."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="bfloat16: networks compute in it where that is exact enough; made for GPUs."
+    )
+    validation_fraction: float = Field(default=0.1, ge=0, le=0.9, description="Part of the rows held out.")
+    validation_rows: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, max_length=MOST_VALIDATION_ROWS, description="The rows held out, instead of a fraction."
+    )
+    select: Literal["best", "last"] = Field(
+        default="best", description="Which epoch's weights are the result; best has the lowest `select_metric`."
+    )
+    select_metric: str = Field(default="validation_loss", description="Ignored where nothing is held out.")
+    early_stopping: EarlyStopping | None = None
+    checkpoint_epochs: int | None = Field(default=None, ge=1, description="Keep a checkpoint every so many epochs.")
+    objective: Objective = ELBO()
+    beta: BetaSchedule = Field(default=LinearBeta(), description="Weight of the KL divergence over the training.")
+    free_bits: float = Field(
+        default=0.0, ge=0, le=100, description="Nats of KL divergence a latent feature (and time step) has for free."
+    )
+    modality_weights: ByModality | Literal["auto"] | None = Field(
+        default=None,
+        description="Weight of each modality's log-likelihood, 1 for those not named; auto: inversely to its size.",
+    )
+    modality_dropout: ModalityDropout = Field(
+        default=SubsetDropout(), description="Which modalities a row's inputs lose; its targets stay."
+    )
+    burst_deletion: BurstDeletion | None = Field(default=None, description="For sequences.")
+
+    @model_validator(mode="after")
+    def _every_cycle_has_an_epoch(self) -> Self:
+        beta = self.beta
+        if isinstance(beta, CyclicalBeta) and beta.unit == "epochs" and self.epochs < beta.cycles:
+            raise ValueError(f"beta has {beta.cycles} cycles in {self.epochs} epochs, expected at least one epoch each")
+        return self
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether any rows are held out."""
+        return bool(self.validation_rows) if self.validation_rows is not None else self.validation_fraction > 0
+
+
+def misfits(training: TrainingConfig, config: MMVAEConfig | MMVRNNConfig, rows: int) -> list[Misfit]:
+    """Everything in `training` that does not fit a model of this config and a dataset of this many rows."""
+    names = sorted(modality.name for modality in config.modalities)
+    found = []
+
+    def named(place: str, given: object) -> None:
+        for name in given if isinstance(given, dict) else ():
+            if name not in names:
+                found.append(Misfit((place, name), f"there is no modality {name!r}, only {', '.join(names)}"))
+
+    named("modality_weights", training.modality_weights)
+    named("modality_dropout", getattr(training.modality_dropout, "probabilities", None))
+    if training.burst_deletion is not None and config.kind == "static":
+        found.append(Misfit(("burst_deletion",), "samples have no time steps, and bursts are of time steps"))
+    strangers = [row for row in training.validation_rows or () if row >= rows]
+    if strangers:
+        found.append(Misfit(("validation_rows",), f"has row {strangers[0]}, the dataset has rows 0 to {rows - 1}"))
+    known = [*metric_names(names, training.holds_out)]
+    for place, metric in [
+        (("early_stopping", "metric"), training.early_stopping.metric if training.early_stopping else known[0]),
+        (("select_metric",), training.select_metric if training.holds_out else known[0]),
+    ]:
+        if metric not in known:
+            found.append(Misfit(place, f"there is no metric {metric!r}, only {', '.join(known)}"))
+    given = {row for row in training.validation_rows or () if row < rows}
+    held_out = len(given) if training.validation_rows is not None else round(training.validation_fraction * rows)
+    if rows - held_out < training.batch_size:
+        detail = f"the dataset has {rows} rows, {rows - held_out} of them for training ({held_out} are held out)"
+        found.append(Misfit(("batch_size",), f"{detail}, expected at least one batch of {training.batch_size}"))
+    return found
+
+
+def metric_names(modalities: list[str], holds_out: bool) -> list[str]:
+    """The metrics of an epoch that can be compared with those of another; lower is better for each."""
+    names = ["loss", "kl", *(f"reconstruction/{name}" for name in modalities)]
+    return names + [f"validation_{name}" for name in names] if holds_out else names

@@ -1,0 +1,87 @@
+"""What every likelihood answers."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from models.config import ModalityConfig
+
+
+class Likelihood(nn.Module, ABC):
+    """Base class of the densities of one modality. N is any number of values (samples, or samples times steps).
+
+    parameter_shape: shape of what a decoder must give for one value. Two parameters an element stand
+    behind one another on its first axis, (2 D,) for a vector of D, (2 C, H, W) for an image, (2,) for a scalar.
+    """
+
+    def __init__(self, modality: ModalityConfig, parameters: int = 1) -> None:
+        super().__init__()
+        self.modality = modality
+        self.parameters_per_element = parameters
+        self.parameter_shape = modality.shape
+        if parameters > 1:
+            first, *others = modality.shape or (1,)
+            self.parameter_shape = (parameters * first, *others)
+
+    def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
+        """Take over elementwise statistics of the training data, of log(1 + x) for counts: each (*shape)."""
+
+    def standardise(self, value: Tensor) -> Tensor:
+        """Values as networks take them: (N, *shape) -> (N, *shape)."""
+        return value
+
+    @abstractmethod
+    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
+        """log p(value | raw) in nats, summed over a value's dimensions.
+
+        raw: (N, *parameter_shape) from the decoder. value: (N, *shape) in the user's units. Returns (N,).
+        """
+
+    def errors(self, raw: Tensor, value: Tensor, present: Tensor) -> Tensor:
+        """Sums over the present values of a training batch that `adapt` needs: a vector, empty when it needs none.
+
+        present: (N,) bool. Sums of several batches, or processes, add up.
+        """
+        return raw.new_zeros(0)
+
+    def adapt(self, errors: Tensor) -> None:
+        """Move parameters that have a closed form towards their optimum, given what `errors` found."""
+
+    @abstractmethod
+    def describe(self, raw: Tensor) -> dict[str, Tensor]:
+        """The predictive distribution in the user's units, averaged over S equally likely draws of the latent.
+
+        raw: (S, N, *parameter_shape). Returns name -> (N, ...).
+        """
+
+    @abstractmethod
+    def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
+        """The value that is not exceeded with this probability, elementwise: a draw, where it is uniform on (0, 1).
+
+        raw: (N, *parameter_shape). probability: broadcasts to (N, *shape). Returns (N, *shape), int64 for categories.
+        """
+
+    @abstractmethod
+    def fill(self, described: dict[str, Tensor]) -> Tensor:
+        """The single value to put in a missing one's place: the mean, or what is most likely. (N, *shape)."""
+
+    def split(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """The parameters of every element apart: each (..., *shape)."""
+        axis = raw.ndim - len(self.parameter_shape)
+        parts = raw.chunk(self.parameters_per_element, dim=axis)
+        return parts if self.modality.shape else tuple(part.squeeze(axis) for part in parts)
+
+    def mask(self, present: Tensor) -> Tensor:
+        """Presence (N,) in a shape that broadcasts over values (N, *shape)."""
+        return present.reshape(-1, *[1] * len(self.modality.shape))
+
+
+def total(density: Tensor) -> Tensor:
+    """Sum over everything but the first axis: (N, ...) -> (N,)."""
+    return density.reshape(len(density), -1).sum(dim=1)
+
+
+def inner(probability: Tensor) -> Tensor:
+    """Probabilities away from 0 and 1, where a quantile would be infinite."""
+    return probability.clamp(min=1e-6, max=1 - torch.finfo(torch.float32).eps)

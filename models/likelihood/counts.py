@@ -1,0 +1,138 @@
+"""Likelihoods of counts, whole numbers from 0 on: Poisson and negative binomial."""
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.config import ModalityConfig
+from models.likelihood.base import Likelihood, inner, total
+
+# Beyond, float32 no longer tells one count from the next.
+MOST_LOG_RATE = math.log(2.0**24)
+# From this mean on a count is drawn as a rounded Gaussian instead of by adding up probabilities.
+LARGE_MEAN = 50.0
+MOST_SUMMED = 1000
+
+
+class Count(Likelihood):
+    """Counts of rate lambda = exp(offset + raw). Networks see log(1 + x), standardised."""
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, modality: ModalityConfig, parameters: int = 1) -> None:
+        super().__init__(modality, parameters)
+        self.register_buffer("offset", torch.zeros(modality.shape))
+        self.register_buffer("scale", torch.ones(modality.shape))
+
+    def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
+        """Standardise log(1 + x) with these from now on."""
+        self.offset.copy_(mean)
+        self.scale.copy_(torch.where(standard_deviation > 1e-6 * mean.abs(), standard_deviation, 1.0))
+
+    def standardise(self, value: Tensor) -> Tensor:
+        """(log(1 + value) - offset) / scale."""
+        return (value.log1p() - self.offset) / self.scale
+
+    def log_rate(self, raw: Tensor) -> Tensor:
+        """log lambda of every element: (..., *shape)."""
+        return (self.offset + self.split(raw)[0]).clamp(max=MOST_LOG_RATE)
+
+    @abstractmethod
+    def variance(self, raw: Tensor) -> Tensor:
+        """Variance of every element given the parameters."""
+
+    @abstractmethod
+    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """p(0), and a and b of p(k + 1) / p(k) = (a + b k) / (k + 1)."""
+
+    def describe(self, raw: Tensor) -> dict[str, Tensor]:
+        """Rate and standard deviation of the mixture of the draws, by the law of total variance."""
+        rate = self.log_rate(raw).exp()
+        variance = self.variance(raw).mean(dim=0) + rate.var(dim=0, correction=0)
+        return {"rate": rate.mean(dim=0), "standard_deviation": variance.sqrt()}
+
+    def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
+        """Adds up probabilities from 0 on; where the mean is large, a Gaussian of the same moments, rounded."""
+        rate = self.log_rate(raw).exp()
+        probability = inner(probability).expand_as(rate)
+        rounded = (rate + self.variance(raw).sqrt() * torch.special.ndtri(probability)).round().clamp(min=0)
+        small = rate <= LARGE_MEAN
+        mass, start, slope = self.first_and_ratio(raw)
+        below = mass.clone()
+        count = torch.zeros_like(rate)
+        for k in range(MOST_SUMMED):
+            beyond = small & (below < probability)
+            if not beyond.any():
+                break
+            count += beyond
+            mass = mass * (start + slope * k) / (k + 1)
+            below = below + mass
+        return torch.where(small, count, rounded)
+
+    def fill(self, described: dict[str, Tensor]) -> Tensor:
+        """The rate."""
+        return described["rate"]
+
+
+class PoissonLikelihood(Count):
+    """Poisson(x; lambda): variance lambda."""
+
+    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
+        """x log lambda - lambda - log x!."""
+        log_rate = self.log_rate(raw)
+        return total(value * log_rate - log_rate.exp() - (value + 1).lgamma())
+
+    def variance(self, raw: Tensor) -> Tensor:
+        """lambda."""
+        return self.log_rate(raw).exp()
+
+    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """exp(-lambda); lambda and 0."""
+        rate = self.log_rate(raw).exp()
+        return (-rate).exp(), rate, torch.zeros_like(rate)
+
+
+class NegativeBinomialLikelihood(Count):
+    """NB(x; lambda, r): mean lambda, variance lambda + lambda^2 / r; the dispersion r is learned or predicted.
+
+    The form that is usual for overdispersed counts such as those of sequencing (doi:10.1038/s41592-018-0229-2).
+    """
+
+    # An r of thousands is a Poisson in all that data can tell, and lgamma(x + r) - lgamma(r) cancels in float32.
+    MOST_DISPERSION = 1e3
+    LEAST_DISPERSION = 1e-3
+
+    def __init__(self, modality: ModalityConfig) -> None:
+        predicted = modality.scale == "predicted"
+        super().__init__(modality, parameters=2 if predicted else 1)
+        # softplus(log(e - 1)) = 1
+        self.raw_dispersion = None if predicted else nn.Parameter(torch.full(modality.shape, math.log(math.e - 1)))
+
+    def dispersion(self, raw: Tensor) -> Tensor:
+        """r, which broadcasts to (..., *shape)."""
+        unbounded = self.split(raw)[1] if self.raw_dispersion is None else self.raw_dispersion
+        return functional.softplus(unbounded).clamp(self.LEAST_DISPERSION, self.MOST_DISPERSION)
+
+    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
+        """log of Gamma(x + r) / (Gamma(r) x!) (r / (r + lambda))^r (lambda / (r + lambda))^x."""
+        log_rate = self.log_rate(raw)
+        dispersion = self.dispersion(raw).expand_as(log_rate)
+        log_sum = torch.logaddexp(log_rate, dispersion.log())
+        choose = (value + dispersion).lgamma() - dispersion.lgamma() - (value + 1).lgamma()
+        return total(choose + dispersion * (dispersion.log() - log_sum) + value * (log_rate - log_sum))
+
+    def variance(self, raw: Tensor) -> Tensor:
+        """lambda + lambda^2 / r."""
+        rate = self.log_rate(raw).exp()
+        return rate + rate.square() / self.dispersion(raw)
+
+    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(r / (r + lambda))^r; r q and q, with q = lambda / (r + lambda)."""
+        rate = self.log_rate(raw).exp()
+        dispersion = self.dispersion(raw).expand_as(rate)
+        odds = rate / (dispersion + rate)
+        return (1 - odds).pow(dispersion), dispersion * odds, odds

@@ -1,0 +1,66 @@
+"""Random numbers that are a function of (seed, step, row): the counter-based generator Philox4x32-10.
+
+Whoever computes a row, alone or in whatever batch, in whichever process and after however many interruptions, draws
+the same numbers for it. A sequence's numbers for its first steps do not depend on how far it is padded.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Words = NDArray[np.uint64]
+
+ROUNDS = 10
+MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+WEYL = (0x9E3779B9, 0xBB67AE85)
+LOW = np.uint64(0xFFFFFFFF)
+HALF = np.uint64(32)
+
+
+def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
+    """Ten rounds of Philox4x32 (Salmon et al., 2011, doi:10.1145/2063384.2063405, section 3.3).
+
+    counter: four arrays of one shape that hold 32-bit words. key: two 32-bit words. Returns four arrays of words.
+    """
+    first, second, third, fourth = counter
+    low, high = key
+    for _ in range(ROUNDS):
+        left, right = first * MULTIPLIERS[0], third * MULTIPLIERS[1]
+        first, second = (right >> HALF) ^ second ^ np.uint64(low), right & LOW
+        third, fourth = (left >> HALF) ^ fourth ^ np.uint64(high), left & LOW
+        low, high = (low + WEYL[0]) & 0xFFFFFFFF, (high + WEYL[1]) & 0xFFFFFFFF
+    return first, second, third, fourth
+
+
+class Draws:
+    """The random numbers of one purpose (`stream`, below 256) at one step of a training with this seed."""
+
+    def __init__(self, seed: int, step: int, stream: int) -> None:
+        self.key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
+        self.step = step
+        self.stream = stream
+
+    def uniform(self, rows: NDArray[np.int64], count: int) -> Tensor:
+        """`count` numbers for every row, uniform on [0, 1): (B, count) float64."""
+        return torch.from_numpy(self._words(rows, count)[:, :count] * 2.0**-32)
+
+    def normal(self, rows: NDArray[np.int64], *shape: int) -> Tensor:
+        """Numbers from N(0, 1) for every row: (B, *shape) float32, by the transform of Box and Muller."""
+        count = int(np.prod(shape))
+        words = self._words(rows, count).astype(np.float32)
+        # the half keeps the logarithm finite: at most 6.8 standard deviations
+        radius = np.sqrt(-2 * np.log((words[:, 0::2] + np.float32(0.5)) * np.float32(2.0**-32)))
+        angle = words[:, 1::2] * np.float32(2 * np.pi * 2.0**-32)
+        numbers = np.empty_like(words)
+        np.multiply(radius, np.cos(angle), out=numbers[:, 0::2])
+        np.multiply(radius, np.sin(angle), out=numbers[:, 1::2])
+        return torch.from_numpy(numbers[:, :count]).reshape(len(rows), *shape)
+
+    def _words(self, rows: NDArray[np.int64], count: int) -> Words:
+        """At least `count` words for every row: (B, 4 n)."""
+        blocks = -(-count // 4)
+        block, row = np.broadcast_arrays(np.arange(blocks, dtype=np.uint64), rows.astype(np.uint64)[:, None])
+        step = np.full_like(block, self.step & 0xFFFFFFFF)
+        stream = np.full_like(block, self.stream | (self.step >> 32) << 8)
+        return np.stack(philox((block, row, step, stream), self.key), axis=-1).reshape(len(rows), 4 * blocks)

@@ -1,0 +1,129 @@
+"""Poisson and negative binomial beside torch's distributions, and quantiles beside brute-force sums."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import NegativeBinomial, Poisson
+from torch.nn import functional
+
+from models import likelihood
+from models.config import ModalityConfig
+from models.likelihood.counts import Count
+
+SHAPES: list[tuple[int, ...]] = [(3,), (2, 3, 4)]
+KINDS: list[tuple[Any, Any]] = [
+    ("poisson", "learned"),
+    ("negative_binomial", "learned"),
+    ("negative_binomial", "predicted"),
+]
+kinds = pytest.mark.parametrize(("name", "scale"), KINDS)
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=["vector", "image"])
+
+
+def _build(name: Any, scale: Any, shape: tuple[int, ...]) -> Count:
+    torch.manual_seed(0)
+    density = likelihood.build(ModalityConfig(name="m", shape=shape, likelihood=name, scale=scale))
+    assert isinstance(density, Count)
+    density.set_statistics(torch.rand(shape), torch.rand(shape) + 0.5)
+    for parameter in density.parameters():
+        torch.nn.init.normal_(parameter)
+    return density
+
+
+def _raw(density: Count, *leading: int) -> Tensor:
+    return torch.randn(*leading, *density.parameter_shape)
+
+
+def _expected(density: Count, raw: Tensor) -> Poisson | NegativeBinomial:
+    centre, dispersion = raw, getattr(density, "raw_dispersion", None)
+    if density.modality.scale == "predicted":
+        centre, dispersion = raw.chunk(2, dim=raw.ndim - len(density.modality.shape))
+    rate = (density.offset + centre).exp()
+    if dispersion is None:
+        return Poisson(rate)
+    dispersion = functional.softplus(dispersion).expand_as(rate)
+    return NegativeBinomial(dispersion, probs=rate / (rate + dispersion))
+
+
+@kinds
+@shapes
+def test_the_density_is_torch_s(name: str, scale: str, shape: tuple[int, ...]) -> None:
+    density = _build(name, scale, shape)
+    raw, value = _raw(density, 5), torch.randint(0, 40, (5, *shape)).float()
+    expected = _expected(density, raw).log_prob(value).reshape(5, -1).sum(dim=1)
+    torch.testing.assert_close(density.log_prob(raw, value), expected, rtol=1e-4, atol=1e-3)
+
+
+@kinds
+@shapes
+def test_draws_are_described_by_the_law_of_total_variance(name: str, scale: str, shape: tuple[int, ...]) -> None:
+    density = _build(name, scale, shape)
+    raw = _raw(density, 6, 4)
+    each, described = _expected(density, raw), density.describe(raw)
+    variance = each.variance.mean(dim=0) + each.mean.var(dim=0, correction=0)
+    torch.testing.assert_close(described["rate"], each.mean.mean(dim=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(described["standard_deviation"], variance.sqrt(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(density.fill(described), described["rate"])
+
+
+@kinds
+@shapes
+def test_a_quantile_is_the_first_count_whose_sum_reaches_the_probability(
+    name: str, scale: str, shape: tuple[int, ...]
+) -> None:
+    density = _build(name, scale, shape)
+    raw, probability = _raw(density, 4), torch.rand(4, *shape) * 0.97 + 0.01
+    found = density.quantile(raw, probability)
+    counts = torch.arange(2000.0).reshape(-1, *[1] * (1 + len(shape)))
+    sums = _expected(density, raw.double()).log_prob(counts.double()).exp().cumsum(dim=0)
+    assert found.shape == (4, *shape)
+    torch.testing.assert_close(found, (sums < probability).sum(dim=0).float(), rtol=0, atol=0)
+
+
+def test_uniform_numbers_become_draws_of_a_large_rate_too() -> None:
+    density = likelihood.build(ModalityConfig(name="m", shape=(1,), likelihood="poisson"))
+    chance = torch.from_numpy(np.random.default_rng(0).random((50_000, 1), dtype=np.float32))
+    drawn = density.quantile(torch.full((50_000, 1), math.log(400.0)), chance)
+    assert torch.equal(drawn, drawn.round())
+    assert drawn.mean().item() == pytest.approx(400, abs=0.5)
+    assert drawn.var().item() == pytest.approx(400, rel=0.03)
+
+
+@kinds
+def test_networks_see_the_standardised_logarithm(name: str, scale: str) -> None:
+    density = likelihood.build(ModalityConfig(name="m", shape=(2,), likelihood=name, scale=scale))
+    counts = torch.poisson(torch.full((500, 2), 8.0))
+    logarithm = counts.log1p()
+    density.set_statistics(logarithm.mean(dim=0), logarithm.std(dim=0))
+    seen = density.standardise(counts)
+    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(2), rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen.std(dim=0), torch.ones(2))
+
+
+@kinds
+def test_a_count_that_never_varies_and_a_huge_rate_stay_finite(name: str, scale: str) -> None:
+    density = likelihood.build(ModalityConfig(name="m", shape=(2,), likelihood=name, scale=scale))
+    density.set_statistics(torch.zeros(2), torch.zeros(2))
+    assert density.standardise(torch.zeros(1, 2)).isfinite().all()
+    raw = torch.full((1, *density.parameter_shape), 1e4, requires_grad=True)
+    density.log_prob(raw, torch.full((1, 2), 1e5)).sum().backward()
+    assert raw.grad is not None
+    assert raw.grad.isfinite().all()
+
+
+def test_the_gradient_moves_a_learned_dispersion_towards_that_of_the_data() -> None:
+    torch.manual_seed(0)
+    density = likelihood.build(ModalityConfig(name="m", shape=(1,), likelihood="negative_binomial"))
+    value = NegativeBinomial(torch.tensor(2.5), probs=torch.tensor(6 / 8.5)).sample((4_000, 1))
+    raw = value.mean().log().expand(4_000, 1)
+    (learned,) = density.parameters()
+    found = []
+    for dispersion in (0.5, 1.5, 2.2, 2.8, 4.0, 20.0):
+        learned.data.fill_(math.log(math.expm1(dispersion)))
+        (gradient,) = torch.autograd.grad(density.log_prob(raw, value).mean(), learned)
+        found.append(gradient.item() > 0)
+    assert found == [True, True, True, False, False, False]

@@ -1,0 +1,86 @@
+"""Random numbers by row and step: the published answers of Philox, moments, and independence of the batch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.philox import Draws, philox
+
+# kat_vectors of Random123, the reference implementation: counter, key, answer
+KNOWN = [
+    ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+    ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        [0xA4093822, 0x299F31D0],
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
+def test_the_generator_gives_the_published_answers(counter: list[int], key: list[int], answer: list[int]) -> None:
+    first, second, third, fourth = (np.array([word], dtype=np.uint64) for word in counter)
+    words = philox((first, second, third, fourth), (key[0], key[1]))
+    assert [int(word[0]) for word in words] == answer
+
+
+@settings(max_examples=20)
+@given(rows=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8), seed=st.integers(0, 2**64 - 1))
+def test_a_row_s_numbers_do_not_depend_on_the_rows_it_is_drawn_with(rows: list[int], seed: int) -> None:
+    draws = Draws(seed, step=3, stream=1)
+    uniform, normal = draws.uniform(np.array(rows), 5), draws.normal(np.array(rows), 3, 2)
+    for index, row in enumerate(rows):
+        assert torch.equal(uniform[index], draws.uniform(np.array([row]), 5)[0])
+        assert torch.equal(normal[index], draws.normal(np.array([row]), 3, 2)[0])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_a_sequence_s_first_steps_have_the_numbers_they_have_in_a_longer_one(steps: int) -> None:
+    draws, rows = Draws(0, 0, 0), np.arange(4)
+    assert torch.equal(draws.normal(rows, steps, 3), draws.normal(rows, 9, 3)[:, :steps])
+    assert torch.equal(draws.uniform(rows, steps), draws.uniform(rows, 9)[:, :steps])
+
+
+def test_shapes_and_types_are_as_asked() -> None:
+    draws = Draws(0, 0, 0)
+    assert draws.normal(np.arange(3), 5, 7).shape == (3, 5, 7)
+    assert draws.normal(np.arange(3), 5).dtype == torch.float32
+    assert draws.uniform(np.arange(3), 6).shape == (3, 6)
+
+
+def test_normal_numbers_have_the_moments_of_the_normal_distribution() -> None:
+    numbers = Draws(1, 2, 3).normal(np.arange(50_000), 10).double()
+    for power, moment in [(1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)]:
+        assert numbers.pow(power).mean().item() == pytest.approx(moment, abs=0.05)
+    assert numbers.abs().max() < 7
+    below = (numbers < 1).double().mean().item()
+    assert below == pytest.approx(torch.special.ndtr(torch.tensor(1.0)).item(), abs=2e-3)
+
+
+def test_numbers_are_uncorrelated_between_places_and_between_rows() -> None:
+    numbers = Draws(1, 2, 3).normal(np.arange(20_000), 8)
+    between_places = torch.corrcoef(numbers.T) - torch.eye(8)
+    assert between_places.abs().max() < 0.03
+    assert torch.corrcoef(torch.stack([numbers[:-1].flatten(), numbers[1:].flatten()]))[0, 1].abs() < 0.01
+
+
+def test_uniform_numbers_are_uniform_from_0_to_1() -> None:
+    numbers = Draws(5, 0, 0).uniform(np.arange(50_000), 4)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    histogram = torch.histc(numbers.float(), 10, 0, 1) / numbers.numel()
+    assert (histogram - 0.1).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    "other", [Draws(8, 2, 3), Draws(7 + 2**32, 2, 3), Draws(7, 3, 3), Draws(7, 2 + 2**32, 3), Draws(7, 2, 4)]
+)
+def test_another_seed_step_or_stream_gives_other_numbers(other: Draws) -> None:
+    rows = np.arange(100)
+    one, two = Draws(7, 2, 3).normal(rows, 20), other.normal(rows, 20)
+    assert not (one == two).any()
+    assert torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1].abs() < 0.1
+    assert torch.equal(one, Draws(7, 2, 3).normal(rows, 20))

@@ -1,0 +1,28 @@
+"""Small datasets of two modalities, and models of them, for the tests of training."""
+
+import numpy as np
+
+from models.config import MLPConfig, MMVAEConfig, MMVAEOptions, MMVRNNConfig, MMVRNNOptions, ModalityConfig, complete
+from models.synthetic import quadratic_sinusoidal, spirals
+from service.shared import samples
+from service.shared.samples import Samples
+
+
+def static(rows: int = 100, scale: float = 1.0) -> Samples:
+    """Quadratic-sinusoidal data; a tenth of each modality is absent, never both."""
+    values = {name: value * scale for name, value in quadratic_sinusoidal(rows, seed=0).items()}
+    present = {name: np.random.default_rng(1).random(rows) < 0.9 for name in values}
+    present["m2"] |= ~present["m1"]
+    return samples.of_arrays(values, present=present)
+
+
+def sequences(rows: int = 40, steps: int = 6) -> Samples:
+    """Spirals, all of one length."""
+    return samples.of_arrays(spirals(rows, steps, seed=0), "sequence")
+
+
+def two(kind: str = "static", **options: object) -> MMVAEConfig | MMVRNNConfig:
+    """A small model of both modalities."""
+    chosen = MMVAEOptions if kind == "static" else MMVRNNOptions
+    given = chosen.model_validate({"network": MLPConfig(hidden_features=(8,)), **options})
+    return complete(given, [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("m1", "m2")])

@@ -1,0 +1,258 @@
+"""How good a trained model is on rows it has not seen: every observed subset of the modalities against every target."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.architectures import Model
+from models.batch import Batch
+from models.config import MMVAEConfig
+from models.multimodal import Multimodal
+from models.objective import negative_elbo, negative_iwae
+from models.philox import Draws
+from service.shared.samples import Samples
+from worker import data
+from worker.baseline import baselines
+from worker.data import Rows
+
+# Up to this many modalities every subset is looked at; beyond, each alone, all but one, and all.
+MOST_FOR_ALL_SUBSETS = 4
+# More rows change the figures' third digit and take minutes: a subset is one pass over them.
+MOST_ROWS = 2000
+MOST_BOUND_ROWS = 500
+# Numbers of one layer that are computed at once: samples, or steps, times draws times features.
+MOST_ELEMENTS = 2**23
+LEAST_WIDTH = 128
+DRAWS = 16
+PARTICLES = 64
+# Of a Gaussian: 90 % lie within so many standard deviations.
+INTERVAL = 1.6448536
+COVERAGE = 0.9
+# A latent feature is active when its posterior mean varies so much over the data (arXiv:1509.00519, section 5.2).
+ACTIVE_VARIANCE = 0.01
+# Nats for each latent feature (and step) under which the posterior has become the prior.
+COLLAPSED_KL = 0.01
+DOMINANT_SHARE = 0.9
+
+NOISE, PARTICLE_NOISE = 16, 17
+
+
+def evaluate(
+    model: Model, samples: Samples, train_rows: Rows, validation_rows: Rows, seed: int, device: str = "cpu"
+) -> dict[str, Any]:
+    """Everything as JSON: the matrix, the bounds, the latent features, and warnings in words.
+
+    On the held-out rows, or on training rows where none are held out: `rows` says which.
+    """
+    samples = data.select(samples, model.config)
+    held_out = len(validation_rows) > 0
+    rows = _some(validation_rows if held_out else train_rows, MOST_ROWS, seed)
+    with torch.no_grad():
+        model = model.eval().to(device)
+        reference = baselines(samples, model.config, train_rows)
+        matrix = [
+            entry
+            for observed in observed_subsets(list(model.index))
+            for entry in _entries(model, samples, rows, observed, reference, seed, device)
+        ]
+        bounds = _bounds(model, samples, _some(rows, MOST_BOUND_ROWS, seed), seed, device)
+        latent, shares = _latent(model, samples, rows, device)
+    return {
+        "rows": {"split": "validation" if held_out else "training", "count": len(rows)},
+        "matrix": matrix,
+        **bounds,
+        "latent": latent,
+        "active_units": sum(feature["active"] for feature in latent),
+        "expert_shares": shares,
+        "warnings": _warnings(latent, shares, held_out),
+    }
+
+
+def observed_subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Which modalities are shown to the model, one subset after the other."""
+    sizes = (
+        range(1, len(names) + 1)
+        if len(names) <= MOST_FOR_ALL_SUBSETS
+        else dict.fromkeys((1, len(names) - 1, len(names)))
+    )
+    return [subset for size in sizes for subset in combinations(names, size)]
+
+
+def _entries(
+    model: Model,
+    samples: Samples,
+    rows: Rows,
+    observed: tuple[str, ...],
+    reference: dict[str, Tensor],
+    seed: int,
+    device: str,
+) -> Iterator[dict[str, Any]]:
+    """One line of the matrix for each target: from rows that have all that is to be observed."""
+    having = data.rows_with_all(samples, list(observed))
+    rows = rows[having[rows]]
+    sums = {name: _Sums(model, name, reference[name]) for name in model.index}
+    for targets, chunk in _chunks(model, samples, rows, DRAWS, device):
+        inputs = Batch(
+            {name: targets.values[name] for name in observed},
+            {name: targets.present[name] for name in observed},
+            targets.lengths,
+        )
+        mean = model.decode(inputs, list(model.index), None)
+        latent = model.latent_shape(targets)
+        noise = Draws(seed, 0, NOISE).normal(chunk, *latent[:-1], DRAWS, latent[-1]).movedim(-2, 0).to(device)
+        drawn = model.decode(inputs, list(model.index), noise)
+        for name, found in sums.items():
+            found.add(mean[name], drawn[name], targets.values[name], targets.present[name])
+    for name, found in sums.items():
+        yield {"observed": list(observed), "target": name, **found.figures()}
+
+
+class _Sums:
+    """Errors of one target, added up over batches."""
+
+    def __init__(self, model: Multimodal, name: str, reference: Tensor) -> None:
+        self._model = model
+        self._name = name
+        self._reference = reference
+        self._config = model.likelihood(name).modality
+        self._continuous = self._config.likelihood in ("gaussian", "laplace")
+        self.values = 0
+        self.elements = 0
+        self.error = 0.0
+        self.reference_error = 0.0
+        self.log_likelihood = 0.0
+        self.covered = 0
+
+    def add(self, mean: Tensor, drawn: Tensor, value: Tensor, present: Tensor) -> None:
+        """mean: (1, B, ...) parameters of the posterior mean. drawn: (S, B, ...) of draws."""
+        likelihood = self._model.likelihood(self._name)
+        value = value.flatten(0, present.ndim - 1)[present.flatten()]
+        if not len(value):
+            return
+        of_mean, of_draws = (
+            raw.flatten(1, present.ndim)[:, present.flatten()] for raw in (mean, drawn)
+        )  # (1 or S, N, ...)
+        self.values += len(value)
+        self.elements += value.numel()
+        predicted = likelihood.describe(of_mean)
+        if self._config.categories is not None:
+            self.error += (predicted["category"] != value).sum().item()
+            self.reference_error += (value != self._reference.to(value.device)).sum().item()
+        else:
+            point = predicted.get("probability", likelihood.fill(predicted))
+            self.error += (point - value).double().square().sum().item()
+            reference = self._reference.to(value.device)
+            self.reference_error += (value.double() - reference).square().sum().item()
+        each = torch.stack([likelihood.log_prob(raw, value) for raw in of_draws])
+        self.log_likelihood += (each.logsumexp(dim=0) - math.log(len(each))).double().sum().item()
+        if self._continuous:
+            spread = likelihood.describe(of_draws)
+            inside = (spread["mean"] - value).abs() <= INTERVAL * spread["standard_deviation"]
+            self.covered += int(inside.sum())
+
+    def figures(self) -> dict[str, Any]:
+        """The error in the user's units, beside predicting the mean; null where no row had observed and target."""
+        categorical = self._config.categories is not None
+        metric = "error_rate" if categorical else "root_mean_squared_error"
+        figures: dict[str, Any] = {"metric": metric, "values": self.values}
+        if not self.values:
+            return figures | dict.fromkeys(("error", "baseline_error", "log_likelihood", "coverage_90"))
+        error, reference = self.error / self.elements, self.reference_error / self.elements
+        return figures | {
+            "error": error if categorical else math.sqrt(error),
+            "baseline_error": reference if categorical else math.sqrt(reference),
+            "log_likelihood": self.log_likelihood / self.values,
+            "coverage_90": self.covered / self.elements if self._continuous else None,
+        }
+
+
+def _bounds(model: Model, samples: Samples, rows: Rows, seed: int, device: str) -> dict[str, float]:
+    """The evidence bound and its importance weighted form, in nats a row, with all that a row has observed."""
+    elbo, iwae = 0.0, 0.0
+    components = _components(model)
+    for targets, chunk in _chunks(model, samples, rows, PARTICLES * components, device):
+        latent = model.latent_shape(targets)
+        noise = Draws(seed, 0, PARTICLE_NOISE).normal(chunk, *latent[:-1], PARTICLES, latent[-1])
+        noise = noise.movedim(-2, 0).to(device)
+        elbo -= negative_elbo(model.terms(targets, targets, noise[0]), beta=1.0).loss.double().sum().item()
+        iwae -= negative_iwae(model.particles(targets, targets, noise)).loss.double().sum().item()
+    return {"elbo": elbo / len(rows), f"iwae_{PARTICLES}": iwae / len(rows)}
+
+
+def _latent(
+    model: Model, samples: Samples, rows: Rows, device: str
+) -> tuple[list[dict[str, Any]], dict[str, float] | None]:
+    """KL divergence and activity of every latent feature, and what each expert contributes, all observed."""
+    count = 0
+    kl, total, squares = torch.zeros(3, model.latent_features, dtype=torch.float64, device=device)
+    shares: dict[str, float] = {}
+    for targets, _ in _chunks(model, samples, rows, 1, device):
+        found = model.terms(targets, targets, None).kl.flatten(0, -2)
+        mean = model.encode(targets).mean.flatten(0, -2)
+        if targets.lengths is not None:
+            found, mean = found[targets.valid.flatten()], mean[targets.valid.flatten()]
+        count += len(found)
+        kl += found.double().sum(dim=0)
+        total += mean.double().sum(dim=0)
+        squares += mean.double().square().sum(dim=0)
+        for name, share in (model.expert_shares(targets) or {}).items():
+            shares[name] = shares.get(name, 0.0) + share.double().sum().item() / len(rows)
+    variance = squares / count - (total / count) ** 2
+    features = [
+        {"kl": float(divergence), "active": bool(varies > ACTIVE_VARIANCE)}
+        for divergence, varies in zip(kl / count, variance, strict=True)
+    ]
+    return features, shares or None
+
+
+def _warnings(latent: list[dict[str, Any]], shares: dict[str, float] | None, held_out: bool) -> list[dict[str, str]]:
+    found = []
+    active = sum(feature["active"] for feature in latent)
+    if not active or all(feature["kl"] < COLLAPSED_KL for feature in latent):
+        message = (
+            f"the posterior has collapsed to the prior: {active} of {len(latent)} latent features are active, and the "
+            f"largest KL divergence is {max(feature['kl'] for feature in latent):.2g} nats; try a smaller beta, a "
+            "longer ramp or free_bits"
+        )
+        found.append({"type": "posterior_collapse", "message": message})
+    for name, share in (shares or {}).items():
+        if len(shares or {}) > 1 and share > DOMINANT_SHARE:
+            message = (
+                f"the expert of modality {name!r} has {share:.0%} of the joint precision, so the others hardly count; "
+                "try modality_weights auto, more modality_dropout or expert weighted_product"
+            )
+            found.append({"type": "dominant_modality", "message": message})
+    if not held_out:
+        message = "no rows were held out, so the evaluation is on training rows and says little about new ones"
+        found.append({"type": "no_validation", "message": message})
+    return found
+
+
+def _chunks(model: Model, samples: Samples, rows: Rows, draws: int, device: str) -> Iterator[tuple[Batch, Rows]]:
+    """The rows in batches of which `draws` copies fit."""
+    longest = 1 if samples.offsets is None else int(np.diff(samples.offsets)[rows].max(initial=1))
+    width = max(LEAST_WIDTH, sum(math.prod(model.likelihood(name).parameter_shape) for name in model.index))
+    size = max(1, MOST_ELEMENTS // (draws * longest * width))
+    for start in range(0, len(rows), size):
+        chunk = rows[start : start + size]
+        yield data.batch_of(samples, chunk).to(device), chunk
+
+
+def _components(model: Model) -> int:
+    """How many Gaussians the posterior mixes at most."""
+    if isinstance(model.config, MMVAEConfig) and model.config.expert == "mixture":
+        return 1 + len(model.index)
+    if isinstance(model.config, MMVAEConfig) and model.config.expert == "mixture_of_products":
+        return 1 << len(model.index)
+    return 1
+
+
+def _some(rows: Rows, most: int, seed: int) -> Rows:
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

@@ -1,0 +1,220 @@
+"""A model under training: its optimiser, the epoch's sums, and the best weights so far."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from models import batch, objective
+from models.architectures import Model as Model
+from models.architectures import build
+from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.multimodal import Parts
+from models.objective import Objective
+from models.philox import Draws
+from service.shared.samples import Samples
+from worker import data, state
+from worker.data import Rows
+from worker.group import Group
+from worker.state import Best, TrainingState, UnusableState
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number; the message names the step and what to change."""
+
+
+class Totals:
+    """Sums of an epoch's objective, kept on the device: reading them once is one wait instead of one a step."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, objective: Objective, rows: int) -> None:
+        """Count a batch, of which `rows` rows were computed in all processes together."""
+        parts = {"loss": objective.loss, "kl": objective.kl}
+        parts |= {f"reconstruction/{name}": -value for name, value in objective.log_likelihood.items()}
+        for name, value in parts.items():
+            total = value.detach().double().sum()
+            self.sums[name] = self.sums[name] + total if name in self.sums else total
+        self.rows += rows
+
+    def means(self, group: Group, prefix: str = "") -> dict[str, float]:
+        """Means over all rows counted so far, of all processes."""
+        sums = {name: total.clone() for name, total in self.sums.items()}
+        group.add(list(sums.values()))
+        return {f"{prefix}{name}": total.item() / self.rows for name, total in sums.items()}
+
+
+class Session:
+    """What changes from step to step. The parts of a batch that other processes compute are added up by `group`."""
+
+    def __init__(
+        self,
+        config: MMVAEConfig | MMVRNNConfig,
+        training: TrainingConfig,
+        samples: Samples,
+        train_rows: Rows,
+        device: str,
+        group: Group,
+        parts: Parts,
+        weight_seed: int,
+        noise_seed: int,
+    ) -> None:
+        self._training = training
+        self._samples = samples
+        self._device = torch.device(device)
+        self._group = group
+        self._noise_seed = noise_seed
+        self.model = _build(config, parts, weight_seed)
+        self.model.set_statistics(data.statistics(samples, config, train_rows))
+        self.model.to(self._device)
+        kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
+        self._optimiser = kind(
+            self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
+        # Adam does not mind the size of the objective, but clipping does: per value it means the same at any length.
+        self._values = data.observed_values_per_row(samples)
+        self._totals = Totals()
+        self._best: Best | None = None
+        self._lowest: float | None = None
+        self._waited = 0
+        self._metrics: dict[str, float] = {}
+        self.step = 0
+
+    def advance(self, rows: Rows, beta: float, learning_rate: float) -> bool:
+        """One step of the optimiser on these rows; false, and nothing has changed, where it would not be finite."""
+        self.model.train()
+        found = self._objective(self._group.share(rows), beta, self.step, self._noise_seed)
+        self._optimiser.zero_grad()
+        loss = found.loss.sum() / len(rows)
+        (loss / self._values).backward()
+        gradients = [
+            parameter.grad if parameter.grad is not None else _zero_gradient(parameter)
+            for parameter in self.model.parameters()
+        ]
+        whole = loss.detach().clone()
+        self._group.add([*gradients, *found.errors.values(), whole])
+        norm = clip_grad_norm_(self.model.parameters(), self._training.gradient_clip_norm)
+        if not torch.isfinite(whole + norm):
+            return False
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate
+        self._optimiser.step()
+        self.model.adapt(found.errors)
+        self._totals.add(found, len(rows))
+        self.step += 1
+        return True
+
+    def close_epoch(self) -> dict[str, float]:
+        """The metrics of the epoch that is done; the next one begins."""
+        metrics = self._totals.means(self._group)
+        self._totals = Totals()
+        return metrics
+
+    @torch.no_grad()
+    def validate(self, rows: Rows, beta: float, seed: int) -> dict[str, float]:
+        """The objective on held-out rows, with the same masks and noise every time: what changes is the model."""
+        self.model.eval()
+        totals = Totals()
+        size = self._training.batch_size
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            mine = self._group.share(chunk)
+            if len(mine):
+                totals.add(self._objective(mine, beta, 0, seed), len(chunk))
+            else:
+                totals.rows += len(chunk)
+        return totals.means(self._group, "validation_")
+
+    def judge(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Keep the weights if the epoch is the best, and count how long early stopping has waited."""
+        self._metrics = metrics
+        if self._training.select == "best" and self._training.holds_out:
+            value = metrics[self._training.select_metric]
+            if self._best is None or value < self._best.value:
+                self._best = Best(epoch, value, metrics, _copied(self.model.state_dict().items()))
+        if (stopping := self._training.early_stopping) is not None:
+            value = metrics[stopping.metric]
+            if self._lowest is None or value < self._lowest - stopping.minimum_change:
+                self._lowest, self._waited = value, 0
+            else:
+                self._waited += 1
+
+    def patience_is_over(self) -> bool:
+        """Whether early stopping ends the training here."""
+        stopping = self._training.early_stopping
+        return stopping is not None and self._waited >= stopping.patience
+
+    def choose(self, last_epoch: int) -> tuple[int, dict[str, float]]:
+        """Give the model the weights that are the result; returns their epoch and its metrics."""
+        if self._best is None:
+            return last_epoch, self._metrics
+        self.model.load_state_dict(self._best.weights)
+        return self._best.epoch, self._best.metrics
+
+    def state(self, identity: dict[str, Any]) -> TrainingState:
+        """All of this, to go on from; the same in every process, which all have to ask."""
+        totals = _copied(self._totals.sums.items())
+        self._group.add(list(totals.values()))
+        return TrainingState(
+            identity=identity,
+            step=self.step,
+            weights=_copied(self.model.state_dict().items()),
+            optimiser=state.optimiser_tensors(self._optimiser),
+            totals=totals,
+            rows=self._totals.rows,
+            best=self._best,
+            waited=self._waited,
+            lowest=self._lowest,
+            metrics=self._metrics,
+        )
+
+    def restore(self, saved: TrainingState, identity: dict[str, Any]) -> None:
+        """Go on from a state. Raises UnusableState for one of another training."""
+        if different := [key for key, value in identity.items() if saved.identity.get(key) != value]:
+            raise UnusableState(f"the checkpoint is of a training with another {', '.join(different)}")
+        self.model.load_state_dict(saved.weights)
+        state.restore_optimiser(self._optimiser, saved.optimiser)
+        # sums of all processes: one takes them along, or they would count several times
+        share = 1.0 if self._group.rank == 0 else 0.0
+        self._totals.sums = {name: share * total.to(self._device) for name, total in saved.totals.items()}
+        self._totals.rows = saved.rows
+        self._best, self._waited, self._lowest = saved.best, saved.waited, saved.lowest
+        self._metrics = saved.metrics
+        self.step = saved.step
+
+    def _objective(self, rows: Rows, beta: float, step: int, seed: int) -> Objective:
+        targets = data.batch_of(self._samples, rows)
+        batch.check(targets, self.model.modalities, self.model.config.kind)
+        half = self._training.precision == "bfloat16"
+        cards = [self._device] if self._device.type == "cuda" else []
+        # What networks draw by themselves, as dropout does, has no rows; it is a function of seed, step and process.
+        with torch.random.fork_rng(devices=cards), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            torch.manual_seed(hash((seed, step, self._group.rank)))
+            return objective.negative_bound(
+                self.model,
+                targets.to(self._device),
+                self._training,
+                beta,
+                lambda stream: Draws(seed, step, stream),
+                rows,
+            )
+
+
+def _build(config: MMVAEConfig | MMVRNNConfig, parts: Parts, seed: int) -> Model:
+    # The caller gets torch's global generator back as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(config, parts)
+
+
+def _zero_gradient(parameter: nn.Parameter) -> Tensor:
+    parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _copied(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors}
