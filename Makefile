@@ -12,7 +12,7 @@ PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python
 .PHONY: help install demo serve migrate test check format lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## create .venv with the pinned versions
 
@@ -53,6 +53,9 @@ format: install ## rewrite the code in the house format
 lock: install ## resolve requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-package torch --custom-compile-command "make lock" --output-file requirements.txt --quiet
+
+bench-%: install ## measure one thing: make bench-memory runs benchmarks/memory.py
+	$(BIN)/python -m benchmarks.$*
 
 clean: ## remove the environment, caches and everything under var/
 	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

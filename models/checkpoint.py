@@ -1,6 +1,7 @@
 """A model as one file: its weights in safetensors, its config and metadata as JSON in the header. No pickle."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from models import config
 from models.architectures import Model, build
@@ -16,6 +18,8 @@ from models.multimodal import NO_PARTS, Parts
 FORMAT = "sensorium-model"
 VERSION = 1
 HEADER = "sensorium"
+# Tensors of this prefix are not the model's: a training keeps there what it goes on from.
+EXTRA = "extra/"
 
 
 class CheckpointError(ValueError):
@@ -24,14 +28,26 @@ class CheckpointError(ValueError):
 
 def save(model: Model, path: Path, metadata: dict[str, str]) -> None:
     """Write the model and `metadata` (the caller's own, given back by `read_metadata`) to `path`."""
-    header = {
+    write(path, header(model, metadata), model.state_dict())
+
+
+def header(model: Model, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its model, as JSON."""
+    return {
         "format": FORMAT,
         "version": VERSION,
         "config": model.config.model_dump(mode="json"),
         "parts": model.parts.names(),
-        "metadata": metadata,
+        "metadata": dict(metadata),
     }
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+
+
+def write(
+    path: Path, header: Mapping[str, Any], weights: Mapping[str, Tensor], extra: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a checkpoint of these weights; `extra` tensors travel along and mean nothing to `load`."""
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    tensors |= {EXTRA + name: tensor.contiguous() for name, tensor in (extra or {}).items()}
     # One entry: safetensors writes several in an order that differs from call to call, and with it the file's digest.
     save_file(tensors, path, metadata={HEADER: json.dumps(header)})
 
@@ -58,16 +74,30 @@ def load(path: Path, parts: Parts = NO_PARTS) -> Model:
     return model.eval()
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata that the caller of `save` gave; reads only the header."""
-    metadata: dict[str, str] = _read_header(path)["metadata"]
+    metadata: dict[str, Any] = _read_header(path)["metadata"]
     return metadata
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The model's tensors by name. Raises CheckpointError."""
+    return _read(path)[1]
+
+
+def read_extra(path: Path) -> dict[str, Tensor]:
+    """The tensors that travel along, by name. Raises CheckpointError."""
+    _read_header(path)
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(EXTRA)]  # noqa: SIM118 - not a mapping
+        return {name.removeprefix(EXTRA): file.get_tensor(name) for name in names}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     header = _read_header(path)
     with safe_open(path, framework="pt") as file:
-        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        names = [name for name in file.keys() if not name.startswith(EXTRA)]  # noqa: SIM118 - not a mapping
+        return header, {name: file.get_tensor(name) for name in names}
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def modality_dropout(
         hidden = (1 + chance[1] * (has.sum(dim=0) - 1)).long()
         keep = _last_in_random_order(has, chance[2:], hidden) | (chance[0] >= config.probability)
     else:
-        keep = random_subset(has, chance[1]) | (chance[0] >= config.probability)
+        keep = random_subset(has, chance[1], chance[2:]) | (chance[0] >= config.probability)
     left = masks & (keep.unsqueeze(2) if masks.ndim == 3 else keep)
     return Batch(batch.values, dict(zip(names, left, strict=True)), batch.lengths)
 
@@ -62,12 +62,21 @@ def burst_deletion(batch: Batch, config: BurstDeletion, draws: Draws, rows: NDAr
     )
 
 
-def random_subset(has: Tensor, chance: Tensor) -> Tensor:
-    """A proper, non-empty subset of every row's modalities, uniformly: (M, B) bool, chance (B,) in [0, 1).
+# Beyond, a subset's number does not fit into a random number's 32 bits.
+MOST_NUMBERED = 24
 
-    A row with a single modality keeps it. A number from 1 to 2^n - 2 is the subset: bit i tells whether the row's i-th
-    modality stays.
+
+def random_subset(has: Tensor, chance: Tensor, chances: Tensor) -> Tensor:
+    """A proper, non-empty subset of every row's modalities, uniformly: (M, B) bool.
+
+    chance: (B,), chances: (M, B), in [0, 1). A row with a single modality keeps it. A number from 1 to 2^n - 2 is the
+    subset: bit i tells whether the row's i-th modality stays. Of many modalities each stays with probability 1/2, and
+    the empty and the full subset, one in millions, give way to one of a single modality.
     """
+    if len(has) > MOST_NUMBERED:
+        keep = has & (chances < 0.5)
+        proper = keep.any(dim=0) & (keep != has).any(dim=0)
+        return torch.where(proper, keep, _first(has, _nth(has, chance)))
     count = has.sum(dim=0)
     number = 1 + (chance * (2**count - 2).clamp(min=1)).long()
     position = (has.cumsum(dim=0) - 1).clamp(min=0)

@@ -63,7 +63,9 @@ def negative_bound(
     match training.objective:
         case SubsampledELBO(subsets=random):
             inputs, repeated = _subsets(targets, random, draws(SUBSETS), rows)
-            count = len(inputs.present[next(iter(inputs.present))]) // len(rows)
+            count = inputs.rows // len(rows)
+            if training.burst_deletion is not None:
+                inputs = burst_deletion(inputs, training.burst_deletion, draws(BURST), np.tile(rows, count))
             noise = noise_of.normal(rows, *latent[:-1], count, latent[-1]).movedim(-2, 0).flatten(0, 1)
             each = negative_elbo(model.terms(inputs, repeated, noise.to(device)), beta, weight, training.free_bits)
             return _mean_over_subsets(each, inputs, count)
@@ -126,8 +128,9 @@ def _subsets(targets: Batch, random: int, draws: Draws, rows: NDArray[np.int64])
     masks = torch.stack([targets.present[name] for name in names])  # (M, B) or (M, B, T)
     has = masks.flatten(2).any(dim=2) if masks.ndim == 3 else masks  # (M, B)
     alone = torch.eye(len(names), dtype=torch.bool, device=has.device).unsqueeze(-1) & has  # (M, M, B)
-    chance = draws.uniform(rows, max(random, 1)).to(has.device)
-    keeps = torch.stack([has, *alone, *(random_subset(has, chance[:, k]) for k in range(random))])  # (K, M, B)
+    width = 1 + len(names)
+    chance = draws.uniform(rows, max(random, 1) * width).T.to(has.device).unflatten(0, (-1, width))  # (K, 1 + M, B)
+    keeps = torch.stack([has, *alone, *(random_subset(has, own[0], own[1:]) for own in chance[:random])])  # (K, M, B)
     kept = masks & (keeps.unsqueeze(-1) if masks.ndim == 3 else keeps)
     count = len(keeps)
     targets_again = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in targets.values.items()}
@@ -146,7 +149,7 @@ def _mean_over_subsets(each: Objective, inputs: Batch, count: int) -> Objective:
     """Mean over a row's subsets; one that is empty, because the row lacks that modality, does not count."""
     something = torch.stack([mask.flatten(1).any(dim=1) for mask in map(_two, inputs.present.values())]).any(dim=0)
     share = something.unflatten(0, (count, -1)).float()
-    share = share / share.sum(dim=0)
+    share = share / share.sum(dim=0).clamp(min=1)
 
     def mean(value: Tensor) -> Tensor:
         of_subsets: Tensor = share * value.unflatten(0, (count, -1))

@@ -75,11 +75,12 @@ class Predictor:
     ) -> Latent:
         """Posterior mean and standard deviation of the latent codes."""
         inputs = self._batch(values, present, lengths)
+        start = self._state(state, inputs)
         model = self._model
         if isinstance(model, MMVAE):
             latent = model.encode(inputs)
             return Latent(latent.mean.numpy(), latent.standard_deviation.numpy(), None)
-        trajectory = model.follow(model.evidence(inputs), None, self._state(state, inputs))
+        trajectory = model.follow(model.evidence(inputs), None, start)
         mean, deviation = trajectory.posterior
         last = None if model.smoother else model.last_state(trajectory, inputs).numpy()
         return Latent(mean.numpy(), deviation.numpy(), last)
@@ -105,10 +106,11 @@ class Predictor:
         self._known(targets)
         inputs = self._batch(values, present, lengths)
         noise = self._noise(self._model.latent_shape(inputs), n_samples, seed) if n_samples else None
+        start = self._state(state, inputs)
         if isinstance(self._model, MMVAE):
             raws = self._model.decode(inputs, targets, noise)
         else:
-            raws, _ = self._model.decode_from(inputs, targets, noise, self._state(state, inputs))
+            raws, _ = self._model.decode_from(inputs, targets, noise, start)
         return {name: _arrays(self._model.describe(name, raw)) for name, raw in raws.items()}
 
     @torch.inference_mode()
@@ -178,6 +180,8 @@ class Predictor:
         model = self._model
         if isinstance(model, MMVAE):
             raise BatchError("samples have no time steps to forecast, expected a model of sequences")
+        if horizon < 1:
+            raise BatchError(f"horizon is {horizon}, expected at least 1")
         inputs = self._batch(values, present, lengths)
         _, last = model.decode_from(inputs, [], None, self._state(state, inputs))
         raws, randomness = self._rolled(last, horizon, n_samples, seed)
@@ -201,6 +205,8 @@ class Predictor:
         """
         if (steps is None) != isinstance(self._model, MMVAE):
             raise BatchError(f"steps is {steps} for a model of {self.config.kind} data")
+        if rows < 1 or (steps is not None and steps < 1):
+            raise BatchError(f"rows is {rows} and steps {steps}, expected at least 1")
         model = self._model
         if isinstance(model, MMVAE):
             generator = np.random.default_rng(seed)

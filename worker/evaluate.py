@@ -22,9 +22,12 @@ from worker.data import Rows
 
 # Up to this many modalities every subset is looked at; beyond, each alone, all but one, and all.
 MOST_FOR_ALL_SUBSETS = 4
-# More rows change the figures' third digit and take minutes: a subset is one pass over them.
+# More rows change the figures' third digit and take minutes: a subset is one pass over them. Of rows with many numbers
+# fewer are looked at, so that an evaluation takes seconds.
 MOST_ROWS = 2000
 MOST_BOUND_ROWS = 500
+LEAST_ROWS = 50
+MOST_WORK = 2**27
 # Numbers of one layer that are computed at once: samples, or steps, times draws times features.
 MOST_ELEMENTS = 2**23
 LEAST_WIDTH = 128
@@ -51,7 +54,9 @@ def evaluate(
     """
     samples = data.select(samples, model.config)
     held_out = len(validation_rows) > 0
-    rows = _some(validation_rows if held_out else train_rows, MOST_ROWS, seed)
+    row_elements = _row_elements(model, samples)
+    most = min(MOST_ROWS, max(LEAST_ROWS, MOST_WORK // (DRAWS * row_elements)))
+    rows = _some(validation_rows if held_out else train_rows, most, seed)
     with torch.no_grad():
         model = model.eval().to(device)
         reference = baselines(samples, model.config, train_rows)
@@ -60,7 +65,8 @@ def evaluate(
             for observed in observed_subsets(list(model.index))
             for entry in _entries(model, samples, rows, observed, reference, seed, device)
         ]
-        bounds = _bounds(model, samples, _some(rows, MOST_BOUND_ROWS, seed), seed, device)
+        most = min(MOST_BOUND_ROWS, max(LEAST_ROWS, MOST_WORK // (PARTICLES * row_elements)))
+        bounds = _bounds(model, samples, _some(rows, most, seed), seed, device)
         latent, shares = _latent(model, samples, rows, device)
     return {
         "rows": {"split": "validation" if held_out else "training", "count": len(rows)},
@@ -235,12 +241,17 @@ def _warnings(latent: list[dict[str, Any]], shares: dict[str, float] | None, hel
 
 def _chunks(model: Model, samples: Samples, rows: Rows, draws: int, device: str) -> Iterator[tuple[Batch, Rows]]:
     """The rows in batches of which `draws` copies fit."""
-    longest = 1 if samples.offsets is None else int(np.diff(samples.offsets)[rows].max(initial=1))
-    width = max(LEAST_WIDTH, sum(math.prod(model.likelihood(name).parameter_shape) for name in model.index))
-    size = max(1, MOST_ELEMENTS // (draws * longest * width))
+    size = max(1, MOST_ELEMENTS // (draws * _row_elements(model, samples)))
     for start in range(0, len(rows), size):
         chunk = rows[start : start + size]
         yield data.batch_of(samples, chunk).to(device), chunk
+
+
+def _row_elements(model: Model, samples: Samples) -> int:
+    """Numbers in one layer for the longest row."""
+    longest = 1 if samples.offsets is None else int(np.diff(samples.offsets).max())
+    width = sum(math.prod(model.likelihood(name).parameter_shape) for name in model.index)
+    return longest * max(LEAST_WIDTH, width)
 
 
 def _components(model: Model) -> int:

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from models import schedule
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
@@ -86,16 +87,18 @@ def fit(
     device: str = "cpu",
     should_stop: Callable[[], bool] = _never,
     resume: TrainingState | None = None,
+    init: Mapping[str, Tensor] | None = None,
     checkpoint_seconds: float = math.inf,
     parts: Parts = NO_PARTS,
 ) -> Iterator[Event]:
     """Train a model and report on the way: Started, an Epoch each, a Checkpoint now and then, Finished.
 
     Everything random is a function of (seed, step, row): the same seed gives the same weights on a CPU, and one that
-    was stopped and goes on from its checkpoint (`resume`) the same as one that was not, bit for bit. `should_stop` is
-    asked before every step; once it says true the events end with a Checkpoint. Several processes of one
-    `torch.distributed` group that all call this train one model. Raises UnusableData before anything is built,
-    worker.state.UnusableState, and after a last Checkpoint TrainingDiverged.
+    was stopped and goes on from its checkpoint (`resume`) the same as one that was not, bit for bit. `init`: weights to
+    begin with, of a model of the same configuration. `should_stop` is asked before every step; once it says true the
+    events end with a Checkpoint. Several processes of one `torch.distributed` group that all call this train one
+    model. Raises UnusableData before anything is built, worker.state.UnusableState, and after a last Checkpoint
+    TrainingDiverged.
     """
     data.check(samples, config, training)
     samples = data.select(samples, config)
@@ -120,6 +123,8 @@ def fit(
         "seed": seed,
         "rows": [len(train_rows), len(validation_rows)],
     }
+    if init is not None:
+        session.warm_start(init)
     if resume is not None:
         session.restore(resume, identity)
     yield Started(

@@ -1,13 +1,13 @@
 """A model under training: its optimiser, the epoch's sums, and the best weights so far."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from models import batch, objective
+from models import batch, checkpoint, objective
 from models.architectures import Model as Model
 from models.architectures import build
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
@@ -160,6 +160,7 @@ class Session:
         totals = _copied(self._totals.sums.items())
         self._group.add(list(totals.values()))
         return TrainingState(
+            header=checkpoint.header(self.model, {}),
             identity=identity,
             step=self.step,
             weights=_copied(self.model.state_dict().items()),
@@ -171,6 +172,10 @@ class Session:
             lowest=self._lowest,
             metrics=self._metrics,
         )
+
+    def warm_start(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with the weights, and the standardisation, of a model of the same configuration."""
+        self.model.load_state_dict(dict(weights))
 
     def restore(self, saved: TrainingState, identity: dict[str, Any]) -> None:
         """Go on from a state. Raises UnusableState for one of another training."""

@@ -1,18 +1,20 @@
-"""A training's state between two steps, as one file: what it takes to go on as if nothing had happened. No pickle."""
+"""A training's state between two steps: a checkpoint of the model, and beside it all it takes to go on.
 
-import json
+The file is one that `models.load` reads: a state can be downloaded, registered and served like any model.
+"""
+
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from models import checkpoint
+from models.checkpoint import CheckpointError
+
 FORMAT = "sensorium-training/1"
-METADATA = "sensorium"
 
 
 class UnusableState(ValueError):
@@ -33,10 +35,12 @@ class Best:
 class TrainingState:
     """Taken after `step` optimiser steps. All tensors are copies on the CPU.
 
-    identity: what has to be the same when it goes on (configuration, training, seed, rows). totals: sums of the epoch
-    that is under way, over `rows` rows. waited: epochs since early stopping's metric was best, `lowest`.
+    header: what a checkpoint says of the model. identity: what has to be the same when it goes on (configuration,
+    training, seed, rows). totals: sums of the epoch that is under way, over `rows` rows. waited: epochs since early
+    stopping's metric was best, `lowest`.
     """
 
+    header: dict[str, Any]
     identity: dict[str, Any]
     step: int
     weights: dict[str, Tensor]
@@ -51,23 +55,23 @@ class TrainingState:
 
 def save(state: TrainingState, path: Path) -> None:
     """Write the state; the file is there whole and durable, or not at all."""
-    groups = {"weights": state.weights, "optimiser": state.optimiser, "totals": state.totals}
+    groups = {"optimiser": state.optimiser, "totals": state.totals}
     if state.best is not None:
         groups["best"] = state.best.weights
-    tensors = {f"{group}/{name}": tensor for group, members in groups.items() for name, tensor in members.items()}
-    best = state.best and {"epoch": state.best.epoch, "value": state.best.value, "metrics": state.best.metrics}
-    header = {
+    extra = {f"{group}/{name}": tensor for group, members in groups.items() for name, tensor in members.items()}
+    training = {
         "format": FORMAT,
         "identity": state.identity,
         "step": state.step,
         "rows": state.rows,
-        "best": best,
+        "best": state.best and {"epoch": state.best.epoch, "value": state.best.value, "metrics": state.best.metrics},
         "waited": state.waited,
         "lowest": state.lowest,
         "metrics": state.metrics,
     }
+    header = {**state.header, "metadata": {"training": training}}
     unfinished = path.with_name(path.name + ".unfinished")
-    save_file(tensors, unfinished, metadata={METADATA: json.dumps(header)})
+    checkpoint.write(unfinished, header, state.weights, extra)
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     unfinished.replace(path)
@@ -75,29 +79,29 @@ def save(state: TrainingState, path: Path) -> None:
 
 def load(path: Path) -> TrainingState:
     """Read what `save` wrote. Raises UnusableState."""
-    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "optimiser": {}, "totals": {}, "best": {}}
+    groups: dict[str, dict[str, Tensor]] = {"optimiser": {}, "totals": {}, "best": {}}
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            if header.get("format") != FORMAT:
-                raise UnusableState(f"{path.name} has format {header.get('format')!r}, expected {FORMAT!r}")
-            for key in file.keys():  # noqa: SIM118 - not a mapping
-                group, name = key.split("/", 1)
-                groups[group][name] = file.get_tensor(key)
-    except SafetensorError as error:
-        raise UnusableState(f"{path.name} is no whole safetensors file: {error}") from error
-    best = header["best"] and Best(**header["best"], weights=groups["best"])
+        training = checkpoint.read_metadata(path).get("training", {})
+        if training.get("format") != FORMAT:
+            raise UnusableState(f"{path.name} has training format {training.get('format')!r}, expected {FORMAT!r}")
+        weights = checkpoint.read_weights(path)
+        for key, tensor in checkpoint.read_extra(path).items():
+            group, name = key.split("/", 1)
+            groups[group][name] = tensor
+    except CheckpointError as error:
+        raise UnusableState(str(error)) from error
     return TrainingState(
-        identity=header["identity"],
-        step=header["step"],
-        weights=groups["weights"],
+        header={},
+        identity=training["identity"],
+        step=training["step"],
+        weights=weights,
         optimiser=groups["optimiser"],
         totals=groups["totals"],
-        rows=header["rows"],
-        best=best,
-        waited=header["waited"],
-        lowest=header["lowest"],
-        metrics=header["metrics"],
+        rows=training["rows"],
+        best=training["best"] and Best(**training["best"], weights=groups["best"]),
+        waited=training["waited"],
+        lowest=training["lowest"],
+        metrics=training["metrics"],
     )
 
 

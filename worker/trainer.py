@@ -1,7 +1,8 @@
 """`python -m worker.trainer`: trains one model and evaluates it. It knows no SQL and no Celery.
 
 Spec: samples (path), config, training, seed, threads, result (path to write the model to); optionally checkpoints
-(folder for training states), checkpoint_seconds (how often) and resume (path of a state to go on from).
+(folder for training states), checkpoint_seconds (how often), resume (path of a state to go on from) and init (path of a
+model to begin with).
 Under `torch.distributed.run` several of these processes train one model; the first speaks for all.
 """
 
@@ -39,6 +40,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
             seed=spec["seed"],
             device=device,
             should_stop=stopping.is_set,
+            init=checkpoint.read_weights(Path(spec["init"])) if spec.get("init") else None,
             resume=state.load(Path(spec["resume"])) if spec.get("resume") else None,
             checkpoint_seconds=spec.get("checkpoint_seconds", math.inf),
         )

@@ -23,7 +23,8 @@ class ELBO(Frozen):
 class SubsampledELBO(Frozen):
     """The mean of the bounds given all modalities, each one alone, and random subsets (arXiv:1802.05335, eq. 5).
 
-    Takes the place of modality dropout; a step costs 1 + modalities + subsets times as much.
+    Every subset is asked for all targets, where the paper asks for those it observes. Takes the place of modality
+    dropout; a step costs 1 + modalities + subsets times as much.
     """
 
     name: Literal["subsampled_elbo"] = "subsampled_elbo"
@@ -156,6 +157,8 @@ def misfits(training: TrainingConfig, config: MMVAEConfig | MMVRNNConfig, rows: 
     named("modality_dropout", getattr(training.modality_dropout, "probabilities", None))
     if training.burst_deletion is not None and config.kind == "static":
         found.append(Misfit(("burst_deletion",), "samples have no time steps, and bursts are of time steps"))
+    if training.free_bits and isinstance(training.objective, IWAE):
+        found.append(Misfit(("free_bits",), "the objective iwae has no KL divergence that could be free"))
     strangers = [row for row in training.validation_rows or () if row >= rows]
     if strangers:
         found.append(Misfit(("validation_rows",), f"has row {strangers[0]}, the dataset has rows 0 to {rows - 1}"))

@@ -68,6 +68,8 @@ class Likelihood(nn.Module, ABC):
 
     def split(self, raw: Tensor) -> tuple[Tensor, ...]:
         """The parameters of every element apart: each (..., *shape)."""
+        if self.parameters_per_element == 1:
+            return (raw,)
         axis = raw.ndim - len(self.parameter_shape)
         parts = raw.chunk(self.parameters_per_element, dim=axis)
         return parts if self.modality.shape else tuple(part.squeeze(axis) for part in parts)

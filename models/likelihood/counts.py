@@ -12,9 +12,9 @@ from models.likelihood.base import Likelihood, inner, total
 
 # Beyond, float32 no longer tells one count from the next.
 MOST_LOG_RATE = math.log(2.0**24)
-# From this mean on a count is drawn as a rounded Gaussian instead of by adding up probabilities.
-LARGE_MEAN = 50.0
-MOST_SUMMED = 1000
+# Quantiles of counts that may be larger are those of a gamma, the limit of both distributions.
+MOST_SUMMED = 500
+BISECTIONS = 60
 
 
 class Count(Likelihood):
@@ -56,22 +56,23 @@ class Count(Likelihood):
         return {"rate": rate.mean(dim=0), "standard_deviation": variance.sqrt()}
 
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
-        """Adds up probabilities from 0 on; where the mean is large, a Gaussian of the same moments, rounded."""
-        rate = self.log_rate(raw).exp()
-        probability = inner(probability).expand_as(rate)
-        rounded = (rate + self.variance(raw).sqrt() * torch.special.ndtri(probability)).round().clamp(min=0)
-        small = rate <= LARGE_MEAN
-        mass, start, slope = self.first_and_ratio(raw)
+        """Adds up probabilities from 0 on; where that takes long, a gamma of the same moments, rounded."""
+        rate, variance = self.log_rate(raw).exp().double(), self.variance(raw).double()
+        probability = inner(probability).double().expand_as(rate)
+        few = rate + 10 * variance.sqrt() <= MOST_SUMMED
+        mass, start, slope = (part.double() for part in self.first_and_ratio(raw))
         below = mass.clone()
         count = torch.zeros_like(rate)
         for k in range(MOST_SUMMED):
-            beyond = small & (below < probability)
+            beyond = few & (below < probability) & (mass > 0)
             if not beyond.any():
                 break
             count += beyond
             mass = mass * (start + slope * k) / (k + 1)
             below = below + mass
-        return torch.where(small, count, rounded)
+        if few.all():
+            return count.float()
+        return torch.where(few, count, _gamma_quantile(rate, variance, probability).round()).float()
 
     def fill(self, described: dict[str, Tensor]) -> Tensor:
         """The rate."""
@@ -136,3 +137,14 @@ class NegativeBinomialLikelihood(Count):
         dispersion = self.dispersion(raw).expand_as(rate)
         odds = rate / (dispersion + rate)
         return (1 - odds).pow(dispersion), dispersion * odds, odds
+
+
+def _gamma_quantile(mean: Tensor, variance: Tensor, probability: Tensor) -> Tensor:
+    """The quantile of a gamma distribution with these moments, by bisection of its distribution function."""
+    shape, scale = mean.square() / variance, variance / mean
+    low, high = torch.zeros_like(mean), mean + 40 * variance.sqrt()
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        below = torch.special.gammainc(shape, middle / scale) < probability
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return high

@@ -8,8 +8,84 @@ from safetensors.torch import save_file
 
 from models import checkpoint
 from models.architectures import Model
+from models.batch import Batch
 from models.checkpoint import CheckpointError
-from tests.models.small import sequence_batch, sequence_model, static_batch, static_model
+from models.config import ModalityConfig
+from models.config.architecture import BUILT_IN_EXPERTS
+from tests.models.small import (
+    MODALITIES,
+    randomly_present,
+    sequence_batch,
+    sequence_model,
+    static_batch,
+    static_model,
+)
+
+EVERY = (
+    *MODALITIES,
+    ModalityConfig.model_validate(
+        {"name": "image", "shape": (2, 5, 4), "likelihood": "gaussian", "network": {"name": "cnn", "channels": [3, 4]}}
+    ),
+    ModalityConfig.model_validate(
+        {"name": "tag", "categories": 9, "likelihood": "categorical", "network": {"name": "embedding"}}
+    ),
+    ModalityConfig(name="depth", likelihood="laplace", scale="predicted"),
+    ModalityConfig(name="heat", shape=(2,), likelihood="laplace", scale=0.5),
+    ModalityConfig(name="reads", shape=(2,), likelihood="negative_binomial"),
+)
+NETWORK = {"name": "mlp", "hidden_features": [6], "activation": "gelu", "normalisation": "layer", "dropout": 0.3}
+
+
+def _values(batch: Batch, *leading: int) -> Batch:
+    """The batch with values of the modalities of EVERY too."""
+    generator = torch.Generator().manual_seed(1)
+    values, present = dict(batch.values), dict(batch.present)
+    for modality in EVERY[3:]:
+        values[modality.name] = torch.rand(*leading, *modality.shape, generator=generator)
+        if modality.categories is not None:
+            values[modality.name] = torch.randint(0, modality.categories, leading, generator=generator)
+        present[modality.name] = batch.present["audio"]
+    return randomly_present(Batch(values, present, batch.lengths))
+
+
+def _round_trip(model: Model, batch: Batch, path: Path) -> None:
+    """Everything that is learned or adapted survives: answers are equal bit for bit."""
+    for parameter in model.parameters():
+        parameter.data += 0.01 * torch.randn(parameter.shape)
+    model.set_statistics({"audio": (torch.full((3,), 5.0), torch.full((3,), 2.0))})
+    noise = torch.randn(batch.rows, *model.latent_shape(batch))
+    model.train()
+    model.adapt(model.terms(batch, batch, noise).errors)
+    checkpoint.save(model.eval(), path, {})
+    loaded = checkpoint.load(path)
+    assert loaded.config == model.config
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    torch.testing.assert_close(loaded.encode(batch), model.encode(batch), rtol=0, atol=0)
+    one, other = (tuple(m.terms(batch, batch, noise)[:2]) for m in (model, loaded))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("expert", BUILT_IN_EXPERTS[:3])
+def test_every_static_model_survives(expert: str, tmp_path: Path) -> None:
+    model = static_model(EVERY, expert=expert, network=NETWORK)
+    _round_trip(model, _values(static_batch(), 6), tmp_path / "m")
+
+
+def test_a_mixture_of_products_survives(tmp_path: Path) -> None:
+    _round_trip(static_model(expert="mixture_of_products"), randomly_present(static_batch()), tmp_path / "m")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("recurrence", ["gru", "lstm"])
+@pytest.mark.parametrize("inference", ["filter", "smooth"])
+@pytest.mark.parametrize("fusion", ["zero", "missing_embeddings", "product_of_experts"])
+def test_every_sequence_model_survives(
+    fusion: str, inference: str, recurrence: str, layers: int, tmp_path: Path
+) -> None:
+    model = sequence_model(
+        EVERY, network=NETWORK, fusion=fusion, inference=inference, recurrence=recurrence, recurrent_layers=layers
+    )
+    _round_trip(model, _values(sequence_batch(), 3, 5), tmp_path / "m")
 
 
 @pytest.mark.parametrize("model", [static_model(seed=3), sequence_model(seed=3)])

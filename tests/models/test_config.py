@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -49,6 +50,106 @@ def test_categories_and_likelihood_go_together() -> None:
 def test_the_default_likelihood_follows_from_the_type() -> None:
     assert default_likelihood("float32", None) == "gaussian"
     assert default_likelihood("int64", 10) == "categorical"
+
+
+def _statistics(minimum: float, maximum: float, mean: float, deviation: float, integral: bool = True) -> dict[str, Any]:
+    return {"integral": integral, "minimum": minimum, "maximum": maximum, "mean": mean, "standard_deviation": deviation}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "expected"),
+    [
+        (_statistics(0, 1, 0.3, 0.46), "bernoulli"),
+        (_statistics(0, 12, 4.0, 2.0), "poisson"),
+        (_statistics(0, 90, 4.0, 9.0), "negative_binomial"),
+        # a variance of 1.4 and 1.6 means
+        (_statistics(0, 90, 10.0, 14**0.5), "poisson"),
+        (_statistics(0, 90, 10.0, 16**0.5), "negative_binomial"),
+        (_statistics(-1, 12, 4.0, 2.0), "gaussian"),
+        (_statistics(0, 12, 4.0, 2.0, integral=False), "gaussian"),
+        ({}, "gaussian"),
+    ],
+)
+def test_the_default_likelihood_of_numbers_follows_from_their_statistics(
+    statistics: dict[str, Any], expected: str
+) -> None:
+    assert default_likelihood("float32", None, statistics) == expected
+    assert default_likelihood("float32", 5, statistics) == "categorical"
+
+
+def test_everything_that_does_not_fit_the_dataset_is_listed_with_its_place() -> None:
+    options = MMVAEOptions.model_validate(
+        {
+            "network": {"name": "cnn"},
+            "modalities": {
+                "smell": {},
+                "word": {"likelihood": "poisson"},
+                "face": {"scale": 0.5},
+                "audio": {"network": {"name": "embedding"}},
+            },
+        }
+    )
+    with pytest.raises(Misfits) as caught:
+        complete(options, [*MODALITIES, ModalityConfig(name="touch", shape=(2,), likelihood="gaussian")])
+    places = [misfit.place for misfit in caught.value.found]
+    assert places == [
+        ("modalities", "smell"),
+        ("modalities", "audio"),
+        ("modalities", "face"),
+        ("modalities", "word"),
+        ("network",),
+    ]
+    details = [misfit.detail for misfit in caught.value.found]
+    assert "no modality 'smell', only audio, face, touch, word" in details[0]
+    assert "an embedding takes categories" in details[1]
+    assert "bernoulli, which has no scale 0.5" in details[2]
+    assert "poisson with categories=4" in details[3]
+    assert "modality 'touch': a cnn takes images" in details[4]
+    assert "modalities.smell: the dataset has no modality" in str(caught.value)
+
+
+def test_too_many_subsets_are_a_misfit_of_the_whole() -> None:
+    many = [ModalityConfig(name=f"m{i}", likelihood="gaussian") for i in range(7)]
+    with pytest.raises(Misfits) as caught:
+        complete(MMVAEOptions(expert="mixture_of_products"), many)
+    assert [misfit.place for misfit in caught.value.found] == [()]
+
+
+def test_choices_for_one_modality_replace_its_own_and_leave_the_others() -> None:
+    options = MMVAEOptions.model_validate(
+        {"modalities": {"audio": {"likelihood": "laplace", "scale": 2, "network": {"hidden_features": [5]}}}}
+    )
+    audio, *others = complete(options, MODALITIES).modalities
+    assert audio.likelihood == "laplace"
+    assert audio.scale == 2.0
+    assert audio.network is not None
+    assert audio.network.model_dump()["hidden_features"] == (5,)
+    assert audio.shape == (3,)
+    assert tuple(others) == MODALITIES[1:]
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "scale", "fits"),
+    [
+        ("gaussian", 0.5, True),
+        ("gaussian", "predicted", True),
+        ("laplace", 2, True),
+        ("negative_binomial", "predicted", True),
+        ("negative_binomial", 0.5, False),
+        ("poisson", "predicted", False),
+        ("bernoulli", 0.5, False),
+        ("gaussian", 0, False),
+        ("gaussian", -1.0, False),
+        ("gaussian", "wide", False),
+    ],
+)
+def test_a_scale_fits_its_likelihood(likelihood: str, scale: object, fits: bool) -> None:
+    data = {"name": "m", "shape": (2,), "likelihood": likelihood, "scale": scale}
+    if fits:
+        assert ModalityConfig.model_validate(data).scale == scale
+    else:
+        with pytest.raises(ValidationError):
+            ModalityConfig.model_validate(data)
 
 
 def test_configurations_are_read_without_torch() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from models.batch import Batch
 from models.config import IndependentDropout, NumberDropout, SubsetDropout
-from models.dropout import modality_dropout
+from models.dropout import modality_dropout, random_subset
 from models.philox import Draws
 from tests.models.small import sequence_batch, static_batch
 
@@ -132,3 +132,11 @@ def test_a_sequence_loses_a_modality_at_all_of_its_steps(config: Dropout) -> Non
     for name, mask in hidden.present.items():
         for row in range(3):
             assert torch.equal(mask[row], batch.present[name][row]) or not mask[row].any()
+
+
+def test_of_many_modalities_each_stays_as_often_as_not() -> None:
+    has = torch.ones(60, 3000, dtype=torch.bool)
+    chance = Draws(0, 0, 1).uniform(np.arange(3000), 61).T
+    kept = random_subset(has, chance[0], chance[1:]).double()
+    assert (kept.mean(dim=1) - 0.5).abs().max() < 0.05
+    assert np.abs(np.corrcoef(kept.numpy()) - np.eye(60)).max() < 0.1

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
@@ -51,6 +51,7 @@ def test_the_product_s_density_is_the_normalised_product_of_densities() -> None:
     torch.testing.assert_close(density, expected, atol=1e-4, rtol=1e-3)
 
 
+@settings(deadline=None)
 @given(
     mean=st.floats(-3, 3), deviation=st.floats(0.05, 3), other_mean=st.floats(-3, 3), other_deviation=st.floats(0.05, 3)
 )

@@ -127,3 +127,29 @@ def test_the_gradient_moves_a_learned_dispersion_towards_that_of_the_data() -> N
         (gradient,) = torch.autograd.grad(density.log_prob(raw, value).mean(), learned)
         found.append(gradient.item() > 0)
     assert found == [True, True, True, False, False, False]
+
+
+def test_a_scalar_count_has_a_density_and_a_quantile() -> None:
+    for name in ("poisson", "negative_binomial"):
+        density = likelihood.build(ModalityConfig(name="x", likelihood=name))
+        assert density.log_prob(torch.zeros(3), torch.ones(3)).shape == (3,)
+        assert density.quantile(torch.zeros(3), torch.tensor(0.5)).shape == (3,)
+
+
+def test_a_quantile_next_to_one_is_finite_and_small() -> None:
+    """In float32 the sum of the probabilities can stay below it for ever."""
+    density = likelihood.build(ModalityConfig(name="x", shape=(1,), likelihood="poisson"))
+    rates = torch.linspace(0.01, 40, 500).log().unsqueeze(1)
+    assert density.quantile(rates, torch.tensor(1 - 2**-24)).max() < 100
+
+
+@pytest.mark.parametrize(("rate", "quantiles"), [(100.0, (5, 69, 299)), (1000.0, (51, 693, 2995))])
+def test_quantiles_of_large_overdispersed_counts_are_near_the_true_ones(
+    rate: float, quantiles: tuple[int, int, int]
+) -> None:
+    """Dispersion 1 is a geometric distribution, whose quantiles are log(1 - p) / log(rate / (1 + rate)) - 1."""
+    density = likelihood.build(ModalityConfig(name="x", shape=(1,), likelihood="negative_binomial"))
+    raw = torch.tensor([[math.log(rate)]])
+    for probability, expected in zip((0.05, 0.5, 0.95), quantiles, strict=True):
+        found = density.quantile(raw, torch.tensor([[probability]])).item()
+        assert abs(found - expected) <= max(1, 0.02 * expected)

@@ -14,6 +14,7 @@ NAMES = [modality.name for modality in MODALITIES]
 subsets = st.sets(st.sampled_from(NAMES), min_size=1)
 
 
+@settings(deadline=None)
 @given(hidden=subsets)
 def test_hiding_modalities_equals_not_having_them(hidden: set[str]) -> None:
     model, batch = static_model(), static_batch()
@@ -46,7 +47,7 @@ def test_one_modality_s_posterior_is_its_encoder_s_times_the_prior() -> None:
     torch.testing.assert_close(latent.mean, mean * deviation**-2 / precision)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(masks=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=6, max_size=6), row=st.integers(0, 5))
 def test_a_row_s_result_does_not_depend_on_the_other_rows(masks: list[list[bool]], row: int) -> None:
     model, batch = static_model(), static_batch()

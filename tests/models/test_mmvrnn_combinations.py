@@ -47,7 +47,7 @@ def _terms(model: MMVRNN, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
 @every
 def test_hiding_equals_not_having(model: MMVRNN) -> None:
     batch = randomly_present(sequence_batch())
-    for hidden in (["audio"], ["face", "word"]):
+    for hidden in (["audio"], ["face"], ["word"], ["face", "word"]):
         others = [name for name in NAMES if name not in hidden]
         masked, gone = model.encode(only(batch, *others)), model.encode(without(batch, *hidden))
         _close(masked.mean[batch.valid], gone.mean[batch.valid])

@@ -122,7 +122,10 @@ def test_an_embedding_is_a_learned_vector_for_each_category() -> None:
     decoder = networks.decoder(EmbeddingConfig(features=5, hidden_features=(8,)), 6, (3,))
     widths = [layer.out_features for layer in decoder.modules() if isinstance(layer, torch.nn.Linear)]
     assert widths == [8, 5, 3]
-    assert decoder(torch.randn(2, 6)).shape == (2, 3)
+    code = torch.randn(2, 6)
+    first, second, third = (layer for layer in decoder.modules() if isinstance(layer, nn.Linear))
+    hidden = nn.functional.silu(nn.functional.silu(first(code)) @ second.weight.T + second.bias)
+    torch.testing.assert_close(decoder(code), hidden @ third.weight.T + third.bias)
 
 
 def test_a_network_of_somebody_else_joins_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

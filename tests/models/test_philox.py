@@ -27,7 +27,7 @@ def test_the_generator_gives_the_published_answers(counter: list[int], key: list
     assert [int(word[0]) for word in words] == answer
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(rows=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8), seed=st.integers(0, 2**64 - 1))
 def test_a_row_s_numbers_do_not_depend_on_the_rows_it_is_drawn_with(rows: list[int], seed: int) -> None:
     draws = Draws(seed, step=3, stream=1)

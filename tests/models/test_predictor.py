@@ -9,8 +9,8 @@ import torch
 import models
 from models import checkpoint
 from models.batch import BatchError
-from models.predictor import Predictor
 from models.multimodal import Multimodal
+from models.predictor import Predictor
 from tests.models.small import MODALITIES, sequence_model, static_model
 
 AUDIO = np.random.default_rng(0).normal(size=(4, 3))

@@ -84,12 +84,17 @@ def test_a_forecast_follows_from_its_seed(n_samples: int) -> None:
 @pytest.mark.parametrize("n_samples", [0, 9])
 @pytest.mark.parametrize("how", ["filter", "smooth"])
 def test_a_row_s_forecast_does_not_depend_on_the_other_rows_or_on_padding(how: str, n_samples: int) -> None:
-    # two thresholds apart: no draw of a count or a category is so close to one that rounding could move it
     predictor = _predictor(inference=how)
     together = predictor.forecast(*GIVEN, 3, NAMES, n_samples, seed=3)
     for row, length in enumerate(LENGTHS):
         alone = predictor.forecast(
-            {"audio": AUDIO[row : row + 1, :length]}, {"audio": VALID[row : row + 1, :length]}, None, 3, NAMES, n_samples, 3
+            {"audio": AUDIO[row : row + 1, :length]},
+            {"audio": VALID[row : row + 1, :length]},
+            None,
+            3,
+            NAMES,
+            n_samples,
+            3,
         )
         of_row = {name: {key: v[row : row + 1] for key, v in answer.items()} for name, answer in together.items()}
         _equal(alone, of_row, atol=1e-4)
@@ -110,7 +115,9 @@ def test_forecasts_have_a_quantile_axis_for_numbers_and_counts_alone() -> None:
 
 
 def test_quantiles_and_moments_of_a_first_step_are_of_one_distribution() -> None:
-    forecast = _predictor().forecast(*GIVEN, 1, ["audio"], n_samples=8000, quantiles=(0.1587, 0.5, 0.8413))["audio"]
+    forecast = Predictor(sequence_model()).forecast(
+        *GIVEN, 1, ["audio"], n_samples=8000, quantiles=(0.1587, 0.5, 0.8413)
+    )["audio"]
     low, middle, high = np.moveaxis(forecast["quantiles"], -1, 0)
     np.testing.assert_allclose(middle, forecast["mean"], atol=0.06)
     np.testing.assert_allclose((high - low) / 2, forecast["standard_deviation"], atol=0.06)

@@ -1,0 +1,115 @@
+"""A dataset larger than this machine's memory trains, and how much memory of its own the trainer takes for it.
+
+The file is sparse: mostly holes, which read as zeros, so that it takes no disk. What is measured is the trainer's
+peak anonymous memory; pages of the mapped file come and go as the system likes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.report import Figure, publish
+from models.config import MLPConfig, MMVAEOptions, ModalityConfig, TrainingConfig, complete
+from service.shared.samples import FORMAT, METADATA
+
+WIDTH = 65_536
+ROW_BYTES = 4 * WIDTH
+MOST_ANONYMOUS_GIB = 1.0
+
+
+def main() -> None:
+    """Write the dataset, train an epoch, watch."""
+    memory = _kilobytes(Path("/proc/meminfo"), "MemTotal") * 1024
+    rows = int(1.25 * memory) // ROW_BYTES
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "samples"
+        write_sparse(path, rows)
+        started_at = time.monotonic()
+        peak = peak_anonymous_bytes(path, rows // 50)
+        seconds = time.monotonic() - started_at
+    gib = 2**30
+    publish(
+        "memory",
+        [
+            Figure("physical memory", memory / gib, "GiB", None, None),
+            Figure("dataset", rows * ROW_BYTES / gib, "GiB", "> memory", rows * ROW_BYTES > memory),
+            Figure("statistics, an epoch and the evaluation", seconds, "s", None, None),
+            Figure(
+                "peak anonymous memory of the trainer",
+                peak / gib,
+                "GiB",
+                f"<= {MOST_ANONYMOUS_GIB:g}",
+                peak / gib <= MOST_ANONYMOUS_GIB,
+            ),
+        ],
+    )
+
+
+def write_sparse(path: Path, rows: int) -> None:
+    """A stored dataset of one wide modality, zeros everywhere, all present, and one narrow one."""
+    sizes = {
+        "values/wide": ("F32", [rows, WIDTH], rows * ROW_BYTES),
+        "values/narrow": ("F32", [rows], rows * 4),
+        "present/wide": ("U8", [rows], rows),
+        "present/narrow": ("U8", [rows], rows),
+    }
+    modalities = [
+        {"name": "wide", "shape": [WIDTH], "dtype": "float32", "categories": None},
+        {"name": "narrow", "shape": [], "dtype": "float32", "categories": None},
+    ]
+    metadata = {"format": FORMAT, "rows": rows, "schema": {"kind": "static", "modalities": modalities}}
+    header: dict[str, object] = {"__metadata__": {METADATA: json.dumps(metadata)}}
+    end = 0
+    for name, (dtype, shape, size) in sizes.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+        file.seek(-2 * rows, 2)
+        file.write(b"\1" * 2 * rows)
+
+
+def peak_anonymous_bytes(path: Path, batches_of: int) -> int:
+    """Train one epoch in a trainer process and return the largest anonymous memory it was seen with."""
+    modalities = [
+        ModalityConfig(name="wide", shape=(WIDTH,), likelihood="gaussian"),
+        ModalityConfig(name="narrow", likelihood="gaussian"),
+    ]
+    config = complete(MMVAEOptions(network=MLPConfig(hidden_features=(16,))), modalities)
+    spec = {
+        "samples": str(path),
+        "config": config.model_dump(mode="json"),
+        "training": TrainingConfig(epochs=1, batch_size=min(64, batches_of)).model_dump(mode="json"),
+        "seed": 0,
+        "threads": 2,
+        "result": str(path.with_name("result")),
+    }
+    ours, theirs = os.pipe()
+    process = subprocess.Popen([sys.executable, "-m", "worker.trainer"], stdin=ours, stdout=subprocess.DEVNULL)
+    os.close(ours)
+    os.write(theirs, json.dumps(spec).encode() + b"\n")  # it ends when this end is closed
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _kilobytes(Path(f"/proc/{process.pid}/status"), "RssAnon") * 1024)
+        time.sleep(0.05)
+    os.close(theirs)
+    if process.returncode:
+        raise SystemExit(f"the trainer ended with status {process.returncode}")
+    return peak
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    """A figure of a /proc file, 0 for a process that has just ended."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return next((int(words[1]) for words in lines if words and words[0] == f"{name}:"), 0)
+
+
+if __name__ == "__main__":
+    main()
