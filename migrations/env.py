@@ -1,6 +1,6 @@
 """How Alembic runs the migrations: over the URL it is handed, each step in a transaction of its own."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from alembic import context
 
@@ -17,6 +17,10 @@ def render(kind: str, item: object, _: object) -> str | Literal[False]:
 url = context.config.attributes.get("url") or Settings().database_url
 database = Database(url)
 with database.engine.connect() as connection:
+    if connection.dialect.name == "sqlite":
+        # A table that is copied is dropped, and what refers to it must not go with it.
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys=OFF")
     context.configure(
         connection=connection,
         target_metadata=Table.metadata,

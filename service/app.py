@@ -16,6 +16,7 @@ from service.inference import routes as inference
 from service.inference.engine import Engine
 from service.inference.turns import Turns
 from service.inference.versions import VersionCache
+from service.jobs.feed import Feed
 from service.jobs.reconciler import Reconciler
 from service.registry import routes as registry
 from service.runs import routes as runs
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         messages = broker.connect(settings)
         app.state.services = Services(settings, database, storage, messages, KeyCache(database))
         app.state.versions = VersionCache(database)
+        app.state.feed = Feed(database)
         app.state.engine = Engine(storage, settings.inference_models, settings.inference_threads)
         app.state.turns = Turns(settings.inference_queue)
         reconciler = Ticker("reconciler", settings.reconcile_seconds, Reconciler(settings, database, messages).tick)

@@ -20,6 +20,7 @@ from service.shared.settings import Settings
 from service.shared.storage import Storage
 from tests import servers
 from worker import supervisor
+from worker.children import Children
 from worker.context import Context
 
 
@@ -113,7 +114,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         project = access.create_project(session, "test").id
         _, key = access.create_key(session, project, "test")
     messages = broker.connect(settings)
-    worker = Context(settings, database, Storage(settings.artifacts), messages, "wrk_test")
+    worker = Context(
+        settings, database, Storage(settings.artifacts), messages, "wrk_test", Children(settings.log_bytes)
+    )
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
         yield Service(settings, http, project, key, worker)
     database.close()

@@ -9,6 +9,7 @@ from celery import Celery, signals
 
 from service.jobs import workers
 from service.jobs.reconciler import Reconciler
+from service.runs import operations as runs
 from service.shared import broker, lifeline
 from service.shared.database import Database
 from service.shared.settings import Settings
@@ -16,8 +17,9 @@ from service.shared.storage import Storage
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
 from worker import supervisor, tasks
+from worker.children import Children
 from worker.context import Context
-from worker.kinds import library_versions
+from worker.kinds import Training, library_versions
 
 PRESENCE_SECONDS = 15.0
 
@@ -34,7 +36,10 @@ def main(queue: str) -> None:
     host, devices = socket.gethostname(), settings.devices
     with database.writer.begin() as session:
         owner = workers.register(session, host, os.getpid(), queue, devices, versions)
-    context = Context(settings, database, Storage(settings.artifacts), messages, owner)
+    spare = Training.program if queue == runs.QUEUE else None
+    children = Children(settings.log_bytes, spare)
+    context = Context(settings, database, Storage(settings.artifacts), messages, owner, children)
+    children.prepare()
     tasks.register(messages, context)
 
     def beat() -> None:
@@ -64,6 +69,7 @@ def main(queue: str) -> None:
         context.draining.set()
         for ticker in tickers:
             ticker.close()
+        children.close()
         with database.writer.begin() as session:
             workers.unregister(session, owner)
         database.close()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
@@ -24,11 +25,11 @@ TAIL_CHARACTERS = 65_536
 
 
 class Child:
-    """A process in a session of its own, so that a signal to the worker does not reach it."""
+    """A process in a session of its own, so that a signal to the worker does not reach it. It waits for its spec."""
 
-    def __init__(self, module: str, spec: dict[str, Any], most_log_bytes: int) -> None:
+    def __init__(self, arguments: Sequence[str], most_log_bytes: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -44,7 +45,6 @@ class Child:
         ]
         for reader in self._readers:
             reader.start()
-        self._send(spec)
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,12 @@ class Child:
         status = self._process.returncode
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
-    def _send(self, spec: dict[str, Any]) -> None:
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def give(self, spec: dict[str, Any]) -> None:
+        """Send the spec, once: the work begins."""
         assert self._process.stdin is not None  # noqa: S101 it was opened as a pipe
         try:
             self._process.stdin.write(json.dumps(spec).encode() + b"\n")

@@ -8,6 +8,7 @@ from celery import Celery
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage
+from worker.children import Children
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Context:
     storage: Storage
     messages: Celery
     owner: str
+    children: Children
     draining: threading.Event = field(default_factory=threading.Event)
     turn: threading.Lock = field(default_factory=threading.Lock)
     job_id: str | None = None

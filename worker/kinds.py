@@ -5,17 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
 from sqlalchemy.orm import Session
 
 from service.datasets import operations as datasets
 from service.jobs.operations import Claim
 from service.registry import operations as registry
-from service.runs import metrics
+from service.runs import assignments, checkpoints, metrics
 from service.runs import operations as runs
 from service.shared.samples import Schema
-from service.shared.storage import Stored
+from service.shared.storage import CorruptArtifact, Stored
 from service.shared.tables import Artifact
 from worker.context import Context
+
+log = structlog.get_logger(__name__)
 
 LIBRARIES = ("sensorium", "torch", "numpy")
 
@@ -25,6 +28,8 @@ class Work(Protocol):
 
     program: str
     """The module to run as a child process."""
+    devices: int
+    """How many devices it takes."""
 
     def spec(self, context: Context) -> dict[str, Any]:
         """What the child is told. Verifies what it will read; raises CorruptArtifact."""
@@ -42,8 +47,9 @@ class Training:
     program = "worker.trainer"
 
     def __init__(self, session: Session, claim: Claim) -> None:
-        self._assignment = runs.assignment(session, claim.job_id)
+        self._assignment = assignments.assignment(session, claim.job_id)
         self._attempt = claim.attempt
+        self.devices = self._assignment.devices
 
     def spec(self, context: Context) -> dict[str, Any]:
         """Verified samples, configuration and seed."""
@@ -53,10 +59,25 @@ class Training:
             "training": self._assignment.training.model_dump(mode="json"),
             "seed": self._assignment.seed,
             "threads": context.settings.trainer_threads,
+            "checkpoint_seconds": context.settings.checkpoint_seconds,
+            "init": self._assignment.init and str(_fetch(context, self._assignment.init)),
+            "resume": self._newest_whole_checkpoint(context),
         }
 
+    def _newest_whole_checkpoint(self, context: Context) -> str | None:
+        for checkpoint in self._assignment.checkpoints:
+            try:
+                return str(_fetch(context, checkpoint))
+            except CorruptArtifact as error:  # the one before is whole, or the training begins anew
+                log.warning("checkpoint_unusable", run_id=self._assignment.run_id, error=str(error))
+        return None
+
     def record(self, session: Session, event: dict[str, Any]) -> None:
-        """Keep the metrics of an epoch."""
+        """Keep the metrics of an epoch, or a checkpoint."""
+        if event["event"] == "checkpoint":
+            run_id, step, reason = self._assignment.run_id, event["step"], event["reason"]
+            checkpoints.keep(session, run_id, self._attempt, event["stored"], step, reason)
+            return
         metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
@@ -70,6 +91,7 @@ class Conversion:
     """A dataset version: `worker.converter` makes its stored form."""
 
     program = "worker.converter"
+    devices = 1
 
     def __init__(self, session: Session, claim: Claim) -> None:
         self._job_id = claim.job_id

@@ -1,12 +1,14 @@
 """What a child has reported and SQL does not have yet."""
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from service.jobs import history
 from service.jobs import operations as jobs
-from service.jobs.operations import Claim, Progress
+from service.jobs.operations import Claim, Progress, Requests
+from service.shared.storage import Storage
 from worker.child import Child
 from worker.kinds import Work
 
@@ -16,10 +18,11 @@ LAST_WORDS = ("finished", "failed", "stopped")
 class News:
     """Gathers a child's events and log until a heartbeat has taken them along."""
 
-    def __init__(self, claim: Claim, kind: Work) -> None:
+    def __init__(self, claim: Claim, kind: Work, storage: Storage) -> None:
         self.last_word: dict[str, Any] | None = None
         self._claim = claim
         self._kind = kind
+        self._storage = storage
         self._progress = Progress("starting", 0.0, None)
         self._events: list[dict[str, Any]] = []
         self._log = ""
@@ -30,18 +33,22 @@ class News:
             if event["event"] in LAST_WORDS:
                 self.last_word = event
                 continue
+            if event["event"] == "checkpoint":
+                # durable before any row names it (T5)
+                event["stored"] = self._storage.put(self._claim.project_id, Path(event["path"]))
+                Path(event["path"]).unlink()
             if event["event"] == "progress":
                 self._progress = Progress(event["phase"], event["fraction"], event["eta_seconds"])
             self._events.append(event)
         self._log += child.log()
 
-    def save(self, session: Session, lease_seconds: float) -> bool:
-        """T4 and all the news in one transaction. Returns whether the job's cancellation was asked for.
+    def save(self, session: Session, lease_seconds: float) -> Requests:
+        """T4 and all the news, checkpoints too (T5), in one transaction. Returns what is asked of the job's owner.
 
         Raises Lost, and nothing is written, when the attempt is not the job's current one any more.
         """
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        cancel = jobs.heartbeat(session, self._claim, lease_seconds, self._progress)
+        requests = jobs.heartbeat(session, self._claim, lease_seconds, self._progress)
         for event in self._events:
             if event["event"] == "note":
                 history.record_event(session, job_id, attempt, event["level"], event["type"], event["message"])
@@ -49,7 +56,7 @@ class News:
                 self._kind.record(session, event)
         if self._log:
             history.record_log(session, job_id, attempt, self._log)
-        return cancel
+        return requests
 
     def forget(self) -> None:
         """The transaction of `save` was committed."""

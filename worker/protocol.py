@@ -48,7 +48,10 @@ def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = Tr
         if speaks:
             out.write(json.dumps(event) + "\n")
 
-    spec = json.loads(read())
+    line = read()
+    if not line:  # a spare that was never needed
+        return
+    spec = json.loads(line)
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         result = program(spec, emit, stopping)

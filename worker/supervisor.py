@@ -11,7 +11,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from service.jobs import operations as jobs
-from service.jobs.operations import Claim, Lost
+from service.jobs.operations import Claim, Lost, Requests
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.ticker import Ticker
 from worker.child import Child
@@ -37,7 +37,8 @@ def work(context: Context, queue: str) -> None:
     try:
         while not context.draining.is_set():
             with context.database.writer.begin() as session:
-                claim = jobs.claim(session, queue, context.owner, context.settings.lease_seconds)
+                lease, devices = context.settings.lease_seconds, len(context.settings.devices)
+                claim = jobs.claim(session, queue, context.owner, lease, devices)
             if claim is None:
                 return
             log.info("job_claimed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt)
@@ -46,6 +47,8 @@ def work(context: Context, queue: str) -> None:
     finally:
         context.job_id = None
         context.turn.release()
+        if not context.draining.is_set():
+            context.children.prepare()
 
 
 def _attend(context: Context, claim: Claim) -> None:
@@ -80,11 +83,11 @@ def _do(context: Context, claim: Claim) -> None:
         with context.database.reader() as session:
             kind = KINDS[claim.kind](session, claim)
         try:
-            spec = {**kind.spec(context), "result": str(folder.absolute() / "result")}
+            spec = {**kind.spec(context), "result": str(folder.absolute() / "result"), "checkpoints": str(folder)}
         except CorruptArtifact as error:
             _fail(context, claim, {"code": "artifact_corrupt", "detail": str(error)}, retry=False)
             return
-        with Child(kind.program, spec, context.settings.log_bytes) as child:
+        with context.children.start(kind.program, kind.devices, spec) as child:
             last = _follow(context, claim, kind, child)
             _conclude(context, claim, kind, child, last)
     finally:
@@ -97,29 +100,29 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
     Raises Lost when another owner has the job, or it was reaped.
     """
     settings = context.settings
-    news = News(claim, kind)
+    news = News(claim, kind, context.storage)
     ended = saved = stopped = False
+    requests = Requests(cancel=False, pause=False, timed_out=False)
     while not (ended and saved):
         ended = child.wait(settings.heartbeat_seconds)
         news.hear(child)
-        cancel = False
         try:
             with context.database.writer.begin() as session:
-                cancel = news.save(session, settings.lease_seconds)
+                requests = news.save(session, settings.lease_seconds)
             news.forget()
             saved = True
         except DATABASE_AWAY as error:
             log.warning("heartbeat_not_saved", job_id=claim.job_id, error=str(error))
             saved = False
             time.sleep(RETRY_SECONDS)
-        if not ended and (cancel or context.draining.is_set()):
+        if not ended and (requests.any() or context.draining.is_set()):
             child.stop(settings.trainer_stop_seconds)
             stopped = True  # once more around, for what it said on the way out
     return news.last_word or ({"event": "stopped"} if stopped else None)
 
 
 def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: dict[str, Any] | None) -> None:
-    """Commit the outcome: T6, T7, T10 or T11."""
+    """Commit the outcome: T6, T7, or T10 to T13."""
     match last or {}:
         case {"event": "finished"} as result:
             stored = context.storage.put(claim.project_id, Path(result["result"]))
@@ -132,11 +135,16 @@ def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: di
             error: dict[str, Any] = {key: failure[key] for key in ("code", "detail", "errors") if key in failure}
             _fail(context, claim, error, retry)
         case {"event": "stopped"}:
-            _commit(context, lambda session: jobs.stop(session, claim))
-            _commit(context, lambda session: jobs.release(session, claim))
+            _commit(context, lambda session: _stopped(session, claim))
         case _:
             detail = f"the process {kind.program} {child.ending()} without a result; its log says more"
             _fail(context, claim, {"code": "process_died", "detail": detail}, retry=True)
+
+
+def _stopped(session: Session, claim: Claim) -> None:
+    """End, pause or give back: each finds what it was stopped for, or changes nothing."""
+    for transition in (jobs.stop, jobs.time_out, jobs.suspend, jobs.release):
+        transition(session, claim)
 
 
 def _succeed(session: Session, claim: Claim, kind: Work, result: dict[str, Any], stored: Stored) -> None:

@@ -3,24 +3,27 @@
 Each is one statement whose WHERE is its guard, so that any number of processes may try it at once. `attempt` is the
 fencing token: an owner that lost its lease matches no row and must write nothing.
 
-    T1  create           -> queued                          T7   release   running -> queued (drain)
-    T2  due              queued, to be woken again          T8   reap      running -> queued, failed or cancelled
-    T3  claim            queued -> running                  T9   cancel    queued -> cancelled; running: flagged
-    T4  heartbeat        running, lease renewed             T10  fail      running -> queued or failed
-    T6  succeed          running -> succeeded               T11  stop      running -> cancelled
+    T1  create           -> queued                          T8   reap      running -> queued, failed, cancelled, paused
+    T2  due              queued, to be woken again          T9   cancel    queued, paused -> cancelled; running: flagged
+    T3  claim            queued -> running                  T10  fail      running -> queued or failed
+    T4  heartbeat        running, lease renewed             T11  stop      running -> cancelled
+    T5  heartbeat, and the checkpoint's row in the same     T12  pause     queued -> paused; running: flagged
+        transaction: what fences one fences the other            suspend   running -> paused
+    T6  succeed          running -> succeeded                    resume    paused -> queued
+    T7  release          running -> queued (drain)          T13  time_out  running -> failed
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Update, case, literal, null, select, update
+from sqlalchemy import ColumnElement, Update, case, false, func, literal, null, select, update
 from sqlalchemy.orm import Session
 
 from service.jobs.history import record_event
 from service.shared.database import now
 from service.shared.errors import Conflict
-from service.shared.tables import FINAL_STATES, Job, Json, new_id
+from service.shared.tables import FINAL_STATES, Job, Json, Project, Worker, new_id
 
 # A queued job is announced every 30 s at first, then every 2 minutes, then every 10.
 FIRST_WAKE_SECONDS = 30.0
@@ -28,6 +31,11 @@ LAST_WAKE_SECONDS = 600.0
 WAKES_AT_ONCE = 100
 REAPED_AT_ONCE = 100
 LONGEST_BACKOFF_SECONDS = 600.0
+
+
+# A worker that has not been heard of for longer does not count.
+ALIVE = 60.0
+TIMED_OUT = {"code": "timeout", "detail": "it ran for longer than its timeout_seconds"}
 
 
 class Lost(Exception):
@@ -53,14 +61,41 @@ class Progress:
     eta_seconds: float | None
 
 
-def create(session: Session, project_id: str, kind: str, queue: str, priority: int = 0) -> Job:
-    """T1: a new queued job. The caller commits, and only then wakes a worker."""
+class Requests(NamedTuple):
+    """What the owner of a running job is asked for: to stop it for good, to pause it, or to end it as too long."""
+
+    cancel: bool
+    pause: bool
+    timed_out: bool
+
+    def any(self) -> bool:
+        """Whether the job has to stop now."""
+        return self.cancel or self.pause or self.timed_out
+
+
+def create(
+    session: Session,
+    project_id: str,
+    kind: str,
+    queue: str,
+    priority: int = 0,
+    max_attempts: int = 3,
+    timeout_seconds: float | None = None,
+    devices: int = 1,
+) -> Job:
+    """T1: a new queued job. The caller commits, and only then wakes a worker.
+
+    timeout_seconds: from the first start to the end, pauses and waiting for another attempt included.
+    """
     job = Job(
         id=new_id("job"),
         project_id=project_id,
         kind=kind,
         queue=queue,
         priority=priority,
+        max_attempts=max_attempts,
+        timeout_seconds=timeout_seconds,
+        devices=devices,
         dispatches=1,
         dispatch_after=now(FIRST_WAKE_SECONDS),
     )
@@ -93,17 +128,20 @@ def due(session: Session) -> Sequence[tuple[str, str]]:
     return [(job_id, queue) for job_id, queue in announced]
 
 
-def claim(session: Session, queue: str, owner: str, lease_seconds: float) -> Claim | None:
-    """T3: take the first job of a queue: highest priority, then oldest. None when nothing is due.
+def claim(session: Session, queue: str, owner: str, lease_seconds: float, devices: int = 1) -> Claim | None:
+    """T3: take the first job of a queue that needs no more devices than the owner has. None when nothing is due.
 
-    PostgreSQL skips rows another worker is taking; on SQLite the write lock makes claims take turns.
+    The highest priority first; among equals the project that has waited longest since one of its jobs was taken, and
+    of that its oldest job. PostgreSQL skips rows another worker is taking; on SQLite the write lock makes claims take
+    turns.
     """
     first = (
         select(Job.id)
-        .where(Job.queue == queue, Job.state == "queued", Job.not_before <= now())
-        .order_by(Job.priority.desc(), Job.id)
+        .join(Project, Project.id == Job.project_id)
+        .where(Job.queue == queue, Job.state == "queued", Job.not_before <= now(), Job.devices <= devices)
+        .order_by(Job.priority.desc(), Project.served_at.asc().nulls_first(), Job.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=Job)
         .scalar_subquery()
     )
     row = session.execute(
@@ -124,16 +162,17 @@ def claim(session: Session, queue: str, owner: str, lease_seconds: float) -> Cla
     ).one_or_none()
     if row is None:
         return None
+    session.execute(update(Project).where(Project.id == row.project_id).values(served_at=now()))
     record_event(session, row.id, row.attempt, "info", "started", f"attempt {row.attempt} started by {owner}")
     return Claim(row.id, row.project_id, row.kind, row.attempt)
 
 
-def heartbeat(session: Session, claim: Claim, lease_seconds: float, progress: Progress) -> bool:
-    """T4: renew the lease and say where the job stands. Returns whether its cancellation was asked for.
+def heartbeat(session: Session, claim: Claim, lease_seconds: float, progress: Progress) -> Requests:
+    """T4: renew the lease and say where the job stands. Returns what is asked of its owner.
 
     Raises Lost when the attempt is no longer the current one.
     """
-    requested: bool | None = session.scalar(
+    row = session.execute(
         _own(claim)
         .values(
             lease_expires_at=now(lease_seconds),
@@ -141,11 +180,11 @@ def heartbeat(session: Session, claim: Claim, lease_seconds: float, progress: Pr
             progress=progress.fraction,
             eta_seconds=progress.eta_seconds,
         )
-        .returning(Job.cancel_requested)
-    )
-    if requested is None:
+        .returning(Job.cancel_requested, Job.pause_requested, _timed_out())
+    ).one_or_none()
+    if row is None:
         raise Lost(claim.job_id)
-    return requested
+    return Requests(*map(bool, row))
 
 
 def renew(session: Session, claim: Claim, lease_seconds: float) -> None:
@@ -193,12 +232,18 @@ def reap(session: Session, retry_seconds: float) -> Sequence[str]:
         .values(
             state=case(
                 (Job.cancel_requested, "cancelled"),
+                (_timed_out(), "failed"),
                 (Job.failures + 1 >= Job.max_attempts, "failed"),
+                (Job.pause_requested, "paused"),
                 else_="queued",
             ),
             failures=Job.failures + case((Job.cancel_requested, 0), else_=1),
-            error=case((Job.cancel_requested, null()), else_=literal(error, Json)),
-            finished_at=case((Job.cancel_requested | (Job.failures + 1 >= Job.max_attempts), now()), else_=null()),
+            error=case(
+                (Job.cancel_requested, null()), (_timed_out(), literal(TIMED_OUT, Json)), else_=literal(error, Json)
+            ),
+            finished_at=case(
+                (Job.cancel_requested | _timed_out() | (Job.failures + 1 >= Job.max_attempts), now()), else_=null()
+            ),
             not_before=now(_backoff(retry_seconds)),
             dispatch_after=now(_backoff(retry_seconds)),
             **_unowned(),
@@ -236,6 +281,105 @@ def cancel(session: Session, job_id: str) -> str:
     return state
 
 
+def pause(session: Session, job_id: str) -> str:
+    """T12: a queued job is paused at once, a running one is asked to. Returns the state it is in now.
+
+    Raises Conflict when the job has ended; a paused one stays as it is.
+    """
+    state: str | None = session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(("queued", "running")))
+        .values(pause_requested=Job.state == "running", state=case((Job.state == "running", Job.state), else_="paused"))
+        .returning(Job.state)
+    )
+    if state is None:
+        return _unless_ended(session, job_id, "paused")
+    if state == "paused":
+        record_event(session, job_id, 0, "info", "paused", "paused before a worker had it")
+    else:
+        record_event(session, job_id, 0, "info", "pause_requested", "a pause was asked for")
+    return state
+
+
+def suspend(session: Session, claim: Claim) -> None:
+    """T12: the owner has stopped what was asked to be paused."""
+    changed = session.scalar(
+        _own(claim)
+        .where(Job.pause_requested, Job.cancel_requested.is_(False))
+        .values(state="paused", pause_requested=False, **_unowned())
+        .returning(Job.id)
+    )
+    if changed is not None:
+        record_event(session, claim.job_id, claim.attempt, "info", "paused", "paused")
+
+
+def resume(session: Session, job_id: str) -> str:
+    """T12: a paused job is queued again, and one that has not paused yet goes on. Returns the state it is in now.
+
+    Raises Conflict when the job has ended. The caller commits, and only then wakes a worker.
+    """
+    state: str | None = session.scalar(
+        update(Job)
+        .where(Job.id == job_id, (Job.state == "paused") | Job.pause_requested)
+        .values(
+            pause_requested=False,
+            state=case((Job.state == "paused", "queued"), else_=Job.state),
+            not_before=now(),
+            dispatches=1,
+            dispatch_after=now(FIRST_WAKE_SECONDS),
+        )
+        .returning(Job.state)
+    )
+    if state is None:
+        return _unless_ended(session, job_id, "resumed")
+    record_event(session, job_id, 0, "info", "resumed", "goes on")
+    return state
+
+
+def time_out(session: Session, claim: Claim) -> None:
+    """T13: the owner has stopped what has taken too long."""
+    changed = session.scalar(
+        _own(claim)
+        .where(Job.cancel_requested.is_(False), _timed_out())
+        .values(state="failed", error=TIMED_OUT, **_ended())
+        .returning(Job.id)
+    )
+    if changed is not None:
+        record_event(session, claim.job_id, claim.attempt, "error", "timed_out", TIMED_OUT["detail"])
+
+
+def position(session: Session, job: Job) -> int | None:
+    """How many jobs of its queue come before a queued job, and itself; None when it does not wait."""
+    if job.state != "queued":
+        return None
+    ahead = select(func.count()).where(
+        Job.queue == job.queue,
+        Job.state == "queued",
+        (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.id <= job.id)),
+    )
+    return session.scalar(ahead)
+
+
+def waiting_reason(session: Session, job: Job) -> str | None:
+    """Why a job is not running, for people; None for one that is, or has ended."""
+    if job.state == "paused":
+        return "it is paused"
+    if job.state != "queued":
+        return None
+    if session.scalar(select(Job.not_before > now()).where(Job.id == job.id)):
+        return f"attempt {job.attempt} failed, the next one waits until {job.not_before.isoformat()}"
+    alive = session.scalars(
+        select(Worker).where(Worker.queue == job.queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-ALIVE))
+    ).all()
+    if not alive:
+        return f"no {job.queue} worker is alive"
+    if all(len(worker.devices) < job.devices for worker in alive):
+        most = max(len(worker.devices) for worker in alive)
+        return f"it needs {job.devices} devices, and no {job.queue} worker has more than {most}"
+    busy = sum(worker.job_id is not None for worker in alive)
+    return f"{busy} of {len(alive)} {job.queue} workers are at work, and it takes its turn"
+
+
 def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: float | None) -> str | None:
     """T10: the attempt failed. A fault is tried again after `retry_seconds`, doubled each time; None never retries.
 
@@ -269,6 +413,18 @@ def stop(session: Session, claim: Claim) -> None:
     )
     if changed is not None:
         record_event(session, claim.job_id, claim.attempt, "info", "cancelled", "cancelled")
+
+
+def _unless_ended(session: Session, job_id: str, what: str) -> str:
+    state = session.scalar(select(Job.state).where(Job.id == job_id))
+    if state is None or state in FINAL_STATES:
+        raise Conflict("job_has_ended", f"it has {state} already and cannot be {what}")
+    return state
+
+
+def _timed_out() -> ColumnElement[bool]:
+    # false, not null, for jobs without a limit or a start
+    return func.coalesce(Job.started_at < now(-Job.timeout_seconds), false())
 
 
 def _own(claim: Claim) -> Update:

@@ -6,7 +6,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from service.registry import schemas
-from service.runs.operations import Assignment
+from service.runs.assignments import Assignment
 from service.shared import storage
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound

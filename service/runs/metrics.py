@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.shared.tables import RunMetric
+from service.shared.tables import RunMetric, RunProgress
 
 
 def record(session: Session, run_id: str, attempt: int, step: int, epoch: int, values: Mapping[str, float]) -> None:
@@ -24,6 +24,10 @@ def record(session: Session, run_id: str, attempt: int, step: int, epoch: int, v
         )
         for name, value in values.items()
     )
+    newest = session.get(RunProgress, run_id) or RunProgress(run_id=run_id, metrics={})
+    newest.step, newest.epoch = step, epoch
+    newest.metrics = {**newest.metrics, **{name: finite(value) for name, value in values.items()}}
+    session.add(newest)
 
 
 def finite(value: float) -> float | None:
@@ -43,27 +47,20 @@ def finite_throughout(value: Any) -> Any:
     return value
 
 
-def latest(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Run id -> metric -> newest value, for every run asked for."""
-    newest = (
-        select(func.max(RunMetric.id))
-        .where(RunMetric.run_id.in_(run_ids))
-        .group_by(RunMetric.run_id, RunMetric.name)
-        .scalar_subquery()
-    )
-    found: dict[str, dict[str, float | None]] = {run_id: {} for run_id in run_ids}
-    query = select(RunMetric.run_id, RunMetric.name, RunMetric.value).where(RunMetric.id.in_(newest))
-    for run_id, name, value in session.execute(query.order_by(RunMetric.name)):
-        found[run_id][name] = value
-    return found
-
-
 def history(session: Session, run_id: str, names: Sequence[str], most: int) -> dict[str, list[RunMetric]]:
-    """Metric -> its values in order of step, the newest `most` rows of all. No names means all metrics."""
-    query = select(RunMetric).where(RunMetric.run_id == run_id).order_by(RunMetric.id.desc()).limit(most)
+    """Metric -> at most `most` of its values in order of step, evenly thinned, the newest among them.
+
+    No names means all metrics.
+    """
+    backwards = func.row_number().over(partition_by=RunMetric.name, order_by=RunMetric.id.desc()) - 1
+    count = func.count().over(partition_by=RunMetric.name)
+    numbered = select(RunMetric.id, backwards.label("place"), ((count + most - 1) / most).label("stride"))
+    numbered = numbered.where(RunMetric.run_id == run_id)
     if names:
-        query = query.where(RunMetric.name.in_(names))
+        numbered = numbered.where(RunMetric.name.in_(names))
+    each = numbered.subquery()
+    query = select(RunMetric).join(each, each.c.id == RunMetric.id)
     found: dict[str, list[RunMetric]] = {}
-    for row in reversed(session.scalars(query).all()):
+    for row in session.scalars(query.where(each.c.place % func.floor(each.c.stride) == 0).order_by(RunMetric.id)):
         found.setdefault(row.name, []).append(row)
     return found

@@ -1,143 +1,164 @@
 """Training runs in SQL. A run says what was asked for; its job carries its state."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from pydantic import ValidationError
-from sqlalchemy import Select, select
+from sqlalchemy import Row, Select, delete, select, update
 from sqlalchemy.orm import Session
 
-from models.config import (
-    LikelihoodName,
-    Misfits,
-    MMVAEConfig,
-    MMVAEOptions,
-    MMVRNNConfig,
-    MMVRNNOptions,
-    ModalityConfig,
-    TrainingConfig,
-    complete,
-    default_likelihood,
-    parse,
-)
-from models.config.training import misfits
+from models.config import TrainingConfig, parse
+from models.config.size import memory_bytes, size_of
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
-from service.runs import metrics, schemas
-from service.shared.errors import BadInput, Conflict, Fault, NotFound, pointer
-from service.shared.samples import ModalitySchema, Schema
-from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, ModelVersion, Run, new_id
+from service.runs import listing, metrics, requests, schemas
+from service.runs.listing import Filters
+from service.shared import storage
+from service.shared.errors import Conflict, NotFound
+from service.shared.samples import Schema
+from service.shared.tables import (
+    FINAL_STATES,
+    Dataset,
+    DatasetVersion,
+    Job,
+    JobEvent,
+    JobLog,
+    ModelVersion,
+    Run,
+    RunCheckpoint,
+    RunMetric,
+    RunProgress,
+    RunTag,
+    Worker,
+    new_id,
+)
+
+Found = tuple[Run, Job, str, int, int | None, dict[str, Any] | None, dict[str, Any] | None]
 
 QUEUE: Literal["train"] = "train"
 KIND = "train"
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """All a worker needs to do a run."""
-
-    run_id: str
-    project_id: str
-    model_name: str
-    dataset: str
-    dataset_version: int
-    samples: Artifact
-    config: MMVAEConfig | MMVRNNConfig
-    training: TrainingConfig
-    seed: int
-
-
 def create(session: Session, project_id: str, request: schemas.RunRequest) -> schemas.Run:
     """Check the request against the dataset and queue it.
 
-    Raises NotFound for an unknown dataset, Conflict for one that is not ready, BadInput for an architecture that
-    cannot train on it.
+    Raises NotFound for an unknown dataset, Conflict for one that is not ready, BadInput with everything that does not
+    fit.
     """
     name, number = request.dataset.name, request.dataset.version
-    dataset, version, conversion = datasets.find_version(session, project_id, name, number)
+    _, version, conversion = datasets.find_version(session, project_id, name, number)
     state = datasets.state_of(conversion)
     if state != "ready" or version.schema is None:
         raise Conflict("dataset_not_ready", f"dataset {name!r} version {version.version} is {state}, expected ready")
-    config = _config(request, Schema.model_validate(version.schema), version.rows or 0)
-    job = jobs.create(session, project_id, KIND, QUEUE)
+    asked = requests.resolve(session, project_id, request, Schema.model_validate(version.schema), version.rows or 0)
     run = Run(
-        id=new_id("run"),
         project_id=project_id,
-        job_id=job.id,
         dataset_version_id=version.id,
         model_name=request.model,
-        architecture=config.model_dump(mode="json"),
-        training=request.training.model_dump(mode="json"),
+        preset=request.preset,
+        architecture=asked.config.model_dump(mode="json"),
+        training=asked.training.model_dump(mode="json"),
+        init_from=request.init_from and request.init_from.model_dump(mode="json"),
+        init_artifact_id=asked.init_artifact_id,
         seed=request.seed,
+        description=request.description,
     )
-    session.add(run)
-    session.flush()
-    return _describe(run, job, dataset.name, version.version, None, {})
+    return _queue(session, run, request.tags, request.priority, request.max_attempts, request.timeout_seconds,
+                  request.devices)  # fmt: skip
+
+
+def retry(session: Session, project_id: str, run_id: str) -> schemas.Run:
+    """Queue a new run that does what a failed or cancelled one was to do, from its last checkpoint.
+
+    Raises NotFound, and Conflict while the run has not ended, or has succeeded.
+    """
+    run, job = _find(session, project_id, run_id)
+    if job.state not in ("failed", "cancelled"):
+        raise Conflict("run_cannot_be_retried", f"it is {job.state}, expected failed or cancelled")
+    copied = ("project_id", "dataset_version_id", "model_name", "preset", "architecture", "training", "init_from")
+    again = Run(
+        **{name: getattr(run, name) for name in (*copied, "init_artifact_id", "seed", "description")}, retry_of=run.id
+    )
+    tags = _tags(session, [run.id])[run.id]
+    return _queue(session, again, tags, job.priority, job.max_attempts, job.timeout_seconds, job.devices)
 
 
 def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
-    """One run. Raises NotFound."""
-    row = session.execute(_rows(project_id).where(Run.id == run_id)).one_or_none()
-    if row is None:
-        raise NotFound("run", run_id)
-    return _describe(*row, metrics.latest(session, [run_id])[run_id])
+    """One run, with its place in the queue. Raises NotFound."""
+    _, job = _find(session, project_id, run_id)
+    (found,) = _describe(session, [job.id])
+    waits = {"queue_position": jobs.position(session, job), "waiting_reason": jobs.waiting_reason(session, job)}
+    return found.model_copy(update=waits)
 
 
-def list_runs(session: Session, project_id: str, after: str | None, size: int) -> list[schemas.Run]:
-    """Runs newest first, behind the id `after`."""
-    query = _rows(project_id).order_by(Run.id.desc()).limit(size)
-    if after is not None:
-        query = query.where(Run.id < after)
-    rows = session.execute(query).all()
-    newest = metrics.latest(session, [row[0].id for row in rows])
-    return [_describe(*row, newest[row[0].id]) for row in rows]
+def list_runs(
+    session: Session, project_id: str, filters: Filters, after: str | None, size: int
+) -> list[tuple[str, schemas.Run]]:
+    """Runs newest first, each with the id of its job, by which pages go on; those behind the job `after`."""
+    found = listing.page(session, project_id, filters, after, size)
+    return list(zip(found, _describe(session, found), strict=True))
 
 
 def cancel(session: Session, project_id: str, run_id: str) -> schemas.Run:
     """Cancel a queued run, or ask a running one to stop. Raises NotFound, and Conflict when it has ended."""
-    jobs.cancel(session, job_of(session, project_id, run_id))
-    session.expire_all()
-    return get(session, project_id, run_id)
+    return _changed(session, project_id, run_id, jobs.cancel)
+
+
+def pause(session: Session, project_id: str, run_id: str) -> schemas.Run:
+    """Pause a queued run, or ask a running one to. Raises NotFound, and Conflict when it has ended."""
+    return _changed(session, project_id, run_id, jobs.pause)
+
+
+def resume(session: Session, project_id: str, run_id: str) -> schemas.Run:
+    """Queue a paused run again, from its last checkpoint. Raises NotFound, and Conflict when it has ended."""
+    return _changed(session, project_id, run_id, jobs.resume)
+
+
+def change(session: Session, project_id: str, run_id: str, changes: schemas.RunChanges) -> schemas.Run:
+    """Set tags or description. Raises NotFound."""
+    run, job = _find(session, project_id, run_id)
+    if changes.tags is not None:
+        session.execute(delete(RunTag).where(RunTag.run_id == run.id))
+        _tag(session, run, changes.tags)
+    if "description" in changes.model_fields_set:
+        run.description = changes.description
+    session.flush()
+    return _describe(session, [job.id])[0]
+
+
+def remove(session: Session, project_id: str, run_id: str) -> None:
+    """Forget a run that has ended, with its metrics, history, log and checkpoints; a version that it made stays.
+
+    Raises NotFound, and Conflict while it has not ended.
+    """
+    run, job = _find(session, project_id, run_id)
+    if job.state not in FINAL_STATES:
+        raise Conflict("run_has_not_ended", f"it is {job.state}: cancel it first")
+    files = session.scalars(select(RunCheckpoint.artifact_id).where(RunCheckpoint.run_id == run.id)).all()
+    session.execute(update(ModelVersion).where(ModelVersion.run_id == run.id).values(run_id=None))
+    session.execute(update(Worker).where(Worker.job_id == job.id).values(job_id=None))
+    session.execute(delete(RunMetric).where(RunMetric.run_id == run.id))
+    session.execute(update(Run).where(Run.retry_of == run.id).values(retry_of=None))
+    for table in (RunTag, RunProgress, RunCheckpoint):
+        session.execute(delete(table).where(table.run_id == run.id))
+    init, job_id = run.init_artifact_id, job.id
+    session.execute(delete(Run).where(Run.id == run.id))
+    for of_job in (JobEvent, JobLog):
+        session.execute(delete(of_job).where(of_job.job_id == job_id))
+    session.execute(delete(Job).where(Job.id == job_id))
+    storage.release(session, [*files, *([init] if init else [])])
 
 
 def job_of(session: Session, project_id: str, run_id: str) -> str:
     """The id of a run's job. Raises NotFound."""
-    job_id = session.scalar(select(Run.job_id).where(Run.project_id == project_id, Run.id == run_id))
-    if job_id is None:
-        raise NotFound("run", run_id)
-    return job_id
-
-
-def assignment(session: Session, job_id: str) -> Assignment:
-    """What the run of a claimed job asks for."""
-    run, version, dataset, samples = session.execute(
-        select(Run, DatasetVersion, Dataset.name, Artifact)
-        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
-        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .join(Artifact, Artifact.id == DatasetVersion.artifact_id)
-        .where(Run.job_id == job_id)
-    ).one()
-    return Assignment(
-        run_id=run.id,
-        project_id=run.project_id,
-        model_name=run.model_name,
-        dataset=dataset,
-        dataset_version=version.version,
-        samples=samples,
-        config=parse(run.architecture),
-        training=TrainingConfig.model_validate(run.training),
-        seed=run.seed,
-    )
+    return _find(session, project_id, run_id)[1].id
 
 
 def evaluation(session: Session, project_id: str, run_id: str) -> schemas.Evaluation:
     """How good a run's model is. Raises NotFound, also for a run that has not ended with a model."""
-    job_of(session, project_id, run_id)
-    found = session.scalar(select(Run.evaluation).where(Run.id == run_id))
-    if found is None:
+    run, _ = _find(session, project_id, run_id)
+    if run.evaluation is None:
         raise NotFound("evaluation of run", run_id)
-    return schemas.Evaluation.model_validate(found)
+    return schemas.Evaluation.model_validate(run.evaluation)
 
 
 def keep_evaluation(session: Session, run_id: str, found: Mapping[str, Any]) -> None:
@@ -145,50 +166,82 @@ def keep_evaluation(session: Session, run_id: str, found: Mapping[str, Any]) -> 
     session.get_one(Run, run_id).evaluation = metrics.finite_throughout(found)
 
 
-def _config(request: schemas.RunRequest, schema: Schema, rows: int) -> MMVAEConfig | MMVRNNConfig:
-    """The model to train. Raises BadInput with everything that does not fit the dataset."""
-    options = request.architecture or (MMVAEOptions() if schema.kind == "static" else MMVRNNOptions())
-    if options.kind != schema.kind:
-        detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
-        raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
-    try:
-        modalities = [_modality(modality) for modality in schema.modalities]
-    except ValidationError as error:
-        faults = [Fault("/dataset", e["type"], f"the dataset's {e['loc']}: {e['msg']}") for e in error.errors()]
-        raise BadInput(faults) from error
-    try:
-        config = complete(options, modalities)
-    except Misfits as error:
-        raise BadInput([Fault(pointer("architecture", *m.place), "misfit", m.detail) for m in error.found]) from error
-    if found := misfits(request.training, config, rows):
-        raise BadInput([Fault(pointer("training", *m.place), "misfit", m.detail) for m in found])
-    return config
+def _queue(
+    session: Session,
+    run: Run,
+    tags: Sequence[str],
+    priority: int,
+    max_attempts: int,
+    timeout_seconds: float | None,
+    devices: int,
+) -> schemas.Run:
+    job = jobs.create(session, run.project_id, KIND, QUEUE, priority, max_attempts, timeout_seconds, devices)
+    run.id, run.job_id = new_id("run"), job.id
+    session.add(run)
+    session.flush()
+    _tag(session, run, tags)
+    session.flush()
+    return get(session, run.project_id, run.id)
 
 
-def _modality(schema: ModalitySchema) -> ModalityConfig:
-    return ModalityConfig(
-        name=schema.name,
-        shape=schema.shape,
-        categories=schema.categories,
-        likelihood=cast(LikelihoodName | None, schema.likelihood)
-        or default_likelihood(schema.dtype, schema.categories),
-    )
+def _tag(session: Session, run: Run, tags: Sequence[str]) -> None:
+    for tag in dict.fromkeys(tags):
+        session.add(RunTag(run_id=run.id, tag=tag, project_id=run.project_id, job_id=run.job_id))
 
 
-def _rows(project_id: str) -> Select[Run, Job, str, int, int]:
+def _tags(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
+    query = select(RunTag.run_id, RunTag.tag).where(RunTag.run_id.in_(run_ids)).order_by(RunTag.tag)
+    for run_id, tag in session.execute(query):
+        found[run_id].append(tag)
+    return found
+
+
+def _find(session: Session, project_id: str, run_id: str) -> tuple[Run, Job]:
+    query = select(Run, Job).join(Job, Job.id == Run.job_id).where(Run.project_id == project_id, Run.id == run_id)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("run", run_id)
+    return row[0], row[1]
+
+
+def _changed(session: Session, project_id: str, run_id: str, transition: Any) -> schemas.Run:
+    transition(session, job_of(session, project_id, run_id))
+    session.expire_all()
+    return get(session, project_id, run_id)
+
+
+def _describe(session: Session, job_ids: Sequence[str]) -> list[schemas.Run]:
+    """The runs of these jobs, in their order."""
+    rows = {row[1].id: row for row in session.execute(_rows().where(Run.job_id.in_(job_ids)))}
+    tags = _tags(session, [row[0].id for row in rows.values()])
+    return [_described(rows[job_id], tags[rows[job_id][0].id]) for job_id in job_ids]
+
+
+def _rows() -> Select[*Found]:
     return (
-        select(Run, Job, Dataset.name, DatasetVersion.version, ModelVersion.version)
+        select(
+            Run,
+            Job,
+            Dataset.name,
+            DatasetVersion.version,
+            ModelVersion.version,
+            RunProgress.metrics,
+            DatasetVersion.statistics,
+        )
         .join(Job, Job.id == Run.job_id)
         .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .outerjoin(ModelVersion, ModelVersion.run_id == Run.id)
-        .where(Run.project_id == project_id)
+        .outerjoin(RunProgress, RunProgress.run_id == Run.id)
     )
 
 
-def _describe(
-    run: Run, job: Job, dataset: str, dataset_version: int, version: int | None, newest: Mapping[str, float | None]
-) -> schemas.Run:
+def _described(row: Row[*Found], tags: list[str]) -> schemas.Run:
+    run, job, dataset, dataset_version, version, newest, statistics = row
+    training, config = TrainingConfig.model_validate(run.training), parse(run.architecture)
+    size = size_of(config)
+    steps = (statistics or {}).get("lengths", {}).get("maximum", 1)
     return schemas.Run(
         id=run.id,
         state=job.state,
@@ -196,15 +249,30 @@ def _describe(
         progress=job.progress,
         eta_seconds=job.eta_seconds,
         attempt=job.attempt,
+        failures=job.failures,
+        preemptions=job.preemptions,
         cancel_requested=job.cancel_requested,
+        pause_requested=job.pause_requested,
         error=schemas.RunError.model_validate(job.error) if job.error else None,
         dataset=schemas.DatasetReference(name=dataset, version=dataset_version),
         model=run.model_name,
         version=version,
+        preset=run.preset,
         architecture=run.architecture,
-        training=TrainingConfig.model_validate(run.training),
+        training=training,
+        init_from=run.init_from,
         seed=run.seed,
-        metrics=dict(newest),
+        priority=job.priority,
+        devices=job.devices,
+        max_attempts=job.max_attempts,
+        timeout_seconds=job.timeout_seconds,
+        retry_of=run.retry_of,
+        tags=tags,
+        description=run.description,
+        estimate=schemas.Estimate(
+            parameters=size and size.parameters, memory_bytes=memory_bytes(config, training, steps)
+        ),
+        metrics=dict(newest or {}),
         created_at=run.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

@@ -1,20 +1,27 @@
 """/v1/runs."""
 
-from typing import Annotated
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, BackgroundTasks, Query, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from service.jobs import history
-from service.runs import metrics, schemas
+from service.jobs.feed import Feed
+from service.runs import checkpoints, metrics, schemas
 from service.runs import operations as runs
-from service.shared import broker
+from service.runs.listing import Filters
+from service.shared import broker, storage
 from service.shared.names import Reference
-from service.web import Caller, Paging, Web
+from service.web import Caller, Paging, Services, Web
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
-MOST_METRIC_ROWS = 100_000
+Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that were done.")]
+
+EVENT_STREAM = "text/event-stream"
+WHOLE_LOG_CHARACTERS = 2**31
 
 
 @router.post("", status_code=201, operation_id="create_run")
@@ -25,17 +32,33 @@ def create_run(
     with services.database.writer.begin() as session:
         run = runs.create(session, caller.project_id, body)
         job_id = runs.job_of(session, caller.project_id, run.id)
-    after.add_task(broker.wake, services.messages, runs.QUEUE, job_id)
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    return run
+    return _queued(run, job_id, response, after, services)
+
+
+def _feed(request: Request) -> Feed:
+    feed: Feed = request.app.state.feed
+    return feed
+
+
+def _filters(
+    state: Annotated[list[schemas.RunState], Query(description="In any of these states.")] = [],  # noqa: B006 FastAPI copies it
+    tag: Annotated[list[Reference], Query(description="With all of these tags.")] = [],  # noqa: B006
+    dataset: Annotated[Reference | None, Query(description="On any version of this dataset.")] = None,
+    model: Annotated[Reference | None, Query(description="For this model.")] = None,
+    created_after: Annotated[datetime | None, Query(description="Made at this time or later.")] = None,
+    created_before: Annotated[datetime | None, Query(description="Made before this time.")] = None,
+) -> Filters:
+    return Filters(state, tag, dataset, model, created_after, created_before)
 
 
 @router.get("", operation_id="list_runs")
-def list_runs(page: Paging, caller: Caller, services: Web) -> schemas.RunPage:
+def list_runs(
+    page: Paging, filters: Annotated[Filters, Depends(_filters)], caller: Caller, services: Web
+) -> schemas.RunPage:
     """The project's runs, newest first."""
     with services.database.reader() as session:
-        found = runs.list_runs(session, caller.project_id, page.after, page.size + 1)
-    items, token = page.cut([(run.id, run) for run in found])
+        found = runs.list_runs(session, caller.project_id, filters, page.after, page.size + 1)
+    items, token = page.cut(found)
     return schemas.RunPage(runs=items, next_page_token=token)
 
 
@@ -46,11 +69,54 @@ def get_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
         return runs.get(session, caller.project_id, run_id)
 
 
+@router.patch("/{run_id}", operation_id="change_run")
+def change_run(run_id: Reference, body: schemas.RunChanges, caller: Caller, services: Web) -> schemas.Run:
+    """Set a run's tags or description."""
+    with services.database.writer.begin() as session:
+        return runs.change(session, caller.project_id, run_id, body)
+
+
+@router.delete("/{run_id}", status_code=204, operation_id="delete_run")
+def delete_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> None:
+    """Forget a run that has ended, with its metrics, log and checkpoints. A version that it made stays."""
+    with services.database.writer.begin() as session:
+        runs.remove(session, caller.project_id, run_id)
+    after.add_task(storage.sweep, services.database, services.storage)
+
+
 @router.post("/{run_id}/cancel", status_code=202, operation_id="cancel_run")
 def cancel_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
-    """Cancel a queued run at once, or ask a running one to stop."""
+    """Cancel a queued run at once, or ask a running one to stop; its checkpoint is kept."""
     with services.database.writer.begin() as session:
         return runs.cancel(session, caller.project_id, run_id)
+
+
+@router.post("/{run_id}/pause", status_code=202, operation_id="pause_run")
+def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
+    """Pause a queued run at once, or ask a running one to make a checkpoint and pause."""
+    with services.database.writer.begin() as session:
+        return runs.pause(session, caller.project_id, run_id)
+
+
+@router.post("/{run_id}/resume", status_code=202, operation_id="resume_run")
+def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
+    """Queue a paused run again; it goes on from its checkpoint."""
+    with services.database.writer.begin() as session:
+        run = runs.resume(session, caller.project_id, run_id)
+        job_id = runs.job_of(session, caller.project_id, run_id)
+    after.add_task(broker.wake, services.messages, runs.QUEUE, job_id)
+    return run
+
+
+@router.post("/{run_id}/retry", status_code=201, operation_id="retry_run")
+def retry_run(
+    run_id: Reference, response: Response, after: BackgroundTasks, caller: Caller, services: Web
+) -> schemas.Run:
+    """Queue a new run that goes on from the last checkpoint of one that failed or was cancelled."""
+    with services.database.writer.begin() as session:
+        run = runs.retry(session, caller.project_id, run_id)
+        job_id = runs.job_of(session, caller.project_id, run.id)
+    return _queued(run, job_id, response, after, services)
 
 
 @router.get("/{run_id}/metrics", operation_id="get_run_metrics")
@@ -59,16 +125,17 @@ def get_run_metrics(
     caller: Caller,
     services: Web,
     name: Annotated[list[Reference], Query(description="Only these metrics.")] = [],  # noqa: B006 FastAPI copies it
+    points: Annotated[int, Query(ge=1, le=10_000, description="Most points of a metric, evenly thinned.")] = 1000,
 ) -> schemas.RunMetrics:
     """What the run reported, by metric and step."""
     with services.database.reader() as session:
         runs.job_of(session, caller.project_id, run_id)
-        found = metrics.history(session, run_id, name, MOST_METRIC_ROWS)
-        points = {
+        found = metrics.history(session, run_id, name, points)
+        histories = {
             key: [schemas.MetricPoint.model_validate(row, from_attributes=True) for row in rows]
             for key, rows in found.items()
         }
-    return schemas.RunMetrics(metrics=points)
+    return schemas.RunMetrics(metrics=histories)
 
 
 @router.get("/{run_id}/evaluation", operation_id="get_run_evaluation")
@@ -78,17 +145,31 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> sche
         return runs.evaluation(session, caller.project_id, run_id)
 
 
-@router.get("/{run_id}/events", operation_id="get_run_events")
+@router.get(
+    "/{run_id}/events",
+    operation_id="get_run_events",
+    response_model=schemas.RunEvents,
+    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+)
 def get_run_events(
     run_id: Reference,
     caller: Caller,
     services: Web,
+    feed: Annotated[Feed, Depends(_feed)],
     after: Annotated[int, Query(ge=0, le=2**53, description="Only events behind this id.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-) -> schemas.RunEvents:
-    """What happened to a run, oldest first."""
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most events; a stream has no limit.")] = 200,
+    accept: Annotated[str, Header(description=f"`{EVENT_STREAM}` follows the run until it ends.")] = "*/*",
+    last_event_id: Annotated[
+        int | None, Header(alias="Last-Event-ID", ge=0, le=2**53, description="As `after`, for streams.")
+    ] = None,
+) -> schemas.RunEvents | StreamingResponse:
+    """What happened to a run, oldest first; as server-sent events for those who accept them."""
     with services.database.reader() as session:
         job_id = runs.job_of(session, caller.project_id, run_id)
+        if EVENT_STREAM in accept:
+            headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            stream = _stream(feed, job_id, after if last_event_id is None else last_event_id)
+            return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
         found = history.events(session, job_id, after, limit)
         events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in found]
     return schemas.RunEvents(events=events)
@@ -100,8 +181,55 @@ def get_run_logs(
     caller: Caller,
     services: Web,
     characters: Annotated[int, Query(ge=1, le=2**22, description="Length of the tail.")] = 65_536,
+    part: Annotated[Literal["tail", "all"], Query(description="all: from the first attempt on.")] = "tail",
 ) -> PlainTextResponse:
-    """The end of what the run's attempts wrote, as text."""
+    """What the run's attempts wrote, as text: the end, or all of it."""
     with services.database.reader() as session:
         job_id = runs.job_of(session, caller.project_id, run_id)
-        return PlainTextResponse(history.log_tail(session, job_id, characters))
+        most = characters if part == "tail" else WHOLE_LOG_CHARACTERS
+        return PlainTextResponse(history.log_tail(session, job_id, most))
+
+
+@router.get("/{run_id}/checkpoints", operation_id="list_run_checkpoints")
+def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> schemas.Checkpoints:
+    """The states of the training that are kept, newest first."""
+    with services.database.reader() as session:
+        runs.job_of(session, caller.project_id, run_id)
+        found = [
+            schemas.Checkpoint(
+                step=checkpoint.step,
+                attempt=checkpoint.attempt,
+                reason=checkpoint.reason,
+                sha256=artifact.sha256,
+                size_bytes=artifact.size_bytes,
+                created_at=checkpoint.created_at,
+            )
+            for checkpoint, artifact in checkpoints.of_run(session, run_id)
+        ]
+    return schemas.Checkpoints(checkpoints=found)
+
+
+@router.get("/{run_id}/checkpoints/{step}/content", operation_id="download_run_checkpoint", response_class=FileResponse)
+def download_run_checkpoint(run_id: Reference, step: Step, caller: Caller, services: Web) -> FileResponse:
+    """The file of a checkpoint: a model that `models.load` reads."""
+    with services.database.reader() as session:
+        _, artifact = checkpoints.find(session, caller.project_id, run_id, step)
+    path = services.storage.fetch(artifact.project_id, artifact.sha256, artifact.size_bytes)
+    return FileResponse(path, filename=f"{run_id}-step-{step}.safetensors", media_type="application/octet-stream")
+
+
+async def _stream(feed: Feed, job_id: str, after: int) -> AsyncIterator[bytes]:
+    async for events in feed.follow(job_id, after):
+        if not events:
+            yield b": still here\n\n"
+        for event in events:
+            data = schemas.RunEvent.model_validate(event, from_attributes=True).model_dump_json()
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
+
+
+def _queued(
+    run: schemas.Run, job_id: str, response: Response, after: BackgroundTasks, services: Services
+) -> schemas.Run:
+    after.add_task(broker.wake, services.messages, runs.QUEUE, job_id)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return run

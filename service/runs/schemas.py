@@ -1,11 +1,12 @@
 """Request and response bodies of runs."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.config import ArchitectureOptions, TrainingConfig
+from models.config.presets import Preset
 from service.shared.errors import Fault
 from service.shared.names import Name
 
@@ -21,6 +22,28 @@ class DatasetReference(BaseModel):
     version: int | None = Field(default=None, ge=1, le=2**31 - 1)
 
 
+class InitFromVersion(BaseModel):
+    """A model version whose weights a training begins with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Name
+    version: int = Field(ge=1, le=2**31 - 1)
+
+
+class InitFromCheckpoint(BaseModel):
+    """A run's checkpoint whose weights a training begins with; its newest without a step."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: Name
+    step: int | None = Field(default=None, ge=0, le=2**53)
+
+
+Tags = Annotated[list[Name], Field(max_length=20)]
+Description = Annotated[str, Field(max_length=2000)]
+
+
 class RunRequest(BaseModel):
     """Train a model on a dataset. What is left out has defaults, which the answer shows."""
 
@@ -28,11 +51,39 @@ class RunRequest(BaseModel):
 
     dataset: DatasetReference
     model: Name = Field(description="Name in the registry under which the result becomes the next version.")
+    preset: Preset | None = Field(default=None, description="A starting point; what the request names itself wins.")
     architecture: ArchitectureOptions | None = Field(
         default=None, description="By default an MM-VAE for static samples and an MM-VRNN for sequences."
     )
     training: TrainingConfig = TrainingConfig()
+    init_from: InitFromVersion | InitFromCheckpoint | None = Field(
+        default=None, description="Begin with the weights of a model of the same architecture and modalities."
+    )
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Same seed, same weights on the same kind of device.")
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher is taken first.")
+    devices: int = Field(default=1, ge=1, le=64, description="Devices that train it together, all of one worker.")
+    max_attempts: int = Field(default=3, ge=1, le=20, description="Faults after which it is given up.")
+    timeout_seconds: float | None = Field(
+        default=None, gt=0, le=90 * 86_400, description="From its first start to its end, waiting included."
+    )
+    tags: Tags = []
+    description: Description | None = None
+
+
+class RunChanges(BaseModel):
+    """What can be changed of a run, at any time. What is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tags: Tags | None = None
+    description: Description | None = None
+
+
+class Estimate(BaseModel):
+    """How large the model is, and about what its training takes. Null for networks and experts of others."""
+
+    parameters: int | None
+    memory_bytes: int | None
 
 
 class RunError(BaseModel):
@@ -52,18 +103,50 @@ class Run(BaseModel):
     progress: float = Field(description="From 0 to 1.")
     eta_seconds: float | None
     attempt: int
+    failures: int
+    preemptions: int = Field(description="How often a worker that had to stop gave it back.")
     cancel_requested: bool
+    pause_requested: bool
+    queue_position: int | None = Field(default=None, description="While queued; only where one run is asked for.")
+    waiting_reason: str | None = Field(default=None, description="Why it is not running; for one run that waits.")
     error: RunError | None
     dataset: DatasetReference
     model: str
     version: int | None = Field(description="Version of the model that this run made.")
+    preset: str | None
     architecture: dict[str, Any] = Field(description="With its defaults, and the dataset's modalities.")
     training: TrainingConfig
+    init_from: InitFromVersion | InitFromCheckpoint | None
     seed: int
+    priority: int
+    devices: int
+    max_attempts: int
+    timeout_seconds: float | None
+    retry_of: str | None = Field(description="The run that this one tries again.")
+    tags: list[str]
+    description: str | None
+    estimate: Estimate
     metrics: dict[str, float | None] = Field(description="The newest value of each; null where it is not finite.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class Checkpoint(BaseModel):
+    """A state of a training that is kept, and a model that can be used."""
+
+    step: int
+    attempt: int
+    reason: Literal["interval", "epoch", "stopped", "diverged"]
+    sha256: str
+    size_bytes: int
+    created_at: datetime
+
+
+class Checkpoints(BaseModel):
+    """A run's checkpoints, newest first."""
+
+    checkpoints: list[Checkpoint]
 
 
 class RunPage(BaseModel):

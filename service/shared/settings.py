@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(default=5, ge=0, description="Back-off after a first failure; then it doubles.")
     trainer_stop_seconds: float = Field(default=10, gt=0, description="From SIGTERM to SIGKILL of a trainer.")
     trainer_threads: int = Field(default=1, ge=1, description="Processor threads a trainer computes with.")
+    checkpoint_seconds: float = Field(default=60, gt=0, description="How often a training's state is kept.")
+    cpu_devices: int = Field(default=1, ge=1, le=64, description="Devices that a worker without cards counts as.")
     log_bytes: int = Field(default=1024**2, ge=1024, description="Most log kept of one attempt.")
 
     cuda_visible_devices: str | None = Field(
@@ -61,7 +63,7 @@ class Settings(BaseSettings):
     @property
     def devices(self) -> list[str]:
         """The devices that a worker owns."""
-        return self.cuda_visible_devices.split(",") if self.cuda_visible_devices else ["cpu"]
+        return self.cuda_visible_devices.split(",") if self.cuda_visible_devices else ["cpu"] * self.cpu_devices
 
     @property
     def artifacts(self) -> Path:

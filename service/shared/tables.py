@@ -5,7 +5,7 @@ Project ─┬─ ApiKey
          ├─ Artifact                 a content-addressed file
          ├─ Upload ── Artifact
          ├─ Dataset ── DatasetVersion ── Job (convert), Artifact
-         ├─ Run ── Job (train), DatasetVersion; RunMetric
+         ├─ Run ── Job (train), DatasetVersion; RunTag, RunMetric, RunProgress, RunCheckpoint ── Artifact
          └─ Model ─┬─ ModelVersion ── Run, Artifact
                    └─ Alias ── ModelVersion
 Worker                               the processes that are alive
@@ -73,6 +73,8 @@ class Project(Table):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    # When a worker last took a job of this project: equal priorities take projects in turn.
+    served_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
@@ -138,6 +140,8 @@ class Job(Table):
         Index("ix_jobs_claim", "queue", "state", "priority", "id"),
         Index("ix_jobs_dispatch", "state", "dispatch_after"),
         Index("ix_jobs_lease", "state", "lease_expires_at"),
+        # Lists of a project's jobs in some states, newest first.
+        Index("ix_jobs_listed", "project_id", "kind", "state", "id"),
     )
 
 
@@ -247,8 +251,13 @@ class Run(Table):
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
-    dataset_version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"), index=True)
-    retry_of: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
+    dataset_version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"))
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    # The weights that the training begins with: of a model version, or of a checkpoint.
+    init_from: Mapped[dict[str, Any] | None]
+    init_artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
+    preset: Mapped[str | None] = mapped_column(String(40))
+    description: Mapped[str | None] = mapped_column(Text)
     model_name: Mapped[str]
     architecture: Mapped[dict[str, Any]]
     training: Mapped[dict[str, Any]]
@@ -257,7 +266,53 @@ class Run(Table):
     evaluation: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
-    __table_args__ = (Index(None, "project_id", "id"),)
+    # Lists are in the order of the jobs' ids, which sort by time.
+    __table_args__ = (
+        Index(None, "project_id", "job_id"),
+        Index(None, "project_id", "model_name", "job_id"),
+        Index(None, "dataset_version_id", "job_id"),
+    )
+
+
+class RunTag(Table):
+    """A word by which runs are found again."""
+
+    __tablename__ = "run_tags"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+
+    __table_args__ = (Index(None, "project_id", "tag", "job_id"),)
+
+
+class RunProgress(Table):
+    """The newest value of every metric of a run, so that lists need not search for them."""
+
+    __tablename__ = "run_progress"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int]
+    metrics: Mapped[dict[str, Any]]
+
+
+class RunCheckpoint(Table):
+    """A state of a training to go on from, which is a model too."""
+
+    __tablename__ = "run_checkpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    step: Mapped[int] = mapped_column(BigInteger)
+    # Why it was made: an interval passed, an epoch is to be kept, the training was stopped, or it diverged.
+    reason: Mapped[str] = mapped_column(String(20))
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "run_id", "step"),)
 
 
 class RunMetric(Table):

@@ -2,7 +2,7 @@
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, inspect
+from sqlalchemy import CheckConstraint, inspect, text
 
 from service import migrate
 from service.shared.database import Database
@@ -37,4 +37,34 @@ def test_migrations_make_the_same_constraints_as_the_metadata(empty_database_url
     for name, table in Table.metadata.tables.items():
         expected = {c.name for c in table.constraints if isinstance(c, CheckConstraint)}
         assert {check["name"] for check in inspector.get_check_constraints(name)} == expected
+    database.close()
+
+
+def test_an_upgrade_from_the_first_migration_keeps_what_is_there(empty_database_url: str) -> None:
+    """Tables that are copied on the way keep their rows, and so do those that refer to them."""
+    migrate.upgrade(empty_database_url, "0001")
+    database = Database(empty_database_url)
+    time = "'2026-01-01 00:00:00'"
+    rows = {
+        "projects (id, name, created_at)": f"'prj', 'p', {time}",
+        "jobs (id, project_id, kind, queue, state, priority, devices, attempt, max_attempts, failures, preemptions, "
+        "not_before, dispatch_after, dispatches, progress, created_at)": f"'job', 'prj', 'train', 'train', 'queued', "
+        f"0, 1, 0, 3, 0, 0, {time}, {time}, 0, 0, {time}",
+        "datasets (id, project_id, name, created_at)": f"'dst', 'prj', 'd', {time}",
+        "dataset_versions (id, dataset_id, job_id, version, source, declaration, created_at)": f"'dsv', 'dst', 'job', "
+        f"1, '{{}}', '{{}}', {time}",
+        "runs (id, project_id, job_id, dataset_version_id, model_name, architecture, training, seed, "
+        "created_at)": f"'run', 'prj', 'job', 'dsv', 'm', '{{}}', '{{}}', 0, {time}",
+        "run_metrics (run_id, attempt, name, step, epoch, value, created_at)": f"'run', 1, 'loss', 1, 1, 0.5, {time}",
+    }
+    with database.engine.begin() as connection:
+        for columns, values in rows.items():
+            connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608
+    migrate.upgrade(empty_database_url)
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT model_name, description FROM runs")).all() == [("m", None)]
+        assert connection.execute(text("SELECT run_id, value FROM run_metrics")).all() == [("run", 0.5)]
+    migrate.downgrade(empty_database_url, "0001")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT run_id FROM run_metrics")).all() == [("run",)]
     database.close()

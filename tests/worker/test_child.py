@@ -19,7 +19,8 @@ PROGRAM = "tests.worker.program"
 @contextmanager
 def started(folder: Path, do: str, most_log_bytes: int = 100_000, program: str = PROGRAM) -> Iterator[Child]:
     spec = {"do": do, "result": str(folder / "result"), "mark": str(folder / "mark")}
-    with Child(program, spec, most_log_bytes) as process:
+    with Child([program], most_log_bytes) as process:
+        process.give(spec)
         yield process
 
 

@@ -23,6 +23,7 @@ from service.shared.tables import Artifact, Job, Run
 from tests.conftest import wait_until
 from tests.service.rows import claimed_run
 from worker import kinds, supervisor
+from worker.children import Children
 from worker.context import Context
 
 Do = Callable[[str], str]
@@ -32,6 +33,7 @@ class Task:
     """A kind of job whose child is `tests.worker.program`."""
 
     program = "tests.worker.program"
+    devices = 1
 
     def __init__(self, do: str, claim: Claim, mark: Path) -> None:
         self._do, self._claim, self._mark = do, claim, mark
@@ -53,7 +55,8 @@ class Task:
 @pytest.fixture
 def context(database: Database, tmp_path: Path) -> Context:
     settings = Settings(home=tmp_path, heartbeat_seconds=0.05, retry_seconds=0, trainer_stop_seconds=20)
-    return Context(settings, database, Storage(settings.artifacts), broker.connect(settings), "wrk_1")
+    children = Children(settings.log_bytes)
+    return Context(settings, database, Storage(settings.artifacts), broker.connect(settings), "wrk_1", children)
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""From what a request asks for to everything a training needs, checked against the dataset."""
+
+from typing import NamedTuple, cast
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.config import (
+    ArchitectureOptions,
+    LikelihoodName,
+    Misfits,
+    MMVAEConfig,
+    MMVAEOptions,
+    MMVRNNConfig,
+    MMVRNNOptions,
+    ModalityConfig,
+    TrainingConfig,
+    complete,
+    default_likelihood,
+    parse,
+    presets,
+)
+from models.config.training import misfits
+from service.runs import checkpoints, schemas
+from service.shared.errors import BadInput, Fault, NotFound, pointer
+from service.shared.samples import ModalitySchema, Schema
+from service.shared.tables import Model, ModelVersion, Run
+
+_OPTIONS: TypeAdapter[MMVAEOptions | MMVRNNOptions] = TypeAdapter(ArchitectureOptions)
+
+
+class Resolved(NamedTuple):
+    """A request with every default filled in."""
+
+    config: MMVAEConfig | MMVRNNConfig
+    training: TrainingConfig
+    init_artifact_id: str | None
+
+
+def resolve(session: Session, project_id: str, request: schemas.RunRequest, schema: Schema, rows: int) -> Resolved:
+    """Check the whole request against the dataset. Raises BadInput with everything that does not fit, and NotFound."""
+    faults = []
+    preset = presets.PRESETS[request.preset] if request.preset else {"architecture": {}, "training": {}}
+    if request.preset and (why := presets.misfit(request.preset, schema.kind)):
+        raise BadInput([Fault("/preset", "misfit", why)])
+    training = TrainingConfig.model_validate({**preset["training"], **request.training.model_dump(exclude_unset=True)})
+    options = request.architecture or (MMVAEOptions() if schema.kind == "static" else MMVRNNOptions())
+    if options.kind != schema.kind:
+        detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
+        raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
+    chosen = {**preset["architecture"], **options.model_dump(exclude_unset=True), "architecture": options.architecture}
+    try:
+        modalities = [_modality(modality) for modality in schema.modalities]
+    except ValidationError as error:
+        deep = [Fault("/dataset", e["type"], f"the dataset's {e['loc']}: {e['msg']}") for e in error.errors()]
+        raise BadInput(deep) from error
+    try:
+        config = complete(_OPTIONS.validate_python(chosen), modalities)
+    except Misfits as error:
+        faults = [Fault(pointer("architecture", *m.place), "misfit", m.detail) for m in error.found]
+        raise BadInput(faults) from error
+    faults = [Fault(pointer("training", *m.place), "misfit", m.detail) for m in misfits(training, config, rows)]
+    artifact_id = None
+    if request.init_from is not None:
+        artifact_id, other = _init(session, project_id, request.init_from)
+        faults += _differences(config, other)
+    if faults:
+        raise BadInput(faults)
+    return Resolved(config, training, artifact_id)
+
+
+def _init(
+    session: Session, project_id: str, source: schemas.InitFromVersion | schemas.InitFromCheckpoint
+) -> tuple[str, MMVAEConfig | MMVRNNConfig]:
+    """The file with the weights to begin with, and its model's configuration. Raises NotFound."""
+    if isinstance(source, schemas.InitFromCheckpoint):
+        checkpoint, _ = checkpoints.find(session, project_id, source.run, source.step)
+        return checkpoint.artifact_id, parse(session.get_one(Run, source.run).architecture)
+    version = session.scalar(
+        select(ModelVersion)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .where(Model.project_id == project_id, Model.name == source.model, ModelVersion.version == source.version)
+    )
+    if version is None:
+        raise NotFound("model version", f"{source.model}/{source.version}")
+    return version.artifact_id, parse(version.config)
+
+
+def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig) -> list[Fault]:
+    """Where two models are not built alike, so that one cannot have the other's weights."""
+    mine, theirs = config.model_dump(mode="json"), other.model_dump(mode="json")
+    return [
+        Fault("/init_from", "misfit", f"{field} is {theirs.get(field)!r} there and {mine.get(field)!r} here"[:500])
+        for field in sorted({*mine, *theirs})
+        if mine.get(field) != theirs.get(field)
+    ]
+
+
+def _modality(schema: ModalitySchema) -> ModalityConfig:
+    return ModalityConfig(
+        name=schema.name,
+        shape=schema.shape,
+        categories=schema.categories,
+        likelihood=cast(LikelihoodName | None, schema.likelihood)
+        or default_likelihood(schema.dtype, schema.categories),
+    )
