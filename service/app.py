@@ -16,6 +16,7 @@ from service.inference import routes as inference
 from service.inference.engine import Engine
 from service.inference.turns import Turns
 from service.inference.versions import VersionCache
+from service.jobs import routes as jobs
 from service.jobs.feed import Feed
 from service.jobs.reconciler import Reconciler
 from service.registry import routes as registry
@@ -73,7 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.feed = Feed(database)
         app.state.engine = Engine(storage, settings.inference_models, settings.inference_threads)
         app.state.turns = Turns(settings.inference_queue)
-        reconciler = Ticker("reconciler", settings.reconcile_seconds, Reconciler(settings, database, messages).tick)
+        repairs = Reconciler(settings, database, storage, messages)
+        reconciler = Ticker("reconciler", settings.reconcile_seconds, repairs.tick)
         reconciler.start()
         yield
         reconciler.close()
@@ -86,7 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.include_router(operations)
-    for router in (datasets.router, runs.router, registry.router, inference.router):
+    for router in (datasets.router, runs.router, registry.router, inference.router, jobs.router):
         app.include_router(router, dependencies=[KeyRequired])
     problems.install(app)
     app.add_middleware(KeyFirst, prefix="/v1/")

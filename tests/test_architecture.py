@@ -33,7 +33,7 @@ def test_every_task_that_the_service_sends_is_registered_by_a_worker(service: Se
     upload = service.http.post("/v1/uploads", content=file.getvalue()).json()["id"]
     service.http.post("/v1/datasets", json={"name": "d", "source": {"upload": upload}})
     service.work("data")
-    answer = service.http.post("/v1/runs", json={"dataset": {"name": "d"}, "model": "m"})
+    answer = service.http.post("/v1/runs", json={"dataset": {"name": "d"}, "model": "m", "training": {"batch_size": 4}})
     assert answer.status_code == 201, answer.text
     messages = [json.loads(path.read_text()) for path in (service.settings.queue_folder / "messages").glob("*.msg")]
     sent = {message["headers"]["task"] for message in messages}

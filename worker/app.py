@@ -5,6 +5,7 @@ import platform
 import socket
 import sys
 
+import structlog
 from celery import Celery, signals
 
 from service.jobs import workers
@@ -20,6 +21,8 @@ from worker import supervisor, tasks
 from worker.children import Children
 from worker.context import Context
 from worker.kinds import Training, library_versions
+
+log = structlog.get_logger(__name__)
 
 PRESENCE_SECONDS = 15.0
 
@@ -46,11 +49,13 @@ def main(queue: str) -> None:
         with database.writer.begin() as session:
             workers.beat(session, owner, context.job_id)
 
+    repairs = Reconciler(settings, database, context.storage, messages)
     tickers = [
         # A message wakes the worker at once; this finds the work whose message was lost, or that never came.
         Ticker("look", settings.reconcile_seconds, lambda: supervisor.work(context, queue)),
         Ticker("presence", PRESENCE_SECONDS, beat),
-        Ticker("reconciler", settings.reconcile_seconds, Reconciler(settings, database, messages).tick),
+        Ticker("watchdog", settings.deaf_seconds / 4, lambda: _end_if_deaf(context, queue)),
+        Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
     ]
 
     def keep_logging(**_: object) -> None:
@@ -73,6 +78,17 @@ def main(queue: str) -> None:
         with database.writer.begin() as session:
             workers.unregister(session, owner)
         database.close()
+
+
+def _end_if_deaf(context: Context, queue: str) -> None:
+    """A worker that idles while SQL has long had work for it ends, for whoever runs it to start it anew."""
+    if context.job_id is not None or context.draining.is_set():
+        return
+    with context.database.reader() as session:
+        waits = workers.work_waits(session, queue, len(context.settings.devices), context.settings.deaf_seconds)
+    if waits and context.job_id is None:
+        log.error("worker_deaf", queue=queue, owner=context.owner)
+        os._exit(1)
 
 
 def _consume(messages: Celery, queue: str, owner: str) -> None:

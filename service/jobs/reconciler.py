@@ -1,4 +1,4 @@
-"""Repairs what messages and processes lose: wakes queued jobs again (T2) and reaps lost ones (T8).
+"""Repairs what messages and processes lose: wakes queued jobs again (T2), reaps lost ones (T8), sweeps released files.
 
 It reads and writes SQL only and ticks in every API and worker process; any number of them may.
 """
@@ -13,6 +13,7 @@ from service.jobs import operations as jobs
 from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
+from service.shared.storage import Storage, sweep
 
 log = structlog.get_logger(__name__)
 
@@ -20,14 +21,15 @@ log = structlog.get_logger(__name__)
 class Reconciler:
     """Remembers since when the database has answered: owners that were cut off too get a lease's time to come back."""
 
-    def __init__(self, settings: Settings, database: Database, messages: Celery) -> None:
+    def __init__(self, settings: Settings, database: Database, storage: Storage, messages: Celery) -> None:
         self._settings = settings
         self._database = database
+        self._storage = storage
         self._messages = messages
         self._answers_since: float | None = None
 
     def tick(self) -> None:
-        """Reap, then wake."""
+        """Reap, wake, sweep."""
         try:
             if self._answers_since is not None and self._all_could_beat(self._answers_since):
                 self._reap()
@@ -39,6 +41,7 @@ class Reconciler:
         self._answers_since = self._answers_since or time.monotonic()
         for job_id, queue in waiting:
             broker.wake(self._messages, queue, job_id)
+        sweep(self._database, self._storage)
 
     def _all_could_beat(self, since: float) -> bool:
         return time.monotonic() - since >= self._settings.lease_seconds

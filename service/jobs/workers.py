@@ -1,12 +1,13 @@
 """The worker processes that are alive, as they say it themselves."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.shared.database import now
-from service.shared.tables import Worker, new_id
+from service.shared.tables import Job, Worker, new_id
 
 
 def register(session: Session, host: str, pid: int, queue: str, devices: list[str], versions: dict[str, Any]) -> str:
@@ -24,3 +25,22 @@ def beat(session: Session, worker_id: str, job_id: str | None) -> None:
 def unregister(session: Session, worker_id: str) -> None:
     """Say that a worker has ended."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now(), job_id=None))
+
+
+def alive(session: Session, seconds: float) -> Sequence[tuple[Worker, str | None]]:
+    """The workers that were heard of in the last `seconds`, each with the project of the job it does."""
+    query = select(Worker, Job.project_id).outerjoin(Job, Job.id == Worker.job_id)
+    lively = query.where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-seconds)).order_by(Worker.id)
+    return [(worker, project_id) for worker, project_id in session.execute(lively)]
+
+
+def work_waits(session: Session, queue: str, devices: int, seconds: float) -> bool:
+    """Whether a job that a worker of this queue could do has been due for longer than `seconds`."""
+    due = select(Job.id).where(
+        Job.queue == queue,
+        Job.state == "queued",
+        Job.devices <= devices,
+        Job.not_before < now(-seconds),
+        Job.created_at < now(-seconds),
+    )
+    return session.scalar(due.limit(1)) is not None

@@ -6,12 +6,13 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from service.registry import schemas
+from service.runs import checkpoints
 from service.runs.assignments import Assignment
 from service.shared import storage
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound
 from service.shared.storage import Stored
-from service.shared.tables import Artifact, Model, ModelVersion, new_id
+from service.shared.tables import Artifact, Dataset, DatasetVersion, Model, ModelVersion, Run, RunMetric, new_id
 
 
 def add_version(
@@ -23,12 +24,6 @@ def add_version(
     libraries: Mapping[str, str],
 ) -> int:
     """Record what a run made as the next version of its model; the caller ends the job in the same transaction."""
-    project_id, name = assignment.project_id, assignment.model_name
-    named = select(Model).where(Model.project_id == project_id, Model.name == name)
-    new = Model(id=new_id("mod"), project_id=project_id, name=name)
-    # locked, so that two runs that end at once are numbered one after the other
-    model = find_or_add(session, named.with_for_update(), new)
-    newest = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.model_id == model.id))
     lineage = schemas.Lineage(
         run=assignment.run_id,
         attempt=attempt,
@@ -39,18 +34,48 @@ def add_version(
         libraries=dict(libraries),
     )
     version = ModelVersion(
-        id=new_id("mdv"),
-        model_id=model.id,
-        version=(newest or 0) + 1,
         run_id=assignment.run_id,
         artifact_id=storage.record(session, stored).id,
         config=assignment.config.model_dump(mode="json"),
         metrics=dict(metrics),
         lineage=lineage.model_dump(mode="json"),
     )
-    session.add(version)
-    session.flush()
-    return version.version
+    return _number(session, assignment.project_id, assignment.model_name, version)
+
+
+def register_checkpoint(
+    session: Session, project_id: str, name: str, request: schemas.VersionRequest
+) -> schemas.ModelVersion:
+    """Make a run's checkpoint the next version of a model, which may be new. Raises NotFound."""
+    checkpoint, artifact = checkpoints.find(session, project_id, request.run, request.step)
+    run, dataset, version, samples = session.execute(
+        select(Run, Dataset.name, DatasetVersion.version, Artifact.sha256)
+        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .join(Artifact, Artifact.id == DatasetVersion.artifact_id)
+        .where(Run.id == request.run)
+    ).one()
+    reported = select(RunMetric.name, RunMetric.value).where(
+        RunMetric.run_id == run.id, RunMetric.step == checkpoint.step
+    )
+    lineage = schemas.Lineage(
+        run=run.id,
+        attempt=checkpoint.attempt,
+        step=checkpoint.step,
+        dataset=dataset,
+        dataset_version=version,
+        dataset_sha256=samples,
+        seed=run.seed,
+        libraries={},
+    )
+    made = ModelVersion(
+        run_id=None,
+        artifact_id=artifact.id,
+        config=run.architecture,
+        metrics={row.name: row.value for row in session.execute(reported)},
+        lineage=lineage.model_dump(mode="json"),
+    )
+    return get_version(session, project_id, name, _number(session, project_id, name, made))
 
 
 def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
@@ -92,6 +117,19 @@ def find_version(session: Session, project_id: str, name: str, number: int) -> t
     if row is None:
         raise NotFound("model version", f"{name}/{number}")
     return row[0], row[1], row[2]
+
+
+def _number(session: Session, project_id: str, name: str, version: ModelVersion) -> int:
+    """Add a version under the next number of its model."""
+    named = select(Model).where(Model.project_id == project_id, Model.name == name)
+    new = Model(id=new_id("mod"), project_id=project_id, name=name)
+    # locked, so that two that come at once are numbered one after the other
+    model = find_or_add(session, named.with_for_update(), new)
+    newest = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.model_id == model.id))
+    version.id, version.model_id, version.version = new_id("mdv"), model.id, (newest or 0) + 1
+    session.add(version)
+    session.flush()
+    return version.version
 
 
 def _models(project_id: str) -> Select[Model, int]:

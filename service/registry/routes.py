@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from service.registry import operations as registry
 from service.registry import schemas
-from service.shared.names import Reference
+from service.shared.names import Name, Reference
 from service.web import Caller, Paging, Web
 
 router = APIRouter(prefix="/v1/models", tags=["registry"])
@@ -35,6 +35,17 @@ def list_model_versions(name: Reference, page: Paging, caller: Caller, services:
     with services.database.reader() as session:
         items, token = page.cut(registry.list_versions(session, caller.project_id, name, page.after, page.size + 1))
     return schemas.ModelVersionPage(versions=items, next_page_token=token)
+
+
+@router.post("/{name}/versions", status_code=201, operation_id="create_model_version")
+def create_model_version(
+    name: Name, body: schemas.VersionRequest, response: Response, caller: Caller, services: Web
+) -> schemas.ModelVersion:
+    """Make a run's checkpoint the next version of a model."""
+    with services.database.writer.begin() as session:
+        version = registry.register_checkpoint(session, caller.project_id, name, body)
+    response.headers["Location"] = f"/v1/models/{name}/versions/{version.version}"
+    return version
 
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")

@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.config import ModelConfig
+from service.shared.names import Name
 
 
 class Lineage(BaseModel):
@@ -13,11 +14,23 @@ class Lineage(BaseModel):
 
     run: str
     attempt: int
+    step: int | None = Field(
+        default=None, description="Of the checkpoint that was registered; null for a run's result."
+    )
     dataset: str
     dataset_version: int
     dataset_sha256: str
     seed: int
     libraries: dict[str, str]
+
+
+class VersionRequest(BaseModel):
+    """Make a version of a run's checkpoint; of its newest without a step."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: Name
+    step: int | None = Field(default=None, ge=0, le=2**53)
 
 
 class ModelVersion(BaseModel):

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=60, gt=0, description="A job whose owner is silent this long is lost.")
     heartbeat_seconds: float = Field(default=2, gt=0, description="How often an owner renews its lease.")
     reconcile_seconds: float = Field(default=5, gt=0, description="How often lost jobs and wake-ups are looked for.")
+    deaf_seconds: float = Field(
+        default=300, gt=0, description="A worker that idles while work has waited this long ends itself."
+    )
     retry_seconds: float = Field(default=5, ge=0, description="Back-off after a first failure; then it doubles.")
     trainer_stop_seconds: float = Field(default=10, gt=0, description="From SIGTERM to SIGKILL of a trainer.")
     trainer_threads: int = Field(default=1, ge=1, description="Processor threads a trainer computes with.")

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from service.jobs import workers
 from tests.conftest import Service
 from tests.service.steps import dataset, fault, pictures, problem, queue_dataset, queue_run, tracks, train
 
@@ -178,3 +179,46 @@ def test_query_parameters_out_of_range_are_refused(service: Service) -> None:
         ("logs?characters=x", "?characters"),
     ]:
         assert fault(service.http.get(f"/v1/runs/{run['id']}/{path}"))[0] == place
+
+
+def test_events_are_a_stream_for_those_who_accept_one(service: Service) -> None:
+    dataset(service, "streamed", **pictures())
+    run = train(service, "streamed", "streamed")
+    path = f"/v1/runs/{run['id']}/events"
+    listed = service.http.get(path).json()["events"]
+    accept = {"Accept": "text/event-stream"}
+    whole = service.http.get(path, headers=accept)
+    assert whole.headers["content-type"].startswith("text/event-stream")
+    sent = [dict(line.split(": ", 1) for line in block.splitlines()) for block in whole.text.strip().split("\n\n")]
+    assert [int(event["id"]) for event in sent] == [event["id"] for event in listed]
+    assert [event["event"] for event in sent] == [event["type"] for event in listed]
+    rest = service.http.get(path, headers={**accept, "Last-Event-ID": str(listed[1]["id"])}).text
+    assert rest.count("\n\n") == len(listed) - 2
+    problem(service.http.get("/v1/runs/run_none/events", headers=accept), 404)
+
+
+def test_what_a_run_asks_for_is_kept_and_shown(service: Service) -> None:
+    dataset(service, "asked", **pictures())
+    run = queue_run(
+        service, "asked", "m", preset="cross-modal", tags=["b", "a"], description="why", priority=-3, devices=2,
+        max_attempts=5, timeout_seconds=60.5,
+    )  # fmt: skip
+    shown = {name: run[name] for name in ("tags", "description", "priority", "devices", "max_attempts")}
+    assert shown == {"tags": ["a", "b"], "description": "why", "priority": -3, "devices": 2, "max_attempts": 5}
+    assert (run["timeout_seconds"], run["preset"], run["queue_position"]) == (60.5, "cross-modal", 1)
+    assert run["training"]["modality_dropout"] == {"strategy": "subsets", "probability": 0.8}
+    assert run["training"]["epochs"] == 1  # named in the request, so it wins
+    assert run["estimate"]["parameters"] > 0
+    assert run["estimate"]["memory_bytes"] > 16 * run["estimate"]["parameters"]
+    assert [found["id"] for found in service.http.get("/v1/runs", params={"tag": "b"}).json()["runs"]] == [run["id"]]
+    problem(service.http.get("/v1/runs", params={"state": "asleep"}), 422)
+    service.http.post(f"/v1/runs/{run['id']}/cancel")
+    refused = {"dataset": {"name": "asked"}, "model": "m", "preset": "forecasting"}
+    assert fault(service.http.post("/v1/runs", json=refused)) == ("/preset", "misfit")
+
+
+def test_workers_that_are_alive_are_listed(service: Service) -> None:
+    with service.worker.database.writer.begin() as session:
+        workers.register(session, "host", 7, "train", ["cpu"], {"torch": "2"})
+    (worker,) = service.http.get("/v1/workers").json()["workers"]
+    assert (worker["host"], worker["queue"], worker["devices"], worker["busy"]) == ("host", "train", ["cpu"], False)

@@ -1,0 +1,30 @@
+"""/v1/workers."""
+
+from fastapi import APIRouter
+
+from service.jobs import schemas, workers
+from service.jobs.operations import ALIVE
+from service.web import Caller, Web
+
+router = APIRouter(prefix="/v1/workers", tags=["workers"])
+
+
+@router.get("", operation_id="list_workers")
+def list_workers(caller: Caller, services: Web) -> schemas.Workers:
+    """The processes that take jobs; all projects share them."""
+    with services.database.reader() as session:
+        found = [
+            schemas.Worker(
+                id=worker.id,
+                host=worker.host,
+                queue=worker.queue,
+                devices=worker.devices,
+                versions=worker.versions,
+                busy=worker.job_id is not None,
+                job=worker.job_id if project_id == caller.project_id else None,
+                started_at=worker.started_at,
+                heartbeat_at=worker.heartbeat_at,
+            )
+            for worker, project_id in workers.alive(session, ALIVE)
+        ]
+    return schemas.Workers(workers=found)
