@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve migrate test check format lock clean
+.PHONY: help install demo serve migrate test chaos check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ check: install ## formatting, lint, types and import contracts
 
 test: check ## everything: check, then the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: install ## hurt a whole stack at work for up to 25 minutes, and check that nothing was lost
+	$(BIN)/python -m tests.chaos
 
 format: install ## rewrite the code in the house format
 	$(BIN)/ruff format .

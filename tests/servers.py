@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -35,9 +36,41 @@ def redis_binary() -> str | None:
     return shutil.which("redis-server")
 
 
+class Server:
+    """A server process that can be stopped in any way and started again with what it has kept."""
+
+    def __init__(self, command: list[str | Path], folder: Path, user: str, answers: Callable[[], object]) -> None:
+        self._command = command
+        self._folder = folder
+        self._user = user
+        self._answers = answers
+        self.process = self._started()
+
+    def restart(self, how: signal.Signals) -> None:
+        """Stop it with this signal, and start it again."""
+        self.process.send_signal(how)
+        self.process.wait()
+        self.process = self._started()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it answers."""
+        _wait_for(self._answers)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(self._command, user=self._user, cwd=self._folder, stdout=log, stderr=log)
+
+
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """A running server; yields the SQLAlchemy URL of its maintenance database.
+    """A running server; yields the SQLAlchemy URL of its maintenance database."""
+    with postgresql_process() as (url, _):
+        yield url
+
+
+@contextmanager
+def postgresql_process() -> Iterator[tuple[str, Server]]:
+    """A running server and its process.
 
     Its files stand outside of pytest's folders, which pytest closes to other users whenever a session starts.
     """
@@ -52,34 +85,39 @@ def postgresql() -> Iterator[str]:
         initdb = [binaries / "initdb", "-D", data, "-U", "sensorium", "--auth=trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
         options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+        connection = {"host": "127.0.0.1", "port": port, "user": "sensorium", "dbname": "postgres"}
         command = [binaries / "postgres", "-D", data, "-p", str(port), *options]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
-            try:
-                _wait_for(
-                    lambda: psycopg.connect(host="127.0.0.1", port=port, user="sensorium", dbname="postgres").close()
-                )
-                yield f"postgresql+psycopg://sensorium@127.0.0.1:{port}/postgres"
-            finally:
-                process.terminate()
-                process.wait()
+        server = Server(command, folder, user, lambda: psycopg.connect(**connection).close())
+        try:
+            server.wait_until_ready()
+            yield f"postgresql+psycopg://sensorium@127.0.0.1:{port}/postgres", server
+        finally:
+            server.process.terminate()
+            server.process.wait()
 
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
     """A running server without persistence; yields its URL."""
+    with redis_process(folder) as (url, _):
+        yield url
+
+
+@contextmanager
+def redis_process(folder: Path) -> Iterator[tuple[str, Server]]:
+    """A running server without persistence, and its process."""
     binary = redis_binary()
     assert binary is not None
     folder.mkdir()
     port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    server = Server(command, folder, pwd.getpwuid(os.geteuid()).pw_name, lambda: redis.Redis(port=port).ping())
     try:
-        _wait_for(lambda: redis.Redis(port=port).ping())
-        yield f"redis://127.0.0.1:{port}/0"
+        server.wait_until_ready()
+        yield f"redis://127.0.0.1:{port}/0", server
     finally:
-        process.terminate()
-        process.wait()
+        server.process.terminate()
+        server.process.wait()
 
 
 def _wait_for(attempt: Callable[[], object]) -> None:

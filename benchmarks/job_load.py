@@ -1,0 +1,250 @@
+"""2,000 queued runs, 50 polling clients, claims, and lists behind 100,000 runs: on one machine, on both databases."""
+
+import asyncio
+import base64
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+from sqlalchemy import insert, make_url, select, text
+
+from benchmarks.report import Figure, publish
+from service import migrate
+from service.access import operations as access
+from service.jobs import operations as jobs
+from service.shared.database import Database, now
+from service.shared.tables import Job, JobEvent, Run, new_id
+from tests import servers
+from tests.conftest import wait_until
+from tests.e2e.stack import Caller
+from tests.service.rows import ready_dataset
+
+QUEUED = 2000
+CLIENTS = 50
+SUBMITTERS = 2
+CLAIMERS = 4
+MANY = 100_000
+STREAMS = 200
+
+
+def main() -> None:
+    """Both databases, the same questions."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure("SQLite", f"sqlite:///{folder}/load.db", Path(folder) / "sqlite")
+        with servers.postgresql() as server_url:
+            server = Database(server_url)
+            with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text("CREATE DATABASE load"))
+            server.close()
+            url = make_url(server_url).set(database="load").render_as_string(hide_password=False)
+            figures += measure("PostgreSQL", url, Path(folder) / "postgresql")
+    publish("job_load", figures)
+
+
+def measure(name: str, url: str, home: Path) -> list[Figure]:
+    """Submit while clients poll, claim everything, then list behind many runs."""
+    migrate.upgrade(url)
+    database = Database(url)
+    with database.writer.begin() as session:
+        project_id = access.create_project(session, "load").id
+        _, key = access.create_key(session, project_id, "load")
+    ready_dataset(database, project_id)
+    home.mkdir()
+    with _api(url, home) as (address, log):
+        caller = Caller(address, key)
+        submits, polls = _submit_while_polled(caller)
+        claims = _claims_per_second(database)
+        _fill(database, project_id)
+        lists = {
+            "newest": _list(caller, {}),
+            "a rare state": _list(caller, {"state": "failed"}),
+            "deep page": _list(caller, {"page_token": _deep(database)}),
+        }
+        streamed = asyncio.run(_list_while_streams_are_open(address, key, database))
+        refused = log.read_text().count("database is locked")
+    database.close()
+    p99, polled = _quantile(submits, 0.99), _quantile(polls, 0.99)
+    figures = [
+        Figure(f"{name}: submit p99, {CLIENTS} clients polling", p99 * 1e3, "ms", "< 100", p99 < 0.1),
+        Figure(f"{name}: submit median", statistics.median(submits) * 1e3, "ms", None, None),
+        Figure(f"{name}: poll p99", polled * 1e3, "ms", None, None),
+        Figure(f"{name}: claims", claims, "1/s", ">= 50", claims >= 50),
+    ]
+    for what, seconds in [*lists.items(), (f"newest, {STREAMS} streams open", streamed)]:
+        label = f"{name}: list of runs, {what}, {MANY:,} runs, median"
+        figures.append(Figure(label, seconds * 1e3, "ms", "< 50", seconds < 0.05))
+    figures.append(Figure(f'{name}: "database is locked"', refused, "times", "0", refused == 0))
+    return figures
+
+
+@contextmanager
+def _api(url: str, home: Path) -> Iterator[tuple[str, Path]]:
+    """An API process without workers."""
+    port, log = servers.free_port(), home / "log"
+    environment = {
+        **os.environ,
+        "SENSORIUM_HOME": str(home),
+        "SENSORIUM_DATABASE": url,
+        "SENSORIUM_PORT": str(port),
+    }
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "service.cli", "api"]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(address), 60, "the API")
+        yield address, log
+    finally:
+        process.kill()  # it would wait for the streams
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def _submit_while_polled(caller: Caller) -> tuple[list[float], list[float]]:
+    """Seconds of every submit and of every poll; a client polls its run every half second."""
+    submits: list[float] = []
+    ids = [caller.submit("d", batch_size=8)]
+    over = threading.Event()
+
+    def submit() -> None:
+        while len(submits) < QUEUED:
+            before = time.monotonic()
+            ids.append(caller.submit("d", batch_size=8))
+            submits.append(time.monotonic() - before)
+
+    async def poll(client: httpx.AsyncClient, seconds: list[float]) -> None:
+        for turn in itertools.count():
+            if over.is_set():
+                return
+            before = time.monotonic()
+            (await client.get(f"/v1/runs/{ids[turn % len(ids)]}")).raise_for_status()
+            seconds.append(time.monotonic() - before)
+            await asyncio.sleep(0.5)
+
+    async def all_polls() -> list[float]:
+        seconds: list[float] = []
+        limits = httpx.Limits(max_connections=CLIENTS)
+        async with httpx.AsyncClient(
+            base_url=caller.http.base_url, headers=caller.http.headers, limits=limits, timeout=60
+        ) as client:
+            await asyncio.gather(*(poll(client, seconds) for _ in range(CLIENTS)))
+        return seconds
+
+    with ThreadPoolExecutor(SUBMITTERS + 1) as pool:
+        polling = pool.submit(lambda: asyncio.run(all_polls()))
+        for submitting in [pool.submit(submit) for _ in range(SUBMITTERS)]:
+            submitting.result()
+        over.set()
+        return submits, polling.result()
+
+
+def _claims_per_second(database: Database) -> float:
+    """How fast a few workers take all that is queued."""
+    taken = itertools.count()
+
+    def take(worker: int) -> int:
+        count = 0
+        while True:
+            with database.writer.begin() as session:
+                if jobs.claim(session, "train", f"wrk_{worker}", 600) is None:
+                    return count
+            next(taken)
+            count += 1
+
+    before = time.monotonic()
+    with ThreadPoolExecutor(CLAIMERS) as pool:
+        total = sum(pool.map(take, range(CLAIMERS)))
+    return total / (time.monotonic() - before)
+
+
+def _fill(database: Database, project_id: str) -> None:
+    """Runs of last year, one of a thousand of them failed."""
+    with database.writer.begin() as session:
+        pattern = session.scalars(select(Run).limit(1)).one()
+        of_run = {c.name: getattr(pattern, c.name) for c in Run.__table__.columns if c.name not in ("id", "job_id")}
+        for start in range(0, MANY, 5000):
+            rows = []
+            for number in range(start, start + 5000):
+                state = "failed" if number % 1000 == 0 else "succeeded"
+                rows.append({"id": new_id("job"), "project_id": project_id, "kind": "train", "queue": "train",
+                             "state": state, "attempt": 1})  # fmt: skip
+            session.execute(insert(Job), rows)
+            session.execute(insert(Run), [{**of_run, "id": new_id("run"), "job_id": row["id"]} for row in rows])
+    if database.engine.dialect.name == "postgresql":
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ANALYZE"))
+
+
+def _list(caller: Caller, parameters: dict[str, str]) -> float:
+    """Median seconds of a page of 50."""
+    seconds = []
+    for _ in range(30):
+        before = time.monotonic()
+        caller.call("GET", "/v1/runs", params=parameters)
+        seconds.append(time.monotonic() - before)
+    return statistics.median(seconds)
+
+
+def _deep(database: Database) -> str:
+    """The token of a page in the middle of the list."""
+    with database.reader() as session:
+        job_id = session.scalars(select(Run.job_id).order_by(Run.job_id).offset(MANY // 2).limit(1)).one()
+    return base64.urlsafe_b64encode(job_id.encode()).decode().rstrip("=")
+
+
+async def _list_while_streams_are_open(address: str, key: str, database: Database) -> float:
+    """Median seconds of a list while clients follow running jobs' events."""
+    with database.writer.begin() as session:
+        followed = session.execute(
+            select(Run.id, Job.id).join(Job, Job.id == Run.job_id).where(Job.state == "running").limit(STREAMS)
+        ).all()
+    headers = {"Authorization": f"Bearer {key}"}
+    limits = httpx.Limits(max_connections=STREAMS + 5)
+    async with httpx.AsyncClient(base_url=address, headers=headers, limits=limits, timeout=60) as client:
+        heard = asyncio.Semaphore(0)
+
+        async def follow(run_id: str) -> None:
+            async with client.stream("GET", f"/v1/runs/{run_id}/events", headers={"Accept": "text/event-stream"}) as s:
+                async for _ in s.aiter_lines():
+                    heard.release()
+
+        streams = [asyncio.create_task(follow(run_id)) for run_id, _ in followed]
+        for _ in streams:
+            await asyncio.wait_for(heard.acquire(), 60)
+        seconds = []
+        for turn in range(60):
+            with database.writer.begin() as session:  # something to say to one of them
+                session.add(JobEvent(job_id=followed[turn][1], attempt=1, level="info", type="x", message="", data={},
+                                     created_at=now()))  # fmt: skip
+            before = time.monotonic()
+            (await client.get("/v1/runs")).raise_for_status()
+            seconds.append(time.monotonic() - before)
+            await asyncio.sleep(0.05)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+    return statistics.median(seconds)
+
+
+def _quantile(seconds: Sequence[float], part: float) -> float:
+    return sorted(seconds)[int(part * (len(seconds) - 1))]
+
+
+if __name__ == "__main__":
+    main()

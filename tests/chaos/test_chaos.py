@@ -1,0 +1,21 @@
+"""A few runs through every fault once; `make chaos` is the full number."""
+
+import os
+
+import pytest
+
+from tests import servers
+from tests.chaos import faults
+from tests.chaos.harness import unleash
+from tests.chaos.stack import SHORT
+from tests.conftest import need
+
+
+@pytest.mark.timeout(600)
+def test_runs_survive_every_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    need(servers.postgresql_binaries(), "PostgreSQL")
+    need(servers.redis_binary(), "Redis")
+    if os.geteuid() != 0:  # only root can give the stack a file system of its own to fill
+        monkeypatch.setattr(faults, "EVERY", [fault for fault in faults.EVERY if fault is not faults.fill_disk])
+    outcome = unleash(20, SHORT, every_seconds=2.0)
+    assert outcome.wrong == []
