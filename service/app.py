@@ -26,7 +26,7 @@ from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage
 from service.shared.ticker import Ticker
-from service.web import KeyFirst, KeyRequired, Services, Web
+from service.web import KeyFirst, KeyRequired, KnownParameters, Services, Web
 
 operations = APIRouter(tags=["operations"])
 
@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(operations)
     for router in (datasets.router, runs.router, registry.router, inference.router, jobs.router):
-        app.include_router(router, dependencies=[KeyRequired])
+        app.include_router(router, dependencies=[KeyRequired, KnownParameters])
     problems.install(app)
     app.add_middleware(KeyFirst, prefix="/v1/")
     app.add_middleware(problems.RequestContext, most_bytes=settings.request_bytes, unbounded_path=datasets.UPLOADS)

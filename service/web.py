@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 
 from celery import Celery
 from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -24,6 +26,7 @@ from service.shared.settings import Settings
 from service.shared.storage import Storage
 
 LARGEST_PAGE = 200
+MOST_FAULTS = 20
 
 Item = TypeVar("Item")
 
@@ -66,6 +69,27 @@ async def _principal(services: Services, token: str | None) -> Principal:
 Caller = Annotated[Principal, Depends(_caller)]
 # For whole routers, so that no route of theirs can forget it.
 KeyRequired = Depends(_caller)
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    """A filter that is misspelt must not be ignored."""
+    route: APIRoute = request.scope["route"]
+    known = _parameters(route.dependant)
+    faults = [
+        Fault(f"?{name[:100]}", "unknown_parameter", f"there is no parameter {name[:100]!r}, only {sorted(known)}")
+        for name in dict.fromkeys(request.query_params)
+        if name not in known
+    ]
+    if faults:
+        raise BadInput(faults[:MOST_FAULTS])
+
+
+def _parameters(dependant: Dependant) -> set[str]:
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_parameters(needed) for needed in dependant.dependencies))
+
+
+KnownParameters = Depends(_refuse_unknown_parameters)
 
 
 class KeyFirst:

@@ -54,7 +54,7 @@ def main(queue: str) -> None:
         # A message wakes the worker at once; this finds the work whose message was lost, or that never came.
         Ticker("look", settings.reconcile_seconds, lambda: supervisor.work(context, queue)),
         Ticker("presence", PRESENCE_SECONDS, beat),
-        Ticker("watchdog", settings.deaf_seconds / 4, lambda: _end_if_deaf(context, queue)),
+        Ticker("watchdog", settings.deaf_seconds / 4, lambda: end_if_deaf(context, queue)),
         Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
     ]
 
@@ -80,7 +80,7 @@ def main(queue: str) -> None:
         database.close()
 
 
-def _end_if_deaf(context: Context, queue: str) -> None:
+def end_if_deaf(context: Context, queue: str) -> None:
     """A worker that idles while SQL has long had work for it ends, for whoever runs it to start it anew."""
     if context.job_id is not None or context.draining.is_set():
         return

@@ -181,3 +181,19 @@ def test_a_deleted_run_leaves_nothing_but_its_version(ready: Service) -> None:
     problem(ready.http.get(f"/v1/runs/{run['id']}"), 404)
     assert not any((folder / name).exists() for name in files)
     assert ready.http.get("/v1/models/deleted/versions/1").status_code == 200
+
+
+def test_a_run_on_two_devices_is_trained_by_two_processes_and_can_be_paused(ready: Service) -> None:
+    run = queue_run(ready, "data", "two", training=TRAINING, devices=2)
+    ready.work("train")
+    assert get(ready, run["id"])["state"] == "queued"  # this worker has one device
+    settings, ready.worker.settings = ready.worker.settings, ready.settings.model_copy(update={"cpu_devices": 2})
+    try:
+        while_it_trains(ready, run["id"], lambda: post(ready, run["id"], "pause"))
+        assert get(ready, run["id"])["state"] == "paused"
+        assert len(get(ready, run["id"], "/checkpoints")["checkpoints"]) == 1
+        post(ready, run["id"], "resume")
+        ready.work("train")
+    finally:
+        ready.worker.settings = settings
+    assert get(ready, run["id"])["state"] == "succeeded"

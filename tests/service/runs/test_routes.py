@@ -179,6 +179,9 @@ def test_query_parameters_out_of_range_are_refused(service: Service) -> None:
         ("logs?characters=x", "?characters"),
     ]:
         assert fault(service.http.get(f"/v1/runs/{run['id']}/{path}"))[0] == place
+    unknown = service.http.get("/v1/runs", params={"stat": "failed", "page_size": 1})
+    assert fault(unknown) == ("?stat", "unknown_parameter")
+    assert service.http.get("/v1/runs", params={"state": "failed", "page_size": 1}).status_code == 200
 
 
 def test_events_are_a_stream_for_those_who_accept_one(service: Service) -> None:

@@ -1,0 +1,44 @@
+"""A worker that idles while work waits ends itself, and no other does."""
+
+from pathlib import Path
+
+import pytest
+
+from service.jobs import operations as jobs
+from service.shared import broker
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.storage import Storage
+from worker import app
+from worker.children import Children
+from worker.context import Context
+
+
+class Ended(Exception):
+    """Instead of the end of the process."""
+
+
+@pytest.fixture
+def context(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    monkeypatch.setattr(app.os, "_exit", end)
+    settings = Settings(home=tmp_path, deaf_seconds=0.001)
+    return Context(settings, database, Storage(settings.artifacts), broker.connect(settings), "wrk_1", Children(1024))
+
+
+def test_idle_while_work_waits(context: Context, project_id: str) -> None:
+    app.end_if_deaf(context, "data")
+    with context.database.writer.begin() as session:
+        job_id = jobs.create(session, project_id, "t", "data").id
+        jobs.create(session, project_id, "t", "train", devices=2)
+    app.end_if_deaf(context, "train")  # it has one device
+    context.job_id = "job_1"
+    app.end_if_deaf(context, "data")  # it is at work
+    context.job_id = None
+    with pytest.raises(Ended):
+        app.end_if_deaf(context, "data")
+    with context.database.writer.begin() as session:
+        jobs.cancel(session, job_id)
+    app.end_if_deaf(context, "data")
