@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from service.jobs.history import record_event
 from service.shared.database import now
 from service.shared.errors import Conflict
-from service.shared.tables import FINAL_STATES, Job, Json, Project, Worker, new_id
+from service.shared.tables import FINAL_STATES, Job, Json, Project, new_id
 
 # A queued job is announced every 30 s at first, then every 2 minutes, then every 10.
 FIRST_WAKE_SECONDS = 30.0
@@ -33,8 +33,6 @@ REAPED_AT_ONCE = 100
 LONGEST_BACKOFF_SECONDS = 600.0
 
 
-# A worker that has not been heard of for longer does not count.
-ALIVE = 60.0
 TIMED_OUT = {"code": "timeout", "detail": "it ran for longer than its timeout_seconds"}
 
 
@@ -346,38 +344,6 @@ def time_out(session: Session, claim: Claim) -> None:
     )
     if changed is not None:
         record_event(session, claim.job_id, claim.attempt, "error", "timed_out", TIMED_OUT["detail"])
-
-
-def position(session: Session, job: Job) -> int | None:
-    """How many jobs of its queue come before a queued job, and itself; None when it does not wait."""
-    if job.state != "queued":
-        return None
-    ahead = select(func.count()).where(
-        Job.queue == job.queue,
-        Job.state == "queued",
-        (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.id <= job.id)),
-    )
-    return session.scalar(ahead)
-
-
-def waiting_reason(session: Session, job: Job) -> str | None:
-    """Why a job is not running, for people; None for one that is, or has ended."""
-    if job.state == "paused":
-        return "it is paused"
-    if job.state != "queued":
-        return None
-    if session.scalar(select(Job.not_before > now()).where(Job.id == job.id)):
-        return f"attempt {job.attempt} failed, the next one waits until {job.not_before.isoformat()}"
-    alive = session.scalars(
-        select(Worker).where(Worker.queue == job.queue, Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-ALIVE))
-    ).all()
-    if not alive:
-        return f"no {job.queue} worker is alive"
-    if all(len(worker.devices) < job.devices for worker in alive):
-        most = max(len(worker.devices) for worker in alive)
-        return f"it needs {job.devices} devices, and no {job.queue} worker has more than {most}"
-    busy = sum(worker.job_id is not None for worker in alive)
-    return f"{busy} of {len(alive)} {job.queue} workers are at work, and it takes its turn"
 
 
 def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: float | None) -> str | None:

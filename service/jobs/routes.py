@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 
 from service.jobs import schemas, workers
-from service.jobs.operations import ALIVE
 from service.web import Caller, Web
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
@@ -25,6 +24,6 @@ def list_workers(caller: Caller, services: Web) -> schemas.Workers:
                 started_at=worker.started_at,
                 heartbeat_at=worker.heartbeat_at,
             )
-            for worker, project_id in workers.alive(session, ALIVE)
+            for worker, project_id in workers.alive(session)
         ]
     return schemas.Workers(workers=found)

@@ -9,6 +9,9 @@ from sqlalchemy.orm import Session
 from service.shared.database import now
 from service.shared.tables import Job, Worker, new_id
 
+# One that has not been heard of for longer does not count.
+ALIVE_SECONDS = 60.0
+
 
 def register(session: Session, host: str, pid: int, queue: str, devices: list[str], versions: dict[str, Any]) -> str:
     """Add a worker that starts. Returns the id under which it owns jobs."""
@@ -27,10 +30,10 @@ def unregister(session: Session, worker_id: str) -> None:
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now(), job_id=None))
 
 
-def alive(session: Session, seconds: float) -> Sequence[tuple[Worker, str | None]]:
-    """The workers that were heard of in the last `seconds`, each with the project of the job it does."""
+def alive(session: Session) -> Sequence[tuple[Worker, str | None]]:
+    """The workers that were heard of lately, each with the project of the job it does."""
     query = select(Worker, Job.project_id).outerjoin(Job, Job.id == Worker.job_id)
-    lively = query.where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-seconds)).order_by(Worker.id)
+    lively = query.where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-ALIVE_SECONDS)).order_by(Worker.id)
     return [(worker, project_id) for worker, project_id in session.execute(lively)]
 
 

@@ -10,6 +10,7 @@ from models.config import TrainingConfig, parse
 from models.config.size import memory_bytes, size_of
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
+from service.jobs import waiting
 from service.runs import listing, metrics, requests, schemas
 from service.runs.listing import Filters
 from service.shared import storage
@@ -86,7 +87,7 @@ def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
     """One run, with its place in the queue. Raises NotFound."""
     _, job = _find(session, project_id, run_id)
     (found,) = _describe(session, [job.id])
-    waits = {"queue_position": jobs.position(session, job), "waiting_reason": jobs.waiting_reason(session, job)}
+    waits = {"queue_position": waiting.position(session, job), "waiting_reason": waiting.reason(session, job)}
     return found.model_copy(update=waits)
 
 

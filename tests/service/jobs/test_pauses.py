@@ -5,7 +5,7 @@ from sqlalchemy import update
 
 from service.access import operations as access
 from service.jobs import operations as jobs
-from service.jobs import workers
+from service.jobs import waiting, workers
 from service.jobs.operations import Claim, Lost
 from service.shared.database import Database, now
 from service.shared.errors import Conflict
@@ -148,10 +148,10 @@ def test_why_a_job_waits_and_where_it_stands(database: Database, project_id: str
 
     def reason(job_id: str) -> str | None:
         with database.reader() as session:
-            return jobs.waiting_reason(session, session.get_one(Job, job_id))
+            return waiting.reason(session, session.get_one(Job, job_id))
 
     with database.reader() as session:
-        assert jobs.position(session, session.get_one(Job, second)) == 2
+        assert waiting.position(session, session.get_one(Job, second)) == 2
     assert reason(first) == "no data worker is alive"
     with database.writer.begin() as session:
         workers.register(session, "host", 1, "data", ["cpu"], {})
