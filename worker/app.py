@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 import sys
+import time
 
 import structlog
 from celery import Celery, signals
@@ -82,10 +83,12 @@ def main(queue: str) -> None:
 
 def end_if_deaf(context: Context, queue: str) -> None:
     """A worker that idles while SQL has long had work for it ends, for whoever runs it to start it anew."""
-    if context.job_id is not None or context.draining.is_set():
+    patience = context.settings.deaf_seconds
+    idle = context.job_id is None and time.monotonic() - context.idle_since > patience
+    if not idle or context.draining.is_set():
         return
     with context.database.reader() as session:
-        waits = workers.work_waits(session, queue, len(context.settings.devices), context.settings.deaf_seconds)
+        waits = workers.work_waits(session, queue, len(context.settings.devices), patience)
     if waits and context.job_id is None:
         log.error("worker_deaf", queue=queue, owner=context.owner)
         os._exit(1)

@@ -1,6 +1,7 @@
 """What a worker process has opened once and all its parts use."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from celery import Celery
@@ -14,7 +15,7 @@ from worker.children import Children
 @dataclass
 class Context:
     """`owner` is the id under which this worker holds jobs. `draining` is set once it was told to stop,
-    `turn` is held by the thread that works."""
+    `turn` is held by the thread that works; `idle_since` is when a job was done last, on the monotonic clock."""
 
     settings: Settings
     database: Database
@@ -25,3 +26,4 @@ class Context:
     draining: threading.Event = field(default_factory=threading.Event)
     turn: threading.Lock = field(default_factory=threading.Lock)
     job_id: str | None = None
+    idle_since: float = field(default_factory=time.monotonic)

@@ -44,6 +44,7 @@ def work(context: Context, queue: str) -> None:
             log.info("job_claimed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt)
             context.job_id = claim.job_id
             _attend(context, claim)
+            context.idle_since = time.monotonic()
     finally:
         context.job_id = None
         context.turn.release()

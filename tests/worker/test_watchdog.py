@@ -1,5 +1,6 @@
 """A worker that idles while work waits ends itself, and no other does."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,9 @@ def test_idle_while_work_waits(context: Context, project_id: str) -> None:
     context.job_id = "job_1"
     app.end_if_deaf(context, "data")  # it is at work
     context.job_id = None
+    context.idle_since = time.monotonic() + 60
+    app.end_if_deaf(context, "data")  # it has just been at work
+    context.idle_since = 0.0
     with pytest.raises(Ended):
         app.end_if_deaf(context, "data")
     with context.database.writer.begin() as session:
