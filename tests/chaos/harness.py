@@ -86,24 +86,24 @@ def unleash(runs: int, settings: Mapping[str, str], every_seconds: float, worker
         expected = _undisturbed(stack, submit)
         outcome = Outcome(runs, Counter())
         deck: list[faults.Fault] = []
-        waiting, last_change = runs, time.monotonic()
-        finished, next_fault = -1, time.monotonic() + every_seconds
+        last_change, next_fault = time.monotonic(), time.monotonic() + every_seconds
+        finished = -1
         while True:
-            while waiting and len(submit.seeds) - SEEDS < runs and _unfinished(stack) < 12:
+            while len(submit.seeds) - SEEDS < runs and _unfinished(stack) < 12:
                 run_id = submit()
-                waiting -= 1
                 if chance.random() < 0.05:
                     submit.cancel(run_id)
             done = _finished(stack)
             if done is not None and done != finished:
                 outcome.longest_stall_seconds = max(outcome.longest_stall_seconds, time.monotonic() - last_change)
                 finished, last_change = done, time.monotonic()
-            if not waiting and _unfinished(stack) == 0:
+            left = max(0, runs + SEEDS - len(submit.seeds)) + _unfinished(stack)
+            if left == 0:
                 break
             if time.monotonic() - last_change > SETTLED_SECONDS or time.monotonic() - started_at > MOST_SECONDS:
                 outcome.wrong.append(f"nothing came to an end for {time.monotonic() - last_change:.0f} s")
                 break
-            if waiting + _unfinished(stack) > 2 and time.monotonic() > next_fault:
+            if left > 2 and time.monotonic() > next_fault:
                 deck = deck or chance.sample(list(faults.EVERY), len(faults.EVERY))
                 fault = deck.pop()
                 if fault(stack, chance):
