@@ -14,11 +14,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--every-seconds", type=float, default=3.0)
-    parser.add_argument("--default-runs", type=int, default=12, help="runs at the default settings")
+    parser.add_argument("--default-runs", type=int, default=60, help="runs at the default settings")
     chosen = parser.parse_args()
-    outcomes = {"short leases": unleash(chosen.runs, SHORT, chosen.every_seconds)}
-    if chosen.default_runs:
-        outcomes["defaults"] = unleash(chosen.default_runs, {}, 10.0)
+    passes = {"short leases": (chosen.runs, SHORT), "defaults": (chosen.default_runs, {})}
+    outcomes = {
+        name: unleash(runs, settings, chosen.every_seconds) for name, (runs, settings) in passes.items() if runs
+    }
     for name, outcome in outcomes.items():
         _show(name, outcome)
     if any(outcome.wrong for outcome in outcomes.values()):
