@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.create_index("ix_jobs_listed", "jobs", ["project_id", "kind", "state", "id"])
     with op.batch_alter_table("runs", naming_convention={"fk": "fk_%(table_name)s_%(column_0_name)s"}) as runs:
         runs.add_column(sa.Column("init_from", JSON, nullable=True))
+        runs.add_column(sa.Column("estimate", JSON, nullable=True))
         runs.add_column(sa.Column("init_artifact_id", sa.String(length=200), nullable=True))
         runs.add_column(sa.Column("preset", sa.String(length=40), nullable=True))
         runs.add_column(sa.Column("description", sa.Text(), nullable=True))
@@ -82,6 +83,7 @@ def downgrade() -> None:
         runs.drop_column("description")
         runs.drop_column("preset")
         runs.drop_column("init_artifact_id")
+        runs.drop_column("estimate")
         runs.drop_column("init_from")
     op.drop_index("ix_jobs_listed", "jobs")
     op.drop_column("projects", "served_at")

@@ -6,13 +6,13 @@ from typing import Any, Literal
 from sqlalchemy import Row, Select, delete, select, update
 from sqlalchemy.orm import Session
 
-from models.config import TrainingConfig, parse
 from models.config.size import memory_bytes, size_of
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
 from service.jobs import waiting
 from service.runs import listing, metrics, requests, schemas
 from service.runs.listing import Filters
+from service.runs.requests import Resolved
 from service.shared import storage
 from service.shared.errors import Conflict, NotFound
 from service.shared.samples import Schema
@@ -33,7 +33,7 @@ from service.shared.tables import (
     new_id,
 )
 
-Found = tuple[Run, Job, str, int, int | None, dict[str, Any] | None, dict[str, Any] | None]
+Found = tuple[Run, Job, str, int, int | None, dict[str, Any] | None]
 
 QUEUE: Literal["train"] = "train"
 KIND = "train"
@@ -60,6 +60,7 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> sc
         training=asked.training.model_dump(mode="json"),
         init_from=request.init_from and request.init_from.model_dump(mode="json"),
         init_artifact_id=asked.init_artifact_id,
+        estimate=_estimate(asked, version.statistics or {}),
         seed=request.seed,
         description=request.description,
     )
@@ -75,9 +76,10 @@ def retry(session: Session, project_id: str, run_id: str) -> schemas.Run:
     run, job = _find(session, project_id, run_id)
     if job.state not in ("failed", "cancelled"):
         raise Conflict("run_cannot_be_retried", f"it is {job.state}, expected failed or cancelled")
-    copied = ("project_id", "dataset_version_id", "model_name", "preset", "architecture", "training", "init_from")
+    copied = ("project_id", "dataset_version_id", "model_name", "preset", "architecture", "training", "estimate")
     again = Run(
-        **{name: getattr(run, name) for name in (*copied, "init_artifact_id", "seed", "description")}, retry_of=run.id
+        **{name: getattr(run, name) for name in (*copied, "init_from", "init_artifact_id", "seed", "description")},
+        retry_of=run.id,
     )
     tags = _tags(session, [run.id])[run.id]
     return _queue(session, again, tags, job.priority, job.max_attempts, job.timeout_seconds, job.devices)
@@ -167,6 +169,12 @@ def keep_evaluation(session: Session, run_id: str, found: Mapping[str, Any]) -> 
     session.get_one(Run, run_id).evaluation = metrics.finite_throughout(found)
 
 
+def _estimate(asked: Resolved, statistics: Mapping[str, Any]) -> dict[str, int | None]:
+    steps = statistics.get("lengths", {}).get("maximum", 1)
+    size = size_of(asked.config)
+    return {"parameters": size and size.parameters, "memory_bytes": memory_bytes(asked.config, asked.training, steps)}
+
+
 def _queue(
     session: Session,
     run: Run,
@@ -228,7 +236,6 @@ def _rows() -> Select[*Found]:
             DatasetVersion.version,
             ModelVersion.version,
             RunProgress.metrics,
-            DatasetVersion.statistics,
         )
         .join(Job, Job.id == Run.job_id)
         .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
@@ -239,10 +246,7 @@ def _rows() -> Select[*Found]:
 
 
 def _described(row: Row[*Found], tags: list[str]) -> schemas.Run:
-    run, job, dataset, dataset_version, version, newest, statistics = row
-    training, config = TrainingConfig.model_validate(run.training), parse(run.architecture)
-    size = size_of(config)
-    steps = (statistics or {}).get("lengths", {}).get("maximum", 1)
+    run, job, dataset, dataset_version, version, newest = row
     return schemas.Run(
         id=run.id,
         state=job.state,
@@ -260,7 +264,7 @@ def _described(row: Row[*Found], tags: list[str]) -> schemas.Run:
         version=version,
         preset=run.preset,
         architecture=run.architecture,
-        training=training,
+        training=run.training,
         init_from=run.init_from,
         seed=run.seed,
         priority=job.priority,
@@ -270,9 +274,7 @@ def _described(row: Row[*Found], tags: list[str]) -> schemas.Run:
         retry_of=run.retry_of,
         tags=tags,
         description=run.description,
-        estimate=schemas.Estimate(
-            parameters=size and size.parameters, memory_bytes=memory_bytes(config, training, steps)
-        ),
+        estimate=run.estimate,
         metrics=dict(newest or {}),
         created_at=run.created_at,
         started_at=job.started_at,

@@ -115,7 +115,7 @@ class Run(BaseModel):
     version: int | None = Field(description="Version of the model that this run made.")
     preset: str | None
     architecture: dict[str, Any] = Field(description="With its defaults, and the dataset's modalities.")
-    training: TrainingConfig
+    training: dict[str, Any] = Field(description="With its defaults.")
     init_from: InitFromVersion | InitFromCheckpoint | None
     seed: int
     priority: int
@@ -125,7 +125,7 @@ class Run(BaseModel):
     retry_of: str | None = Field(description="The run that this one tries again.")
     tags: list[str]
     description: str | None
-    estimate: Estimate
+    estimate: Estimate | None
     metrics: dict[str, float | None] = Field(description="The newest value of each; null where it is not finite.")
     created_at: datetime
     started_at: datetime | None

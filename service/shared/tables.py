@@ -261,6 +261,8 @@ class Run(Table):
     model_name: Mapped[str]
     architecture: Mapped[dict[str, Any]]
     training: Mapped[dict[str, Any]]
+    # Parameters and memory, worked out once: runs are read far more often than made.
+    estimate: Mapped[dict[str, Any] | None]
     seed: Mapped[int] = mapped_column(BigInteger)
     # How good the result is on rows it has not seen; null until there is one.
     evaluation: Mapped[dict[str, Any] | None]
