@@ -12,7 +12,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -47,7 +47,12 @@ def _services(request: Request) -> Services:
     return services
 
 
-Web = Annotated[Services, Depends(_services)]
+async def _web(request: Request) -> Services:
+    # async, as all our dependencies that do not wait: FastAPI sends a plain function through a thread
+    return _services(request)
+
+
+Web = Annotated[Services, Depends(_web)]
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer sns_…`")
 
@@ -71,7 +76,7 @@ Caller = Annotated[Principal, Depends(_caller)]
 KeyRequired = Depends(_caller)
 
 
-def _refuse_unknown_parameters(request: Request) -> None:
+async def _refuse_unknown_parameters(request: Request) -> None:
     """A filter that is misspelt must not be ignored."""
     route: APIRoute = request.scope["route"]
     known = _parameters(route.dependant)
@@ -109,7 +114,7 @@ class KeyFirst:
             except Unauthenticated as error:
                 await problems.answer(request, error)(scope, receive, send)
                 return
-            except (OperationalError, InterfaceError):
+            except (OperationalError, InterfaceError, TimeoutError):
                 pass  # the route's own look-up fails too, where errors are rendered
         await self._app(scope, receive, send)
 
@@ -130,7 +135,7 @@ class Page:
         return [item for _, item in shown], token
 
 
-def _page(
+async def _page(
     page_size: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Most items in the answer.")] = 50,
     page_token: Annotated[str | None, Query(description="`next_page_token` of the page before.")] = None,
 ) -> Page:

@@ -30,6 +30,8 @@ class _MMVAE(Frozen):
     @field_validator("expert")
     @classmethod
     def _expert_exists(cls, name: str) -> str:
+        if name in BUILT_IN_EXPERTS:
+            return name  # what is installed is searched on the disk
         known = {*BUILT_IN_EXPERTS, *entry_points(group=EXPERTS_GROUP).names}
         if name not in known:
             raise ValueError(f"there is no expert of this name, only {', '.join(sorted(known))}")

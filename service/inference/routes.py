@@ -28,12 +28,12 @@ async def _version(
     return await run_in_threadpool(versions.look_up, caller.project_id, name, version)
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
 
-def _turns(request: Request) -> Turns:
+async def _turns(request: Request) -> Turns:
     turns: Turns = request.app.state.turns
     return turns
 

@@ -11,6 +11,12 @@ from service.shared.tables import Job, Worker, new_id
 
 # One that has not been heard of for longer does not count.
 ALIVE_SECONDS = 60.0
+_ALIVE = (
+    select(Worker, Job.project_id)
+    .outerjoin(Job, Job.id == Worker.job_id)
+    .where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-ALIVE_SECONDS))
+    .order_by(Worker.id)
+)
 
 
 def register(session: Session, host: str, pid: int, queue: str, devices: list[str], versions: dict[str, Any]) -> str:
@@ -32,9 +38,7 @@ def unregister(session: Session, worker_id: str) -> None:
 
 def alive(session: Session) -> Sequence[tuple[Worker, str | None]]:
     """The workers that were heard of lately, each with the project of the job it does."""
-    query = select(Worker, Job.project_id).outerjoin(Job, Job.id == Worker.job_id)
-    lively = query.where(Worker.stopped_at.is_(None), Worker.heartbeat_at > now(-ALIVE_SECONDS)).order_by(Worker.id)
-    return [(worker, project_id) for worker, project_id in session.execute(lively)]
+    return [(worker, project_id) for worker, project_id in session.execute(_ALIVE)]
 
 
 def work_waits(session: Session, queue: str, devices: int, seconds: float) -> bool:

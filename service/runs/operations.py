@@ -1,15 +1,16 @@
 """Training runs in SQL. A run says what was asked for; its job carries its state."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy import Row, Select, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from models.config.size import memory_bytes, size_of
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
 from service.jobs import waiting
+from service.jobs.waiting import Wait
 from service.runs import listing, metrics, requests, schemas
 from service.runs.listing import Filters
 from service.runs.requests import Resolved
@@ -35,11 +36,37 @@ from service.shared.tables import (
 
 Found = tuple[Run, Job, str, int, int | None, dict[str, Any] | None]
 
+# Made once: who waits for a run polls it, and to put a statement together takes longer than to run it.
+_RUNS: Select[*Found] = (
+    select(Run, Job, Dataset.name, DatasetVersion.version, ModelVersion.version, RunProgress.metrics)
+    .join(Job, Job.id == Run.job_id)
+    .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
+    .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+    .outerjoin(ModelVersion, ModelVersion.run_id == Run.id)
+    .outerjoin(RunProgress, RunProgress.run_id == Run.id)
+)
+_ASKED_FOR = (Run.project_id == bindparam("project_id"), Run.id == bindparam("run_id"))
+_RUN = _RUNS.where(*_ASKED_FOR)
+_JOB_ID = select(Run.job_id).where(*_ASKED_FOR)
+_TAGS = (
+    select(RunTag.run_id, RunTag.tag)
+    .where(RunTag.run_id.in_(bindparam("run_ids", expanding=True)))
+    .order_by(RunTag.tag)
+)
+
 QUEUE: Literal["train"] = "train"
 KIND = "train"
+NO_WAIT = Wait()
 
 
-def create(session: Session, project_id: str, request: schemas.RunRequest) -> schemas.Run:
+class Queued(NamedTuple):
+    """A run that was queued, and the id of its job, by which a worker is woken once it is committed."""
+
+    run: schemas.Run
+    job_id: str
+
+
+def create(session: Session, project_id: str, request: schemas.RunRequest) -> Queued:
     """Check the request against the dataset and queue it.
 
     Raises NotFound for an unknown dataset, Conflict for one that is not ready, BadInput with everything that does not
@@ -64,11 +91,20 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> sc
         seed=request.seed,
         description=request.description,
     )
-    return _queue(session, run, request.tags, request.priority, request.max_attempts, request.timeout_seconds,
-                  request.devices)  # fmt: skip
+    job = jobs.create(
+        session,
+        project_id,
+        KIND,
+        QUEUE,
+        request.priority,
+        request.max_attempts,
+        request.timeout_seconds,
+        request.devices,
+    )
+    return _queued(session, run, job, request.tags)
 
 
-def retry(session: Session, project_id: str, run_id: str) -> schemas.Run:
+def retry(session: Session, project_id: str, run_id: str) -> Queued:
     """Queue a new run that does what a failed or cancelled one was to do, from its last checkpoint.
 
     Raises NotFound, and Conflict while the run has not ended, or has succeeded.
@@ -82,15 +118,18 @@ def retry(session: Session, project_id: str, run_id: str) -> schemas.Run:
         retry_of=run.id,
     )
     tags = _tags(session, [run.id])[run.id]
-    return _queue(session, again, tags, job.priority, job.max_attempts, job.timeout_seconds, job.devices)
+    wanted = jobs.create(
+        session, project_id, KIND, QUEUE, job.priority, job.max_attempts, job.timeout_seconds, job.devices
+    )
+    return _queued(session, again, wanted, tags)
 
 
 def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
     """One run, with its place in the queue. Raises NotFound."""
-    _, job = _find(session, project_id, run_id)
-    (found,) = _describe(session, [job.id])
-    waits = {"queue_position": waiting.position(session, job), "waiting_reason": waiting.reason(session, job)}
-    return found.model_copy(update=waits)
+    row = session.execute(_RUN, {"project_id": project_id, "run_id": run_id}).one_or_none()
+    if row is None:
+        raise NotFound("run", run_id)
+    return _described(row, _tags(session, [run_id])[run_id], waiting.find(session, row[1]))
 
 
 def list_runs(
@@ -111,9 +150,9 @@ def pause(session: Session, project_id: str, run_id: str) -> schemas.Run:
     return _changed(session, project_id, run_id, jobs.pause)
 
 
-def resume(session: Session, project_id: str, run_id: str) -> schemas.Run:
+def resume(session: Session, project_id: str, run_id: str) -> Queued:
     """Queue a paused run again, from its last checkpoint. Raises NotFound, and Conflict when it has ended."""
-    return _changed(session, project_id, run_id, jobs.resume)
+    return Queued(_changed(session, project_id, run_id, jobs.resume), job_of(session, project_id, run_id))
 
 
 def change(session: Session, project_id: str, run_id: str, changes: schemas.RunChanges) -> schemas.Run:
@@ -153,7 +192,10 @@ def remove(session: Session, project_id: str, run_id: str) -> None:
 
 def job_of(session: Session, project_id: str, run_id: str) -> str:
     """The id of a run's job. Raises NotFound."""
-    return _find(session, project_id, run_id)[1].id
+    job_id = session.scalar(_JOB_ID, {"project_id": project_id, "run_id": run_id})
+    if job_id is None:
+        raise NotFound("run", run_id)
+    return job_id
 
 
 def evaluation(session: Session, project_id: str, run_id: str) -> schemas.Evaluation:
@@ -175,22 +217,14 @@ def _estimate(asked: Resolved, statistics: Mapping[str, Any]) -> dict[str, int |
     return {"parameters": size and size.parameters, "memory_bytes": memory_bytes(asked.config, asked.training, steps)}
 
 
-def _queue(
-    session: Session,
-    run: Run,
-    tags: Sequence[str],
-    priority: int,
-    max_attempts: int,
-    timeout_seconds: float | None,
-    devices: int,
-) -> schemas.Run:
-    job = jobs.create(session, run.project_id, KIND, QUEUE, priority, max_attempts, timeout_seconds, devices)
+def _queued(session: Session, run: Run, job: Job, tags: Sequence[str]) -> Queued:
+    """Add a run whose job is queued."""
     run.id, run.job_id = new_id("run"), job.id
     session.add(run)
     session.flush()
     _tag(session, run, tags)
     session.flush()
-    return get(session, run.project_id, run.id)
+    return Queued(get(session, run.project_id, run.id), job.id)
 
 
 def _tag(session: Session, run: Run, tags: Sequence[str]) -> None:
@@ -200,8 +234,7 @@ def _tag(session: Session, run: Run, tags: Sequence[str]) -> None:
 
 def _tags(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
-    query = select(RunTag.run_id, RunTag.tag).where(RunTag.run_id.in_(run_ids)).order_by(RunTag.tag)
-    for run_id, tag in session.execute(query):
+    for run_id, tag in session.execute(_TAGS, {"run_ids": run_ids}):
         found[run_id].append(tag)
     return found
 
@@ -222,30 +255,12 @@ def _changed(session: Session, project_id: str, run_id: str, transition: Any) ->
 
 def _describe(session: Session, job_ids: Sequence[str]) -> list[schemas.Run]:
     """The runs of these jobs, in their order."""
-    rows = {row[1].id: row for row in session.execute(_rows().where(Run.job_id.in_(job_ids)))}
+    rows = {row[1].id: row for row in session.execute(_RUNS.where(Run.job_id.in_(job_ids)))}
     tags = _tags(session, [row[0].id for row in rows.values()])
     return [_described(rows[job_id], tags[rows[job_id][0].id]) for job_id in job_ids]
 
 
-def _rows() -> Select[*Found]:
-    return (
-        select(
-            Run,
-            Job,
-            Dataset.name,
-            DatasetVersion.version,
-            ModelVersion.version,
-            RunProgress.metrics,
-        )
-        .join(Job, Job.id == Run.job_id)
-        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
-        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .outerjoin(ModelVersion, ModelVersion.run_id == Run.id)
-        .outerjoin(RunProgress, RunProgress.run_id == Run.id)
-    )
-
-
-def _described(row: Row[*Found], tags: list[str]) -> schemas.Run:
+def _described(row: Row[*Found], tags: list[str], waits: Wait = NO_WAIT) -> schemas.Run:
     run, job, dataset, dataset_version, version, newest = row
     return schemas.Run(
         id=run.id,
@@ -258,6 +273,8 @@ def _described(row: Row[*Found], tags: list[str]) -> schemas.Run:
         preemptions=job.preemptions,
         cancel_requested=job.cancel_requested,
         pause_requested=job.pause_requested,
+        queue_position=waits.position,
+        waiting_reason=waits.reason,
         error=schemas.RunError.model_validate(job.error) if job.error else None,
         dataset=schemas.DatasetReference(name=dataset, version=dataset_version),
         model=run.model_name,

@@ -40,7 +40,6 @@ class Resolved(NamedTuple):
 
 def resolve(session: Session, project_id: str, request: schemas.RunRequest, schema: Schema, rows: int) -> Resolved:
     """Check the whole request against the dataset. Raises BadInput with everything that does not fit, and NotFound."""
-    faults = []
     preset = presets.PRESETS[request.preset] if request.preset else {"architecture": {}, "training": {}}
     if request.preset and (why := presets.misfit(request.preset, schema.kind)):
         raise BadInput([Fault("/preset", "misfit", why)])

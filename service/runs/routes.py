@@ -30,17 +30,16 @@ def create_run(
 ) -> schemas.Run:
     """Queue a training."""
     with services.database.writer.begin() as session:
-        run = runs.create(session, caller.project_id, body)
-        job_id = runs.job_of(session, caller.project_id, run.id)
-    return _queued(run, job_id, response, after, services)
+        queued = runs.create(session, caller.project_id, body)
+    return _announced(queued, response, after, services)
 
 
-def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
 
 
-def _filters(
+async def _filters(
     state: Annotated[list[schemas.RunState], Query(description="In any of these states.")] = [],  # noqa: B006 FastAPI copies it
     tag: Annotated[list[Reference], Query(description="With all of these tags.")] = [],  # noqa: B006
     dataset: Annotated[Reference | None, Query(description="On any version of this dataset.")] = None,
@@ -102,10 +101,9 @@ def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
 def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
     """Queue a paused run again; it goes on from its checkpoint."""
     with services.database.writer.begin() as session:
-        run = runs.resume(session, caller.project_id, run_id)
-        job_id = runs.job_of(session, caller.project_id, run_id)
-    after.add_task(broker.wake, services.messages, runs.QUEUE, job_id)
-    return run
+        queued = runs.resume(session, caller.project_id, run_id)
+    after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)
+    return queued.run
 
 
 @router.post("/{run_id}/retry", status_code=201, operation_id="retry_run")
@@ -114,9 +112,8 @@ def retry_run(
 ) -> schemas.Run:
     """Queue a new run that goes on from the last checkpoint of one that failed or was cancelled."""
     with services.database.writer.begin() as session:
-        run = runs.retry(session, caller.project_id, run_id)
-        job_id = runs.job_of(session, caller.project_id, run.id)
-    return _queued(run, job_id, response, after, services)
+        queued = runs.retry(session, caller.project_id, run_id)
+    return _announced(queued, response, after, services)
 
 
 @router.get("/{run_id}/metrics", operation_id="get_run_metrics")
@@ -227,9 +224,7 @@ async def _stream(feed: Feed, job_id: str, after: int) -> AsyncIterator[bytes]:
             yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
 
 
-def _queued(
-    run: schemas.Run, job_id: str, response: Response, after: BackgroundTasks, services: Services
-) -> schemas.Run:
-    after.add_task(broker.wake, services.messages, runs.QUEUE, job_id)
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    return run
+def _announced(queued: runs.Queued, response: Response, after: BackgroundTasks, services: Services) -> schemas.Run:
+    after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)
+    response.headers["Location"] = f"/v1/runs/{queued.run.id}"
+    return queued.run

@@ -7,6 +7,7 @@ from sqlalchemy import DateTime, Dialect, Engine, Select, create_engine, event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -15,6 +16,8 @@ Row = TypeVar("Row")
 
 # A writer waits this long for another; a transaction of ours takes milliseconds.
 BUSY_SECONDS = 15
+# Of one process to PostgreSQL. More threads than these wait for one: more would only crowd the processors.
+CONNECTIONS = 8
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -73,13 +76,16 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
-        self.writer: sessionmaker[Session] = sessionmaker(self.engine.execution_options(writes=True))
+        embedded = url.startswith("sqlite")
+        self.engine = _sqlite(url, writes=False) if embedded else _server(url)
+        self._writing = _sqlite(url, writes=True) if embedded else self.engine
+        self.writer: sessionmaker[Session] = sessionmaker(self._writing)
         self.reader: sessionmaker[Session] = sessionmaker(self.engine)
 
     def close(self) -> None:
         """Close every pooled connection."""
-        self.engine.dispose()
+        for engine in (self.engine, self._writing):
+            engine.dispose()
 
 
 def find_or_add(session: Session, existing: Select[Row], new: Row) -> Row:
@@ -97,10 +103,15 @@ def find_or_add(session: Session, existing: Select[Row], new: Row) -> Row:
     return new
 
 
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+def _server(url: str) -> Engine:
+    return create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0)
+
+
+def _sqlite(url: str, *, writes: bool) -> Engine:
+    """One connection for all who write, so that threads of a process take turns: SQLite lets them try at random."""
+    turns: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
+    arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+    engine = create_engine(url, connect_args=arguments, **(turns if writes else {}))
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, record: Any) -> None:
@@ -110,7 +121,6 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
-        writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

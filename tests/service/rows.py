@@ -38,7 +38,7 @@ def queued_run(database: Database, project_id: str, model: str = "m") -> str:
     """The id of a run that waits."""
     ready_dataset(database, project_id)
     with database.writer.begin() as session:
-        return runs.create(session, project_id, RunRequest(dataset=DatasetReference(name="d"), model=model)).id
+        return runs.create(session, project_id, RunRequest(dataset=DatasetReference(name="d"), model=model)).run.id
 
 
 def claimed_run(database: Database, project_id: str, model: str = "m") -> Claim:

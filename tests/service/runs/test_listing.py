@@ -25,10 +25,10 @@ def made(database: Database, project_id: str) -> list[str]:
                 model="ab"[index % 2],
                 tags=["t", "u"] if index % 3 == 0 else ["u"],
             )
-            run = runs.create(session, project_id, request)
+            run, job_id = runs.create(session, project_id, request)
             found.append(run.id)
             if index < 2:
-                jobs.cancel(session, runs.job_of(session, project_id, run.id))
+                jobs.cancel(session, job_id)
         time.sleep(0.002)  # ids of one millisecond have no order
     return found
 
