@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import batch, checkpoint
+from models import batch, checkpoint, generation
 from models.architectures import Model
 from models.batch import Batch, BatchError
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.mmvae import MMVAE
-from models.mmvrnn import MMVRNN, Roll
+from models.mmvrnn import MMVRNN
 from models.multimodal import NO_PARTS, Parts
 
 
@@ -105,12 +105,7 @@ class Predictor:
         """
         self._known(targets)
         inputs = self._batch(values, present, lengths)
-        noise = self._noise(self._model.latent_shape(inputs), n_samples, seed) if n_samples else None
-        start = self._state(state, inputs)
-        if isinstance(self._model, MMVAE):
-            raws = self._model.decode(inputs, targets, noise)
-        else:
-            raws, _ = self._model.decode_from(inputs, targets, noise, start)
+        raws = self._decoded(inputs, targets, n_samples, seed, self._state(state, inputs))
         return {name: _arrays(self._model.describe(name, raw)) for name, raw in raws.items()}
 
     @torch.inference_mode()
@@ -124,9 +119,8 @@ class Predictor:
     ) -> dict[str, np.ndarray]:
         """Every modality whole: what was given as it came, and the predicted mean or most likely value elsewhere."""
         inputs = self._batch(values, present, lengths)
-        noise = self._noise(self._model.latent_shape(inputs), n_samples, seed) if n_samples else None
         filled = {}
-        for name, raw in self._model.decode(inputs, list(self._model.index), noise).items():
+        for name, raw in self._decoded(inputs, list(self._model.index), n_samples, seed).items():
             likelihood = self._model.likelihood(name)
             missing = likelihood.fill(self._model.describe(name, raw))
             if name in inputs.values:
@@ -184,18 +178,8 @@ class Predictor:
             raise BatchError(f"horizon is {horizon}, expected at least 1")
         inputs = self._batch(values, present, lengths)
         _, last = model.decode_from(inputs, [], None, self._state(state, inputs))
-        raws, randomness = self._rolled(last, horizon, n_samples, seed)
-        answers = {}
-        for name in targets:
-            raw = raws[name].unflatten(0, (max(n_samples, 1), -1))  # (S, B, horizon, ...)
-            answers[name] = _arrays(model.describe(name, raw))
-            likelihood = model.likelihood(name)
-            if randomness is not None and likelihood.modality.likelihood not in ("bernoulli", "categorical"):
-                drawn = likelihood.quantile(raws[name].flatten(0, 1), randomness.values[name].flatten(0, 1))
-                drawn = drawn.unflatten(0, raw.shape[:3])
-                levels = torch.tensor(list(quantiles), dtype=drawn.dtype)
-                answers[name]["quantiles"] = drawn.quantile(levels, dim=0).movedim(0, -1).numpy()
-        return answers
+        answers = generation.forecast(model, last, horizon, targets, n_samples, seed, quantiles)
+        return {name: _arrays(answer) for name, answer in answers.items()}
 
     @torch.inference_mode()
     def sample(self, rows: int, steps: int | None = None, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
@@ -203,53 +187,26 @@ class Predictor:
 
         steps: of every sequence, None for samples. Shapes (rows, ...) or (rows, steps, ...).
         """
-        if (steps is None) != isinstance(self._model, MMVAE):
-            raise BatchError(f"steps is {steps} for a model of {self.config.kind} data")
         if rows < 1 or (steps is not None and steps < 1):
             raise BatchError(f"rows is {rows} and steps {steps}, expected at least 1")
         model = self._model
-        if isinstance(model, MMVAE):
-            generator = np.random.default_rng(seed)
-            codes = generator.standard_normal((1, rows, model.latent_features), dtype=np.float32)
-            raws = {name: raw[0] for name, raw in model.generate(torch.from_numpy(codes), list(model.index)).items()}
-            chances = {
-                name: _tensor(generator.random((rows, *model.likelihood(name).modality.shape)), np.float32)
-                for name in model.index
-            }
+        if isinstance(model, MMVAE) and steps is None:
+            answers = generation.samples(model, rows, seed)
+        elif isinstance(model, MMVRNN) and steps is not None:
+            answers = generation.sequences(model, rows, steps, seed)
         else:
-            start = model.recurrence.initial(torch.empty(rows, 0))
-            raws, randomness = self._rolled(start[:1], steps or 0, rows, seed)
-            assert randomness is not None  # noqa: S101 rows are draws here
-            chances = dict(randomness.values)
-        answers = {}
-        for name, raw in raws.items():
-            likelihood, leading = model.likelihood(name), 1 if steps is None else 2
-            flat = raw.flatten(0, leading - 1)
-            value = likelihood.quantile(flat, chances[name].flatten(0, leading - 1))
-            described = _arrays(model.describe(name, raw.unsqueeze(0)))
-            answers[name] = {"value": value.unflatten(0, raw.shape[:leading]).numpy(), **described}
-        return answers
+            raise BatchError(f"steps is {steps} for a model of {self.config.kind} data")
+        return {name: _arrays(answer) for name, answer in answers.items()}
 
-    def _rolled(self, state: Tensor, steps: int, draws: int, seed: int) -> tuple[dict[str, Tensor], Roll | None]:
-        """Generated steps of `draws` paths from each state (B, F): (S B, steps, ...), path after path."""
+    def _decoded(
+        self, inputs: Batch, targets: Sequence[str], n_samples: int, seed: int, state: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Likelihood parameters (S, B, ...) of every target: of S draws, or along the posterior mean alone."""
         model = self._model
-        assert isinstance(model, MMVRNN)  # noqa: S101 its callers have looked
-        if not draws:
-            return model.roll(state, steps, None), None
-        generator = np.random.default_rng(seed)
-        latent = generator.standard_normal((steps, draws, model.latent_features), dtype=np.float32)
-        rows = len(state)
-
-        def of_paths(array: np.ndarray) -> Tensor:
-            # (steps, S, ...) -> (S B, steps, ...): every row has the same randomness
-            return _tensor(np.repeat(np.moveaxis(array, 1, 0), rows, axis=0), np.float32)
-
-        values = {
-            name: of_paths(generator.random((steps, draws, *model.likelihood(name).modality.shape), dtype=np.float32))
-            for name in model.index
-        }
-        randomness = Roll(of_paths(latent), values)
-        return model.roll(state.repeat(draws, 1), steps, randomness), randomness
+        noise = self._noise(model.latent_shape(inputs), n_samples, seed) if n_samples else None
+        if isinstance(model, MMVAE):
+            return model.decode(inputs, targets, noise)
+        return model.decode_from(inputs, targets, noise, state)[0]
 
     def _known(self, targets: Sequence[str]) -> None:
         known = {modality.name for modality in self.config.modalities}

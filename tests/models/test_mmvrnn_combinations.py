@@ -1,5 +1,6 @@
 """What every MM-VRNN holds, whichever fusion, inference and recurrence it is made of."""
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -34,9 +35,7 @@ MODELS = {"-".join(str(value) for value in c.values()): c for c in COMBINATIONS}
 
 every = pytest.mark.parametrize("model", [sequence_model(**c) for c in COMBINATIONS], ids=list(MODELS))
 
-
-def _close(one: object, other: object) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 
 
 def _terms(model: MMVRNN, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
@@ -50,8 +49,8 @@ def test_hiding_equals_not_having(model: MMVRNN) -> None:
     for hidden in (["audio"], ["face"], ["word"], ["face", "word"]):
         others = [name for name in NAMES if name not in hidden]
         masked, gone = model.encode(only(batch, *others)), model.encode(without(batch, *hidden))
-        _close(masked.mean[batch.valid], gone.mean[batch.valid])
-        _close(masked.standard_deviation[batch.valid], gone.standard_deviation[batch.valid])
+        assert_close(masked.mean[batch.valid], gone.mean[batch.valid])
+        assert_close(masked.standard_deviation[batch.valid], gone.standard_deviation[batch.valid])
 
 
 @every
@@ -60,7 +59,7 @@ def test_absent_values_do_not_matter(model: MMVRNN) -> None:
     garbage = {**batch.values, "audio": batch.values["audio"].clone()}
     garbage["audio"][~batch.present["audio"]] = 1e4
     noise = torch.randn(3, 5, 4)
-    _close(_terms(model, batch, noise), _terms(model, Batch(garbage, batch.present, batch.lengths), noise))
+    assert_close(_terms(model, batch, noise), _terms(model, Batch(garbage, batch.present, batch.lengths), noise))
 
 
 @pytest.mark.parametrize("options", COMBINATIONS, ids=list(MODELS))
@@ -81,7 +80,9 @@ def test_a_sequence_s_terms_do_not_depend_on_the_others(model: MMVRNN) -> None:
     together = _terms(model, batch, noise)
     for row in range(3):
         alone = _terms(model, rows_of(batch, [row]), noise[row : row + 1])
-        _close({name: value[row] for name, value in together.items()}, {n: value[0] for n, value in alone.items()})
+        assert_close(
+            {name: value[row] for name, value in together.items()}, {n: value[0] for n, value in alone.items()}
+        )
 
 
 @every
@@ -101,14 +102,14 @@ def test_padding_costs_nothing_and_changes_nothing(model: MMVRNN, padding: int, 
         batch.lengths,
     )
     short, long = _terms(model, batch, noise), _terms(model, longer, padded(noise, 5.0))
-    _close(short, {name: value[:, :4] for name, value in long.items()})
+    assert_close(short, {name: value[:, :4] for name, value in long.items()})
     assert not any(value[:, 4:].any() for value in long.values())
     for free_bits in (0.0, 0.2):
         losses = [
             negative_elbo(model.terms(b, b, n), 0.5, None, free_bits).loss
             for b, n in ((batch, noise), (longer, padded(noise, 5.0)))
         ]
-        _close(*losses)
+        assert_close(*losses)
 
 
 @every
@@ -155,8 +156,8 @@ def test_a_product_s_posterior_is_the_prior_times_the_experts_at_every_step(how:
                 members.append(gaussian.from_raw(model.inference.future(evidence.future[row, t + 1])))
             mean, deviation = (torch.stack(part) for part in zip(*members, strict=True))
             expected = gaussian.product(Gaussian(mean, deviation), torch.ones(len(members), dtype=torch.bool))
-            _close(trajectory.posterior.mean[row, t], expected.mean)
-            _close(trajectory.posterior.standard_deviation[row, t], expected.standard_deviation)
+            assert_close(trajectory.posterior.mean[row, t], expected.mean)
+            assert_close(trajectory.posterior.standard_deviation[row, t], expected.standard_deviation)
 
 
 @pytest.mark.parametrize("how", ["filter", "smooth"])
@@ -181,7 +182,7 @@ def test_shares_of_a_product_are_its_precisions_and_the_prior_has_the_rest() -> 
     posterior = model.follow(model.evidence(batch), None)
     ratio = (posterior.posterior.standard_deviation / model.priors(posterior).standard_deviation).square().mean(dim=-1)
     prior = (ratio * batch.valid).sum(dim=1) / batch.lengths
-    _close(total, 1 - prior)
+    assert_close(total, 1 - prior)
     alone = model.expert_shares(without(batch, "face"))
     assert alone is not None
     assert not alone["face"].any()

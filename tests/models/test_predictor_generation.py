@@ -30,14 +30,6 @@ def _predictor(**options: Any) -> Predictor:
     return Predictor(sequence_model(EVERY, **options))
 
 
-def _equal(one: dict[str, dict[str, np.ndarray]], other: dict[str, dict[str, np.ndarray]], atol: float = 0.0) -> None:
-    assert one.keys() == other.keys()
-    for name, answer in one.items():
-        assert answer.keys() == other[name].keys()
-        for key, value in answer.items():
-            np.testing.assert_allclose(value, other[name][key], rtol=0, atol=atol, err_msg=f"{name} {key}")
-
-
 @pytest.mark.parametrize("recurrence", ["gru", "lstm"])
 @pytest.mark.parametrize("fusion", ["zero", "missing_embeddings", "product_of_experts"])
 def test_the_first_step_of_a_mean_forecast_decodes_the_prior_s_mean(fusion: str, recurrence: str) -> None:
@@ -77,7 +69,7 @@ def test_later_steps_see_what_was_generated() -> None:
 def test_a_forecast_follows_from_its_seed(n_samples: int) -> None:
     predictor = _predictor()
     one, again, other = (predictor.forecast(*GIVEN, 4, NAMES, n_samples, seed) for seed in (1, 1, 2))
-    _equal(one, again)
+    torch.testing.assert_close(one, again, rtol=0, atol=0)
     assert np.allclose(one["audio"]["mean"], other["audio"]["mean"]) == (n_samples == 0)
 
 
@@ -97,7 +89,7 @@ def test_a_row_s_forecast_does_not_depend_on_the_other_rows_or_on_padding(how: s
             3,
         )
         of_row = {name: {key: v[row : row + 1] for key, v in answer.items()} for name, answer in together.items()}
-        _equal(alone, of_row, atol=1e-4)
+        torch.testing.assert_close(alone, of_row, rtol=0, atol=1e-4)
 
 
 def test_forecasts_have_a_quantile_axis_for_numbers_and_counts_alone() -> None:
@@ -131,7 +123,7 @@ def test_samples_of_sequences_have_values_beside_their_distributions() -> None:
     assert sampled["word"]["probabilities"].shape == (4, 6, 4)
     assert set(np.unique(sampled["face"]["value"])) <= {0.0, 1.0}
     assert (sampled["calls"]["value"] == sampled["calls"]["value"].round()).all()
-    _equal(sampled, predictor.sample(4, 6, seed=1))
+    torch.testing.assert_close(sampled, predictor.sample(4, 6, seed=1), rtol=0, atol=0)
     assert not np.allclose(sampled["audio"]["value"], predictor.sample(4, 6, seed=2)["audio"]["value"])
 
 
@@ -140,7 +132,7 @@ def test_samples_have_values_beside_their_distributions() -> None:
     sampled = predictor.sample(4, seed=1)
     for name, shape in {**NUMBERS, "face": (1, 2, 2), "word": ()}.items():
         assert sampled[name]["value"].shape == (4, *shape)
-    _equal(sampled, predictor.sample(4, seed=1))
+    torch.testing.assert_close(sampled, predictor.sample(4, seed=1), rtol=0, atol=0)
     assert not np.allclose(sampled["audio"]["value"], predictor.sample(4, seed=2)["audio"]["value"])
 
 

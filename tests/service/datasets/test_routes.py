@@ -80,10 +80,10 @@ def test_a_damaged_header_within_a_good_archive_is_refused_and_leaves_nothing(se
 
 
 def test_an_unknown_upload_is_not_found(service: Service) -> None:
-    problem(service.http.get("/v1/uploads/upl_none"), 404, "upload_not_found")
+    assert problem(service.http.get("/v1/uploads/upl_none"), 404)["code"] == "upload_not_found"
     body = {"name": "d", "source": {"upload": "upl_none"}}
-    problem(service.http.post("/v1/datasets", json=body), 404, "upload_not_found")
-    problem(service.http.get("/v1/datasets/d"), 404, "dataset_not_found")
+    assert problem(service.http.post("/v1/datasets", json=body), 404)["code"] == "upload_not_found"
+    assert problem(service.http.get("/v1/datasets/d"), 404)["code"] == "dataset_not_found"
 
 
 # Datasets

@@ -1,5 +1,6 @@
 """Really trained models answer over HTTP for any subset of their modalities."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ SEQUENCE = "/v1/models/moving/versions/1"
 DATA = pictures()
 IMAGES = DATA["image"].tolist()
 LABELS = DATA["label"].tolist()
+assert_close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +34,6 @@ def ask(service: Service, path: str, **body: Any) -> Body:
     return found
 
 
-def close(left: Any, right: Any) -> None:
-    np.testing.assert_allclose(np.array(left), np.array(right), rtol=1e-4, atol=1e-5)
-
-
 def test_encode_answers_a_distribution_for_every_row_and_names_the_version(trained: Service) -> None:
     found = ask(trained, f"{STATIC}/encode", inputs={"image": IMAGES[:3], "label": LABELS[:3]})
     assert (found["model"], found["version"]) == ("still", 1)
@@ -51,7 +49,7 @@ def test_any_subset_of_the_modalities_is_enough(trained: Service, given: list[st
     assert np.shape(found["image"]["mean"]) == np.shape(found["image"]["standard_deviation"]) == (2, 2, 2)
     probabilities = np.array(found["label"]["probabilities"])
     assert probabilities.shape == (2, 3)
-    close(probabilities.sum(axis=1), 1)
+    assert_close(probabilities.sum(axis=1), 1)
     assert found["label"]["category"] == probabilities.argmax(axis=1).tolist()
 
 
@@ -70,9 +68,9 @@ def test_rows_with_different_subsets_share_a_request_and_answer_as_if_alone(trai
     alone = [{"image": [IMAGES[0]], "label": [LABELS[0]]}, {"label": [LABELS[1]]}, {"image": [IMAGES[2]]}]
     for row, inputs in enumerate(alone):
         single = ask(trained, f"{STATIC}/reconstruct", inputs=inputs, n_samples=4, seed=3)["outputs"]
-        close(together["image"]["mean"][row], single["image"]["mean"][0])
-        close(together["image"]["standard_deviation"][row], single["image"]["standard_deviation"][0])
-        close(together["label"]["probabilities"][row], single["label"]["probabilities"][0])
+        assert_close(together["image"]["mean"][row], single["image"]["mean"][0])
+        assert_close(together["image"]["standard_deviation"][row], single["image"]["standard_deviation"][0])
+        assert_close(together["label"]["probabilities"][row], single["label"]["probabilities"][0])
 
 
 def test_only_the_targets_that_were_asked_for_are_answered(trained: Service) -> None:
@@ -111,8 +109,8 @@ def test_a_sequence_with_gaps_answers_as_if_alone(trained: Service) -> None:
         single = {name: [column[row]] for name, column in gaps.items()}
         alone = ask(trained, f"{SEQUENCE}/reconstruct", inputs=single, n_samples=2, seed=1)["outputs"]
         for name in ("x", "y"):
-            close(together[name]["mean"][row], alone[name]["mean"][0])
-            close(together[name]["standard_deviation"][row], alone[name]["standard_deviation"][0])
+            assert_close(together[name]["mean"][row], alone[name]["mean"][0])
+            assert_close(together[name]["standard_deviation"][row], alone[name]["standard_deviation"][0])
 
 
 @pytest.mark.parametrize(
@@ -147,7 +145,7 @@ def test_a_wrong_shape_is_told_with_its_place(trained: Service) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"inputs": {"label": [NaN]}}', b'{"inputs": {"label": [1e999]}}'])
 def test_a_body_that_is_not_json_is_refused(trained: Service, content: bytes) -> None:
-    problem(trained.http.post(f"{STATIC}/encode", content=content), 422)
+    assert problem(trained.http.post(f"{STATIC}/encode", content=content), 422)["code"] == "invalid_input"
 
 
 def test_a_number_that_32_bits_cannot_hold_is_refused(trained: Service) -> None:
@@ -172,11 +170,13 @@ def test_many_unknown_fields_are_not_told_one_by_one(trained: Service) -> None:
 
 
 def test_an_unknown_model_version_or_operation_is_not_found(trained: Service) -> None:
-    body = {"inputs": {"label": [1]}}
-    problem(trained.http.post("/v1/models/none/versions/1/encode", json=body), 404, "model_version_not_found")
-    problem(trained.http.post("/v1/models/still/versions/2/encode", json=body), 404, "model_version_not_found")
-    problem(trained.http.post("/v1/models/still/versions/0/encode", json=body), 422)
-    problem(trained.http.post(f"{STATIC}/dream", json=body), 404, "not_found")
+    def code(path: str, status: int) -> str:
+        return problem(trained.http.post(f"/v1/models/{path}", json={"inputs": {"label": [1]}}), status)["code"]
+
+    assert code("none/versions/1/encode", 404) == "model_version_not_found"
+    assert code("still/versions/2/encode", 404) == "model_version_not_found"
+    assert code("still/versions/0/encode", 422) == "invalid_input"
+    assert code("still/versions/1/dream", 404) == "not_found"
 
 
 def test_the_answers_are_those_that_the_document_describes(trained: Service) -> None:

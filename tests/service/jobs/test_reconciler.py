@@ -68,7 +68,7 @@ def test_a_lost_job_is_queued_again(database: Database, project_id: str, tmp_pat
         reconciler.tick()
         return state(database, job_id) == "queued"
 
-    wait_until(reaped, what="the lost job to be queued again")
+    assert wait_until(reaped, what="the lost job to be queued again")
 
 
 def test_an_outage_of_the_database_gives_owners_time_to_come_back(

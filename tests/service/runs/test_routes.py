@@ -86,11 +86,15 @@ def test_a_dataset_that_is_not_ready_cannot_be_trained_on(service: Service) -> N
 
 def test_an_unknown_dataset_version_or_run_is_not_found(service: Service) -> None:
     dataset(service, "here", **pictures())
-    for reference, code in [({"name": "gone"}, "dataset_not_found"), ({"name": "here", "version": 7}, None)]:
-        problem(service.http.post("/v1/runs", json={"dataset": reference, "model": "m"}), 404, code)
+    for reference, code in [
+        ({"name": "gone"}, "dataset_not_found"),
+        ({"name": "here", "version": 7}, "dataset_version_not_found"),
+    ]:
+        answer = service.http.post("/v1/runs", json={"dataset": reference, "model": "m"})
+        assert problem(answer, 404)["code"] == code
     for path in ("", "/metrics", "/events", "/logs"):
-        problem(service.http.get(f"/v1/runs/run_none{path}"), 404, "run_not_found")
-    problem(service.http.post("/v1/runs/run_none/cancel"), 404, "run_not_found")
+        assert problem(service.http.get(f"/v1/runs/run_none{path}"), 404)["code"] == "run_not_found"
+    assert problem(service.http.post("/v1/runs/run_none/cancel"), 404)["code"] == "run_not_found"
 
 
 def test_an_architecture_for_another_kind_of_data_is_refused(service: Service) -> None:
