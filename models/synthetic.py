@@ -1,7 +1,34 @@
 """Synthetic data of two modalities whose relation is known: spirals (sequences) and quadratic-sinusoidal (samples)."""
 
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+
+TRAINING, TEST = 0, 2
+MDMM_TRAINING_FRACTION = 0.6
+
+
+class Generated(NamedTuple):
+    """A data set. values: name -> (N, *shape), or (N, T, *shape) of sequences. splits: (N,) of 0 (training), 1
+    (validation) and 2 (test), or None where nothing is held out by the recipe.
+    """
+
+    values: Mapping[str, NDArray[np.float32]]
+    kind: Literal["static", "sequence"]
+    splits: NDArray[np.uint8] | None = None
+
+
+def generate(name: str, parameters: Mapping[str, Any], seed: int) -> Generated:
+    """The data set of this name. Raises KeyError for another name, TypeError for parameters that it does not have."""
+    if name == "mdmm_spirals":
+        return mdmm_spirals(**parameters, seed=seed)
+    if name == "spirals":
+        return Generated(spirals(**parameters, seed=seed), "sequence")
+    if name == "quadratic_sinusoidal":
+        return Generated(quadratic_sinusoidal(**parameters, seed=seed), "static")
+    raise KeyError(name)
 
 
 def spirals(rows: int, steps: int, seed: int) -> dict[str, NDArray[np.float32]]:
@@ -33,3 +60,27 @@ def quadratic_sinusoidal(rows: int, seed: int) -> dict[str, NDArray[np.float32]]
     first = np.stack([x1, y1], axis=-1)
     second = np.stack([y1 + noise[1], np.sin(2 * np.pi * x1) + y1 / 2 + noise[2]], axis=-1)
     return {"m1": first.astype(np.float32), "m2": second.astype(np.float32)}
+
+
+def mdmm_spirals(rows: int = 1000, steps: int = 100, seed: int = 1) -> Generated:
+    """The spirals of the multimodal deep Markov model (Zhi-Xuan et al., AAAI 2020): noisy x and y of (rows, steps).
+
+    Half of them turn one way and half the other; radius, angle and stretch differ, and each coordinate has noise of
+    N(0, 0.1^2). Which 60 % are for training the shuffle decides that comes with the seed. Numbers come from NumPy's
+    and Python's older generators, as the published sequences do.
+    """
+    generator = np.random.RandomState(seed)
+    order = list(range(rows))
+    generator.shuffle(order)
+    values = {name: np.zeros((rows, steps), np.float32) for name in ("x", "y")}
+    for row in range(rows):
+        direction = 1 if 2 * row >= rows else -1
+        u = generator.random_sample(5)
+        radius = np.linspace(0.25 + 0.5 * u[0], 2.25 + 0.5 * u[1], steps)
+        angle = np.linspace(direction * np.pi * u[2], direction * (np.pi * u[3] + 4 * np.pi), steps)
+        stretch = np.sqrt(2.0 ** (2 * u[4] - 1))
+        values["x"][row] = stretch * radius * np.cos(angle) + 0.1 * generator.standard_normal(steps)
+        values["y"][row] = radius * np.sin(angle) / stretch + 0.1 * generator.standard_normal(steps)
+    splits = np.full(rows, TEST, np.uint8)
+    splits[order[: int(rows * MDMM_TRAINING_FRACTION)]] = TRAINING
+    return Generated(values, "sequence", splits)

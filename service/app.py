@@ -11,7 +11,10 @@ from sqlalchemy import select
 
 from service import problems
 from service.access.keys import KeyCache
+from service.access.limiter import Limiter
+from service.administration import routes as administration
 from service.datasets import routes as datasets
+from service.datasets.readers import Readers
 from service.inference import routes as inference
 from service.inference.engine import Engine
 from service.inference.turns import Turns
@@ -21,10 +24,10 @@ from service.jobs.feed import Feed
 from service.jobs.reconciler import Reconciler
 from service.registry import routes as registry
 from service.runs import routes as runs
-from service.shared import broker
+from service.shared import broker, signing
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.storage import Storage
+from service.shared.storage import from_settings
 from service.shared.ticker import Ticker
 from service.web import KeyFirst, KeyRequired, KnownParameters, Services, Web
 
@@ -64,13 +67,17 @@ class Api(FastAPI):
 def create_app(settings: Settings) -> FastAPI:
     """An application over one database, store and broker; it opens them when it starts."""
 
+    signer = signing.from_settings(settings)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.database_url)
-        storage = Storage(settings.artifacts)
+        storage = from_settings(settings)
         messages = broker.connect(settings)
-        app.state.services = Services(settings, database, storage, messages, KeyCache(database))
+        limiter = Limiter(settings.broker if settings.broker.startswith("redis") else None)
+        app.state.services = Services(settings, database, storage, messages, KeyCache(database), limiter, signer)
         app.state.versions = VersionCache(database)
+        app.state.readers = Readers(storage)
         app.state.feed = Feed(database)
         app.state.engine = Engine(storage, settings.inference_models, settings.inference_threads)
         app.state.turns = Turns(settings.inference_queue)
@@ -88,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.include_router(operations)
-    for router in (datasets.router, runs.router, registry.router, inference.router, jobs.router):
+    for router in (datasets.router, runs.router, registry.router, inference.router, jobs.router, administration.router):
         app.include_router(router, dependencies=[KeyRequired, KnownParameters])
     problems.install(app)
     app.add_middleware(KeyFirst, prefix="/v1/")

@@ -2,24 +2,44 @@
 
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
+from sqlalchemy.orm import Session
 
 from service import embedded, migrate
 from service.access import operations as access
+from service.access.scopes import SCOPES
 from service.app import create_app
-from service.shared import lifeline
+from service.shared import lifeline, storage
 from service.shared.database import Database
+from service.shared.errors import Misconfigured, NotFound, SensoriumError
 from service.shared.settings import Settings
+from service.shared.storage import garbage
+from service.shared.tables import Project
 from service.shared.telemetry import configure_logging
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+
+class KeyScope(StrEnum):
+    """What a key may do; typer offers the members of an enumeration."""
+
+    READ = "read"
+    WRITE = "write"
+    INFER = "infer"
+    ADMIN = "admin"
+
+
 key = typer.Typer(no_args_is_help=True, help="API keys.")
+project = typer.Typer(no_args_is_help=True, help="Projects.")
 app.add_typer(key, name="key")
+app.add_typer(project, name="project")
 
 
 @app.command()
@@ -50,8 +70,12 @@ def api(
     configure_logging(settings)
     if settings.exit_with_stdin:
         lifeline.end_with_stdin()
+    try:
+        served = create_app(settings)
+    except Misconfigured as error:
+        sys.exit(f"sensorium: {error.detail}")
     config = uvicorn.Config(
-        create_app(settings),
+        served,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -70,18 +94,96 @@ def upgrade() -> None:
     migrate.upgrade(settings.database_url)
 
 
+@app.command()
+def gc(
+    yes: Annotated[bool, typer.Option("--yes/--dry-run", help="Remove it; by default it is only shown.")] = False,
+    older_than_seconds: Annotated[float, typer.Option(min=0, help="Leave files alone that are younger.")] = 3600,
+) -> None:
+    """Show, or remove, stored files that no row names; show rows whose file is gone."""
+    settings = Settings()
+    database, store = Database(settings.database_url), storage.from_settings(settings)
+    try:
+        found = garbage.find(database, store, older_than_seconds)
+        lines = [f"{entry.key}: {entry.size_bytes} bytes without a row" for entry in found.unnamed]
+        lines += [f"{entry.key}: {entry.size_bytes} bytes that were never finished" for entry in found.leftovers]
+        lines += [f"{stored.key}: {stored.size_bytes} bytes that nothing needs" for stored in found.released]
+        lines += [f"{stored.key}: the file is gone, its row stays" for stored in found.missing]
+        print(*lines, sep="\n")  # noqa: T201
+        if yes:
+            print(f"{garbage.collect(database, store, found)} files removed")  # noqa: T201
+    except SensoriumError as error:
+        sys.exit(f"sensorium: {error.detail}")
+    finally:
+        database.close()
+
+
+ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
+
+
+@project.command("create")
+def create_project(
+    name: ProjectName,
+    operates: Annotated[bool, typer.Option("--operates", help="Its administrators may make other projects.")] = False,
+) -> None:
+    """Make a project, and print its first key. It cannot be shown again."""
+    with _session() as session:
+        made = access.create_project(session, name, operates=operates)
+        _, token = access.create_key(session, made.id, "first key")
+    print(token)  # noqa: T201
+
+
 @key.command("create")
 def create_key(
     project: Annotated[str, typer.Argument(help="Name of the project; made if there is none.")],
     name: Annotated[str, typer.Argument(help="What the key is for.")],
+    scope: Annotated[list[KeyScope] | None, typer.Option(help="What it may do; all of it by default.")] = None,
+    expires_in_seconds: Annotated[float | None, typer.Option(min=1, help="Never by default.")] = None,
 ) -> None:
     """Make an API key and print it. It cannot be shown again."""
-    database = Database(Settings().database_url)
-    with database.writer.begin() as session:
+    with _session() as session:
         owner = access.find_project(session, project) or access.create_project(session, project)
-        _, token = access.create_key(session, owner.id, name)
-    database.close()
+        scopes = [each for each in SCOPES if scope is None or each in scope]
+        _, token = access.create_key(session, owner.id, name, scopes, expires_in_seconds)
     print(token)  # noqa: T201
+
+
+@key.command("list")
+def list_keys(project: ProjectName) -> None:
+    """Show a project's keys, newest first: id, beginning, name, scopes, and when they were used and end."""
+    with _session() as session:
+        keys = access.list_keys(session, _project(session, project).id, None, 10_000)
+        for each in keys:
+            ends = each.revoked_at or each.expires_at
+            state = "revoked" if each.revoked_at else "expires" if each.expires_at else "for ever"
+            used = f"used {each.last_used_at or 'never'}"
+            print(each.id, f"sns_{each.prefix}", each.name, ",".join(each.scopes), used, state, ends or "", sep="  ")  # noqa: T201
+
+
+@key.command("revoke")
+def revoke_key(project: ProjectName, key_id: Annotated[str, typer.Argument(help="As `key list` shows it.")]) -> None:
+    """End a key for good."""
+    with _session() as session:
+        access.revoke_key(session, _project(session, project).id, key_id)
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    """A transaction of one command. What the caller got wrong ends it with a sentence."""
+    database = Database(Settings().database_url)
+    try:
+        with database.writer.begin() as session:
+            yield session
+    except SensoriumError as error:
+        sys.exit(f"sensorium: {error.detail}")
+    finally:
+        database.close()
+
+
+def _project(session: Session, name: str) -> Project:
+    found = access.find_project(session, name)
+    if found is None:
+        raise NotFound("project", name)
+    return found
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def _first_key(settings: Settings) -> str:
                     token = file.read_text().strip()
                     access.authenticate(session, token)
                     return token
-            project = access.find_project(session, PROJECT) or access.create_project(session, PROJECT)
+            project = access.find_project(session, PROJECT) or access.create_project(session, PROJECT, operates=True)
             _, token = access.create_key(session, project.id, "first key")
     finally:
         database.close()

@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from service.shared.errors import BadInput, Fault, SensoriumError, Unavailable, UnsupportedMediaType, pointer
+from service.shared.errors import BadInput, Damaged, Fault, SensoriumError, Unavailable, UnsupportedMediaType, pointer
+from service.shared.storage import CorruptArtifact
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     for away in (OperationalError, InterfaceError, TimeoutError):
         app.add_exception_handler(away, _on_database_away)
+    app.add_exception_handler(CorruptArtifact, _on_corrupt)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unknown)
 
@@ -64,7 +66,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 def _failures(path: str, method: str) -> list[int]:
     statuses = [500, 503]
     if path.startswith("/v1"):
-        statuses += [401, 422]
+        statuses += [401, 403, 422, 429]
     if "{" in path or method == "post":
         statuses += [404]
     if method == "post":
@@ -131,6 +133,11 @@ async def _on_database_away(request: Request, error: Exception) -> Response:
     return await _on_known(request, Unavailable("database_unavailable", "the database does not answer; try again"))
 
 
+async def _on_corrupt(request: Request, error: Exception) -> Response:
+    log.error("artifact_corrupt", path=request.url.path, error=str(error))
+    return answer(request, Damaged("artifact_corrupt", str(error)))
+
+
 async def _on_disconnect(request: Request, error: Exception) -> Response:
     log.info("client_gone", path=request.url.path)
     return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
@@ -141,7 +148,7 @@ def _fault(found: dict[str, Any], body: Any) -> Fault:
     if found["type"] == "json_invalid":
         return Fault("", "not_json", f"the body is not JSON: {found['ctx']['error']} at character {path[0]}")
     if where == "body":
-        path = _in_body(path, body)
+        path = _in_body(path, body, found["type"] == "missing")
     name = ".".join(map(str, path))
     place = {"body": pointer(*path), "query": f"?{name}"}.get(where, name)
     came = repr(found.get("input"))
@@ -149,15 +156,14 @@ def _fault(found: dict[str, Any], body: Any) -> Fault:
     return Fault(place, found["type"], f"{name or 'body'}: {found['msg']}, got {shown}")
 
 
-def _in_body(path: list[str | int], body: Any) -> list[str | int]:
+def _in_body(path: list[str | int], body: Any, missing: bool) -> list[str | int]:
     """Pydantic's path without what stands in no body: the tags of unions, the marks of keys."""
     steps: list[str | int] = []
     for step in path:
         inside = (isinstance(body, dict) and step in body) or (isinstance(body, list) and isinstance(step, int))
         if inside:
             body = body[step]
-        # the last step may name what is missing
-        if inside or (step is path[-1] and isinstance(body, dict) and step != "[key]"):
+        if inside or (missing and step is path[-1]):
             steps.append(step)
     return steps
 

@@ -1,28 +1,29 @@
 """HTTP plumbing that every route shares: who calls, what a route can reach, and paging."""
 
 import base64
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from celery import Celery
 from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
-from fastapi.security.http import HTTPAuthorizationCredentials
+from fastapi.security import HTTPBasic, HTTPBearer
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
+from service.access import scopes
 from service.access.keys import KeyCache
+from service.access.limiter import Limiter
 from service.access.operations import Principal
+from service.access.quotas import Quotas, effective
 from service.shared.database import Database
-from service.shared.errors import BadInput, Fault, Unauthenticated
-from service.shared.names import REFERENCE_PATTERN
+from service.shared.errors import BadInput, Fault, NotOurs, TooMany, Unauthenticated
 from service.shared.settings import Settings
+from service.shared.signing import Forged, Signer
 from service.shared.storage import Storage
 
 LARGEST_PAGE = 200
@@ -40,6 +41,12 @@ class Services:
     storage: Storage
     messages: Celery
     keys: KeyCache
+    limiter: Limiter
+    signer: Signer
+
+    def quotas(self, caller: Principal) -> Quotas:
+        """The limits that hold for a caller's project."""
+        return effective(caller.quotas, self.settings)
 
 
 def _services(request: Request) -> Services:
@@ -54,18 +61,39 @@ async def _web(request: Request) -> Services:
 
 Web = Annotated[Services, Depends(_web)]
 
+# For the document: `KeyFirst` has read the header before.
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer sns_…`")
+_basic = HTTPBasic(auto_error=False, description="An API key as the password; any user name.")
 
 
 async def _caller(
-    services: Web, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, services: Web, bearer: Annotated[Any, Depends(_bearer)], basic: Annotated[Any, Depends(_basic)]
 ) -> Principal:
-    return await _principal(services, credentials.credentials if credentials else None)
+    principal: Principal | None = request.scope.get("principal")
+    if principal is None:
+        principal = await _principal(services, _token(request))
+    route: APIRoute = request.scope["route"]
+    scopes.require(scopes.needed(request.method, route.tags), principal.scopes)
+    return principal
+
+
+def _token(request: Request) -> str | None:
+    """The key that a request brings: as a bearer's token, or as the password of a client that knows only those."""
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return given.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(given.strip(), validate=True).decode().partition(":")[2]
+        except ValueError:
+            return None
+    return None
 
 
 async def _principal(services: Services, token: str | None) -> Principal:
     if not token:
-        raise Unauthenticated("missing_api_key", "send an API key: `Authorization: Bearer sns_…`")
+        detail = "send an API key: `Authorization: Bearer sns_…`, or as the password of Basic"
+        raise Unauthenticated("missing_api_key", detail)
     if known := services.keys.known(token):
         return known
     return await run_in_threadpool(services.keys.look_up, token)
@@ -98,7 +126,9 @@ KnownParameters = Depends(_refuse_unknown_parameters)
 
 
 class KeyFirst:
-    """Turns strangers away before their body is read: FastAPI reads and parses it before it asks who calls."""
+    """Turns away strangers, and projects that ask too often, before the body is read: FastAPI reads and parses it
+    before it asks who calls.
+    """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app = app
@@ -108,10 +138,13 @@ class KeyFirst:
         """Serve one request, as ASGI says."""
         if scope["type"] == "http" and scope["path"].startswith(self._prefix):
             request = Request(scope)
-            kind, _, token = request.headers.get("authorization", "").partition(" ")
+            services = _services(request)
             try:
-                await _principal(_services(request), token.strip() if kind.lower() == "bearer" else None)
-            except Unauthenticated as error:
+                principal = await _principal(services, _token(request))
+                scope["principal"] = principal
+                if (most := services.quotas(principal).requests_per_minute) is not None:
+                    await services.limiter.count(principal.project_id, most)
+            except (Unauthenticated, TooMany) as error:
                 await problems.answer(request, error)(scope, receive, send)
                 return
             except (OperationalError, InterfaceError, TimeoutError):
@@ -125,31 +158,35 @@ class Page:
 
     size: int
     after: str | None
+    token_of: Callable[[str], str]
 
     def cut(self, found: Sequence[tuple[str, Item]]) -> tuple[list[Item], str | None]:
         """The page's items of (id, item) pairs, one more than `size` asked for, and the next page's token if any."""
         shown = found[: self.size]
         token = None
         if len(found) > self.size:
-            token = base64.urlsafe_b64encode(shown[-1][0].encode()).decode().rstrip("=")
+            token = self.token_of(shown[-1][0])
         return [item for _, item in shown], token
 
 
 async def _page(
+    request: Request,
+    services: Web,
     page_size: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Most items in the answer.")] = 50,
     page_token: Annotated[str | None, Query(description="`next_page_token` of the page before.")] = None,
 ) -> Page:
+    purpose = f"page of {request.scope['path']}"
+
+    def token_of(last: str) -> str:
+        return services.signer.sign(purpose, last)
+
     if page_token is None:
-        return Page(page_size, None)
+        return Page(page_size, None, token_of)
     try:
-        padded = page_token.encode() + b"=" * (-len(page_token) % 4)
-        after = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-        if not re.fullmatch(REFERENCE_PATTERN, after):
-            raise ValueError
-        return Page(page_size, after)
-    except ValueError as error:
-        detail = f"page_token {page_token[:40]!r} is none that a list has given"
-        raise BadInput([Fault("?page_token", "invalid_page_token", detail)]) from error
+        return Page(page_size, services.signer.read(purpose, page_token), token_of)
+    except Forged as error:
+        detail = f"page_token {page_token[:40]!r} is none that this list has given"
+        raise NotOurs([Fault("?page_token", "invalid_page_token", detail)], "invalid_page_token") from error
 
 
 Paging = Annotated[Page, Depends(_page)]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
 from service import migrate
@@ -46,6 +48,27 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     need(servers.redis_binary(), "Redis")
     with servers.redis_server(tmp_path_factory.mktemp("redis") / "server") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server that lives as long as the test session."""
+    with servers.s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3_settings(s3_server: str, tmp_path: Path) -> Settings:
+    """Settings with an empty bucket of the test's own."""
+    bucket = f"artifacts-{time.monotonic_ns()}"
+    httpx.put(f"{s3_server}/{bucket}").raise_for_status()
+    return Settings(
+        home=tmp_path / "home",
+        storage=f"s3://{bucket}/kept",
+        s3_endpoint=s3_server,
+        s3_access_key_id="test",
+        s3_secret_access_key=SecretStr("test"),
+    )
 
 
 @pytest.fixture

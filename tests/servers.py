@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis servers of the tests' own, on free ports, from the Debian packages' binaries."""
+"""Real PostgreSQL, Redis and S3 servers of the tests' own, on free ports."""
 
 import os
 import pwd
@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -120,12 +121,26 @@ def redis_process(folder: Path) -> Iterator[tuple[str, Server]]:
         server.process.wait()
 
 
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """A running server that speaks the S3 protocol and keeps all in memory; yields its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(lambda: socket.create_connection(("127.0.0.1", port)).close())
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def _wait_for(attempt: Callable[[], object]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
             attempt()
-        except (psycopg.OperationalError, redis.ConnectionError):
+        except (psycopg.OperationalError, redis.ConnectionError, ConnectionRefusedError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)

@@ -15,7 +15,7 @@ from service.runs import operations as runs
 from service.shared import broker, lifeline
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.storage import Storage
+from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
 from worker import supervisor, tasks
@@ -42,7 +42,7 @@ def main(queue: str) -> None:
         owner = workers.register(session, host, os.getpid(), queue, devices, versions)
     spare = Training.program if queue == runs.QUEUE else None
     children = Children(settings.log_bytes, spare)
-    context = Context(settings, database, Storage(settings.artifacts), messages, owner, children)
+    context = Context(settings, database, from_settings(settings), messages, owner, children)
     children.prepare()
     tasks.register(messages, context)
 

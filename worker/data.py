@@ -13,7 +13,7 @@ from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.config.modality import COUNTS
 from models.config.training import misfits
-from service.shared.samples import Samples, Schema
+from service.shared.samples import SPLITS, Samples, Schema
 
 Rows = NDArray[np.int64]
 # Numbers read at once where all of a dataset is read: it may be larger than memory.
@@ -54,7 +54,9 @@ def check(samples: Samples, config: MMVAEConfig | MMVRNNConfig, training: Traini
                 faults.append(fault)
     if samples.offsets is not None and len(empty := np.flatnonzero(np.diff(samples.offsets) < 1)):
         faults.append(f"{len(empty)} sequences have no time steps, expected at least one; the first is row {empty[0]}")
-    elif known and len(empty := np.flatnonzero(~_rows_with_something(samples, known))):
+    if (splits_of(samples) != SPLITS.index("training")).all():
+        faults.append("no row of the dataset is for training, expected some")
+    if known and samples.offsets is None and len(empty := np.flatnonzero(~_rows_with_something(samples, known))):
         faults.append(
             f"{len(empty)} rows have none of the modalities {', '.join(known)}, expected at least one in each; "
             f"the first is row {empty[0]}"
@@ -128,13 +130,26 @@ def observed_values_per_row(samples: Samples) -> float:
 
 
 def split(samples: Samples, training: TrainingConfig, seed: int) -> tuple[Rows, Rows]:
-    """The rows to train on and the rows held out: those that the config names, or a random fraction."""
+    """The rows to train on and the rows held out to validate.
+
+    Held out are the rows that the config names, else those that the dataset calls so, else a random fraction of the
+    rest. Rows that the dataset keeps for tests are in neither.
+    """
+    usable = np.flatnonzero(splits_of(samples) != SPLITS.index("test"))
     if training.validation_rows is not None:
         held_out = np.unique(np.asarray(training.validation_rows, dtype=np.int64))
-        return np.setdiff1d(np.arange(samples.rows), held_out), held_out
-    shuffled = np.random.default_rng(seed).permutation(samples.rows)
-    count = round(training.validation_fraction * samples.rows)
+        return np.setdiff1d(usable, held_out), held_out
+    held_out = np.flatnonzero(splits_of(samples) == SPLITS.index("validation"))
+    if len(held_out):
+        return np.setdiff1d(usable, held_out), held_out if training.holds_out else held_out[:0]
+    shuffled = usable[np.random.default_rng(seed).permutation(len(usable))]
+    count = round(training.validation_fraction * len(usable))
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+def splits_of(samples: Samples) -> NDArray[np.uint8]:
+    """The split of every row, an index of SPLITS; without any all rows are for training: (N,)."""
+    return np.zeros(samples.rows, np.uint8) if samples.splits is None else samples.splits
 
 
 def _stranger(samples: Samples, modality: ModalityConfig) -> str | None:

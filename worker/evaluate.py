@@ -15,7 +15,7 @@ from models.config import MMVAEConfig
 from models.multimodal import Multimodal
 from models.objective import negative_elbo, negative_iwae
 from models.philox import Draws
-from service.shared.samples import Samples
+from service.shared.samples import SPLITS, Samples
 from worker import data
 from worker.baseline import baselines
 from worker.data import Rows
@@ -35,7 +35,6 @@ DRAWS = 16
 PARTICLES = 64
 # Of a Gaussian: 90 % lie within so many standard deviations.
 INTERVAL = 1.6448536
-COVERAGE = 0.9
 # A latent feature is active when its posterior mean varies so much over the data (arXiv:1509.00519, section 5.2).
 ACTIVE_VARIANCE = 0.01
 # Nats for each latent feature (and step) under which the posterior has become the prior.
@@ -50,16 +49,19 @@ def evaluate(
 ) -> dict[str, Any]:
     """Everything as JSON: the matrix, the bounds, the latent features, and warnings in words.
 
-    On the held-out rows, or on training rows where none are held out: `rows` says which.
+    On the dataset's test rows if it has some, else on the validation rows, else on training rows: `rows` says which.
     """
     samples = data.select(samples, model.config)
-    held_out = len(validation_rows) > 0
+    test_rows = np.flatnonzero(data.splits_of(samples) == SPLITS.index("test"))
+    kinds = {"test": test_rows, "validation": validation_rows, "training": train_rows}
+    split = next(name for name, rows in kinds.items() if len(rows))
     row_elements = _row_elements(model, samples)
     most = min(MOST_ROWS, max(LEAST_ROWS, MOST_WORK // (DRAWS * row_elements)))
-    rows = _some(validation_rows if held_out else train_rows, most, seed)
+    rows = _some(kinds[split], most, seed)
     with torch.no_grad():
         model = model.eval().to(device)
-        reference = baselines(samples, model.config, train_rows)
+        blank = baselines(samples, model.config, train_rows)
+        reference = {name: prediction.to(device) for name, prediction in blank.items()}
         matrix = [
             entry
             for observed in observed_subsets(list(model.index))
@@ -69,13 +71,13 @@ def evaluate(
         bounds = _bounds(model, samples, _some(rows, most, seed), seed, device)
         latent, shares = _latent(model, samples, rows, device)
     return {
-        "rows": {"split": "validation" if held_out else "training", "count": len(rows)},
+        "rows": {"split": split, "count": len(rows)},
         "matrix": matrix,
         **bounds,
         "latent": latent,
         "active_units": sum(feature["active"] for feature in latent),
         "expert_shares": shares,
-        "warnings": _warnings(latent, shares, held_out),
+        "warnings": _warnings(latent, shares, split != "training"),
     }
 
 
@@ -148,12 +150,11 @@ class _Sums:
         predicted = likelihood.describe(of_mean)
         if self._config.categories is not None:
             self.error += (predicted["category"] != value).sum().item()
-            self.reference_error += (value != self._reference.to(value.device)).sum().item()
+            self.reference_error += (value != self._reference).sum().item()
         else:
             point = predicted.get("probability", likelihood.fill(predicted))
             self.error += (point - value).double().square().sum().item()
-            reference = self._reference.to(value.device)
-            self.reference_error += (value.double() - reference).square().sum().item()
+            self.reference_error += (value.double() - self._reference).square().sum().item()
         each = torch.stack([likelihood.log_prob(raw, value) for raw in of_draws])
         self.log_likelihood += (each.logsumexp(dim=0) - math.log(len(each))).double().sum().item()
         if self._continuous:

@@ -95,15 +95,13 @@ class Conversion:
 
     def __init__(self, session: Session, claim: Claim) -> None:
         self._job_id = claim.job_id
-        self._upload, self._arrays, self._declaration = datasets.conversion(session, claim.job_id)
+        self._asked = datasets.conversion(session, claim.job_id)
 
     def spec(self, context: Context) -> dict[str, Any]:
-        """The verified upload, and how its arrays become modalities."""
-        return {
-            "upload": str(_fetch(context, self._upload)),
-            "arrays": [(array.name, list(array.shape), array.dtype.str) for array in self._arrays],
-            "declaration": self._declaration.model_dump(mode="json"),
-        }
+        """Where the data is, the verified file of an upload, and what was declared of it."""
+        asked = self._asked
+        uploaded = {"file": str(_fetch(context, asked.file)), "format": asked.format} if asked.file else None
+        return {"source": uploaded or asked.source, "declaration": asked.declaration.model_dump(mode="json")}
 
     def record(self, session: Session, event: dict[str, Any]) -> None:
         """A conversion reports nothing but how far it is."""

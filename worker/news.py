@@ -35,8 +35,7 @@ class News:
                 continue
             if event["event"] == "checkpoint":
                 # durable before any row names it (T5)
-                event["stored"] = self._storage.put(self._claim.project_id, Path(event["path"]))
-                Path(event["path"]).unlink()
+                event["stored"] = self._storage.adopt(self._claim.project_id, Path(event["path"]))
             if event["event"] == "progress":
                 self._progress = Progress(event["phase"], event["fraction"], event["eta_seconds"])
             self._events.append(event)

@@ -38,7 +38,7 @@ def work(context: Context, queue: str) -> None:
         while not context.draining.is_set():
             with context.database.writer.begin() as session:
                 lease, devices = context.settings.lease_seconds, len(context.settings.devices)
-                claim = jobs.claim(session, queue, context.owner, lease, devices)
+                claim = jobs.claim(session, queue, context.owner, lease, devices, context.settings.project_running_runs)
             if claim is None:
                 return
             log.info("job_claimed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt)
@@ -126,7 +126,7 @@ def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: di
     """Commit the outcome: T6, T7, or T10 to T13."""
     match last or {}:
         case {"event": "finished"} as result:
-            stored = context.storage.put(claim.project_id, Path(result["result"]))
+            stored = context.storage.adopt(claim.project_id, Path(result["result"]))
             try:
                 _commit(context, lambda session: _succeed(session, claim, kind, result, stored))
             except Lost:

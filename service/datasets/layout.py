@@ -1,19 +1,22 @@
-"""How the arrays of an upload become modalities: checked before a job is queued, followed when it runs."""
+"""What a caller says of its data, and how columns of a file become modalities."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.shared.errors import BadInput, Fault
+from models.config import LikelihoodName
+from service.shared.errors import BadInput, Fault, pointer
 from service.shared.names import NAME_PATTERN, Name
 from service.shared.npz import ArrayHeader
 
 PRESENT = ".present"
 LENGTHS = ".lengths"
+TIME = ".time"
+SUFFIXES = (PRESENT, LENGTHS, TIME)
 
 REJECTED = "dataset_rejected"
 """The error code of a conversion whose data cannot be a dataset, however often it is tried."""
@@ -21,18 +24,29 @@ REJECTED = "dataset_rejected"
 MOST_CATEGORIES = 100_000
 MOST_FAULTS = 100
 
+Kind = Literal["static", "sequence"]
+Extent = Annotated[int, Field(ge=1, le=2**24)]
+ColumnKind = Literal["float", "integer", "boolean", "text"]
+
 
 class DeclaredModality(BaseModel):
-    """What the caller knows of a modality that its array does not say."""
+    """What the caller knows of a modality that the file does not say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dtype: Literal["float32", "int64"] | None = Field(
         default=None,
-        description="float32 for numbers, int64 for categories, the default of scalar integers.",
+        description="float32 for numbers, int64 for categories, the default of scalar integers and of text.",
+    )
+    shape: Annotated[tuple[Extent, ...], Field(max_length=6)] | None = Field(
+        default=None, description="Shape of one value; what the file holds must have it."
     )
     categories: Annotated[int, Field(ge=2, le=MOST_CATEGORIES)] | None = Field(
         default=None, description="Number of categories; by default the largest value plus one."
+    )
+    units: Annotated[str, Field(max_length=40)] | None = Field(default=None, description="For people.")
+    likelihood: LikelihoodName | None = Field(
+        default=None, description="The density that a model gives it; by default what its type and values suggest."
     )
 
     @model_validator(mode="after")
@@ -42,20 +56,83 @@ class DeclaredModality(BaseModel):
         return self
 
 
-class Declaration(BaseModel):
-    """What the caller says of the data. All of it has defaults that follow from the arrays."""
+class SplitColumn(BaseModel):
+    """The rows' split stands in a column: training (or train), validation (or valid, val) or test; or 0, 1, 2."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["static", "sequence"] = Field(
-        default="static", description="sequence: the second axis of every array is time."
+    column: Name
+
+
+class SplitFractions(BaseModel):
+    """Rows are held out at random."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0, le=2**53 - 1)
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation and test are {self.validation + self.test} together, expected less than 1")
+        return self
+
+
+class Declaration(BaseModel):
+    """What the caller says of the data. All of it has defaults that follow from the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind | None = Field(
+        default=None,
+        description="sequence: values have a time axis. By default it follows from the file: lengths, times, or "
+        "nested lists of different lengths make sequences.",
     )
     modalities: dict[Name, DeclaredModality] = Field(
-        default={}, description="By array name. Arrays that are not named here are modalities too."
+        default={}, description="By column. Columns that are not named here are modalities too."
     )
     nan: Literal["refuse", "missing"] = Field(
         default="refuse", description="missing: a value or time step that holds a NaN counts as not given."
     )
+    split: SplitColumn | SplitFractions | None = Field(
+        default=None, description="Which rows are held out: a column that says so, or fractions."
+    )
+    ids: Name | None = Field(default=None, description="A column with the rows' names, which is no modality.")
+    labels: Name | None = Field(default=None, description="A column to tell rows apart by, which is no modality.")
+    ignore: Annotated[list[Name], Field(max_length=1000)] = Field(default=[], description="Columns to leave out.")
+    step_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        description="For sequences with times (`NAME.time`, in seconds): the length of the time steps that readings "
+        "are sorted into. A step without a reading is absent.",
+    )
+
+    @model_validator(mode="after")
+    def _no_column_has_two_roles(self) -> Self:
+        roles = [*self.modalities, *self.ignore, *self.role_columns().values()]
+        if twice := sorted({name for name in roles if roles.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} has two roles; a column is a modality, ids, labels, split or ignored")
+        if self.step_seconds is not None and self.kind == "static":
+            raise ValueError("step_seconds is for sequences; leave it out, or declare kind: sequence")
+        return self
+
+    def role_columns(self) -> dict[str, str]:
+        """The columns that are no modality, by their role: ids, labels, split."""
+        split = self.split.column if isinstance(self.split, SplitColumn) else None
+        roles = {"ids": self.ids, "labels": self.labels, "split": split}
+        return {role: column for role, column in roles.items() if column is not None}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a file as its header, or its first rows, show it. `shape` is that of one value or time step."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: ColumnKind
 
 
 @dataclass(frozen=True)
@@ -67,103 +144,172 @@ class PlannedModality:
     dtype: Literal["float32", "int64"]
     categories: int | None
     integral: bool
-    """Whether the array holds whole numbers by its type."""
-    steps: int
-    has_present: bool
-    has_lengths: bool
+    """Whether the column holds whole numbers by its type."""
+    text: bool = False
+    """Whether the column holds the categories' names."""
+    units: str | None = None
+    likelihood: LikelihoodName | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All modalities of an upload and how many rows they share."""
+    """All modalities of a file, sorted by name; `rows` is None where only reading it all can tell."""
 
-    kind: Literal["static", "sequence"]
-    rows: int
+    kind: Kind
+    rows: int | None
     modalities: tuple[PlannedModality, ...]
 
 
+def settle(kind: Kind, rows: int | None, columns: Sequence[Column], declaration: Declaration) -> Layout:
+    """Make modalities of the columns that have no other role.
+
+    Raises BadInput with everything that does not fit: names, columns that are declared and not there, wrong types.
+    """
+    left_out = {*declaration.ignore, *declaration.role_columns().values()}
+    known = {column.name for column in columns}
+    faults = [
+        Fault(pointer("schema", "modalities", name), "unknown_column", f"there is no column {name!r}, {_only(known)}")
+        for name in declaration.modalities
+        if name not in known
+    ]
+    faults += [
+        Fault(pointer("schema", role), "unknown_column", f"there is no column {name!r}, {_only(known)}")
+        for role, name in declaration.role_columns().items()
+        if name not in known
+    ]
+    planned = []
+    for column in columns:
+        if column.name in left_out:
+            continue
+        if not re.fullmatch(NAME_PATTERN, column.name):
+            faults.append(Fault("", "bad_name", f"column name {column.name[:100]!r} does not match {NAME_PATTERN}"))
+            continue
+        declared = declaration.modalities.get(column.name, DeclaredModality())
+        faults += _unfit(column, declared)
+        planned.append(_planned(column, declared))
+    if not planned and not faults:
+        faults.append(Fault("", "no_modality", "the file has no column that could be a modality"))
+    if faults:
+        raise BadInput(faults[:MOST_FAULTS])
+    return Layout(kind, rows, tuple(sorted(planned, key=lambda modality: modality.name)))
+
+
 def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:
-    """Lay out the arrays of a file as modalities.
+    """Lay out the arrays of an .npz file as modalities.
 
     Raises BadInput with everything that does not fit, each fault with the array it is about.
     """
     by_name = {array.name: array for array in arrays}
-    values = [array for array in arrays if not array.name.endswith((PRESENT, LENGTHS))]
-    faults = [*_strangers(by_name, values, declaration)]
+    left_out = {*declaration.ignore, *declaration.role_columns().values()}
+    values = [array for array in arrays if not array.name.endswith(SUFFIXES)]
+    kind = declaration.kind or ("sequence" if any(a.name.endswith((LENGTHS, TIME)) for a in arrays) else "static")
     rows = max((array.shape[0] for array in values if array.shape), default=0)
+    faults: list[Fault] = []
+    for name in by_name:
+        base = _without_suffix(name)
+        if base != name and base not in by_name:
+            faults.append(Fault(pointer(name), "unknown_array", f"{name!r} describes {base!r}, which the file lacks"))
     if rows == 0:
         faults.append(Fault("", "no_rows", "the file has no array with at least one row"))
-    planned: list[PlannedModality] = []
+    columns = []
+    axes = 2 if kind == "sequence" else 1
     for array in values:
-        if not re.fullmatch(NAME_PATTERN, array.name):
-            faults.append(Fault("", "bad_name", f"array name {array.name[:100]!r} does not match {NAME_PATTERN}"))
-        declared = declaration.modalities.get(array.name, DeclaredModality())
-        faults += _unfit(array, declared, declaration.kind, rows, by_name)
-        planned.append(_planned(array, declared, declaration.kind, by_name))
-    if faults:
+        if array.name in left_out:
+            faults += _unfit_role(array, rows, array.name in declaration.ignore)
+        else:
+            faults += _unfit_array(array, kind, rows, by_name)
+            if array.dtype.kind in "US":
+                detail = (
+                    f"array {array.name!r} has dtype {array.dtype}, expected numbers; text is for ids, labels, split"
+                )
+                faults.append(Fault(pointer(array.name), "not_numeric", detail))
+        columns.append(Column(array.name, array.shape[axes:], _kind_of(array.dtype)))
+    settled = None
+    try:
+        settled = settle(kind, rows, columns, declaration)
+    except BadInput as error:
+        faults = [*error.faults, *faults]
+    if faults or settled is None:
         raise BadInput(faults[:MOST_FAULTS])
-    return Layout(declaration.kind, rows, tuple(sorted(planned, key=lambda modality: modality.name)))
+    return settled
 
 
-def _strangers(by_name: dict[str, ArrayHeader], values: list[ArrayHeader], declaration: Declaration) -> Sequence[Fault]:
-    known = {array.name for array in values}
-    faults = [
-        Fault(
-            f"/schema/modalities/{name}", "unknown_array", f"the upload has no array {name!r}; it has {sorted(known)}"
-        )
-        for name in declaration.modalities
-        if name not in known
-    ]
-    for name in by_name:
-        base = name.removesuffix(PRESENT).removesuffix(LENGTHS)
-        if base != name and base not in known:
-            faults.append(Fault(f"/{name}", "unknown_array", f"{name!r} describes {base!r}, which the upload lacks"))
-    return faults
+def _without_suffix(name: str) -> str:
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
-def _unfit(
-    array: ArrayHeader, declared: DeclaredModality, kind: str, rows: int, by_name: dict[str, ArrayHeader]
-) -> Sequence[Fault]:
-    place = f"/{array.name}"
-    faults: list[Fault] = []
+def _kind_of(dtype: np.dtype[np.generic]) -> ColumnKind:
+    kinds: dict[str, ColumnKind] = {"f": "float", "i": "integer", "u": "integer", "b": "boolean"}
+    return kinds.get(dtype.kind, "text")
+
+
+def _unfit_role(array: ArrayHeader, rows: int, ignored: bool) -> list[Fault]:
+    if ignored or array.shape == (rows,):
+        return []
+    detail = f"array {array.name!r} has shape {array.shape}, expected one value for each of {rows} rows"
+    return [Fault(pointer(array.name), "bad_shape", detail)]
+
+
+def _unfit_array(array: ArrayHeader, kind: Kind, rows: int, by_name: dict[str, ArrayHeader]) -> list[Fault]:
     axes = 2 if kind == "sequence" else 1
     if len(array.shape) < axes:
         detail = f"array {array.name!r} has shape {array.shape}, expected {'rows, steps' if axes == 2 else 'rows'}, …"
-        return [Fault(place, "bad_shape", detail)]
+        return [Fault(pointer(array.name), "bad_shape", detail)]
+    faults: list[Fault] = []
     if array.shape[0] != rows or 0 in array.shape:
-        faults.append(Fault(place, "bad_shape", f"array {array.name!r} has shape {array.shape}, expected {rows} rows"))
-    is_category = declared.categories is not None or declared.dtype == "int64"
-    if is_category and (array.dtype.kind not in "iu" or array.shape[axes:]):
-        detail = f"array {array.name!r} is {array.dtype}{array.shape[axes:]}, expected one integer category a sample"
-        faults.append(Fault(place, "not_a_category", detail))
+        detail = f"array {array.name!r} has shape {array.shape}, expected {rows} rows"
+        faults.append(Fault(pointer(array.name), "bad_shape", detail))
     present = by_name.get(array.name + PRESENT)
     shapes = [array.shape[:1], array.shape[:2]] if kind == "sequence" else [array.shape[:1]]
     if present and (present.shape not in shapes or present.dtype.kind not in "biu"):
         detail = f"{present.name!r} is {present.dtype}{present.shape}, expected bool of shape {shapes[-1]}"
-        faults.append(Fault(f"/{present.name}", "bad_mask", detail))
+        faults.append(Fault(pointer(present.name), "bad_mask", detail))
     lengths = by_name.get(array.name + LENGTHS)
     if lengths and (kind == "static" or lengths.shape != array.shape[:1] or lengths.dtype.kind not in "iu"):
         detail = f"{lengths.name!r} is {lengths.dtype}{lengths.shape}, expected integers of shape {array.shape[:1]}"
         if kind == "static":
             detail = f"{lengths.name!r} gives lengths, but the dataset is static; declare kind: sequence"
-        faults.append(Fault(f"/{lengths.name}", "bad_lengths", detail))
+        faults.append(Fault(pointer(lengths.name), "bad_lengths", detail))
+    time = by_name.get(array.name + TIME)
+    if time and (kind == "static" or time.shape != array.shape[:2] or time.dtype.kind not in "iuf"):
+        detail = f"{time.name!r} is {time.dtype}{time.shape}, expected seconds of shape {array.shape[:2]}"
+        if kind == "static":
+            detail = f"{time.name!r} gives times, but the dataset is static; declare kind: sequence"
+        faults.append(Fault(pointer(time.name), "bad_times", detail))
     return faults
 
 
-def _planned(
-    array: ArrayHeader, declared: DeclaredModality, kind: Literal["static", "sequence"], by_name: dict[str, Any]
-) -> PlannedModality:
-    axes = 2 if kind == "sequence" else 1
-    shape = array.shape[axes:]
-    scalar_integers = np.issubdtype(array.dtype, np.integer) and shape == ()
-    dtype = declared.dtype or ("int64" if scalar_integers else "float32")
+def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
+    place = pointer(column.name)
+    faults = []
+    if declared.shape is not None and declared.shape != column.shape:
+        detail = f"a value of {column.name!r} has shape {column.shape}, expected {declared.shape} as declared"
+        faults.append(Fault(place, "wrong_shape", detail))
+    is_category = declared.categories is not None or declared.dtype == "int64"
+    if is_category and (column.kind not in ("integer", "text") or column.shape):
+        detail = f"{column.name!r} is {column.kind} of shape {column.shape}, expected one integer category a value"
+        faults.append(Fault(place, "not_a_category", detail))
+    if column.kind == "text" and (declared.dtype == "float32" or column.shape):
+        detail = f"{column.name!r} is text of shape {column.shape}, expected numbers, or one category's name a value"
+        faults.append(Fault(place, "not_numeric", detail))
+    return faults
+
+
+def _planned(column: Column, declared: DeclaredModality) -> PlannedModality:
+    a_category = column.kind in ("integer", "text") and column.shape == ()
     return PlannedModality(
-        name=array.name,
-        shape=shape,
-        dtype=dtype,
+        name=column.name,
+        shape=column.shape,
+        dtype=declared.dtype or ("int64" if a_category else "float32"),
         categories=declared.categories,
-        integral=array.dtype.kind in "biu",
-        steps=array.shape[1] if axes == 2 and len(array.shape) > 1 else 1,
-        has_present=array.name + PRESENT in by_name,
-        has_lengths=array.name + LENGTHS in by_name,
+        integral=column.kind in ("integer", "boolean"),
+        text=column.kind == "text",
+        units=declared.units,
+        likelihood=declared.likelihood,
     )
+
+
+def _only(known: set[str]) -> str:
+    return f"only {', '.join(sorted(known))}"[:500]

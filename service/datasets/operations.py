@@ -1,20 +1,18 @@
-"""Uploads and dataset versions in SQL."""
+"""Datasets and their versions in SQL."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from service.datasets import schemas
+from service.datasets import schemas, uploads
 from service.datasets.layout import REJECTED, Declaration, plan
 from service.jobs import operations as jobs
 from service.shared import storage
 from service.shared.database import find_or_add
-from service.shared.errors import BadInput, NotFound
-from service.shared.npz import ArrayHeader
+from service.shared.errors import BadInput, Conflict, NotFound
 from service.shared.samples import Schema
 from service.shared.storage import Stored
 from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, Upload, new_id
@@ -33,40 +31,30 @@ _STATES: dict[str, schemas.DatasetState] = {
 }
 
 
-def create_upload(session: Session, stored: Stored, arrays: Sequence[ArrayHeader]) -> schemas.Upload:
-    """Record a file that is in the store and whose headers were checked."""
-    artifact = storage.record(session, stored)
-    upload = Upload(
-        id=new_id("upl"),
-        project_id=stored.project_id,
-        artifact_id=artifact.id,
-        format="npz",
-        arrays=[{"name": a.name, "shape": list(a.shape), "dtype": a.dtype.str} for a in arrays],
-    )
-    session.add(upload)
-    session.flush()
-    return _describe_upload(upload, artifact)
+class Conversion(NamedTuple):
+    """What a convert job has to do. `file` and `format` are an upload's."""
 
-
-def get_upload(session: Session, project_id: str, upload_id: str) -> schemas.Upload:
-    """One upload. Raises NotFound."""
-    upload = _upload(session, project_id, upload_id)
-    return _describe_upload(upload, _artifact(session, upload.artifact_id))
+    source: dict[str, Any]
+    declaration: Declaration
+    file: Artifact | None = None
+    format: str | None = None
 
 
 def create_version(
     session: Session, project_id: str, request: schemas.DatasetRequest
 ) -> tuple[schemas.DatasetVersion, str]:
-    """Check that the upload can become a dataset, and queue its conversion. Returns the version and the job's id.
+    """Check that the source can become a dataset, and queue its conversion. Returns the version and the job's id.
 
     Raises NotFound for an unknown upload, BadInput with everything in it that does not fit.
     """
-    upload = _upload(session, project_id, request.source.upload)
-    _check(upload, request.declaration)
+    if isinstance(request.source, schemas.UploadSource):
+        # locked, so that it is still there when the conversion begins
+        _check(uploads.find(session, project_id, request.source.upload, lock=True), request.declaration)
     named = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == request.name)
     new = Dataset(id=new_id("dat"), project_id=project_id, name=request.name)
     # locked, so that two versions asked for at once are numbered one after the other
     dataset = find_or_add(session, named.with_for_update(), new)
+    dataset.deleted_at = None
     newest = session.scalar(select(func.max(DatasetVersion.version)).where(DatasetVersion.dataset_id == dataset.id))
     job = jobs.create(session, project_id, KIND, QUEUE)
     version = DatasetVersion(
@@ -74,35 +62,40 @@ def create_version(
         dataset_id=dataset.id,
         job_id=job.id,
         version=(newest or 0) + 1,
-        source={"upload": upload.id},
+        source=request.source.model_dump(exclude_none=True),
         declaration=request.declaration.model_dump(),
     )
     session.add(version)
     session.flush()
-    return _describe(dataset, version, job, None), job.id
+    return _describe(dataset.name, version, job, None), job.id
 
 
 def get_version(session: Session, project_id: str, name: str, number: int) -> schemas.DatasetVersion:
     """One version of a dataset. Raises NotFound."""
     dataset, version, job = find_version(session, project_id, name, number)
-    artifact = _artifact(session, version.artifact_id) if version.artifact_id else None
-    return _describe(dataset, version, job, artifact)
+    artifact = session.get_one(Artifact, version.artifact_id) if version.artifact_id else None
+    return _describe(dataset.name, version, job, artifact)
 
 
 def find_version(
-    session: Session, project_id: str, name: str, number: int | None
+    session: Session, project_id: str, name: str, number: int | None, lock: bool = False
 ) -> tuple[Dataset, DatasetVersion, Job]:
-    """The rows of a version, the newest one without a number. Raises NotFound."""
+    """The rows of a version, the newest one without a number; locked, nobody deletes it before the transaction ends.
+
+    Raises NotFound, for deleted ones too.
+    """
     query = (
         select(Dataset, DatasetVersion, Job)
         .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
         .join(Job, Job.id == DatasetVersion.job_id)
-        .where(Dataset.project_id == project_id, Dataset.name == name)
+        .where(Dataset.project_id == project_id, Dataset.name == name, _kept())
         .order_by(DatasetVersion.version.desc())
         .limit(1)
     )
     if number is not None:
         query = query.where(DatasetVersion.version == number)
+    if lock:
+        query = query.with_for_update(read=True, of=DatasetVersion)
     row = session.execute(query).one_or_none()
     if row is None:
         raise NotFound(
@@ -111,12 +104,50 @@ def find_version(
     return row[0], row[1], row[2]
 
 
+def ready_version(
+    session: Session, project_id: str, name: str, number: int | None, lock: bool = False
+) -> tuple[Dataset, DatasetVersion, Artifact]:
+    """A version that can be read, as `find_version` finds it, and its file. Raises NotFound, Conflict."""
+    dataset, version, job = find_version(session, project_id, name, number, lock)
+    state = state_of(job)
+    if state != "ready" or version.artifact_id is None:
+        raise Conflict("dataset_not_ready", f"dataset {name!r} version {version.version} is {state}, expected ready")
+    return dataset, version, session.get_one(Artifact, version.artifact_id)
+
+
+def list_versions(
+    session: Session, project_id: str, name: str, after: str | None, size: int
+) -> Sequence[tuple[str, schemas.DatasetVersion]]:
+    """A dataset's versions newest first, each with its id for paging. Raises NotFound for an unknown dataset."""
+    dataset, _, _ = find_version(session, project_id, name, None)
+    query = (
+        select(DatasetVersion, Job, Artifact)
+        .join(Job, Job.id == DatasetVersion.job_id)
+        .outerjoin(Artifact, Artifact.id == DatasetVersion.artifact_id)
+        .where(DatasetVersion.dataset_id == dataset.id, _kept())
+        .order_by(DatasetVersion.id.desc())
+        .limit(size)
+    )
+    if after is not None:
+        query = query.where(DatasetVersion.id < after)
+    return [(version.id, _describe(name, version, job, file)) for version, job, file in session.execute(query)]
+
+
 def list_datasets(
     session: Session, project_id: str, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Dataset]]:
     """Datasets newest first, each with its id for paging."""
-    newest = select(func.max(DatasetVersion.version)).where(DatasetVersion.dataset_id == Dataset.id).scalar_subquery()
-    query = select(Dataset, newest).where(Dataset.project_id == project_id).order_by(Dataset.id.desc()).limit(size)
+    newest = (
+        select(func.max(DatasetVersion.version))
+        .where(DatasetVersion.dataset_id == Dataset.id, _kept())
+        .scalar_subquery()
+    )
+    query = (
+        select(Dataset, newest)
+        .where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
+        .order_by(Dataset.id.desc())
+        .limit(size)
+    )
     if after is not None:
         query = query.where(Dataset.id < after)
     return [
@@ -125,12 +156,14 @@ def list_datasets(
     ]
 
 
-def conversion(session: Session, job_id: str) -> tuple[Artifact, list[ArrayHeader], Declaration]:
-    """What a convert job has to do: the uploaded file, its arrays, and what the caller said of them."""
+def conversion(session: Session, job_id: str) -> Conversion:
+    """What a convert job has to do: its source, the file of an upload, and what the caller said of it."""
     version = session.scalars(select(DatasetVersion).where(DatasetVersion.job_id == job_id)).one()
-    upload = session.get_one(Upload, version.source["upload"])
     declaration = Declaration.model_validate(version.declaration)
-    return _artifact(session, upload.artifact_id), _headers(upload), declaration
+    if "upload" not in version.source:
+        return Conversion(version.source, declaration)
+    upload = session.get_one(Upload, version.source["upload"])
+    return Conversion(version.source, declaration, session.get_one(Artifact, upload.artifact_id), upload.format)
 
 
 def complete(
@@ -139,6 +172,7 @@ def complete(
     """Record what a conversion made; the caller ends the job in the same transaction."""
     version = session.scalars(select(DatasetVersion).where(DatasetVersion.job_id == job_id)).one()
     version.artifact_id = storage.record(session, stored).id
+    version.sha256 = stored.sha256
     version.rows = rows
     version.schema = schema.model_dump(mode="json")
     version.statistics = statistics
@@ -151,55 +185,37 @@ def state_of(job: Job) -> schemas.DatasetState:
     return _STATES[job.state]
 
 
+def _kept() -> ColumnElement[bool]:
+    return DatasetVersion.deleted_at.is_(None)
+
+
 def _check(upload: Upload, declaration: Declaration) -> None:
-    """Lay the upload out once before anything is queued; what is wrong with it is wrong at `/source/upload`."""
+    """Lay an .npz file out once before anything is queued; what is wrong with it is wrong at `/source/upload`."""
+    if upload.format != "npz":
+        return
     try:
-        plan(_headers(upload), declaration)
+        plan(uploads.headers(upload), declaration)
     except BadInput as error:
         ours = ("/schema",)
         faults = [f if f.pointer.startswith(ours) else replace(f, pointer="/source/upload") for f in error.faults]
         raise BadInput(faults) from error
 
 
-def _upload(session: Session, project_id: str, upload_id: str) -> Upload:
-    upload = session.get(Upload, upload_id)
-    if upload is None or upload.project_id != project_id:
-        raise NotFound("upload", upload_id)
-    return upload
-
-
-def _artifact(session: Session, artifact_id: str) -> Artifact:
-    return session.get_one(Artifact, artifact_id)
-
-
-def _headers(upload: Upload) -> list[ArrayHeader]:
-    return [ArrayHeader(a["name"], tuple(a["shape"]), np.dtype(a["dtype"])) for a in upload.arrays]
-
-
-def _describe_upload(upload: Upload, artifact: Artifact) -> schemas.Upload:
-    return schemas.Upload(
-        id=upload.id,
-        format="npz",
-        size_bytes=artifact.size_bytes,
-        sha256=artifact.sha256,
-        arrays=[schemas.UploadedArray.model_validate(array) for array in upload.arrays],
-        created_at=upload.created_at,
-    )
-
-
-def _describe(dataset: Dataset, version: DatasetVersion, job: Job, artifact: Artifact | None) -> schemas.DatasetVersion:
+def _describe(name: str, version: DatasetVersion, job: Job, artifact: Artifact | None) -> schemas.DatasetVersion:
     error = job.error if job.state == "failed" and job.error else {}
     return schemas.DatasetVersion(
-        dataset=dataset.name,
+        dataset=name,
         version=version.version,
         state=state_of(job),
         rows=version.rows,
         schema_=Schema.model_validate(version.schema) if version.schema else None,
         statistics=version.statistics,
-        sha256=artifact.sha256 if artifact else None,
+        sha256=version.sha256,
         size_bytes=artifact.size_bytes if artifact else None,
         source=version.source,
+        declared=Declaration.model_validate(version.declaration).model_dump(exclude_defaults=True),
         errors=error.get("errors", []),
         detail=error.get("detail"),
+        progress=1.0 if job.state == "succeeded" else job.progress,
         created_at=version.created_at,
     )

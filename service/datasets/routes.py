@@ -1,71 +1,120 @@
 """/v1/uploads and /v1/datasets."""
 
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
+import orjson
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from service.access import quotas
+from service.datasets import lineage, removal, schemas, uploads
 from service.datasets import operations as datasets
+from service.datasets.export import jsonl, npz, parquet
+from service.datasets.preview import preview
+from service.datasets.readers import StoredFile
+from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
-from service.shared import broker, npz
-from service.shared.errors import TooLarge
+from service.shared import broker, locations
+from service.shared.errors import Conflict
 from service.shared.names import Reference
+from service.shared.samples import Samples
 from service.shared.storage import Writer
 from service.web import Caller, Paging, Services, Web
 
 router = APIRouter(tags=["datasets"])
 
 UPLOADS = "/v1/uploads"
+VERSIONS = "/v1/datasets/{name}/versions"
+VERSION = VERSIONS + "/{version}"
+
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
+Force = Annotated[bool, Query(description="Delete it although it is used; runs that have not ended are cancelled.")]
+
+EXPORTS: dict[str, tuple[Callable[[Samples], Iterator[bytes]], str]] = {
+    "npz": (npz.write, "application/zip"),
+    "parquet": (parquet.write, "application/vnd.apache.parquet"),
+    "jsonl": (jsonl.write, "application/jsonl"),
+}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post(
     UPLOADS,
     status_code=201,
     operation_id="create_upload",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}},
 )
 async def create_upload(request: Request, response: Response, caller: Caller, services: Web) -> Upload:
-    """Store a raw .npz file: an array a modality, the first axis the samples; `NAME.present` may mask them.
+    """Store a raw file: .npz, Parquet or JSON Lines, told by its first bytes. The body is the file itself.
 
-    The body is the file itself. Its headers are checked at once: arrays of numbers only, no pickled objects.
+    With a `Content-Digest: sha-256=:…:` header the bytes are compared with what the client meant to send. The arrays
+    of an .npz file are checked at once; the rest is read when a dataset is made of it.
     """
+    room = await run_in_threadpool(_room, services, caller)
     with services.storage.writer(caller.project_id) as writer:
+        receiver = Receiver(writer, services.settings.upload_bytes, room)
+        receiver.announce(request.headers.get("content-length"))
         async for piece in request.stream():
-            if writer.size_bytes + len(piece) > services.settings.upload_bytes:
-                raise TooLarge("upload_too_large", f"the upload has more than {services.settings.upload_bytes} bytes")
-            writer.write(piece)
-        upload = await run_in_threadpool(_keep, services, writer)
+            receiver.take(piece)
+        digest = request.headers.get(CONTENT_DIGEST)
+        upload = await run_in_threadpool(_keep, services, writer, receiver, digest)
     response.headers["Location"] = f"{UPLOADS}/{upload.id}"
     return upload
 
 
-def _keep(services: Services, writer: Writer) -> Upload:
-    writer.flush()
-    arrays = npz.inspect(writer.path, services.settings.unpacked_bytes)
+def _room(services: Services, caller: Caller) -> int | None:
+    """How many more bytes the project may store."""
+    most = services.quotas(caller).stored_bytes
+    if most is None:
+        return None
+    with services.database.reader() as session:
+        return most - quotas.stored_bytes(session, caller.project_id)
+
+
+def _keep(services: Services, writer: Writer, receiver: Receiver, digest: str | None) -> Upload:
+    format, arrays = receiver.recognize(services.settings.unpacked_bytes)
+    check_digest(digest, writer.sha256)
     stored = writer.commit()
     with services.database.writer.begin() as session:
-        return datasets.create_upload(session, stored, arrays)
+        return uploads.create(session, stored, format, arrays)
+
+
+@router.get(UPLOADS, operation_id="list_uploads")
+def list_uploads(page: Paging, caller: Caller, services: Web) -> schemas.UploadPage:
+    """The project's uploads, newest first."""
+    with services.database.reader() as session:
+        items, token = page.cut(uploads.list_uploads(session, caller.project_id, page.after, page.size + 1))
+    return schemas.UploadPage(uploads=items, next_page_token=token)
 
 
 @router.get(UPLOADS + "/{upload_id}", operation_id="get_upload")
 def get_upload(upload_id: Reference, caller: Caller, services: Web) -> Upload:
     """What an upload holds."""
     with services.database.reader() as session:
-        return datasets.get_upload(session, caller.project_id, upload_id)
+        return uploads.get(session, caller.project_id, upload_id)
+
+
+@router.delete(UPLOADS + "/{upload_id}", status_code=204, operation_id="delete_upload")
+def delete_upload(upload_id: Reference, caller: Caller, services: Web) -> None:
+    """Delete an upload. Datasets that were made of it stay; while one is being made it is refused."""
+    with services.database.writer.begin() as session:
+        uploads.remove(session, caller.project_id, upload_id)
 
 
 @router.post("/v1/datasets", status_code=201, operation_id="create_dataset")
 def create_dataset(
     body: DatasetRequest, response: Response, after: BackgroundTasks, caller: Caller, services: Web
 ) -> DatasetVersion:
-    """Make a dataset version of an upload. A worker converts it: `validating`, then `ready` or `rejected`."""
+    """Make a dataset version of an upload, a file elsewhere, or a generator.
+
+    A worker converts it: `validating`, then `ready`, or `rejected` with up to 100 faults.
+    """
+    if isinstance(body.source, schemas.UriSource):
+        locations.check(body.source.uri, services.settings.source_prefixes)
     with services.database.writer.begin() as session:
+        quotas.check_stored_bytes(session, caller.project_id, services.quotas(caller).stored_bytes)
         version, job_id = datasets.create_version(session, caller.project_id, body)
     after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)
     response.headers["Location"] = f"/v1/datasets/{version.dataset}/versions/{version.version}"
@@ -88,8 +137,95 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
         return Dataset(name=dataset.name, latest_version=version.version, created_at=dataset.created_at)
 
 
-@router.get("/v1/datasets/{name}/versions/{version}", operation_id="get_dataset_version")
+@router.delete("/v1/datasets/{name}", status_code=204, operation_id="delete_dataset")
+def delete_dataset(name: Reference, caller: Caller, services: Web, force: Force = False) -> None:
+    """Delete all versions of a dataset. Refused while runs or models are made of one of them, unless forced."""
+    with services.database.writer.begin() as session:
+        removal.remove_dataset(session, caller.project_id, name, force)
+
+
+@router.get(VERSIONS, operation_id="list_dataset_versions")
+def list_dataset_versions(name: Reference, page: Paging, caller: Caller, services: Web) -> schemas.DatasetVersionPage:
+    """A dataset's versions, newest first."""
+    with services.database.reader() as session:
+        items, token = page.cut(datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1))
+    return schemas.DatasetVersionPage(versions=items, next_page_token=token)
+
+
+@router.get(VERSION, operation_id="get_dataset_version")
 def get_dataset_version(name: Reference, version: Number, caller: Caller, services: Web) -> DatasetVersion:
     """A version's state, schema, statistics, and what is wrong with it."""
     with services.database.reader() as session:
         return datasets.get_version(session, caller.project_id, name, version)
+
+
+@router.delete(VERSION, status_code=204, operation_id="delete_dataset_version")
+def delete_dataset_version(
+    name: Reference, version: Number, caller: Caller, services: Web, force: Force = False
+) -> None:
+    """Delete a version. Refused while runs or models are made of it, unless forced; its number is not used again."""
+    with services.database.writer.begin() as session:
+        removal.remove_version(session, caller.project_id, name, version, force)
+
+
+@router.get(VERSION + "/lineage", operation_id="get_dataset_lineage")
+def get_dataset_lineage(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.Lineage:
+    """Where a version came from, and the runs and models that were made of it."""
+    with services.database.reader() as session:
+        return lineage.lineage(session, caller.project_id, name, version)
+
+
+@router.get(VERSION + "/preview", operation_id="preview_dataset", response_model=schemas.Preview)
+def preview_dataset(
+    name: Reference,
+    version: Number,
+    request: Request,
+    caller: Caller,
+    services: Web,
+    first_row: Annotated[int, Query(ge=0, le=2**53, description="The first row to show.")] = 0,
+    rows: Annotated[int, Query(ge=1, le=1000, description="How many.")] = 20,
+    steps: Annotated[int, Query(ge=1, le=10_000, description="Most steps of a sequence to show.")] = 100,
+) -> Response:
+    """Some rows as they are stored."""
+    found = preview(_samples(request, _file(services, caller, name, version)), first_row, rows, steps)
+    return Response(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+@router.get(
+    VERSION + "/content",
+    operation_id="download_dataset",
+    response_class=Response,
+    responses={200: {"description": "The file.", "content": {"application/octet-stream": BINARY}}},
+)
+def download_dataset(
+    name: Reference,
+    version: Number,
+    request: Request,
+    caller: Caller,
+    services: Web,
+    format: Annotated[schemas.ContentFormat, Query(description="`stored` is the safetensors file itself.")] = "parquet",
+) -> Response:
+    """The samples as a file, which makes the same dataset again when it is uploaded with the same declaration."""
+    file = _file(services, caller, name, version)
+    disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{format}"'}
+    if format == "stored":
+        disposition["Content-Disposition"] = f'attachment; filename="{name}-{version}.safetensors"'
+        return FileResponse(services.storage.fetch(*file), headers=disposition, media_type="application/octet-stream")
+    samples = _samples(request, file)
+    if format == "npz" and (size := npz.unpacked_bytes(samples)) > services.settings.unpacked_bytes:
+        most = services.settings.unpacked_bytes
+        detail = f"padded to the longest sequence it has {size} bytes, at most {most} are made; take parquet or jsonl"
+        raise Conflict("too_ragged_for_npz", detail)
+    write, media_type = EXPORTS[format]
+    return StreamingResponse(write(samples), headers=disposition, media_type=media_type)
+
+
+def _file(services: Services, caller: Caller, name: str, number: int) -> StoredFile:
+    with services.database.reader() as session:
+        _, _, artifact = datasets.ready_version(session, caller.project_id, name, number)
+        return StoredFile(artifact.project_id, artifact.sha256, artifact.size_bytes)
+
+
+def _samples(request: Request, file: StoredFile) -> Samples:
+    found: Samples = request.app.state.readers.open(file)
+    return found

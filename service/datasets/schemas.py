@@ -1,9 +1,9 @@
 """Request and response bodies of uploads and datasets."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from service.datasets.layout import Declaration
 from service.shared.errors import Fault
@@ -11,6 +11,12 @@ from service.shared.names import Name, Reference
 from service.shared.samples import Schema
 
 DatasetState = Literal["validating", "ready", "rejected", "failed", "cancelled"]
+Format = Literal["npz", "parquet", "jsonl"]
+ContentFormat = Literal["npz", "parquet", "jsonl", "stored"]
+
+MOST_GENERATED_STEPS = 5_000_000
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+SHA256 = Annotated[str, Field(description="Hexadecimal.", examples=["9f86d081884c7d65…"])]
 
 
 class UploadedArray(BaseModel):
@@ -25,28 +31,109 @@ class Upload(BaseModel):
     """A raw file as it came in."""
 
     id: str
-    format: Literal["npz"]
+    format: Format = Field(description="Told by the file's first bytes.")
     size_bytes: int
-    sha256: str
-    arrays: list[UploadedArray]
+    sha256: SHA256
+    arrays: list[UploadedArray] = Field(description="Of an .npz file.")
     created_at: datetime
 
 
+class UploadPage(BaseModel):
+    """A part of the list of uploads, newest first."""
+
+    uploads: list[Upload]
+    next_page_token: str | None
+
+
 class UploadSource(BaseModel):
-    """Where a dataset's samples come from."""
+    """A file that was uploaded."""
 
     model_config = ConfigDict(extra="forbid")
 
     upload: Reference = Field(description="Id of an upload of this project.", examples=["upl_01K…"])
 
 
+class UriSource(BaseModel):
+    """A file that stands somewhere the installation allows to read: `s3://…`, `file://…`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: Annotated[str, Field(min_length=1, max_length=2000, examples=["s3://measurements/2026/patients.parquet"])]
+    format: Format | None = Field(default=None, description="By default the end of the name tells it.")
+
+
+class _Sequences(BaseModel):
+    """Generated sequences, all in memory at once."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rows: int = Field(default=1000, ge=2, le=MOST_GENERATED_STEPS)
+    steps: int = Field(default=50, ge=1, le=MOST_GENERATED_STEPS)
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> Self:
+        if self.rows * self.steps > MOST_GENERATED_STEPS:
+            raise ValueError(f"rows times steps is {self.rows * self.steps}, expected at most {MOST_GENERATED_STEPS}")
+        return self
+
+
+class Spirals(_Sequences):
+    """Noisy spirals and their linear images: sequences m1 and m2 of two numbers a step."""
+
+    name: Literal["spirals"]
+    seed: Seed = 0
+
+
+class QuadraticSinusoidal(BaseModel):
+    """A noisy parabola and a curve made of it: samples m1 and m2 of two numbers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["quadratic_sinusoidal"]
+    rows: int = Field(default=5000, ge=2, le=MOST_GENERATED_STEPS)
+    seed: Seed = 0
+
+
+class MdmmSpirals(_Sequences):
+    """The spirals of the multimodal deep Markov model: sequences x and y of a number a step, 60 % for training."""
+
+    name: Literal["mdmm_spirals"]
+    steps: int = Field(default=100, ge=1, le=MOST_GENERATED_STEPS)
+    seed: Seed = 1
+
+
+class GeneratorSource(BaseModel):
+    """Synthetic data whose modalities have a known relation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    generator: Annotated[Spirals | QuadraticSinusoidal | MdmmSpirals, Field(discriminator="name")]
+
+
+def _kind_of_source(source: Any) -> str:
+    """Which source is meant, so that faults are about that one alone."""
+    if isinstance(source, BaseModel):
+        return type(source).__name__
+    named = source if isinstance(source, dict) else {}
+    kinds = {"uri": "UriSource", "generator": "GeneratorSource"}
+    return next((kind for key, kind in kinds.items() if key in named), "UploadSource")
+
+
+Source = Annotated[
+    Annotated[UploadSource, Tag("UploadSource")]
+    | Annotated[UriSource, Tag("UriSource")]
+    | Annotated[GeneratorSource, Tag("GeneratorSource")],
+    Discriminator(_kind_of_source),
+]
+
+
 class DatasetRequest(BaseModel):
-    """Make a dataset version of an upload. The same name again makes the next version."""
+    """Make a dataset version. The same name again makes the next version."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    source: UploadSource
+    source: Source
     declaration: Declaration = Field(default=Declaration(), alias="schema")
 
 
@@ -61,12 +148,21 @@ class DatasetVersion(BaseModel):
     rows: int | None
     schema_: Schema | None = Field(serialization_alias="schema")
     statistics: dict[str, Any] | None
-    sha256: str | None
+    sha256: SHA256 | None
     size_bytes: int | None
     source: dict[str, Any]
+    declared: dict[str, Any] = Field(description="What was said of the data when the version was asked for.")
     errors: list[Fault] = Field(description="Why it was rejected: at most the first 100 faults.")
     detail: str | None = Field(description="Why it was rejected or failed, in a sentence.")
+    progress: float = Field(description="How much of the conversion is done, from 0 to 1.")
     created_at: datetime
+
+
+class DatasetVersionPage(BaseModel):
+    """A part of the list of a dataset's versions, newest first."""
+
+    versions: list[DatasetVersion]
+    next_page_token: str | None
 
 
 class Dataset(BaseModel):
@@ -82,3 +178,39 @@ class DatasetPage(BaseModel):
 
     datasets: list[Dataset]
     next_page_token: str | None
+
+
+class PreviewRow(BaseModel):
+    """One row: the value of every modality, null where it is absent; of sequences a list of the steps' values."""
+
+    row: int
+    id: str | None
+    label: str | None
+    split: str | None
+    values: dict[str, Any]
+
+
+class Preview(BaseModel):
+    """Some rows of a dataset version as they are stored."""
+
+    rows: list[PreviewRow]
+    total_rows: int
+
+
+class DatasetUser(BaseModel):
+    """A run of a dataset version, or a model version that was made of it."""
+
+    kind: Literal["run", "model version"]
+    name: str = Field(description="Id of the run, or MODEL/VERSION.")
+    created_at: datetime
+
+
+class Lineage(BaseModel):
+    """Where a dataset version came from, and what was made of it."""
+
+    dataset: str
+    version: int
+    sha256: SHA256 | None
+    source: dict[str, Any]
+    source_sha256: SHA256 | None = Field(description="Of the uploaded file, while it is kept.")
+    users: list[DatasetUser] = Field(description="Newest first, at most 1000 of each kind.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import models
 from service.inference.payload import Config, Rows, answerable
-from service.shared.errors import Unavailable
+from service.shared.errors import Damaged
 from service.shared.storage import CorruptArtifact, Storage
 
 if TYPE_CHECKING:
@@ -78,6 +78,6 @@ class Engine:
         return predictor
 
 
-def _unloadable(version: Version, error: Exception) -> Unavailable:
+def _unloadable(version: Version, error: Exception) -> Damaged:
     detail = f"model {version.model!r} version {version.number} cannot be loaded: {error}"
-    return Unavailable("artifact_corrupt", detail)
+    return Damaged("artifact_corrupt", detail)

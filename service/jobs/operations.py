@@ -17,8 +17,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Update, case, false, func, literal, null, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ScalarSelect,
+    Update,
+    case,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from service.jobs.history import record_event
 from service.shared.database import now
@@ -30,6 +43,8 @@ FIRST_WAKE_SECONDS = 30.0
 LAST_WAKE_SECONDS = 600.0
 WAKES_AT_ONCE = 100
 REAPED_AT_ONCE = 100
+# The kind of job that the limits of a project count.
+RUN = "train"
 LONGEST_BACKOFF_SECONDS = 600.0
 
 
@@ -126,22 +141,32 @@ def due(session: Session) -> Sequence[tuple[str, str]]:
     return [(job_id, queue) for job_id, queue in announced]
 
 
-def claim(session: Session, queue: str, owner: str, lease_seconds: float, devices: int = 1) -> Claim | None:
+def claim(
+    session: Session,
+    queue: str,
+    owner: str,
+    lease_seconds: float,
+    devices: int = 1,
+    most_running_runs: int | None = None,
+) -> Claim | None:
     """T3: take the first job of a queue that needs no more devices than the owner has. None when nothing is due.
 
     The highest priority first; among equals the project that has waited longest since one of its jobs was taken, and
-    of that its oldest job. PostgreSQL skips rows another worker is taking; on SQLite the write lock makes claims take
-    turns.
+    of that its oldest job. A project that has as many runs at work as it may is passed over: its own limit, else
+    most_running_runs. PostgreSQL skips rows another worker is taking; on SQLite the write lock makes claims take turns.
     """
+    most = func.coalesce(Project.most_running_runs, literal(most_running_runs, BigInteger()))
     first = (
         select(Job.id)
         .join(Project, Project.id == Job.project_id)
         .where(Job.queue == queue, Job.state == "queued", Job.not_before <= now(), Job.devices <= devices)
+        .where(or_(most.is_(None), Job.kind != RUN, _runs_at_work(Project.id) < most))
         .order_by(Job.priority.desc(), Project.served_at.asc().nulls_first(), Job.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=Job)
         .scalar_subquery()
     )
+    taking = session.begin_nested()
     row = session.execute(
         update(Job)
         .where(Job.id == first, Job.state == "queued")
@@ -160,9 +185,20 @@ def claim(session: Session, queue: str, owner: str, lease_seconds: float, device
     ).one_or_none()
     if row is None:
         return None
-    session.execute(update(Project).where(Project.id == row.project_id).values(served_at=now()))
+    # Locks the project: of workers that took its last free places at once, the later ones see the earlier ones' runs.
+    served = update(Project).where(Project.id == row.project_id).values(served_at=now())
+    at_work, allowed = session.execute(served.returning(_runs_at_work(Project.id), most)).one()
+    if row.kind == RUN and allowed is not None and at_work > allowed:
+        taking.rollback()
+        return None
     record_event(session, row.id, row.attempt, "info", "started", f"attempt {row.attempt} started by {owner}")
     return Claim(row.id, row.project_id, row.kind, row.attempt)
+
+
+def _runs_at_work(project_id: InstrumentedAttribute[str]) -> ScalarSelect[int]:
+    other = aliased(Job)
+    running = select(func.count()).where(other.project_id == project_id, other.kind == RUN, other.state == "running")
+    return running.scalar_subquery()
 
 
 def heartbeat(session: Session, claim: Claim, lease_seconds: float, progress: Progress) -> Requests:

@@ -49,10 +49,9 @@ def register_checkpoint(
     """Make a run's checkpoint the next version of a model, which may be new. Raises NotFound."""
     checkpoint, artifact = checkpoints.find(session, project_id, request.run, request.step)
     run, dataset, version, samples = session.execute(
-        select(Run, Dataset.name, DatasetVersion.version, Artifact.sha256)
+        select(Run, Dataset.name, DatasetVersion.version, DatasetVersion.sha256)
         .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .join(Artifact, Artifact.id == DatasetVersion.artifact_id)
         .where(Run.id == request.run)
     ).one()
     reported = select(RunMetric.name, RunMetric.value).where(

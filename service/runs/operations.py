@@ -73,10 +73,7 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
     fit.
     """
     name, number = request.dataset.name, request.dataset.version
-    _, version, conversion = datasets.find_version(session, project_id, name, number)
-    state = datasets.state_of(conversion)
-    if state != "ready" or version.schema is None:
-        raise Conflict("dataset_not_ready", f"dataset {name!r} version {version.version} is {state}, expected ready")
+    _, version, _ = datasets.ready_version(session, project_id, name, number, lock=True)
     asked = requests.resolve(session, project_id, request, Schema.model_validate(version.schema), version.rows or 0)
     run = Run(
         project_id=project_id,
@@ -112,6 +109,8 @@ def retry(session: Session, project_id: str, run_id: str) -> Queued:
     run, job = _find(session, project_id, run_id)
     if job.state not in ("failed", "cancelled"):
         raise Conflict("run_cannot_be_retried", f"it is {job.state}, expected failed or cancelled")
+    if session.get_one(DatasetVersion, run.dataset_version_id).deleted_at is not None:
+        raise Conflict("dataset_deleted", "its dataset version was deleted")
     copied = ("project_id", "dataset_version_id", "model_name", "preset", "architecture", "training", "estimate")
     again = Run(
         **{name: getattr(run, name) for name in (*copied, "init_from", "init_artifact_id", "seed", "description")},

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
+from service.access.quotas import check_queued_runs
 from service.jobs import history
 from service.jobs.feed import Feed
 from service.runs import checkpoints, metrics, schemas
@@ -30,6 +31,7 @@ def create_run(
 ) -> schemas.Run:
     """Queue a training."""
     with services.database.writer.begin() as session:
+        check_queued_runs(session, caller.project_id, services.quotas(caller).queued_runs)
         queued = runs.create(session, caller.project_id, body)
     return _announced(queued, response, after, services)
 
@@ -112,6 +114,7 @@ def retry_run(
 ) -> schemas.Run:
     """Queue a new run that goes on from the last checkpoint of one that failed or was cancelled."""
     with services.database.writer.begin() as session:
+        check_queued_runs(session, caller.project_id, services.quotas(caller).queued_runs)
         queued = runs.retry(session, caller.project_id, run_id)
     return _announced(queued, response, after, services)
 

@@ -177,7 +177,7 @@ class RunEvents(BaseModel):
 class EvaluatedRows(BaseModel):
     """The rows that an evaluation looked at."""
 
-    split: Literal["validation", "training"]
+    split: Literal["test", "validation", "training"]
     count: int
 
 

@@ -1,16 +1,22 @@
 """Every error a caller can meet. Operations raise them; one handler in `service.problems` renders them.
 
 SensoriumError                500
+├── Misconfigured                  a setting without which nothing can start; never an answer
 ├── BadInput                  422  one or more faults, each with the place, what came and what was expected
+│   └── NotOurs               400  a token that we did not give
 ├── Unauthenticated           401
+├── Forbidden                 403  the key may not do this
 ├── NotFound                  404
 ├── Conflict                  409  the resource's state forbids it
 ├── TooLarge                  413
 ├── UnsupportedMediaType      415
+├── TooMany                   429  a rate limit or a quota
+├── Damaged                   500  a stored file is not what was written
 └── Unavailable               503  worth trying again
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,7 +43,7 @@ class SensoriumError(Exception):
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
-    headers: ClassVar[dict[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -58,12 +64,37 @@ class BadInput(SensoriumError):
         self.faults = tuple(faults)
 
 
+class NotOurs(BadInput):
+    """A token that we did not give, or not for this."""
+
+    status = 400
+    title = "Invalid token"
+
+
+class Misconfigured(SensoriumError):
+    """A setting without which nothing can start."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("misconfigured", detail)
+
+
 class Unauthenticated(SensoriumError):
     """No API key, or none that is valid."""
 
     status = 401
     title = "Unauthenticated"
-    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer, Basic realm="Sensorium"'}
+
+
+class Forbidden(SensoriumError):
+    """The key is valid, and lacks the scope that the call needs."""
+
+    status = 403
+    title = "Forbidden"
+
+    def __init__(self, scope: str, detail: str) -> None:
+        super().__init__("insufficient_scope", detail)
+        self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
 
 
 class NotFound(SensoriumError):
@@ -97,9 +128,27 @@ class UnsupportedMediaType(SensoriumError):
     title = "Unsupported media type"
 
 
+class TooMany(SensoriumError):
+    """More requests, or more of something, than the project may have."""
+
+    status = 429
+    title = "Too many"
+
+    def __init__(self, code: str, detail: str, retry_seconds: float) -> None:
+        super().__init__(code, detail)
+        self.headers = {"Retry-After": str(math.ceil(retry_seconds))}
+
+
+class Damaged(SensoriumError):
+    """A stored file is not what was written: trying again does not help, storing it again does."""
+
+    status = 500
+    title = "Damaged"
+
+
 class Unavailable(SensoriumError):
     """A part of the service is away for the moment."""
 
     status = 503
     title = "Unavailable"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+    headers: Mapping[str, str] = {"Retry-After": "1"}

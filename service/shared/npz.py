@@ -15,6 +15,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MOST_ARRAYS = 1000
 MOST_DIMENSIONS = 8
 NUMERIC_KINDS = "biuf"
+TEXT_KINDS = "US"
 NPY = ".npy"
 
 
@@ -91,8 +92,8 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHeader | 
         return Fault(place, "damaged_header", f"array {name!r} has an unreadable header: {error}")
     if dtype.hasobject:
         return Fault(place, "pickled_object", f"array {name!r} holds pickled Python objects, expected numbers")
-    if dtype.kind not in NUMERIC_KINDS:
-        return Fault(place, "not_numeric", f"array {name!r} has dtype {dtype}, expected numbers")
+    if dtype.kind not in NUMERIC_KINDS + TEXT_KINDS:
+        return Fault(place, "not_numeric", f"array {name!r} has dtype {dtype}, expected numbers or text")
     if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:
         return Fault(place, "bad_shape", f"array {name!r} has shape {shape}, expected at most {MOST_DIMENSIONS} axes")
     expected = dtype.itemsize * int(np.prod(shape, dtype=object)) + header_bytes

@@ -6,25 +6,35 @@ Tensors in the file, for every modality NAME:
     present/NAME   static (N,), sequence (S,) uint8: 1 where the modality was given
     offsets        sequence only, (N + 1,) int64: sequence i owns steps offsets[i] to offsets[i + 1]
 
+and, of datasets that have them:
+
+    split          (N,) uint8: 0 training, 1 validation, 2 test
+    ids/text, ids/ends, labels/text, labels/ends
+                   the rows' names and labels in UTF-8, one behind the other, and where each ends (N,) int64
+
 The schema stands in the header's metadata as JSON. Absent values are zeros, and only `present` says so.
 """
 
 import json
 import mmap
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, Self, overload
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.numpy import save_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FORMAT = "sensorium-samples/1"
 METADATA = "sensorium"
 DTYPES = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
+_CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+SPLITS = ("training", "validation", "test")
+COPIED_BYTES = 8 * 1024**2
 
 
 class CorruptSamples(ValueError):
@@ -40,7 +50,9 @@ class ModalitySchema(BaseModel):
     shape: tuple[int, ...] = Field(description="Shape of one sample's value, or of one time step's. () is a scalar.")
     dtype: Literal["float32", "int64"]
     categories: int | None = Field(default=None, description="Number of categories; values are 0 to categories - 1.")
-    likelihood: str | None = Field(default=None, description="The density that its type and statistics suggest.")
+    category_names: tuple[str, ...] | None = Field(default=None, description="What the categories are called.")
+    units: str | None = Field(default=None, description="Of the values, for people.")
+    likelihood: str | None = Field(default=None, description="The density that was declared, or that the data suggest.")
 
 
 class Schema(BaseModel):
@@ -50,6 +62,7 @@ class Schema(BaseModel):
 
     kind: Literal["static", "sequence"]
     modalities: tuple[ModalitySchema, ...]
+    step_seconds: float | None = Field(default=None, description="Length of a time step, where times were given.")
 
     def names(self) -> list[str]:
         """The modalities' names, in the schema's order."""
@@ -61,6 +74,7 @@ class Samples:
     """The arrays of a dataset. Read from disk they are read-only views of the mapped file.
 
     values: name -> (N, *shape) or (S, *shape). present: name -> (N,) or (S,) bool. offsets: (N + 1,) or None.
+    splits: (N,) uint8, an index of SPLITS, or None. ids, labels: N texts, or None; a row without one has None.
     """
 
     schema: Schema
@@ -68,6 +82,9 @@ class Samples:
     values: Mapping[str, Array]
     present: Mapping[str, Array]
     offsets: Array | None = None
+    splits: Array | None = None
+    ids: Sequence[str | None] | None = None
+    labels: Sequence[str | None] | None = None
 
 
 def of_arrays(
@@ -112,23 +129,124 @@ def of_arrays(
     )
 
 
+class Texts(Sequence[str | None]):
+    """Texts of rows, decoded one by one from the mapped file; an empty one is None."""
+
+    def __init__(self, text: Array, ends: Array) -> None:
+        self._text = text
+        self._ends = ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, row: int) -> str | None: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[str | None]: ...
+    def __getitem__(self, row: int | slice) -> str | Sequence[str | None] | None:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        place = range(len(self))[row]
+        start = int(self._ends[place - 1]) if place else 0
+        return self._text[start : int(self._ends[place])].tobytes().decode() or None
+
+
+class Writer:
+    """Writes a stored dataset piece by piece, in bounded memory: every tensor grows in a file of its own beside
+    `path`, and `finish` joins them. Leaving its `with` block without `finish` removes all of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parts: dict[str, BinaryIO] = {}
+        self._kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._rows: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
+        self._finished = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for name, part in self._parts.items():
+            part.close()
+            self._part(name).unlink(missing_ok=True)
+        if not self._finished:
+            self._path.unlink(missing_ok=True)
+
+    def add(self, piece: Samples) -> None:
+        """Append the rows of a piece; all pieces have the same modalities, of the same shapes and dtypes."""
+        for modality in piece.schema.modalities:
+            present = piece.present[modality.name]
+            values = np.ascontiguousarray(piece.values[modality.name], dtype=modality.dtype)
+            absent = ~present.astype(bool, copy=False)
+            if absent.any():
+                values = values.copy()
+                values[absent] = 0
+            self._append(f"values/{modality.name}", values)
+            self._append(f"present/{modality.name}", present.astype(np.uint8))
+        if piece.offsets is not None:
+            if "offsets" not in self._parts:
+                self._append("offsets", np.zeros(1, np.int64))
+            self._append("offsets", self._after("steps", np.asarray(piece.offsets[1:], np.int64)))
+        if piece.splits is not None:
+            self._append("split", piece.splits.astype(np.uint8))
+        for name, texts in (("ids", piece.ids), ("labels", piece.labels)):
+            if texts is not None:
+                encoded = [(text or "").encode() for text in texts]
+                self._append(f"{name}/text", np.frombuffer(b"".join(encoded), np.uint8))
+                ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+                self._append(f"{name}/ends", self._after(name, ends))
+
+    def finish(self, schema: Schema, rows: int) -> None:
+        """Write the file. The caller makes it durable and gives it its final name."""
+        # The widest first, so that every tensor is aligned; then by name: the same data is the same file.
+        names = sorted(self._parts, key=lambda name: (-np.dtype(DTYPES[self._kinds[name][0]]).itemsize, name))
+        # One entry, in one order: metadata of several entries would be a choice.
+        described = {"format": FORMAT, "rows": rows, "schema": schema.model_dump(mode="json")}
+        header: dict[str, Any] = {"__metadata__": {METADATA: json.dumps(described)}}
+        start = 0
+        for name in names:
+            dtype, shape = self._kinds[name]
+            size = self._parts[name].tell()
+            header[name] = {"dtype": dtype, "shape": [self._rows[name], *shape], "data_offsets": [start, start + size]}
+            start += size
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with self._path.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in names:
+                self._parts[name].close()
+                with self._part(name).open("rb") as part:
+                    shutil.copyfileobj(part, file, COPIED_BYTES)
+                self._part(name).unlink()
+        self._finished = True
+
+    def _append(self, name: str, array: Array) -> None:
+        if name not in self._parts:
+            self._parts[name] = self._part(name).open("wb")
+            self._kinds[name] = (_CODES[array.dtype], array.shape[1:])
+            self._rows[name] = 0
+        if self._kinds[name] != (_CODES[array.dtype], array.shape[1:]):
+            raise ValueError(f"{name} is {array.dtype} {array.shape[1:]}, expected {self._kinds[name]} as before")
+        self._parts[name].write(np.ascontiguousarray(array).data)
+        self._rows[name] += len(array)
+
+    def _after(self, name: str, ends: Array) -> Array:
+        """Ends within a piece as ends within all of it."""
+        before = self._ends.get(name, 0)
+        self._ends[name] = before + (int(ends[-1]) if len(ends) else 0)
+        return ends + before
+
+    def _part(self, name: str) -> Path:
+        return self._path.with_name(f"{self._path.name}.{name.replace('/', '.')}")
+
+
 def write(path: Path, samples: Samples) -> None:
     """Write `samples` as one file. The caller makes it durable and gives it its final name."""
-    tensors: dict[str, Array] = {}
-    for modality in samples.schema.modalities:
-        present = samples.present[modality.name].astype(np.uint8)
-        values = np.ascontiguousarray(samples.values[modality.name], dtype=modality.dtype)
-        absent = present == 0
-        if absent.any():
-            values = values.copy()
-            values[absent] = 0
-        tensors[f"values/{modality.name}"] = values
-        tensors[f"present/{modality.name}"] = present
-    if samples.offsets is not None:
-        tensors["offsets"] = np.ascontiguousarray(samples.offsets, dtype=np.int64)
-    # One entry: safetensors writes several in an order that differs from call to call, and with it the file's digest.
-    metadata = {"format": FORMAT, "rows": samples.rows, "schema": samples.schema.model_dump(mode="json")}
-    save_file(tensors, path, metadata={METADATA: json.dumps(metadata)})
+    with Writer(path) as writer:
+        writer.add(samples)
+        writer.finish(samples.schema, samples.rows)
 
 
 def open(path: Path) -> Samples:
@@ -140,12 +258,19 @@ def open(path: Path) -> Samples:
     metadata = _metadata(path, header.pop("__metadata__", None))
     schema = Schema.model_validate(metadata["schema"])
     arrays = {name: _view(path, name, entry, body) for name, entry in header.items()}
+
+    def texts(name: str) -> Texts | None:
+        return Texts(arrays[f"{name}/text"], arrays[f"{name}/ends"]) if f"{name}/ends" in arrays else None
+
     return Samples(
         schema=schema,
         rows=metadata["rows"],
         values={name: arrays[f"values/{name}"] for name in schema.names()},
         present={name: arrays[f"present/{name}"].view(np.bool_) for name in schema.names()},
         offsets=arrays.get("offsets"),
+        splits=arrays.get("split"),
+        ids=texts("ids"),
+        labels=texts("labels"),
     )
 
 

@@ -1,10 +1,13 @@
 """Settings: the only reader of the environment. Every field is set by SENSORIUM_<NAME>."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BUCKETS = "s3://"
 
 
 class Settings(BaseSettings):
@@ -17,6 +20,24 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
     database: str | None = Field(default=None, description="SQLAlchemy URL; a SQLite file in `home` when unset.")
     broker: str = Field(default="filesystem://", description="Celery broker URL: filesystem:// or redis://…")
+    secret_key: SecretStr | None = Field(
+        default=None, min_length=32, description="Signs what clients carry; a file in `home` when embedded and unset."
+    )
+    previous_secret_key: SecretStr | None = Field(
+        default=None, min_length=32, description="What the one before has signed is still read, while keys rotate."
+    )
+    storage: str | None = Field(
+        default=None, description="Where artifacts are kept: s3://BUCKET/PREFIX, or a folder; one in `home` when unset."
+    )
+    s3_endpoint: str | None = Field(default=None, description="URL of an S3-compatible server that is not Amazon's.")
+    s3_region: str = Field(default="us-east-1", description="Region of the bucket.")
+    s3_access_key_id: str | None = Field(default=None, description="Unset: what AWS_* and the machine's role say.")
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="Belongs to s3_access_key_id.")
+    cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Most bytes of local copies of what is in S3.")
+    source_prefixes: list[str] = Field(
+        default=[], description="What datasets may be read from, as JSON: s3://BUCKET/PREFIX and file:///FOLDER."
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = Field(default=False, description="Log JSON lines instead of text for people.")
 
@@ -30,6 +51,14 @@ class Settings(BaseSettings):
     inference_queue: int = Field(default=64, ge=1, description="Most requests that wait for the engine.")
     inference_models: int = Field(default=8, ge=1, description="Model versions an engine keeps loaded.")
     inference_threads: int = Field(default=1, ge=1, description="Processor threads an engine computes with.")
+
+    project_stored_bytes: int | None = Field(default=None, ge=0, description="Most bytes that a project may store.")
+    project_queued_runs: int | None = Field(default=None, ge=0, description="Most runs of a project that may wait.")
+    project_running_runs: int | None = Field(default=None, ge=0, description="Most runs of a project at work at once.")
+    project_request_rows: int | None = Field(
+        default=None, ge=1, description="Most rows in an inference request of a project."
+    )
+    project_requests_per_minute: int | None = Field(default=None, ge=1, description="Most requests of a project.")
 
     lease_seconds: float = Field(default=60, gt=0, description="A job whose owner is silent this long is lost.")
     heartbeat_seconds: float = Field(default=2, gt=0, description="How often an owner renews its lease.")
@@ -58,10 +87,23 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _storage_is_a_folder_or_a_bucket(self) -> Self:
+        if self.storage is not None and "://" in self.storage and not re.match(r"s3://[^/]+", self.storage):
+            raise ValueError(f"storage is {self.storage!r}, expected s3://BUCKET/PREFIX or a folder")
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key belong together; set both or none")
+        return self
+
     @property
     def database_url(self) -> str:
         """The database in use."""
         return self.database or f"sqlite:///{self.home.absolute() / 'sensorium.db'}"
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether all processes share this machine's home folder."""
+        return self.database_url.startswith("sqlite") and self.broker.startswith("filesystem")
 
     @property
     def devices(self) -> list[str]:
@@ -70,12 +112,19 @@ class Settings(BaseSettings):
 
     @property
     def artifacts(self) -> Path:
-        """The folder of the content-addressed artifacts."""
-        return self.home / "artifacts"
+        """The folder of the content-addressed artifacts, or of the copies of those in S3."""
+        if self.bucket_url is not None:
+            return self.home / "cache"
+        return Path(self.storage) if self.storage else self.home / "artifacts"
+
+    @property
+    def bucket_url(self) -> str | None:
+        """Where artifacts are kept, when that is no folder."""
+        return self.storage if self.storage and self.storage.startswith(BUCKETS) else None
 
     @property
     def scratch(self) -> Path:
-        """The folder of what jobs write before it becomes an artifact; the same file system as `artifacts`."""
+        """The folder of what jobs write before it becomes an artifact; best on the file system of `artifacts`."""
         return self.home / "scratch"
 
     @property

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -75,6 +76,14 @@ class Project(Table):
     name: Mapped[str] = mapped_column(unique=True)
     # When a worker last took a job of this project: equal priorities take projects in turn.
     served_at: Mapped[datetime | None]
+    # Whether its administrators may make other projects.
+    operates: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Upper limits of its own; null is the installation's.
+    most_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    most_queued_runs: Mapped[int | None] = mapped_column(BigInteger)
+    most_running_runs: Mapped[int | None] = mapped_column(BigInteger)
+    most_request_rows: Mapped[int | None] = mapped_column(BigInteger)
+    most_requests_per_minute: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
@@ -202,11 +211,14 @@ class Upload(Table):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
-    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
     format: Mapped[str] = mapped_column(String(20))
-    # The arrays in the file, from their headers: name, shape, dtype.
+    # Of .npz files, from the arrays' headers: name, shape, dtype.
     arrays: Mapped[list[Any]]
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+_THERE = text("deleted_at IS NULL")
 
 
 class Dataset(Table):
@@ -218,8 +230,13 @@ class Dataset(Table):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now())
+    # Set when all its versions were deleted; a new version brings the name back, and numbers go on.
+    deleted_at: Mapped[datetime | None]
 
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        Index("ix_datasets_listed", "project_id", "id", sqlite_where=_THERE, postgresql_where=_THERE),
+    )
 
 
 class DatasetVersion(Table):
@@ -238,9 +255,13 @@ class DatasetVersion(Table):
     rows: Mapped[int | None] = mapped_column(BigInteger)
     schema: Mapped[dict[str, Any] | None]
     statistics: Mapped[dict[str, Any] | None]
+    # Of the stored file; what was trained on it is told by this when the file is gone.
+    sha256: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())
+    # Its file is gone then; the row stays for the runs and models that were made of it.
+    deleted_at: Mapped[datetime | None]
 
-    __table_args__ = (UniqueConstraint("dataset_id", "version"),)
+    __table_args__ = (UniqueConstraint("dataset_id", "version"), Index(None, "artifact_id"))
 
 
 class Run(Table):
@@ -273,6 +294,7 @@ class Run(Table):
         Index(None, "project_id", "job_id"),
         Index(None, "project_id", "model_name", "job_id"),
         Index(None, "dataset_version_id", "job_id"),
+        Index(None, "init_artifact_id"),
     )
 
 
@@ -357,7 +379,7 @@ class ModelVersion(Table):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     version: Mapped[int]
     run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"), unique=True)
-    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"))
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
     config: Mapped[dict[str, Any]]
     metrics: Mapped[dict[str, Any]]
     lineage: Mapped[dict[str, Any]]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests import servers
 from tests.conftest import wait_until
 from tests.e2e.stack import Caller
 
+SECRET_KEY = secrets.token_hex(32)
 SHORT = {
     "SENSORIUM_LEASE_SECONDS": "4",
     "SENSORIUM_HEARTBEAT_SECONDS": "0.4",
@@ -104,6 +106,7 @@ class Stack:
             **settings,
             "SENSORIUM_HOME": str(self.home),
             "SENSORIUM_DATABASE": url,
+            "SENSORIUM_SECRET_KEY": SECRET_KEY,
             "SENSORIUM_BROKER": broker_url,
             "SENSORIUM_PORT": str(port),
             "OMP_NUM_THREADS": "1",

@@ -1,6 +1,7 @@
 """The same stack as in production: PostgreSQL, Redis, and every process started on its own."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def _stack(database: str, broker: str, folder: Path, queues: Sequence[str]) -> I
         **os.environ,
         "SENSORIUM_HOME": str(folder / "home"),
         "SENSORIUM_DATABASE": database,
+        "SENSORIUM_SECRET_KEY": secrets.token_hex(32),
         "SENSORIUM_BROKER": broker,
         "SENSORIUM_PORT": str(port),
         "SENSORIUM_HEARTBEAT_SECONDS": "0.3",

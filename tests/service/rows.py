@@ -3,6 +3,7 @@
 import numpy as np
 
 from service.datasets import operations as datasets
+from service.datasets import uploads
 from service.datasets.schemas import DatasetRequest, UploadSource
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim
@@ -20,7 +21,7 @@ def uploaded(database: Database, project_id: str) -> str:
     """The id of an upload whose file does not exist."""
     with database.writer.begin() as session:
         arrays = [ArrayHeader("a", (100, 2), np.dtype("float32"))]
-        return datasets.create_upload(session, Stored(project_id, "0" * 64, 800), arrays).id
+        return uploads.create(session, Stored(project_id, "0" * 64, 800), "npz", arrays).id
 
 
 def ready_dataset(database: Database, project_id: str, name: str = "d") -> None:

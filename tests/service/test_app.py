@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
 from service import migrate
 from service.access import operations as access
@@ -53,7 +54,7 @@ def test_every_call_under_v1_needs_a_key(service: Service, header: str | None, c
                 method, filled(path), headers={"Authorization": header} if header is not None else {}
             )
             problem(answer, 401, code)
-            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["www-authenticate"].startswith("Bearer")
             asked += 1
     assert asked >= 18
 
@@ -181,7 +182,7 @@ def on_postgresql(postgresql_url: str, tmp_path: Path) -> Iterator[TestClient]:
         project = access.create_project(session, "test").id
         _, key = access.create_key(session, project, "test")
     database.close()
-    app = create_app(Settings(home=tmp_path, database=postgresql_url))
+    app = create_app(Settings(home=tmp_path, database=postgresql_url, secret_key=SecretStr("k" * 32)))
     with TestClient(app, headers={"Authorization": f"Bearer {key}"}, raise_server_exceptions=False) as http:
         yield http
 
@@ -190,14 +191,14 @@ def test_a_zero_byte_in_a_name_finds_nothing(on_postgresql: TestClient) -> None:
     """PostgreSQL takes no text with a zero byte in it."""
     for path in ("/v1/datasets/a%00b", "/v1/runs/a%00b", "/v1/models/a%00b", "/v1/uploads/a%00b"):
         assert on_postgresql.get(path).status_code in (404, 422), path
-    assert on_postgresql.get("/v1/runs", params={"page_token": "AA"}).status_code in (200, 422)
+    assert on_postgresql.get("/v1/runs", params={"page_token": "AA"}).status_code == 400
     body = {"name": "d", "source": {"upload": "a\0b"}}
     assert on_postgresql.post("/v1/datasets", json=body).status_code in (404, 422)
 
 
 def test_readiness_says_that_the_database_is_away(tmp_path: Path) -> None:
     url = f"postgresql+psycopg://sensorium@127.0.0.1:{servers.free_port()}/none"
-    app = create_app(Settings(home=tmp_path, database=url))
+    app = create_app(Settings(home=tmp_path, database=url, secret_key=SecretStr("k" * 32)))
     with TestClient(app, raise_server_exceptions=False) as http:
         assert http.get("/healthz").status_code == 200
         problem(http.get("/readyz"), 503)

@@ -1,5 +1,7 @@
 """From a stored dataset to batches and statistics."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -180,6 +182,32 @@ def test_the_rows_held_out_are_those_named_or_a_fraction() -> None:
     train, held_out = data.split(static_samples(100), TrainingConfig(validation_fraction=0.2), seed=0)
     assert (len(train), len(held_out)) == (80, 20)
     assert sorted([*train, *held_out]) == list(range(100))
+
+
+def test_the_rows_held_out_are_those_that_the_dataset_says() -> None:
+    splits = np.array([0, 1, 2, 0, 1], dtype=np.uint8)
+    train, held_out = data.split(replace(static_samples(), splits=splits), TrainingConfig(), seed=0)
+    assert (train.tolist(), held_out.tolist()) == ([0, 3], [1, 4])
+    named = TrainingConfig(validation_rows=(0,))
+    train, held_out = data.split(replace(static_samples(), splits=splits), named, seed=0)
+    assert (train.tolist(), held_out.tolist()) == ([1, 3, 4], [0])
+    none = TrainingConfig(validation_fraction=0)
+    train, held_out = data.split(replace(static_samples(), splits=splits), none, seed=0)
+    assert (train.tolist(), held_out.tolist()) == ([0, 3], [])
+
+
+def test_rows_for_tests_are_never_trained_on() -> None:
+    splits = np.repeat([0, 2], 50).astype(np.uint8)
+    samples = replace(static_samples(100), splits=splits)
+    train, held_out = data.split(samples, TrainingConfig(validation_fraction=0.2), seed=0)
+    assert (len(train), len(held_out)) == (40, 10)
+    assert sorted([*train, *held_out]) == list(range(50))
+
+
+def test_a_dataset_without_rows_to_train_on_is_refused() -> None:
+    samples = replace(static_samples(), splits=np.full(5, 2, dtype=np.uint8))
+    with pytest.raises(UnusableData, match="no row of the dataset is for training"):
+        data.check(samples, config(), ALL_ROWS)
 
 
 def test_rows_with_all_have_every_modality_somewhere() -> None:

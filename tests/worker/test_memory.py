@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from benchmarks.memory import ROW_BYTES, peak_anonymous_bytes, write_sparse
+from benchmarks.memory import ROW_BYTES, train, write_sparse
 
 
 def test_a_gigabyte_more_data_takes_hardly_more_memory(tmp_path: Path) -> None:
     peaks = []
     for rows in (250, 4000):
         write_sparse(tmp_path / "samples", rows)
-        peaks.append(peak_anonymous_bytes(tmp_path / "samples", 32))
+        peaks.append(train(tmp_path / "samples", 32).peak_anonymous_bytes)
     assert peaks[1] - peaks[0] < 0.3 * (4000 - 250) * ROW_BYTES

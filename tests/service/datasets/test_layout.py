@@ -52,13 +52,12 @@ def test_masks_and_lengths_belong_to_their_array() -> None:
     found = layout(
         header("x", (5, 7, 2)), header("x.present", (5, 7), "bool"), header("x.lengths", (5,), "int64"), kind="sequence"
     )
-    (x,) = found.modalities
-    assert (x.shape, x.steps, x.has_present, x.has_lengths) == ((2,), 7, True, True)
+    assert [(m.name, m.shape) for m in found.modalities] == [("x", (2,))]
 
 
 def test_modalities_of_different_numbers_of_steps_share_rows() -> None:
     found = layout(header("x", (5, 7, 2)), header("y", (5, 3)), kind="sequence")
-    assert [m.steps for m in found.modalities] == [7, 3]
+    assert (found.rows, [m.shape for m in found.modalities]) == (5, [(2,), ()])
 
 
 @pytest.mark.parametrize(
@@ -71,12 +70,20 @@ def test_modalities_of_different_numbers_of_steps_share_rows() -> None:
         ([header("a", (5,)), header("b", ())], {}, ("/b", "bad_shape")),
         ([header("a", (5,))], {"kind": "sequence"}, ("/a", "bad_shape")),
         ([header("a", (5, 0))], {"kind": "sequence"}, ("/a", "bad_shape")),
-        ([header("a", (5,))], {"modalities": {"b": {}}}, ("/schema/modalities/b", "unknown_array")),
+        ([header("a", (5,))], {"modalities": {"b": {}}}, ("/schema/modalities/b", "unknown_column")),
         ([header("a", (5,))], {"modalities": {"a": {"categories": 3}}}, ("/a", "not_a_category")),
         ([header("a", (5, 2), "int64")], {"modalities": {"a": {"dtype": "int64"}}}, ("/a", "not_a_category")),
         ([header("a", (5,)), header("a.present", (4,), "bool")], {}, ("/a.present", "bad_mask")),
         ([header("a", (5,)), header("a.present", (5,), "float32")], {}, ("/a.present", "bad_mask")),
-        ([header("a", (5,)), header("a.lengths", (5,), "int64")], {}, ("/a.lengths", "bad_lengths")),
+        (
+            [header("a", (5,)), header("a.lengths", (5,), "int64")],
+            {"kind": "static"},
+            ("/a.lengths", "bad_lengths"),
+        ),
+        ([header("a", (5, 7)), header("a.time", (5,))], {}, ("/a.time", "bad_times")),
+        ([header("a", (5,)), header("s", (5, 2), "<U4")], {"ids": "s"}, ("/s", "bad_shape")),
+        ([header("a", (5,))], {"labels": "s"}, ("/schema/labels", "unknown_column")),
+        ([header("a", (5,)), header("b", (5,), "<U4")], {}, ("/b", "not_numeric")),
         (
             [header("a", (5, 2)), header("a.lengths", (5, 2), "int64")],
             {"kind": "sequence"},
@@ -97,13 +104,43 @@ def test_what_does_not_fit_is_named(
 
 def test_all_faults_are_told_at_once() -> None:
     found = faults(header("a", (5,)), header("b", (6,)), header("c", (4,)), modalities={"d": {}})
-    assert found == [("/schema/modalities/d", "unknown_array"), ("/a", "bad_shape"), ("/c", "bad_shape")]
+    assert found == [("/schema/modalities/d", "unknown_column"), ("/a", "bad_shape"), ("/c", "bad_shape")]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "kind"),
+    [
+        ([header("a", (5, 3))], "static"),
+        ([header("a", (5, 3)), header("a.lengths", (5,), "int64")], "sequence"),
+        ([header("a", (5, 3)), header("a.time", (5, 3))], "sequence"),
+    ],
+)
+def test_the_kind_follows_from_lengths_and_times(arrays: list[ArrayHeader], kind: str) -> None:
+    assert layout(*arrays).kind == kind
+
+
+def test_ids_labels_split_and_ignored_columns_are_no_modalities() -> None:
+    found = layout(
+        *(header(name, (5,), "<U4") for name in ("who", "what", "fold")),
+        header("x", (5,)),
+        header("y", (5,)),
+        ids="who",
+        labels="what",
+        split={"column": "fold"},
+        ignore=["y"],
+    )
+    assert [m.name for m in found.modalities] == ["x"]
 
 
 @pytest.mark.parametrize(
     "declared",
     [
         {"kind": "table"},
+        {"kind": "static", "step_seconds": 1},
+        {"step_seconds": 0},
+        {"split": {"validation": 0.6, "test": 0.4}},
+        {"ids": "a", "labels": "a"},
+        {"modalities": {"a": {}}, "ignore": ["a"]},
         {"nan": "ignore"},
         {"colour": "red"},
         {"modalities": {"a": {"categories": 1}}},

@@ -12,7 +12,7 @@ from models.architectures import build
 from models.config import MMVAEConfig, ModalityConfig
 from service.inference.engine import Engine, Version
 from service.inference.payload import Rows
-from service.shared.errors import Unavailable
+from service.shared.errors import Damaged
 from service.shared.storage import Storage
 
 CONFIG = MMVAEConfig(modalities=(ModalityConfig(name="a", shape=(2,), likelihood="gaussian"),), latent_features=3)
@@ -23,7 +23,7 @@ def stored_version(store: Storage, folder: Path, number: int) -> Version:
     torch.manual_seed(number)
     path = folder / f"checkpoint{number}"
     checkpoint.save(build(CONFIG), path, {})
-    stored = store.put("prj_a", path)
+    stored = store.adopt("prj_a", path)
     return Version(f"mdv_{number}", "prj_a", "m", number, CONFIG, stored.sha256, stored.size_bytes)
 
 
@@ -46,7 +46,7 @@ def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> Non
         store.path("prj_a", version.sha256).unlink()
     engine.encode(versions[0], ROWS)
     engine.encode(versions[2], ROWS)
-    with pytest.raises(Unavailable, match="missing"):
+    with pytest.raises(Damaged, match="missing"):
         engine.encode(versions[1], ROWS)
 
 
@@ -57,19 +57,19 @@ def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> N
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     engine = Engine(store, most_loaded=2, threads=1)
-    with pytest.raises(Unavailable, match="model 'm' version 1 cannot be loaded"):
+    with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
         engine.encode(version, ROWS)
     path.write_bytes(whole)
     assert engine.encode(version, ROWS)["mean"].shape == (2, 3)
 
 
-def test_a_file_that_is_whole_but_no_checkpoint_is_unavailable(tmp_path: Path) -> None:
+def test_a_file_that_is_whole_but_no_checkpoint_is_damaged(tmp_path: Path) -> None:
     """Such as one that a newer release wrote."""
     store = Storage(tmp_path / "store")
     (tmp_path / "other").write_bytes(b"something else")
-    stored = store.put("prj_a", tmp_path / "other")
+    stored = store.adopt("prj_a", tmp_path / "other")
     version = Version("mdv_1", "prj_a", "m", 1, CONFIG, stored.sha256, stored.size_bytes)
-    with pytest.raises(Unavailable, match="model 'm' version 1 cannot be loaded"):
+    with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
         Engine(store, most_loaded=2, threads=1).encode(version, ROWS)
 
 

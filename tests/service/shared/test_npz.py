@@ -76,7 +76,7 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [np.array(["a", "b"]), np.array([b"a"]), np.array([1j]), np.array(["2020"], dtype="M8[D]")], ids=str
+    "array", [np.array([1j]), np.array(["2020"], dtype="M8[D]"), np.zeros(2, [("a", "f4")])], ids=str
 )
 def test_arrays_of_something_else_than_numbers_are_refused(tmp_path: Path, array: np.ndarray[Any, Any]) -> None:
     fault = refused(tmp_path, packed(a=array))
@@ -171,7 +171,7 @@ def test_an_unknown_compression_is_refused(tmp_path: Path) -> None:
 
 def test_every_faulty_array_is_named_at_once(tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
-    path.write_bytes(packed(a=np.array(["x"]), b=np.zeros(2), c=np.array([None], dtype=object)))
+    path.write_bytes(packed(a=np.array([1j]), b=np.zeros(2), c=np.array([None], dtype=object)))
     with pytest.raises(BadInput) as caught:
         npz.inspect(path, LIMIT)
     assert [fault.pointer for fault in caught.value.faults] == ["/a", "/c"]

@@ -1,6 +1,7 @@
 """Files become artifacts whole or not at all, once, and are verified when they are read."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -9,11 +10,37 @@ import pytest
 from sqlalchemy import func, select
 
 from service.shared import storage
+from service.shared.bucket import StorageAway
 from service.shared.database import Database
+from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Storage, Stored
 from service.shared.tables import Artifact
 
 CONTENT = b"0123456789" * 100_000
+
+
+@pytest.fixture(params=["folder", "S3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return Storage(tmp_path / "store")
+    return storage.from_settings(request.getfixturevalue("s3_settings"))
+
+
+def spoil(store: Storage, made: Stored, content: bytes | None) -> None:
+    """Other bytes in the store, or none; of S3, the local copy goes."""
+    if store.bucket is not None:
+        store.bucket.remove(made.key)
+        if content is not None:
+            spoiled = store.root.parent / "spoiled"
+            spoiled.write_bytes(content)
+            store.bucket.put(made.key, spoiled)
+    store.path(made.project_id, made.sha256).unlink()
+    if content is not None and store.bucket is None:
+        store.path(made.project_id, made.sha256).write_bytes(content)
+
+
+def kept(store: Storage) -> set[str]:
+    return {entry.key for entry in store.entries()}
 
 
 def files(root: Path) -> set[str]:
@@ -27,16 +54,15 @@ def stored(store: Storage, content: bytes = CONTENT, project_id: str = "prj_a") 
         return writer.commit()
 
 
-def test_a_committed_file_stands_under_its_digest_and_nowhere_else(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_a_committed_file_stands_under_its_digest_and_nowhere_else(store: Storage) -> None:
     made = stored(store)
     assert made == Stored("prj_a", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-    assert files(tmp_path) == {f"prj_a/{made.sha256}"}
+    assert kept(store) == {f"prj_a/{made.sha256}"}
+    assert files(store.root) == {f"prj_a/{made.sha256}"}
     assert store.fetch("prj_a", made.sha256, made.size_bytes).read_bytes() == CONTENT
 
 
-def test_a_file_that_is_not_committed_leaves_nothing(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_a_file_that_is_not_committed_leaves_nothing(store: Storage) -> None:
     with store.writer("prj_a") as writer:
         writer.write(CONTENT)
 
@@ -47,62 +73,103 @@ def test_a_file_that_is_not_committed_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail_half_way()
-    assert files(tmp_path) == set()
+    assert (kept(store), files(store.root)) == (set(), set())
 
 
-def test_the_same_content_is_one_file_within_a_project_and_another_in_the_next(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_the_same_content_is_one_file_within_a_project_and_another_in_the_next(store: Storage) -> None:
     first, again, other = stored(store), stored(store), stored(store, project_id="prj_b")
     assert first == again
-    assert files(tmp_path) == {f"prj_a/{first.sha256}", f"prj_b/{other.sha256}"}
+    assert kept(store) == {f"prj_a/{first.sha256}", f"prj_b/{other.sha256}"}
 
 
-def test_put_stores_a_copy(tmp_path: Path) -> None:
+def test_adopt_moves_a_finished_file(store: Storage, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(CONTENT)
-    store = Storage(tmp_path / "store")
-    made = store.put("prj_a", source)
-    assert source.read_bytes() == CONTENT
-    assert store.path("prj_a", made.sha256).read_bytes() == CONTENT
+    made = store.adopt("prj_a", source)
+    assert not source.exists()
+    assert store.fetch("prj_a", made.sha256, made.size_bytes).read_bytes() == CONTENT
 
 
-def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_an_empty_file_is_a_file(store: Storage) -> None:
     made = stored(store, b"")
     assert store.fetch("prj_a", made.sha256, 0).read_bytes() == b""
 
 
-def test_fetch_says_that_a_file_is_missing(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_a_file_of_many_parts_comes_back_whole(store: Storage) -> None:
+    content = bytes(range(256)) * 4096 * 20  # 20 MiB
+    made = stored(store, content)
+    store.path("prj_a", made.sha256).touch()
+    if store.bucket is not None:
+        store.path("prj_a", made.sha256).unlink()
+    assert store.fetch("prj_a", made.sha256, made.size_bytes).read_bytes() == content
+
+
+def test_fetch_says_that_a_file_is_missing(store: Storage) -> None:
     made = stored(store)
-    store.path("prj_a", made.sha256).unlink()
+    spoil(store, made, None)
     with pytest.raises(CorruptArtifact, match="missing"):
         store.fetch("prj_a", made.sha256, made.size_bytes)
 
 
-def test_fetch_says_that_a_file_is_short(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_fetch_says_that_a_file_is_short(store: Storage) -> None:
     made = stored(store)
-    store.path("prj_a", made.sha256).write_bytes(CONTENT[:-1])
+    spoil(store, made, CONTENT[:-1])
     with pytest.raises(CorruptArtifact, match="999999 bytes, expected 1000000"):
         store.fetch("prj_a", made.sha256, made.size_bytes)
 
 
-def test_fetch_finds_one_flipped_bit(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_fetch_finds_one_flipped_bit(store: Storage) -> None:
     made = stored(store)
-    spoiled = bytearray(CONTENT)
-    spoiled[len(spoiled) // 2] ^= 1
-    store.path("prj_a", made.sha256).write_bytes(spoiled)
+    flipped = bytearray(CONTENT)
+    flipped[len(flipped) // 2] ^= 1
+    spoil(store, made, bytes(flipped))
     with pytest.raises(CorruptArtifact, match="other bytes"):
         store.fetch("prj_a", made.sha256, made.size_bytes)
+    assert files(store.unfinished) == set()
 
 
-def test_an_artifact_is_not_found_in_another_project(tmp_path: Path) -> None:
-    store = Storage(tmp_path)
+def test_an_artifact_is_not_found_in_another_project(store: Storage) -> None:
     made = stored(store)
     with pytest.raises(CorruptArtifact, match="missing"):
         store.fetch("prj_b", made.sha256, made.size_bytes)
+
+
+def test_what_is_removed_is_gone(store: Storage) -> None:
+    made = stored(store)
+    assert made.is_there is not None
+    assert made.is_there()
+    for _ in range(2):
+        store.remove(made)
+    assert not made.is_there()
+    assert (kept(store), files(store.root)) == (set(), set())
+
+
+def test_a_spoiled_copy_is_fetched_again(s3_settings: Settings) -> None:
+    store = storage.from_settings(s3_settings)
+    made = stored(store)
+    store.path("prj_a", made.sha256).write_bytes(b"x" * len(CONTENT))
+    assert store.fetch("prj_a", made.sha256, made.size_bytes).read_bytes() == CONTENT
+
+
+def test_the_copies_that_were_used_last_stay(s3_settings: Settings) -> None:
+    store = storage.from_settings(s3_settings.model_copy(update={"cache_bytes": 2 * len(CONTENT)}))
+    made = [stored(store, bytes([number]) + CONTENT[1:]) for number in range(2)]
+    for age, each in enumerate(made):
+        os.utime(store.path("prj_a", each.sha256), (age + 1, age + 1))
+    store.fetch("prj_a", made[0].sha256, len(CONTENT))
+    third = stored(store, b"\2" + CONTENT[1:])
+    assert files(store.root) == {f"prj_a/{each.sha256}" for each in (made[0], third)}
+    assert kept(store) == {each.key for each in (*made, third)}
+
+
+def test_a_store_that_does_not_answer_is_told_apart_from_a_missing_file(s3_settings: Settings) -> None:
+    away = s3_settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
+    store = storage.from_settings(away)
+    with pytest.raises(StorageAway, match="s3://artifacts"):
+        store.fetch("prj_a", "0" * 64, 5)
+    with pytest.raises(StorageAway):
+        stored(store)
+    assert files(store.root) == set()
 
 
 def test_the_same_content_is_one_row(database: Database, project_id: str) -> None:

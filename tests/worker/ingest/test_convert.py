@@ -6,27 +6,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.datasets.layout import Declaration, plan
-from service.shared import npz
+from service.datasets.layout import Declaration
+from service.shared import samples
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import Samples
 from tests.service.files import Array, packed
-from worker.convert import convert
+from worker.ingest import npz
+from worker.ingest.convert import Converted, convert
+from worker.ingest.faults import Faults
+from worker.ingest.npz import NpzSource
 
 NAN, INF = np.nan, np.inf
 
 
-def converted(folder: Path, arrays: dict[str, Array], **declared: Any) -> Samples:
+def conversion(folder: Path, arrays: dict[str, Array], **declared: Any) -> Converted:
     path = folder / "upload.npz"
     path.write_bytes(packed(**arrays))
-    declaration = Declaration.model_validate(declared)
-    layout = plan(npz.inspect(path, 10**9), declaration)
-    return convert(path, layout, declaration.nan == "missing", lambda done: None)
+    declaration, faults = Declaration.model_validate(declared), Faults()
+    source = NpzSource(path, declaration, 10**9, folder, faults)
+    return convert(source, declaration, faults, folder / "stored", lambda fraction: None)
+
+
+def converted(folder: Path, arrays: dict[str, Array], **declared: Any) -> Samples:
+    conversion(folder, arrays, **declared)
+    return samples.open(folder / "stored")
 
 
 def faults(folder: Path, arrays: dict[str, Array], **declared: Any) -> list[Fault]:
     with pytest.raises(BadInput) as caught:
         converted(folder, arrays, **declared)
+    assert not list(folder.glob("stored.*"))
     return list(caught.value.faults)
 
 
@@ -41,12 +50,117 @@ def test_values_keep_their_order_and_get_their_stored_types(tmp_path: Path) -> N
     assert found.offsets is None
 
 
-def test_every_modality_is_reported_when_it_is_done(tmp_path: Path) -> None:
+def test_every_block_is_reported_when_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz, "BLOCK_BYTES", 16)
     path = tmp_path / "upload.npz"
-    path.write_bytes(packed(a=np.zeros(3), b=np.zeros(3)))
-    done: list[int] = []
-    convert(path, plan(npz.inspect(path, 10**6), Declaration()), False, done.append)
-    assert done == [1, 2]
+    path.write_bytes(packed(a=np.zeros(4), b=np.zeros(4)))
+    done: list[float] = []
+    source = NpzSource(path, Declaration(), 10**6, tmp_path, Faults())
+    convert(source, Declaration(), Faults(), tmp_path / "stored", done.append)
+    assert done == [0, 0.25, 0.5, 0.75]
+
+
+ARRAYS = {
+    "image": np.arange(7 * 6.0).reshape(7, 2, 3),
+    "image.present": np.array([1, 0, 1, 1, 0, 1, 1]),
+    "label": np.array([0, 1, 2, 0, 1, 2, 3]),
+}
+SEQUENCES = {
+    "x": np.arange(7 * 4 * 2.0).reshape(7, 4, 2),
+    "x.lengths": np.array([1, 4, 2, 3, 1, 1, 4]),
+    "y": np.arange(7 * 3.0).reshape(7, 3),
+    "y.present": np.arange(21).reshape(7, 3) % 4 > 0,
+}
+
+
+@pytest.mark.parametrize("arrays", [ARRAYS, SEQUENCES])
+@pytest.mark.parametrize("block_bytes", [1, 100, 250])
+def test_the_size_of_blocks_changes_nothing(
+    tmp_path: Path, arrays: dict[str, Array], block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = {"split": {"validation": 0.3, "test": 0.2, "seed": 4}}
+    whole = conversion(tmp_path, arrays, **declared)
+    content = (tmp_path / "stored").read_bytes()
+    monkeypatch.setattr(npz, "BLOCK_BYTES", block_bytes)
+    pieces = conversion(tmp_path, arrays, **declared)
+    assert (tmp_path / "stored").read_bytes() == content
+    assert pieces.schema == whole.schema
+    np.testing.assert_equal(_rounded(pieces.statistics), _rounded(whole.statistics))
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("stored", "upload.npz")] == []
+
+
+def _rounded(figures: Any) -> Any:
+    if isinstance(figures, dict):
+        return {name: _rounded(value) for name, value in figures.items()}
+    return round(figures, 9) if isinstance(figures, float) else figures
+
+
+def test_an_array_in_fortran_order_is_read_as_any_other(tmp_path: Path) -> None:
+    array = np.arange(24.0).reshape(4, 2, 3)
+    found = converted(tmp_path, {"a": np.asfortranarray(array)})
+    np.testing.assert_array_equal(found.values["a"], array)
+
+
+def test_big_endian_and_half_precision_are_read(tmp_path: Path) -> None:
+    found = converted(tmp_path, {"a": np.array([1.5, 2.5], ">f8"), "b": np.array([0.5, 1], np.float16)})
+    np.testing.assert_array_equal(found.values["a"], [1.5, 2.5])
+    np.testing.assert_array_equal(found.values["b"], [0.5, 1])
+
+
+def test_names_labels_and_splits_ride_along(tmp_path: Path) -> None:
+    arrays = {
+        "x": np.zeros(3),
+        "patient": np.array(["p1", "p2", "Zoë"]),
+        "diagnosis": np.array([4, 5, 4]),
+        "fold": np.array(["train", "test", "Validation"]),
+    }
+    found = converted(tmp_path, arrays, ids="patient", labels="diagnosis", split={"column": "fold"})
+    assert found.schema.names() == ["x"]
+    assert found.ids is not None
+    assert list(found.ids) == ["p1", "p2", "Zoë"]
+    assert found.labels is not None
+    assert found.labels[1:] == ["5", "4"]
+    np.testing.assert_array_equal(found.splits, [0, 2, 1])
+
+
+def test_a_word_that_names_no_split_is_named(tmp_path: Path) -> None:
+    arrays = {"x": np.zeros(2), "fold": np.array(["train", "tset"])}
+    (found,) = faults(tmp_path, arrays, split={"column": "fold"})
+    assert (found.pointer, found.code) == ("/fold/1", "bad_split")
+    assert found.detail == "'fold' is 'tset' at row 1, expected one of training, validation, test"
+
+
+def test_fractions_hold_rows_out_by_seed(tmp_path: Path) -> None:
+    declared = {"split": {"validation": 0.2, "test": 0.1, "seed": 1}}
+    found = converted(tmp_path, {"x": np.zeros(2000)}, **declared).splits
+    assert found is not None
+    found = found.copy()  # the next conversion writes to the same place
+    assert np.bincount(found) == pytest.approx([1400, 400, 200], rel=0.1)
+    other = converted(tmp_path, {"x": np.zeros(2000)}, split={**declared["split"], "seed": 2}).splits
+    assert not np.array_equal(found, other)
+
+
+def test_text_is_no_modality(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, {"x": np.zeros(2), "name": np.array(["a", "b"])})
+    assert (found.pointer, found.code) == ("/name", "not_numeric")
+
+
+def test_an_ignored_array_is_left_out(tmp_path: Path) -> None:
+    found = converted(tmp_path, {"x": np.zeros(2), "name": np.array(["a", "b"])}, ignore=["name"])
+    assert found.schema.names() == ["x"]
+
+
+def test_what_was_declared_stands_in_the_schema(tmp_path: Path) -> None:
+    declared = {"x": {"units": "mmHg", "likelihood": "laplace", "shape": [2]}}
+    (modality,) = converted(tmp_path, {"x": np.zeros((3, 2))}, modalities=declared).schema.modalities
+    assert (modality.units, modality.likelihood) == ("mmHg", "laplace")
+    (found,) = faults(tmp_path, {"x": np.zeros((3, 2))}, modalities={"x": {"shape": [3]}})
+    assert found.detail == "a value of 'x' has shape (2,), expected (3,) as declared"
+
+
+def test_lengths_make_sequences(tmp_path: Path) -> None:
+    found = converted(tmp_path, {"x": np.zeros((2, 3)), "x.lengths": np.array([1, 3])})
+    assert found.schema.kind == "sequence"
 
 
 def test_a_mask_hides_values_whatever_they_are(tmp_path: Path) -> None:

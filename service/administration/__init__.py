@@ -1,0 +1,1 @@
+"""What administrators of a project manage: its keys, and projects."""

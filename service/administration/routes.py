@@ -1,0 +1,83 @@
+"""/v1/api-keys and /v1/projects."""
+
+from fastapi import APIRouter, Response
+
+from service.access import operations as access
+from service.access import quotas
+from service.access.quotas import Quotas
+from service.access.scopes import ADMINISTRATION
+from service.administration import schemas
+from service.shared import tables
+from service.shared.errors import NotFound
+from service.shared.names import Reference
+from service.web import Caller, Paging, Services, Web
+
+router = APIRouter(tags=[ADMINISTRATION])
+
+
+@router.post("/v1/api-keys", status_code=201, operation_id="create_api_key")
+def create_api_key(body: schemas.ApiKeyRequest, response: Response, caller: Caller, services: Web) -> schemas.NewApiKey:
+    """Make a key of this project. It is shown in this answer and never again."""
+    with services.database.writer.begin() as session:
+        key, token = access.create_key(session, caller.project_id, body.name, body.scopes, body.expires_in_seconds)
+        session.refresh(key)
+        made = schemas.NewApiKey(**schemas.ApiKey.model_validate(key).model_dump(), token=token)
+    response.headers["Location"] = f"/v1/api-keys/{made.id}"
+    return made
+
+
+@router.get("/v1/api-keys", operation_id="list_api_keys")
+def list_api_keys(page: Paging, caller: Caller, services: Web) -> schemas.ApiKeyPage:
+    """The project's keys, newest first, revoked ones too."""
+    with services.database.reader() as session:
+        keys = access.list_keys(session, caller.project_id, page.after, page.size + 1)
+        items, token = page.cut([(key.id, schemas.ApiKey.model_validate(key)) for key in keys])
+    return schemas.ApiKeyPage(api_keys=items, next_page_token=token)
+
+
+@router.get("/v1/api-keys/{key_id}", operation_id="get_api_key")
+def get_api_key(key_id: Reference, caller: Caller, services: Web) -> schemas.ApiKey:
+    """What is remembered of a key."""
+    with services.database.reader() as session:
+        return schemas.ApiKey.model_validate(access.get_key(session, caller.project_id, key_id))
+
+
+@router.delete("/v1/api-keys/{key_id}", status_code=204, operation_id="revoke_api_key")
+def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
+    """End a key for good: at once in the process that answers this, within two seconds in all others."""
+    with services.database.writer.begin() as session:
+        access.revoke_key(session, caller.project_id, key_id)
+    services.keys.forget(key_id)
+
+
+@router.post("/v1/projects", status_code=201, operation_id="create_project")
+def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web) -> schemas.NewProject:
+    """Make a project with its first key. Only keys of an operating project can; for others there is no such call."""
+    if not caller.operates:
+        raise NotFound("call", "POST /v1/projects")
+    with services.database.writer.begin() as session:
+        project = access.create_project(session, body.name, Quotas(**body.quotas.model_dump()))
+        _, token = access.create_key(session, project.id, "first key")
+        session.refresh(project)
+        return schemas.NewProject(**_described(services, project).model_dump(), token=token)
+
+
+@router.get("/v1/projects", operation_id="list_projects")
+def list_projects(page: Paging, caller: Caller, services: Web) -> schemas.ProjectPage:
+    """The caller's project; all of them for a key of an operating project."""
+    with services.database.reader() as session:
+        found = access.list_projects(session, caller, page.after, page.size + 1)
+        items, token = page.cut([(project.id, _described(services, project)) for project in found])
+    return schemas.ProjectPage(projects=items, next_page_token=token)
+
+
+def _described(services: Services, project: tables.Project) -> schemas.Project:
+    with services.database.reader() as session:
+        stored = quotas.stored_bytes(session, project.id)
+    return schemas.Project(
+        id=project.id,
+        name=project.name,
+        quotas=schemas.ProjectQuotas(**quotas.of_project(project)._asdict()),
+        stored_bytes=stored,
+        created_at=project.created_at,
+    )

@@ -1,0 +1,33 @@
+"""Some rows of a stored dataset, for people."""
+
+from typing import Any
+
+import numpy as np
+
+from service.datasets.export.jsonl import values_of
+from service.shared.errors import BadInput, Fault
+from service.shared.samples import SPLITS, Samples
+
+MOST_NUMBERS = 1_000_000
+
+
+def preview(samples: Samples, first: int, rows: int, most_steps: int) -> dict[str, Any]:
+    """The body of an answer, whose arrays are NumPy's. Raises BadInput for more numbers than anybody reads."""
+    last = min(samples.rows, first + rows)
+    shown = sum(int(np.prod(modality.shape)) for modality in samples.schema.modalities)
+    if samples.offsets is not None:
+        shown *= most_steps
+    if shown * (last - first) > MOST_NUMBERS:
+        detail = f"that may be {shown * (last - first)} numbers, expected at most {MOST_NUMBERS}: ask for fewer rows"
+        raise BadInput([Fault("?rows", "too_many_numbers", detail)])
+    found = [
+        {
+            "row": row,
+            "id": samples.ids[row] if samples.ids is not None else None,
+            "label": samples.labels[row] if samples.labels is not None else None,
+            "split": SPLITS[samples.splits[row]] if samples.splits is not None else None,
+            "values": values_of(samples, row, most_steps),
+        }
+        for row in range(first, last)
+    ]
+    return {"rows": found, "total_rows": samples.rows}

@@ -1,0 +1,98 @@
+"""Uploads in SQL."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from service.datasets import schemas
+from service.shared import storage
+from service.shared.errors import Conflict, NotFound
+from service.shared.npz import ArrayHeader
+from service.shared.storage import Stored
+from service.shared.tables import FINAL_STATES, Artifact, Dataset, DatasetVersion, Job, Upload, new_id
+
+
+def create(
+    session: Session, stored: Stored, format: schemas.Format, arrays: Sequence[ArrayHeader] = ()
+) -> schemas.Upload:
+    """Record a file that is in the store; `arrays` are those of an .npz file, whose headers were checked."""
+    artifact = storage.record(session, stored)
+    upload = Upload(
+        id=new_id("upl"),
+        project_id=stored.project_id,
+        artifact_id=artifact.id,
+        format=format,
+        arrays=[{"name": a.name, "shape": list(a.shape), "dtype": a.dtype.str} for a in arrays],
+    )
+    session.add(upload)
+    session.flush()
+    return _describe(upload, artifact)
+
+
+def get(session: Session, project_id: str, upload_id: str) -> schemas.Upload:
+    """One upload. Raises NotFound."""
+    upload = find(session, project_id, upload_id)
+    return _describe(upload, session.get_one(Artifact, upload.artifact_id))
+
+
+def find(session: Session, project_id: str, upload_id: str, lock: bool = False) -> Upload:
+    """The row of an upload; locked, nobody deletes it before the transaction ends. Raises NotFound."""
+    query = select(Upload).where(Upload.id == upload_id, Upload.project_id == project_id)
+    upload = session.scalar(query.with_for_update() if lock else query)
+    if upload is None:
+        raise NotFound("upload", upload_id)
+    return upload
+
+
+def list_uploads(
+    session: Session, project_id: str, after: str | None, size: int
+) -> Sequence[tuple[str, schemas.Upload]]:
+    """A project's uploads newest first, each with its id for paging."""
+    query = (
+        select(Upload, Artifact)
+        .join(Artifact, Artifact.id == Upload.artifact_id)
+        .where(Upload.project_id == project_id)
+        .order_by(Upload.id.desc())
+        .limit(size)
+    )
+    if after is not None:
+        query = query.where(Upload.id < after)
+    return [(upload.id, _describe(upload, artifact)) for upload, artifact in session.execute(query)]
+
+
+def remove(session: Session, project_id: str, upload_id: str) -> None:
+    """Delete an upload; datasets that were made of it stay. Raises NotFound, and Conflict while it is converted."""
+    upload = find(session, project_id, upload_id, lock=True)
+    waiting = session.execute(
+        select(Dataset.name, DatasetVersion.version)
+        .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
+        .join(Job, Job.id == DatasetVersion.job_id)
+        .where(
+            Dataset.project_id == project_id,
+            Job.state.not_in(FINAL_STATES),
+            DatasetVersion.source["upload"].as_string() == upload_id,
+        )
+    ).first()
+    if waiting is not None:
+        raise Conflict("upload_in_use", f"dataset {waiting[0]!r} version {waiting[1]} is being made of it")
+    session.execute(delete(Upload).where(Upload.id == upload_id))
+    storage.release(session, [upload.artifact_id])
+
+
+def headers(upload: Upload) -> list[ArrayHeader]:
+    """The arrays of an .npz file."""
+    return [ArrayHeader(a["name"], tuple(a["shape"]), np.dtype(a["dtype"])) for a in upload.arrays]
+
+
+def _describe(upload: Upload, artifact: Artifact) -> schemas.Upload:
+    return schemas.Upload(
+        id=upload.id,
+        format=cast(schemas.Format, upload.format),
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
+        arrays=[schemas.UploadedArray.model_validate(array) for array in upload.arrays],
+        created_at=upload.created_at,
+    )

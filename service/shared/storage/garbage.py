@@ -1,0 +1,67 @@
+"""Files that no row names, and rows whose file is gone: what crashes between the two leave behind."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.shared.bucket import Entry
+from service.shared.database import Database
+from service.shared.storage.artifact import Stored
+from service.shared.storage.rows import lock, sweep
+from service.shared.storage.store import Storage
+from service.shared.tables import Artifact
+
+
+class Garbage(NamedTuple):
+    """What does not belong together. `unnamed`: files without a row. `leftovers`: files that were never finished.
+    `released`: artifacts that nothing refers to. `missing`: artifacts whose file is gone.
+    """
+
+    unnamed: Sequence[Entry]
+    leftovers: Sequence[Entry]
+    released: Sequence[Stored]
+    missing: Sequence[Stored]
+
+
+def find(database: Database, storage: Storage, older_than_seconds: float) -> Garbage:
+    """Look for it. Files that are younger may be about to get their row."""
+    limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+    entries = list(storage.entries())  # before the rows: a file that is stored meanwhile has its row by then
+    with database.reader() as session:
+        rows = [(Stored(row.project_id, row.sha256, row.size_bytes), row.state) for row in _rows(session)]
+    named, there = {stored.key for stored, _ in rows}, {entry.key for entry in entries}
+    return Garbage(
+        unnamed=[entry for entry in entries if entry.key not in named and entry.modified_at < limit],
+        leftovers=[entry for entry in storage.leftovers() if entry.modified_at < limit],
+        released=[stored for stored, state in rows if state == "deleting"],
+        missing=[stored for stored, state in rows if state != "deleting" and stored.key not in there],
+    )
+
+
+def collect(database: Database, storage: Storage, garbage: Garbage) -> int:
+    """Remove all of it but the rows whose file is gone. Returns how many files were removed."""
+    removed = 0
+    for entry in garbage.unnamed:
+        project_id, _, sha256 = entry.key.partition("/")
+        with database.writer.begin() as session:
+            lock(session, project_id)
+            if not _is_named(session, project_id, sha256):
+                storage.remove(Stored(project_id, sha256, entry.size_bytes))
+                removed += 1
+    for entry in garbage.leftovers:
+        (storage.root / entry.key).unlink(missing_ok=True)
+    while swept := sweep(database, storage):
+        removed += swept
+    return removed + len(garbage.leftovers)
+
+
+def _rows(session: Session) -> Iterator[Artifact]:
+    yield from session.scalars(select(Artifact).execution_options(yield_per=1000))
+
+
+def _is_named(session: Session, project_id: str, sha256: str) -> bool:
+    query = select(Artifact.id).where(Artifact.project_id == project_id, Artifact.sha256 == sha256)
+    return session.scalar(query) is not None

@@ -1,0 +1,75 @@
+"""The rows of artifacts: a file is there before its row, and goes before it."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from service.shared.database import Database, find_or_add
+from service.shared.storage.artifact import CorruptArtifact, Stored
+from service.shared.storage.store import Storage
+from service.shared.tables import Artifact, Table, new_id
+
+SWEPT_AT_ONCE = 100
+
+
+def record(session: Session, stored: Stored) -> Artifact:
+    """The row of a stored file; the same content is one row within a project.
+
+    Raises CorruptArtifact when the file was swept away just now, because its content had been released: put it again.
+    """
+    lock(session, stored.project_id)
+    same = select(Artifact).where(Artifact.project_id == stored.project_id, Artifact.sha256 == stored.sha256)
+    new = Artifact(id=new_id("art"), project_id=stored.project_id, sha256=stored.sha256, size_bytes=stored.size_bytes)
+    artifact = find_or_add(session, same, new)
+    artifact.state = "available"
+    if stored.is_there is not None and not stored.is_there():
+        raise CorruptArtifact(f"artifact {stored.sha256[:12]} was removed while it was stored again")
+    return artifact
+
+
+def release(session: Session, artifact_ids: Sequence[str]) -> None:
+    """Mark those that nothing refers to any more; `sweep` removes them."""
+    for artifact_id in artifact_ids:
+        if not _is_used(session, artifact_id):
+            session.execute(update(Artifact).where(Artifact.id == artifact_id).values(state="deleting"))
+
+
+def sweep(database: Database, storage: Storage) -> int:
+    """Remove the files of released artifacts, and then their rows. Returns how many.
+
+    A file goes before its row, so that a crash between the two leaves a row that is swept again, never a row that
+    somebody uses without its file.
+    """
+    with database.reader() as session:
+        released = session.scalars(select(Artifact).where(Artifact.state == "deleting").limit(SWEPT_AT_ONCE)).all()
+    for artifact in released:
+        with database.writer.begin() as session:
+            lock(session, artifact.project_id)
+            state = session.scalar(select(Artifact.state).where(Artifact.id == artifact.id))
+            if state != "deleting":
+                continue  # the same content was stored again
+            if _is_used(session, artifact.id):
+                session.execute(update(Artifact).where(Artifact.id == artifact.id).values(state="available"))
+                continue
+            storage.remove(Stored(artifact.project_id, artifact.sha256, artifact.size_bytes))
+            session.execute(delete(Artifact).where(Artifact.id == artifact.id))
+    return len(released)
+
+
+def lock(session: Session, project_id: str) -> None:
+    """Nobody else stores or sweeps files of this project until the transaction ends. SQLite has one writer anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(project_id))))
+
+
+def _is_used(session: Session, artifact_id: str) -> bool:
+    """Whether any row of any table refers to an artifact."""
+    columns = [
+        column
+        for table in Table.metadata.tables.values()
+        for column in table.columns
+        for key in column.foreign_keys
+        if key.target_fullname == "artifacts.id"
+    ]
+    return any(session.scalar(select(column).where(column == artifact_id).limit(1)) for column in columns)

@@ -1,0 +1,189 @@
+"""What comes in is bounded, compared with its digest, told by its first bytes, and can be deleted."""
+
+import base64
+import hashlib
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import uvicorn
+
+from service.app import create_app
+from service.shared import storage
+from service.shared.database import Database
+from service.shared.storage import Storage
+from service.shared.tables import Project
+from tests.conftest import Service, wait_until
+from tests.service.files import packed
+from tests.service.steps import dataset, fault, problem, queue_dataset, queue_run, train, upload
+
+
+def digest(content: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
+
+
+def parquet() -> bytes:
+    content = io.BytesIO()
+    pq.write_table(pa.table({"x": [1.0, 2.0]}), content)
+    return content.getvalue()
+
+
+def files(service: Service) -> int:
+    return sum(path.is_file() for path in service.settings.artifacts.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "format"),
+    [(packed(x=np.zeros(3)), "npz"), (parquet(), "parquet"), (b'{"x": 1}\n', "jsonl"), (b' \n {"x": 1}', "jsonl")],
+)
+def test_the_first_bytes_tell_the_format(service: Service, content: bytes, format: str) -> None:
+    answer = service.http.post("/v1/uploads", content=content)
+    assert (answer.status_code, answer.json()["format"]) == (201, format)
+
+
+def test_bytes_of_no_format_are_refused_and_named(service: Service) -> None:
+    body = problem(service.http.post("/v1/uploads", content=b"\x89HDF\r\n\x1a\n"), 422)
+    assert body["errors"][0]["code"] == "unknown_format"
+    assert "HDF" in body["detail"]
+
+
+def test_a_digest_that_fits_is_accepted(service: Service) -> None:
+    content = packed(x=np.arange(4.0))
+    answer = service.http.post("/v1/uploads", content=content, headers={"Content-Digest": digest(content)})
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (digest(b"other bytes"), "digest_mismatch"),
+        (f"md5=:AAAA:, {digest(b'other bytes')}", "digest_mismatch"),
+        ("sha-256=:AAAA:", "bad_digest"),
+        ("sha-256=abc", "bad_digest"),
+        ("sha-256=::", "bad_digest"),
+    ],
+)
+def test_a_digest_that_does_not_fit_is_refused_and_leaves_nothing(service: Service, header: str, code: str) -> None:
+    before = files(service)
+    answer = service.http.post("/v1/uploads", content=packed(x=np.arange(5.5)), headers={"Content-Digest": header})
+    assert fault(answer) == ("content-digest", code)
+    assert files(service) == before
+
+
+def test_an_upload_over_the_project_s_quota_is_refused_while_it_streams(service: Service) -> None:
+    content = packed(x=np.random.default_rng(0).random(200_000))
+    database = Database(service.settings.database_url)
+
+    def limit(most: int | None) -> None:
+        with database.writer.begin() as session:
+            session.get_one(Project, service.project_id).most_stored_bytes = most
+        time.sleep(1.1)  # keys are asked for once a second
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(content), 65536):
+            yield content[start : start + 65536]
+
+    before = files(service)
+    limit(1_000_000)
+    announced = service.http.post("/v1/uploads", content=content)
+    streamed = service.http.post("/v1/uploads", content=pieces())
+    limit(None)
+    database.close()
+    for answer in (announced, streamed):
+        assert problem(answer, 429, "quota_exceeded")
+        assert int(answer.headers["retry-after"]) > 0
+    assert files(service) == before
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(service.settings), log_config=None))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    before = files(service)
+    try:
+        wait_until(lambda: server.started)
+        with socket.create_connection(listener.getsockname()) as client:
+            head = f"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.key}\r\n"
+            client.sendall(f"{head}Content-Length: 1000000\r\n\r\n".encode() + bytes(200_000))
+            wait_until(lambda: files(service) == before + 1, what="a file on its way")
+        wait_until(lambda: files(service) == before, what="nothing left")
+    finally:
+        server.should_exit = True
+        thread.join()
+    assert files(service) == before
+
+
+def test_uploads_are_listed_and_deleted(service: Service) -> None:
+    content = packed(x=np.arange(7.25))
+    upload_id = upload(service, content)
+    assert service.http.get("/v1/uploads").json()["uploads"][0]["id"] == upload_id
+    assert service.http.delete(f"/v1/uploads/{upload_id}").status_code == 204
+    problem(service.http.get(f"/v1/uploads/{upload_id}"), 404, "upload_not_found")
+    problem(service.http.delete(f"/v1/uploads/{upload_id}"), 404, "upload_not_found")
+    assert _swept(service)
+    assert not (service.settings.artifacts / service.project_id / hashlib.sha256(content).hexdigest()).exists()
+
+
+def test_an_upload_is_kept_while_a_dataset_is_made_of_it(service: Service) -> None:
+    version = queue_dataset(service, "made", x=np.arange(9.0))
+    path = f"/v1/uploads/{version['source']['upload']}"
+    assert "'made' version 1" in problem(service.http.delete(path), 409, "upload_in_use")["detail"]
+    service.work("data")
+    assert service.http.delete(path).status_code == 204
+    assert service.http.get("/v1/datasets/made/versions/1").json()["state"] == "ready"
+
+
+def test_a_dataset_that_nobody_uses_is_deleted_and_its_space_comes_back(service: Service) -> None:
+    version = dataset(service, "unused", x=np.arange(11.0))
+    stored = service.settings.artifacts / service.project_id / version["sha256"]
+    assert stored.exists()
+    assert service.http.delete("/v1/datasets/unused/versions/1").status_code == 204
+    problem(service.http.get("/v1/datasets/unused/versions/1"), 404)
+    problem(service.http.get("/v1/datasets/unused"), 404)
+    assert "unused" not in [found["name"] for found in service.http.get("/v1/datasets").json()["datasets"]]
+    assert _swept(service)
+    assert not stored.exists()
+
+
+def test_numbers_of_deleted_versions_are_not_used_again(service: Service) -> None:
+    dataset(service, "again", x=np.arange(12.0))
+    assert service.http.delete("/v1/datasets/again").status_code == 204
+    assert dataset(service, "again", x=np.arange(13.0))["version"] == 2
+    versions = service.http.get("/v1/datasets/again/versions").json()["versions"]
+    assert [version["version"] for version in versions] == [2]
+
+
+def test_a_dataset_in_use_names_its_users_and_goes_only_when_forced(service: Service) -> None:
+    dataset(service, "used", x=np.arange(40.0), y=np.arange(40.0))
+    run = train(service, "used", "made-of-it")
+    assert run["state"] == "succeeded"
+    waiting = queue_run(service, "used", "still-to-be-made")
+    refused = problem(service.http.delete("/v1/datasets/used"), 409, "dataset_in_use")
+    users = {error["detail"] for error in refused["errors"]}
+    assert users == {f"run {run['id']}", f"run {waiting['id']}", "model version made-of-it/1"}
+    lineage = service.http.get("/v1/datasets/used/versions/1/lineage").json()
+    assert {f"{user['kind']} {user['name']}" for user in lineage["users"]} == users
+    uploaded = service.http.get(f"/v1/uploads/{lineage['source']['upload']}").json()
+    assert lineage["source_sha256"] == uploaded["sha256"]
+    assert service.http.delete("/v1/datasets/used?force=true").status_code == 204
+    assert service.http.get(f"/v1/runs/{waiting['id']}").json()["state"] == "cancelled"
+    assert service.http.get(f"/v1/runs/{run['id']}").json()["state"] == "succeeded"
+    problem(service.http.post(f"/v1/runs/{waiting['id']}/retry"), 409, "dataset_deleted")
+    version = service.http.get("/v1/models/made-of-it/versions/1").json()
+    assert version["lineage"]["dataset"] == "used"
+
+
+def _swept(service: Service) -> bool:
+    """Sweep as the reconciler does."""
+    database = Database(service.settings.database_url)
+    try:
+        return storage.sweep(database, Storage(service.settings.artifacts)) > 0
+    finally:
+        database.close()

@@ -1,0 +1,69 @@
+"""Files without rows are found and removed; what belongs together stays."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.shared import storage
+from service.shared.database import Database
+from service.shared.storage import Storage, garbage
+from service.shared.tables import Artifact, Upload
+
+
+@pytest.fixture(params=["folder", "S3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return Storage(tmp_path / "store")
+    return storage.from_settings(request.getfixturevalue("s3_settings"))
+
+
+def put(store: Storage, project_id: str, content: bytes) -> storage.Stored:
+    with store.writer(project_id) as writer:
+        writer.write(content)
+        return writer.commit()
+
+
+def test_only_what_nothing_names_is_removed(database: Database, project_id: str, store: Storage) -> None:
+    named, unnamed, released, lost = (put(store, project_id, bytes([n])) for n in range(4))
+    with database.writer.begin() as session:
+        kept = storage.record(session, named)
+        session.add(Upload(id="upl_1", project_id=project_id, artifact_id=kept.id, format="npz", arrays=[]))
+        storage.record(session, lost)
+        storage.release(session, [storage.record(session, released).id])
+    store.remove(lost)
+    leftover = store.unfinished / "left"
+    leftover.write_bytes(b"half")
+    found = garbage.find(database, store, -5)
+    assert [entry.key for entry in found.unnamed] == [unnamed.key]
+    assert [entry.key for entry in found.leftovers] == ["tmp/left"]
+    assert (list(found.released), list(found.missing)) == ([released], [lost])
+    assert garbage.collect(database, store, found) == 3
+    assert {entry.key for entry in store.entries()} == {named.key}
+    assert not leftover.exists()
+    with database.reader() as session:
+        assert {row.sha256 for row in session.query(Artifact)} == {named.sha256, lost.sha256}
+
+
+def test_young_files_are_left_alone(database: Database, project_id: str, store: Storage) -> None:
+    young = put(store, project_id, b"young")
+    (store.unfinished / "left").write_bytes(b"half")
+    found = garbage.find(database, store, 3600)
+    assert (list(found.unnamed), list(found.leftovers)) == ([], [])
+    assert {entry.key for entry in store.entries()} == {young.key}
+
+
+def test_a_file_that_got_its_row_meanwhile_stays(database: Database, project_id: str, store: Storage) -> None:
+    made = put(store, project_id, b"made")
+    found = garbage.find(database, store, -5)
+    with database.writer.begin() as session:
+        storage.record(session, made)
+    assert garbage.collect(database, store, found) == 0
+    assert {entry.key for entry in store.entries()} == {made.key}
+
+
+def test_age_is_told_by_the_file(database: Database, project_id: str, tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    old, _ = put(store, project_id, b"old"), put(store, project_id, b"young")
+    os.utime(store.path(project_id, old.sha256), (1, 1))
+    assert [entry.key for entry in garbage.find(database, store, 3600).unnamed] == [old.key]

@@ -1,0 +1,56 @@
+"""What every format is read into: blocks of rows, each modality with its own values, presence, lengths and times."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from service.datasets.layout import Layout
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Bytes of values in a block: large enough that NumPy does the work, small enough to keep several in memory.
+BLOCK_BYTES = 8 * 1024**2
+
+
+@dataclass(frozen=True)
+class Column:
+    """One modality of the rows of a block. Sequences stand behind one another: V is the number of their time steps.
+
+    values: (V, *shape), whatever where absent. present: (V,) bool. lengths: (rows,) int64, and times: (V,) float64 in
+    seconds; both None for single values, times also where the file has none. V is `rows` for single values.
+    """
+
+    values: Array
+    present: Array
+    lengths: Array | None = None
+    times: Array | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows behind one another: every modality of the layout, and what rides along."""
+
+    first_row: int
+    rows: int
+    columns: Mapping[str, Column]
+    ids: Sequence[str | None] | None = None
+    labels: Sequence[str | None] | None = None
+    splits: Sequence[str | None] | None = None
+    """As the file has them, before they are understood."""
+
+
+class Source(Protocol):
+    """A file that is read once from its beginning to its end."""
+
+    layout: Layout
+    """Its modalities, sorted by name."""
+    category_names: Mapping[str, tuple[str, ...]]
+    """Of the modalities whose categories are text in the file; their values are indices of these."""
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows, in order. Raises BadInput where the file cannot be read on."""
+
+    def fraction(self) -> float:
+        """How much of it was read, from 0 to 1."""

@@ -1,0 +1,66 @@
+"""Whether values can stand as they are: numbers that are finite, categories in their range."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.datasets.layout import MOST_CATEGORIES, PlannedModality
+from service.shared.errors import Fault, pointer
+from worker.ingest.block import Array, Column
+from worker.ingest.faults import Faults
+
+
+class Checker:
+    """Checks the blocks of one modality. `nan` counts the values and time steps that hold a NaN."""
+
+    def __init__(self, modality: PlannedModality, nan_is_missing: bool, category_names: Sequence[str] | None) -> None:
+        self.nan = 0
+        self._modality = modality
+        self._nan_is_missing = nan_is_missing
+        most = len(category_names) if category_names else MOST_CATEGORIES
+        self._highest = (modality.categories or most) - 1
+
+    def check(self, column: Column, first_row: int, faults: Faults) -> Column:
+        """The column in its stored dtype; a NaN that means missing is absent. Adds a fault for what cannot stand."""
+        if self._modality.dtype == "int64":
+            bad = ((column.values < 0) | (column.values > self._highest)) & column.present
+            values, present, expected = column.values, column.present, f"a category from 0 to {self._highest}"
+        else:
+            with np.errstate(over="ignore"):  # an overflow to infinity is a fault with a place, below
+                values = column.values.astype(np.float32, copy=False)
+            finite = np.isfinite(values)
+            if finite.all():
+                return Column(values, column.present, column.lengths, column.times)
+            bad, present = self._not_finite(values, finite, column.present)
+            expected = "a finite number"
+        for place in np.flatnonzero(bad)[: faults.room()]:
+            faults.add(self._fault(column, int(place), first_row, expected))
+        return Column(values, present, column.lengths, column.times)
+
+    def _not_finite(self, values: Array, finite: Array, present: Array) -> tuple[Array, Array]:
+        inside = tuple(range(1, values.ndim))
+        missing = np.isnan(values).any(axis=inside) & present
+        self.nan += int(missing.sum())
+        bad = ~finite.all(axis=inside) & present
+        return (bad & ~missing, present & ~missing) if self._nan_is_missing else (bad, present)
+
+    def _fault(self, column: Column, place: int, first_row: int, expected: str) -> Fault:
+        name, steps = self._modality.name, row_and_step(column, place, first_row)
+        item, inside = column.values[place], tuple[int, ...]()
+        if item.ndim:
+            with np.errstate(over="ignore"):
+                inside = tuple(int(i) for i in np.argwhere(~np.isfinite(item.astype(np.float32)))[0])
+            item = item[inside]
+        where = f"row {steps[0]}" + (f", step {steps[1]}" if len(steps) > 1 else "")
+        where += f", element {list(inside)}" if inside else ""
+        detail = f"modality {name!r} is {item} at {where}, expected {expected}"
+        return Fault(pointer(name, *steps, *inside), "bad_value", detail)
+
+
+def row_and_step(column: Column, place: int, first_row: int) -> tuple[int, ...]:
+    """Where the value at `place` of a column stands in the file: its row, and in sequences its step."""
+    if column.lengths is None:
+        return (first_row + place,)
+    ends = np.cumsum(column.lengths)
+    row = int(np.searchsorted(ends, place, side="right"))
+    return first_row + row, place - int(ends[row] - column.lengths[row])

@@ -1,0 +1,142 @@
+"""Reads a source to its end: every block is checked, put on common steps, counted and written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.config import default_likelihood
+from service.datasets.layout import Declaration, PlannedModality
+from service.shared.errors import BadInput, Fault
+from service.shared.samples import ModalitySchema, Samples, Schema, Writer
+from worker.ingest import grid
+from worker.ingest.block import Block, Column, Source
+from worker.ingest.check import Checker
+from worker.ingest.faults import Faults
+from worker.ingest.roles import Splits
+from worker.ingest.statistics import Statistics
+
+
+class Converted(NamedTuple):
+    """A dataset that was written."""
+
+    rows: int
+    schema: Schema
+    statistics: dict[str, Any]
+
+
+def convert(
+    source: Source, declaration: Declaration, faults: Faults, path: Path, on_block: Callable[[float], None]
+) -> Converted:
+    """Write the stored form of a source to `path`. on_block hears how much is done, from 0 to 1.
+
+    Raises BadInput with up to 100 faults, each with modality, row, step, what came and what was expected.
+    """
+    conversion = _Conversion(source, declaration, faults)
+    with Writer(path) as writer:
+        for block in source.blocks():
+            piece = conversion.piece(block)
+            if not faults:
+                writer.add(piece)
+            on_block(source.fraction())
+        if not conversion.rows:
+            faults.add(Fault("", "no_rows", "the file has no rows, expected at least one"))
+        faults.raise_if_any()
+        converted = conversion.describe()
+        writer.finish(converted.schema, converted.rows)
+    return converted
+
+
+class _Conversion:
+    """What is known of the blocks so far."""
+
+    def __init__(self, source: Source, declaration: Declaration, faults: Faults) -> None:
+        self.rows = 0
+        self._layout = source.layout
+        self._names = source.category_names
+        self._step_seconds = declaration.step_seconds if source.layout.kind == "sequence" else None
+        self._faults = faults
+        self._splits = Splits(declaration)
+        self._statistics = Statistics()
+        self._checkers = {
+            modality.name: Checker(modality, declaration.nan == "missing", self._names.get(modality.name))
+            for modality in source.layout.modalities
+        }
+        # of the pieces: what only the whole can tell (categories, likelihoods) is not in it
+        self._provisional = Schema(
+            kind=source.layout.kind, modalities=tuple(_schema(m, m.categories) for m in source.layout.modalities)
+        )
+
+    def piece(self, block: Block) -> Samples:
+        """The block as it is stored. What is wrong with it is added to the faults."""
+        columns = {
+            name: checker.check(block.columns[name], block.first_row, self._faults)
+            for name, checker in self._checkers.items()
+        }
+        block = Block(block.first_row, block.rows, columns, block.ids, block.labels, block.splits)
+        self.rows += block.rows
+        splits = self._splits.of(block, self._faults)
+        if self._layout.kind == "static":
+            piece = Samples(
+                self._provisional,
+                block.rows,
+                {name: column.values for name, column in columns.items()},
+                {name: column.present for name, column in columns.items()},
+                None,
+                splits,
+                block.ids,
+                block.labels,
+            )
+        else:
+            self._know_times(columns)
+            packed = grid.pack(block, self._step_seconds, self._faults)
+            piece = Samples(self._provisional, block.rows, *packed, splits, block.ids, block.labels)
+        self._refuse_empty_rows(piece, block.first_row)
+        if not self._faults:
+            self._statistics.add(piece)
+        return piece
+
+    def describe(self) -> Converted:
+        """What all blocks were."""
+        sizes = {m.name: self._categories(m) for m in self._layout.modalities if m.dtype == "int64"}
+        nan = {name: checker.nan for name, checker in self._checkers.items()}
+        statistics = self._statistics.describe(sizes, nan)
+        modalities = []
+        for modality in self._layout.modalities:
+            described = _schema(modality, sizes.get(modality.name))
+            figures = {**statistics["modalities"][modality.name], "integral": modality.integral}
+            likelihood = modality.likelihood or default_likelihood(described.dtype, described.categories, figures)
+            names = self._names.get(modality.name)
+            modalities.append(described.model_copy(update={"likelihood": likelihood, "category_names": names}))
+        schema = Schema(kind=self._layout.kind, modalities=tuple(modalities), step_seconds=self._step_seconds)
+        return Converted(self.rows, schema, statistics)
+
+    def _categories(self, modality: PlannedModality) -> int:
+        names = self._names.get(modality.name, ())
+        return modality.categories or max(2, len(names), self._statistics.categories(modality.name))
+
+    def _know_times(self, columns: dict[str, Column]) -> None:
+        """Times and the length of a step belong together."""
+        timed = [name for name, column in columns.items() if column.times is not None]
+        if self._step_seconds is None and timed:
+            detail = f"{timed[0]}.time gives times, but the declaration has no step_seconds"
+            raise BadInput([Fault("/schema/step_seconds", "no_step_seconds", detail)])
+        if self._step_seconds is not None and (untimed := sorted({*columns} - {*timed})):
+            detail = f"{', '.join(untimed)} have no times, expected NAME.time for each beside step_seconds"
+            raise BadInput([Fault("/schema/step_seconds", "no_times", detail)])
+
+    def _refuse_empty_rows(self, piece: Samples, first_row: int) -> None:
+        anything = np.logical_or.reduce(list(piece.present.values()))
+        if piece.offsets is not None:
+            before = np.concatenate([[0], np.cumsum(anything)])
+            anything = np.diff(before[piece.offsets]) > 0
+        for row in np.flatnonzero(~anything)[: self._faults.room()]:
+            detail = f"row {first_row + row} has no modality at all, expected at least one"
+            self._faults.add(Fault("", "empty_row", detail))
+
+
+def _schema(modality: PlannedModality, categories: int | None) -> ModalitySchema:
+    return ModalitySchema(
+        name=modality.name, shape=modality.shape, dtype=modality.dtype, categories=categories, units=modality.units
+    )

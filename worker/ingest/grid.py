@@ -1,0 +1,120 @@
+"""The common time steps of a sequence's modalities: step by step, or by the times of their readings."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from service.shared.errors import Fault, pointer
+from worker.ingest.block import Array, Block, Column
+from worker.ingest.check import row_and_step
+from worker.ingest.faults import Faults
+
+# A length of time that is a whole number of steps stays one, however it was rounded.
+ROUNDING = 1e-6
+MOST_STEPS = 2**24
+
+
+class Packed(NamedTuple):
+    """All sequences of a block behind one another, on common steps. offsets: (rows + 1,), within the block."""
+
+    values: Mapping[str, Array]
+    present: Mapping[str, Array]
+    offsets: Array
+
+
+def pack(block: Block, step_seconds: float | None, faults: Faults) -> Packed:
+    """Put the modalities of every row on common steps.
+
+    Without step_seconds they share their step numbers, and a row is as long as its longest modality. With it, step k
+    holds the readings from k to k + 1 times step_seconds after the row's first one: numbers are averaged, of
+    categories the last one stands.
+    """
+    steps = {name: _numbers(column) for name, column in block.columns.items()}
+    if step_seconds is not None:
+        steps = _timed(block, step_seconds, faults)
+    lengths = np.maximum.reduce([_lengths(block, name, numbers) for name, numbers in steps.items()])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values, present = {}, {}
+    for name, column in block.columns.items():
+        whole = np.array_equal(_of(column), lengths) and step_seconds is None
+        if whole:
+            values[name], present[name] = column.values, column.present
+        else:
+            places = offsets[:-1][_rows(column)] + steps[name]
+            values[name], present[name] = _spread(column, places, int(offsets[-1]))
+    return Packed(values, present, offsets)
+
+
+def _of(column: Column) -> Array:
+    assert column.lengths is not None  # noqa: S101 blocks of sequences have lengths
+    return column.lengths
+
+
+def _rows(column: Column) -> Array:
+    """The row within the block of every time step: (V,)."""
+    return np.repeat(np.arange(len(_of(column))), _of(column))
+
+
+def _numbers(column: Column) -> Array:
+    """The number of every time step within its row: (V,)."""
+    lengths = _of(column)
+    numbers: Array = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return numbers
+
+
+def _timed(block: Block, step_seconds: float, faults: Faults) -> dict[str, Array]:
+    """The step of every reading; those whose time cannot be used are told of and stand at 0."""
+    first = np.full(block.rows, np.inf)
+    usable = {}
+    for name, column in block.columns.items():
+        times = _times(name, column)
+        usable[name] = np.isfinite(times)
+        for place in np.flatnonzero(~usable[name])[: faults.room()]:
+            where = row_and_step(column, int(place), block.first_row)
+            detail = f"{name}.time is {times[place]} at row {where[0]}, step {where[1]}, expected seconds"
+            faults.add(Fault(pointer(f"{name}.time", *where), "bad_time", detail))
+        np.minimum.at(first, _rows(column)[usable[name]], times[usable[name]])
+    found = {}
+    for name, column in block.columns.items():
+        since = np.where(usable[name], _times(name, column) - first[_rows(column)], 0.0)
+        found[name] = np.floor(since / step_seconds + ROUNDING)
+        for place in np.flatnonzero(found[name] >= MOST_STEPS)[: faults.room()]:
+            where = row_and_step(column, int(place), block.first_row)
+            detail = (
+                f"{name}.time at row {where[0]}, step {where[1]} is {since[place]} s after the row's first reading, "
+                f"expected less than {MOST_STEPS} steps of {step_seconds} s"
+            )
+            faults.add(Fault(pointer(f"{name}.time", *where), "too_long", detail))
+        found[name] = np.where(found[name] < MOST_STEPS, found[name], 0).astype(np.int64)
+    return found
+
+
+def _times(name: str, column: Column) -> Array:
+    # Without times of its own every step is one step_seconds... is not known: the layout has refused it.
+    assert column.times is not None, name  # noqa: S101
+    return column.times
+
+
+def _lengths(block: Block, name: str, numbers: Array) -> Array:
+    """How many steps every row needs for a modality: (rows,)."""
+    column = block.columns[name]
+    lengths = np.zeros(block.rows, np.int64)
+    np.maximum.at(lengths, _rows(column), numbers + 1)
+    return lengths
+
+
+def _spread(column: Column, places: Array, steps: int) -> tuple[Array, Array]:
+    """The column's values at their places among all steps; several at one place become one."""
+    given = places[column.present]
+    came = column.values[column.present]
+    present = np.zeros(steps, bool)
+    present[given] = True
+    values = np.zeros((steps, *column.values.shape[1:]), column.values.dtype)
+    if column.values.dtype.kind == "f" and len(given) > np.count_nonzero(present):
+        sums = np.zeros(values.shape, np.float64)
+        np.add.at(sums, given, came)
+        counts = np.bincount(given, minlength=steps).reshape(-1, *[1] * (values.ndim - 1))
+        return (sums / np.maximum(counts, 1)).astype(values.dtype), present
+    values[given] = came  # of several the last one stands
+    return values, present

@@ -1,0 +1,156 @@
+"""Reads JSON Lines: a sample a line, an object whose keys are columns."""
+
+import json
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from service.datasets.layout import TIME, Declaration
+from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest import nested_survey as surveys
+from worker.ingest.block import BLOCK_BYTES, Block
+from worker.ingest.nested_blocks import Batch, Unpacker
+from worker.ingest.nested_lists import Lists, texts_of
+from worker.ingest.nested_survey import Scout
+
+# Numbers in memory take up to 16 times the bytes that they have in the file.
+MOST_LINE_BYTES = 64 * 1024**2
+BATCH_BYTES = BLOCK_BYTES // 4
+MOST_BATCH_ROWS = 8192
+
+
+class _Lines(NamedTuple):
+    first_row: int
+    objects: Sequence[Mapping[str, Any]]
+
+    def column(self, name: str) -> list[Any]:
+        return [line.get(name) for line in self.objects]
+
+
+class JsonLinesSource:
+    """A JSON Lines file, read twice: for what its columns are, then for their values."""
+
+    def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
+        self._path = path
+        self._roles = declaration.role_columns()
+        self._most_bytes = most_bytes
+        self._size = path.stat().st_size
+        self._done = 0
+        self._lists: dict[str, Lists] = {}
+        out = surveys.left_out(declaration) | {name + TIME for name in declaration.ignore}
+        scouts, others, rows = self._survey(out)
+        forms, faults = {}, []
+        for name, lists in self._lists.items():
+            if form := lists.form():
+                forms[name] = form
+            else:
+                detail = f"no row of column {name!r} has a value, expected at least one; ignore it"
+                faults.append(Fault(pointer(name), "no_value", detail))
+        if faults:
+            raise BadInput(faults[:100])
+        self._timed = surveys.timed_in(forms, declaration)
+        self.layout = surveys.settle(rows, forms, scouts, others, declaration, most_bytes)
+        self.category_names: Mapping[str, tuple[str, ...]] = surveys.category_names(self.layout, scouts)
+        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, most_bytes)
+
+    def fraction(self) -> float:
+        """How many of the bytes were read."""
+        return self._done / self._size
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows. Raises BadInput where values do not fit one another."""
+        return self._unpacker.blocks(self._batches())
+
+    def _survey(self, out: set[str]) -> tuple[dict[str, Scout], list[str], int]:
+        """Scouts of the columns, the names of those that are left out, and the number of rows."""
+        scouts: dict[str, Scout] = {}
+        others: dict[str, None] = {}
+        rows = 0
+        for lines in self._read():
+            rows = lines.first_row + len(lines.objects)
+            if rows * len(scouts) > self._most_bytes:  # every one of them is stored, absent or not
+                raise surveys.too_large(rows * len(scouts), self._most_bytes)
+            names = dict.fromkeys(name for line in lines.objects for name in line)
+            others.update(dict.fromkeys(name for name in names if name in out))
+            new = [name for name in names if name not in out and name not in scouts]
+            surveys.refuse_names([*scouts, *others, *new])
+            for name in new:
+                scouts[name], self._lists[name] = Scout(name), Lists(name)
+            for name, scout in scouts.items():
+                values = lines.column(name)
+                self._lists[name].see(values, lines.first_row)
+                scout.see(self._lists[name].nested(values))
+        return scouts, list(others), rows
+
+    def _batches(self) -> Iterator[Batch]:
+        names = [modality.name for modality in self.layout.modalities]
+        names += [name + TIME for name in names if name in self._timed]
+        for lines in self._read():
+            columns = {name: self._lists[name].nested(lines.column(name)) for name in names}
+            texts = {role: texts_of(name, lines.column(name), lines.first_row) for role, name in self._roles.items()}
+            yield Batch(len(lines.objects), columns, texts)
+
+    def _read(self) -> Iterator[_Lines]:
+        """All lines, some at a time. Raises BadInput for a line that is no object."""
+        row = 0
+        with self._path.open("rb") as file:
+            while objects := _objects(file, row):
+                self._done = file.tell()
+                yield _Lines(row, objects)
+                row += len(objects)
+
+
+def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
+    """The objects of the next lines, of about a quarter of a block of text; none at the end."""
+    objects: list[dict[str, Any]] = []
+    size = 0
+    while size < BATCH_BYTES and len(objects) < MOST_BATCH_ROWS:
+        line = file.readline(MOST_LINE_BYTES + 1)
+        if len(line) > MOST_LINE_BYTES:
+            raise _unfit(row + len(objects), f"has more than {MOST_LINE_BYTES} bytes", "a shorter line")
+        if not line.strip():
+            _refuse_more(file, row + len(objects))
+            break
+        objects.append(_parsed(line, row + len(objects)))
+        size += len(line)
+    return objects
+
+
+def _refuse_more(file: BinaryIO, row: int) -> None:
+    """Lines may be empty at the end of the file alone, so that a row's number is its line's."""
+    while line := file.readline(MOST_LINE_BYTES):
+        if line.strip():
+            raise _unfit(row, "is empty", "an object; only the end of the file may have empty lines")
+
+
+def _parsed(line: bytes, row: int) -> dict[str, Any]:
+    try:
+        if line.startswith(BOM_UTF8):
+            raise ValueError("it begins with a byte order mark")
+        found = _DECODER.decode(line.decode())
+    except RecursionError as error:
+        raise _unfit(row, "is nested too deep", "an object of values and short lists") from error
+    except ValueError as error:  # of JSON, and of UTF-8
+        raise _unfit(row, f"is not JSON ({str(error)[:200]})", "one object a line") from error
+    if not isinstance(found, dict):
+        raise _unfit(row, f"is of type {type(found).__name__}", "an object")
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _refused(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refused)
+
+
+def _unfit(row: int, came: str, expected: str) -> BadInput:
+    return BadInput([Fault("", "bad_line", f"line {row + 1} (row {row}) {came}, expected {expected}")])

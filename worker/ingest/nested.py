@@ -1,0 +1,134 @@
+"""Lists in lists, laid flat: the columns of Parquet and of JSON Lines before they become modalities."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from service.shared.errors import Fault, pointer
+from worker.ingest.block import Array
+from worker.ingest.faults import Faults
+
+MOST_AXES = 8  # as in .npz files
+TRIES = 16
+
+
+@dataclass(frozen=True)
+class Level:
+    """Lists beside one another. lengths: (N,) int64, 0 where there is none. given: (N,) bool, false for null."""
+
+    lengths: Array
+    given: Array
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Some rows of a column. `levels` go from the outermost lists in: all lists of one stand in those before it.
+
+    values: (V,), what stands in the innermost lists, or in the rows where there are no lists; zero for null.
+    given: (V,) bool, false for null; None where there is no null. With `words`, values are indices of these texts.
+    """
+
+    levels: tuple[Level, ...]
+    values: Array
+    given: Array | None = None
+    words: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.levels[0].given if self.levels else self.values)
+
+    def part(self, first: int, last: int) -> Self:
+        """The rows from first to before last."""
+        levels = []
+        for level in self.levels:
+            levels.append(Level(level.lengths[first:last], level.given[first:last]))
+            before, inside = int(level.lengths[:first].sum()), int(levels[-1].lengths.sum())
+            first, last = before, before + inside
+        given = None if self.given is None else self.given[first:last]
+        return type(self)(tuple(levels), self.values[first:last], given, self.words)
+
+    def present(self, axis: int) -> Array:
+        """Which items of a level, or of the values behind the last one, are not null: (N,) bool."""
+        if axis < len(self.levels):
+            return self.levels[axis].given
+        return np.ones(len(self.values), bool) if self.given is None else self.given
+
+    def place(self, axis: int, index: int) -> tuple[int, ...]:
+        """Where an item of a level, or of the values, stands: its row, then its index in each list around it."""
+        inside: list[int] = []
+        for level in reversed(self.levels[:axis]):
+            ends = np.cumsum(level.lengths)
+            owner = int(np.searchsorted(ends, index, "right"))
+            inside.insert(0, index - int(ends[owner] - level.lengths[owner]))
+            index = owner
+        return (index, *inside)
+
+    def extents(self, axis: int) -> tuple[int, ...] | None:
+        """The shape of one of the first items of a level that has one; None where none has."""
+        if axis >= len(self.levels):
+            return None
+        for first in np.flatnonzero(self.levels[axis].lengths)[:TRIES]:
+            found, place = [], int(first)
+            for level in self.levels[axis:]:
+                found.append(int(level.lengths[place]) if place < len(level.lengths) else 0)
+                place = int(level.lengths[:place].sum())
+            if all(found):
+                return tuple(found)
+        return None
+
+    def filled(
+        self, name: str, axis: int, shape: tuple[int, ...], first_row: int, faults: Faults
+    ) -> tuple[Array, Array]:
+        """The items of a level as arrays: values (N, *shape), zero where absent, and present (N,).
+
+        Adds a fault for every item of another shape, and for every null inside one.
+        """
+        present = self.present(axis)
+        odd = self._odd_lists(name, axis, shape, first_row, faults)
+        if odd or self._nulls_inside(name, axis, shape, first_row, faults):
+            return np.zeros((len(present), *[0] * len(shape)), self.values.dtype), present
+        if not shape or present.all():
+            return self.values.reshape(-1, *shape), present
+        values = np.zeros((len(present), *shape), self.values.dtype)
+        values[present] = self.values.reshape(-1, *shape)
+        return values, present
+
+    def _odd_lists(self, name: str, axis: int, shape: tuple[int, ...], first_row: int, faults: Faults) -> bool:
+        found = False
+        for inner, extent in enumerate(shape, axis):
+            level = self.levels[inner]
+            for index in np.flatnonzero((level.lengths != extent) & level.given)[: faults.room()]:
+                row, *inside = self.place(inner, int(index))
+                detail = (
+                    f"{name!r} has a list of {level.lengths[index]} at {_where(first_row + row, inside, axis)}, "
+                    f"expected {extent} in values of shape {shape}"
+                )
+                faults.add(Fault(pointer(name, first_row + row, *inside), "wrong_shape", detail))
+                found = True
+        return found
+
+    def _nulls_inside(self, name: str, axis: int, shape: tuple[int, ...], first_row: int, faults: Faults) -> bool:
+        found = False
+        for inner in range(axis + 1, axis + len(shape) + 1):
+            if inner == len(self.levels) and self.given is None:
+                continue
+            for index in np.flatnonzero(~self.present(inner))[: faults.room()]:
+                row, *inside = self.place(inner, int(index))
+                detail = (
+                    f"{name!r} is null at {_where(first_row + row, inside, axis)}, expected a number; only a whole "
+                )
+                detail += "time step or row may be null" if axis else "row may be null"
+                faults.add(Fault(pointer(name, first_row + row, *inside), "null_inside", detail))
+                found = True
+        return found
+
+
+def bytes_of(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of one value as it is stored."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def _where(row: int, inside: list[int], axis: int) -> str:
+    words = [f"row {row}", *(f"step {step}" for step in inside[:axis])]
+    return ", ".join([*words, f"element {inside[axis:]}"] if inside[axis:] else words)

@@ -1,0 +1,101 @@
+"""Batches of nested columns become blocks; what does not fit is named with its row, step and element."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.datasets.layout import TIME, Layout, PlannedModality
+from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
+from worker.ingest.faults import Faults
+from worker.ingest.nested import Nested, bytes_of
+from worker.ingest.nested_survey import MOST_ROW_BYTES, too_large
+
+Texts = Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows as a file has them: columns and their times by name, and texts by role."""
+
+    rows: int
+    columns: Mapping[str, Nested]
+    texts: Mapping[str, Texts]
+
+
+class Unpacker:
+    """Makes blocks of batches; `rows` counts those that are done."""
+
+    def __init__(
+        self, layout: Layout, category_names: Mapping[str, tuple[str, ...]], timed: set[str], most_bytes: int
+    ) -> None:
+        self.rows = 0
+        self._layout = layout
+        self._axis = 1 if layout.kind == "sequence" else 0
+        self._step_bytes = sum(bytes_of(modality.shape, modality.dtype) for modality in layout.modalities)
+        self._codes = {name: {word: code for code, word in enumerate(words)} for name, words in category_names.items()}
+        self._timed = timed
+        self._bytes = 0
+        self._most_bytes = most_bytes
+        self._faults = Faults()
+
+    def blocks(self, batches: Iterable[Batch]) -> Iterator[Block]:
+        """All rows. After the first fault there are no more blocks, and BadInput is raised with up to 100."""
+        for batch in batches:
+            for first, last in self._cuts(batch):
+                block = self._block(batch, first, last)
+                if not self._faults:
+                    yield block
+                self.rows += block.rows
+        self._faults.raise_if_any()
+
+    def _cuts(self, batch: Batch) -> Iterator[tuple[int, int]]:
+        """Pieces of a batch that become a block each. Raises BadInput for a row, or a file, that is too large."""
+        sizes = np.full(batch.rows, self._step_bytes)
+        if self._axis:
+            lengths = [batch.columns[modality.name].levels[0].lengths for modality in self._layout.modalities]
+            sizes *= np.maximum.reduce(lengths)
+        for texts in batch.texts.values():
+            sizes += np.fromiter((len(text or "") for text in texts), np.int64, len(texts))
+        for row in np.flatnonzero(sizes > MOST_ROW_BYTES)[:1]:
+            detail = f"row {self.rows + row} has {sizes[row]} bytes of values, expected at most {MOST_ROW_BYTES}"
+            raise BadInput([Fault("", "too_large", detail)])
+        self._bytes += int(sizes.sum())
+        if self._bytes > self._most_bytes:
+            raise too_large(self._bytes, self._most_bytes)
+        ends = np.cumsum(sizes)
+        first = 0
+        while first < batch.rows:
+            before = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, before + BLOCK_BYTES, "right")))
+            yield first, last
+            first = last
+
+    def _block(self, batch: Batch, first: int, last: int) -> Block:
+        columns = {m.name: self._column(m, batch, first, last) for m in self._layout.modalities}
+        texts = {role: rows[first:last] for role, rows in batch.texts.items()}
+        return Block(self.rows, last - first, columns, texts.get("ids"), texts.get("labels"), texts.get("split"))
+
+    def _column(self, modality: PlannedModality, batch: Batch, first: int, last: int) -> Column:
+        nested = batch.columns[modality.name].part(first, last)
+        values, present = nested.filled(modality.name, self._axis, modality.shape, self.rows, self._faults)
+        if modality.text:
+            codes = self._codes[modality.name]
+            values = np.array([*(codes[word] for word in nested.words), 0], np.int64)[values]
+        if not self._axis:
+            return Column(values, present)
+        lengths = nested.levels[0].lengths
+        if modality.name not in self._timed:
+            return Column(values, present, lengths)
+        times = batch.columns[modality.name + TIME].part(first, last)
+        return Column(values, present, lengths, self._times(modality.name, times, lengths))
+
+    def _times(self, name: str, times: Nested, expected: Array) -> Array:
+        given = times.levels[0].lengths
+        for row in np.flatnonzero(given != expected)[: self._faults.room()]:
+            detail = f"{name}{TIME} has {given[row]} times at row {self.rows + row}, expected {expected[row]}, "
+            detail += f"one for each time step of {name!r}"
+            self._faults.add(Fault(pointer(name + TIME, self.rows + int(row)), "bad_times", detail))
+        seconds = times.values.astype(np.float64)
+        return seconds if times.given is None else np.where(times.given, seconds, np.nan)

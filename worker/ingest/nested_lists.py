@@ -1,0 +1,127 @@
+"""The values of JSON lines as nested columns, and what they are as far as they were seen."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from service.datasets.layout import ColumnKind
+from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest.nested import MOST_AXES, Level, Nested
+from worker.ingest.nested_survey import Form
+
+KINDS: dict[type, ColumnKind] = {float: "float", int: "integer", bool: "boolean", str: "text"}
+DTYPES = {"float": np.float64, "integer": np.int64, "boolean": np.bool_}
+WORDS = {"float": "a number", "integer": "a number", "boolean": "true or false", "text": "text"}
+MOST_INTEGER = 2**63
+
+
+class _Odd(Exception):
+    """What came, and what was expected."""
+
+
+class Lists:
+    """One column of JSON lines: how deep its lists are, and what stands in them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._axes = 0
+        self._kind: ColumnKind | None = None
+
+    def see(self, values: Sequence[Any], first_row: int) -> None:
+        """Look at the values of some more rows. Raises BadInput naming the first that is unlike those before it."""
+        try:
+            self._axes, self._kind = self._seen(values)
+        except _Odd as odd:
+            if len(values) == 1:
+                detail = f"column {self._name!r} is {odd} at row {first_row}"
+                raise BadInput([Fault(pointer(self._name, first_row), "mixed_types", detail)]) from odd
+            for row, value in enumerate(values, first_row):
+                self.see([value], row)
+
+    def form(self) -> Form | None:
+        """What the column is; None when no row has a value."""
+        return None if self._kind is None else Form((None,) * self._axes, self._kind)
+
+    def nested(self, values: Sequence[Any]) -> Nested:
+        """The values of some rows that were seen."""
+        levels, leaves, _ = _laid_flat(values)
+        while len(levels) < self._axes:  # nothing but null, or empty lists
+            levels.append(Level(np.zeros(len(leaves), np.int64), np.zeros(len(leaves), bool)))
+            leaves = []
+        given = None
+        if None in leaves:
+            given = np.fromiter((leaf is not None for leaf in leaves), bool, len(leaves))
+        if self._kind == "text":
+            codes = {word: code for code, word in enumerate(dict.fromkeys(word for word in leaves if word is not None))}
+            found = np.fromiter((codes.get(word, 0) for word in leaves), np.int64, len(leaves))
+            return Nested(tuple(levels), found, given, tuple(codes))
+        if given is not None:
+            leaves = [0 if leaf is None else leaf for leaf in leaves]
+        return Nested(tuple(levels), np.array(leaves, DTYPES[self._kind or "float"]), given)
+
+    def _seen(self, values: Sequence[Any]) -> tuple[int, ColumnKind | None]:
+        levels, leaves, types = _laid_flat(values)
+        axes = len(levels)
+        if not types:
+            if self._kind is not None and axes > self._axes:
+                raise _Odd(f"{_said(axes, None)}, expected {_said(self._axes, self._kind)} as before")
+            return max(axes, self._axes), self._kind
+        if unknown := types - {*KINDS}:
+            raise _Odd(
+                f"{'an object' if dict in unknown else 'a list beside something else'}, expected one type of value"
+            )
+        kinds = {KINDS[type] for type in types}
+        kind: ColumnKind = "float" if kinds == {"float", "integer"} else next(iter(kinds))
+        if len({WORDS[kind] for kind in kinds}) > 1:
+            raise _Odd("of several types, expected one")
+        before = self._kind or kind
+        if (self._axes != axes and (self._kind or self._axes > axes)) or WORDS[kind] != WORDS[before]:
+            raise _Odd(f"{_said(axes, kind)}, expected {_said(self._axes, before)} as before")
+        if int in types:
+            whole = [leaf for leaf in leaves if type(leaf) is int]
+            if max(whole) >= MOST_INTEGER or min(whole) < -MOST_INTEGER:
+                raise _Odd("a whole number of more than 64 bits, expected a smaller one")
+        if kind == "text":
+            _refuse_halves(leaves)
+        return axes, kind if before == kind else "float"
+
+
+def texts_of(name: str, values: Sequence[Any], first_row: int) -> list[str | None]:
+    """The texts of rows; numbers become their decimal text. Raises BadInput for lists and objects."""
+    for row, value in enumerate(values, first_row):
+        try:
+            if isinstance(value, (list, dict)):
+                raise _Odd(f"{'a list' if isinstance(value, list) else 'an object'}, expected one text or number")
+            _refuse_halves([value])
+        except _Odd as odd:
+            raise BadInput([Fault(pointer(name, row), "not_a_text", f"column {name!r} is {odd} at row {row}")]) from odd
+    return [None if value is None else str(value) or None for value in values]
+
+
+def _laid_flat(values: Sequence[Any]) -> tuple[list[Level], Sequence[Any], set[type]]:
+    """The levels of lists, what stands in the innermost ones, and the types of that, null left out."""
+    levels: list[Level] = []
+    while (types := {*map(type, values)} - {type(None)}) == {list}:
+        if len(levels) == MOST_AXES:
+            raise _Odd(f"nested more than {MOST_AXES} lists deep, expected at most {MOST_AXES}")
+        given = np.fromiter((value is not None for value in values), bool, len(values))
+        lengths = np.fromiter((len(value or ()) for value in values), np.int64, len(values))
+        levels.append(Level(lengths, given))
+        values = list(chain.from_iterable(value for value in values if value))
+    return levels, values, types
+
+
+def _refuse_halves(leaves: Sequence[Any]) -> None:
+    r"""JSON can say half a pair, "\ud800", which is no text."""
+    try:
+        for leaf in leaves:
+            if type(leaf) is str:
+                leaf.encode()
+    except UnicodeEncodeError as error:
+        raise _Odd("text with half a surrogate pair, expected Unicode") from error
+
+
+def _said(axes: int, kind: ColumnKind | None) -> str:
+    return "lists of " * axes + (WORDS[kind] if kind else "nothing")

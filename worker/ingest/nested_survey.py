@@ -1,0 +1,185 @@
+"""What nested columns are: their kind and shapes, by type or as the first values have them, and categories' names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from service.datasets import layout as layouts
+from service.datasets.layout import MOST_CATEGORIES, TIME, ColumnKind, Declaration, Kind, Layout
+from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest.nested import Nested, bytes_of
+
+MOST_COLUMNS = 1000
+MOST_NAME_CHARACTERS = 200
+# A row is in memory at once, with what it was read from.
+MOST_ROW_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a column's type says of a row: its extents from the outermost in, None where the values decide."""
+
+    extents: tuple[int | None, ...]
+    kind: ColumnKind
+    has_time: bool = True
+    """Whether the first axis can be time: a tensor's cannot."""
+
+
+class Scout:
+    """What the values of one column show that its type does not: shapes, whether lengths differ, categories' names."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.differ = False
+        """Whether its outermost lists have different lengths."""
+        self.names: set[str] = set()
+        self._outer: int | None = None
+        self._shapes: list[tuple[int, ...] | None] = [None, None]
+
+    def see(self, nested: Nested) -> None:
+        """Look at some more rows. Raises BadInput for texts that cannot be categories."""
+        self._see_names(nested.words)
+        if nested.levels:
+            lengths = nested.levels[0].lengths[nested.levels[0].given]
+            if len(lengths):
+                self._outer = int(lengths[0]) if self._outer is None else self._outer
+                self.differ = self.differ or bool((lengths != self._outer).any())
+        for axis, found in enumerate(self._shapes):
+            if len(found or ()) != len(nested.levels) - axis:  # the depth of JSON's lists is seen with their values
+                self._shapes[axis] = nested.extents(axis)
+
+    def shape(self, form: Form, kind: Kind, declared: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """The shape of one value or time step: by type, as declared, or as the first one has it; None for none."""
+        axis = 1 if kind == "sequence" else 0
+        extents = form.extents[axis:]
+        if declared and len(declared) == len(extents):
+            fits = all(extent in (None, asked) for extent, asked in zip(extents, declared, strict=True))
+            if fits:
+                return declared
+        fixed = tuple(extent for extent in extents if extent is not None)
+        if len(fixed) == len(extents):
+            return fixed
+        found = self._shapes[axis]
+        return found if found and len(found) == len(extents) else None
+
+    def is_done(self, form: Form, kind: Kind | None, declared: tuple[int, ...] | None) -> bool:
+        """Whether more rows would show nothing new. A kind of None is not known yet."""
+        if form.kind == "text":
+            return False
+        if kind is None and not self.differ and form.has_time and form.extents[:1] == (None,):
+            return False
+        both: tuple[Kind, ...] = ("sequence", "static")
+        return all(self.shape(form, one, declared) is not None for one in ((kind,) if kind else both))
+
+    def _see_names(self, words: Sequence[str]) -> None:
+        self.names.update(words)
+        longest = max(words, key=len, default="")
+        if len(longest) > MOST_NAME_CHARACTERS:
+            detail = f"{self.name!r} holds a text of {len(longest)} letters, expected a category's name of at most "
+            detail += f"{MOST_NAME_CHARACTERS}; ignore the column, or declare it as ids or labels"
+            raise BadInput([Fault(pointer(self.name), "not_a_category", detail)])
+        if len(self.names) > MOST_CATEGORIES:
+            detail = f"{self.name!r} holds more than {MOST_CATEGORIES} different texts; ignore it, or declare it as ids"
+            raise BadInput([Fault(pointer(self.name), "too_many_categories", detail)])
+
+
+def left_out(declaration: Declaration) -> set[str]:
+    """The columns that are no modality."""
+    return {*declaration.ignore, *declaration.role_columns().values()}
+
+
+def timed_in(names: Sequence[str] | Mapping[str, object], declaration: Declaration) -> set[str]:
+    """The columns whose times stand in a column of their own."""
+    bases = {name.removesuffix(TIME) for name in names if name.endswith(TIME) and name not in left_out(declaration)}
+    return bases - left_out(declaration)
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """Raise BadInput for names that are too many, too long, or there twice."""
+    if len(names) > MOST_COLUMNS:
+        detail = f"the file has {len(names)} columns or more, expected at most {MOST_COLUMNS}"
+        raise BadInput([Fault("", "too_many_columns", detail)])
+    for name in names:
+        if len(name) > MOST_NAME_CHARACTERS:
+            detail = f"column name {name[:100]!r}… has {len(name)} letters, expected at most {MOST_NAME_CHARACTERS}"
+            raise BadInput([Fault("", "bad_name", detail)])
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise BadInput([Fault(pointer(twice[0]), "duplicate_column", f"column {twice[0]!r} is there twice")])
+
+
+def kind_of(scouts: Mapping[str, Scout], timed: set[str], declaration: Declaration) -> Kind:
+    """As declared; or sequences have times, or lists of different lengths."""
+    if declaration.kind:
+        return declaration.kind
+    return "sequence" if timed or any(scout.differ for scout in scouts.values()) else "static"
+
+
+def settle(
+    rows: int,
+    forms: Mapping[str, Form],
+    scouts: Mapping[str, Scout],
+    others: Sequence[str],
+    declaration: Declaration,
+    most_bytes: int,
+) -> Layout:
+    """The layout of columns that were seen; `others` are in the file too, and are no modality.
+
+    Raises BadInput with all that does not fit together, or that would be too large.
+    """
+    if not rows:
+        raise BadInput([Fault("", "no_rows", "the file has no rows, expected at least one")])
+    timed = timed_in(forms, declaration)
+    kind = kind_of(scouts, timed, declaration)
+    faults = [*_unfit_times(kind, forms, timed)]
+    columns = [layouts.Column(name, (), "text") for name in others]
+    for name, form in forms.items():
+        if name.removesuffix(TIME) in timed and name.endswith(TIME):
+            continue
+        declared = declaration.modalities.get(name)
+        shape = scouts[name].shape(form, kind, declared.shape if declared else None)
+        if kind == "sequence" and not (form.extents and form.has_time):
+            what = "tensors" if form.extents else "single values"
+            detail = f"{name!r} holds {what} in a dataset of sequences, expected lists of them, one for each time step"
+            faults.append(Fault(pointer(name), "not_a_sequence", detail))
+        elif shape is None:
+            detail = f"no row of {name!r} has a value that shows its shape; ignore it, or declare the shape"
+            faults.append(Fault(pointer(name), "no_value", detail))
+        else:
+            columns.append(layouts.Column(name, shape, form.kind))
+    if faults:
+        raise BadInput(faults[: layouts.MOST_FAULTS])
+    settled = layouts.settle(kind, rows, columns, declaration)
+    _refuse_large(settled, rows, most_bytes)
+    return settled
+
+
+def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tuple[str, ...]]:
+    """Of the modalities that are text, in order."""
+    return {m.name: tuple(sorted(scouts[m.name].names)) for m in layout.modalities if m.text}
+
+
+def too_large(size: int, most_bytes: int) -> BadInput:
+    """The file's values do not fit."""
+    detail = f"the values have {size} bytes or more, expected at most {most_bytes}"
+    return BadInput([Fault("", "too_large", detail)])
+
+
+def _unfit_times(kind: Kind, forms: Mapping[str, Form], timed: set[str]) -> Iterator[Fault]:
+    for base in sorted(timed):
+        name, form = base + TIME, forms[base + TIME]
+        if base not in forms:
+            yield Fault(pointer(name), "unknown_column", f"{name!r} describes {base!r}, which the file lacks")
+        elif kind == "static":
+            detail = f"{name!r} gives times, but the dataset is static; declare kind: sequence"
+            yield Fault(pointer(name), "bad_times", detail)
+        elif len(form.extents) != 1 or form.kind not in ("float", "integer"):
+            detail = f"{name!r} holds {form.kind} in {len(form.extents)} lists around it, expected lists of seconds"
+            yield Fault(pointer(name), "bad_times", detail)
+
+
+def _refuse_large(layout: Layout, rows: int, most_bytes: int) -> None:
+    size = sum(bytes_of(modality.shape, modality.dtype) for modality in layout.modalities)
+    if size > MOST_ROW_BYTES:
+        detail = f"a row or time step has {size} bytes of values, expected at most {MOST_ROW_BYTES}"
+        raise BadInput([Fault("", "too_large", detail)])
+    if layout.kind == "static" and rows * size > most_bytes:
+        raise too_large(rows * size, most_bytes)

@@ -1,0 +1,145 @@
+"""Reads the arrays of an .npz file side by side, some rows of each at a time."""
+
+import math
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, PlannedModality, plan
+from service.shared import npz
+from service.shared.errors import BadInput, Fault, pointer
+from service.shared.npz import NPY, ArrayHeader
+from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
+from worker.ingest.faults import Faults
+
+
+class NpzSource:
+    """An .npz file. `scratch` is a folder for arrays that stand in Fortran order: they are not read row by row."""
+
+    category_names: Mapping[str, tuple[str, ...]] = {}
+
+    def __init__(self, path: Path, declaration: Declaration, most_bytes: int, scratch: Path, faults: Faults) -> None:
+        self._path = path
+        self._scratch = scratch
+        self._faults = faults
+        self._roles = declaration.role_columns()
+        self._headers = {array.name: array for array in npz.inspect(path, most_bytes)}
+        self.layout = plan(list(self._headers.values()), declaration)
+        self._rows = self.layout.rows or 0
+        self._done = 0
+
+    def fraction(self) -> float:
+        """How many of the rows were read."""
+        return self._done / self._rows
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows. Raises BadInput when the data of an array is damaged."""
+        with zipfile.ZipFile(self._path) as archive:
+            readers = {name: _Reader(archive, self._headers[name], self._scratch) for name in self._wanted()}
+            size = max(1, BLOCK_BYTES // sum(reader.row_bytes for reader in readers.values()))
+            for first in range(0, self._rows, size):
+                rows = min(size, self._rows - first)
+                arrays = {name: reader.take(rows) for name, reader in readers.items()}
+                yield self._block(first, rows, arrays)
+                self._done = first + rows
+
+    def _wanted(self) -> list[str]:
+        names = [*self._roles.values()]
+        for modality in self.layout.modalities:
+            names += [modality.name, *(modality.name + suffix for suffix in (PRESENT, LENGTHS, TIME))]
+        return [name for name in names if name in self._headers]
+
+    def _block(self, first: int, rows: int, arrays: dict[str, Array]) -> Block:
+        of = self._sequence if self.layout.kind == "sequence" else self._static
+        columns = {modality.name: of(modality, first, arrays) for modality in self.layout.modalities}
+        texts = {role: _texts(arrays[name]) for role, name in self._roles.items()}
+        return Block(first, rows, columns, texts.get("ids"), texts.get("labels"), texts.get("split"))
+
+    def _static(self, modality: PlannedModality, first: int, arrays: dict[str, Array]) -> Column:
+        values = arrays[modality.name]
+        present = arrays.get(modality.name + PRESENT)
+        return Column(values, np.ones(len(values), bool) if present is None else present.astype(bool))
+
+    def _sequence(self, modality: PlannedModality, first: int, arrays: dict[str, Array]) -> Column:
+        values, times = arrays[modality.name], arrays.get(modality.name + TIME)
+        rows, steps = values.shape[:2]
+        mask = arrays.get(modality.name + PRESENT, np.ones((rows, steps), bool)).astype(bool)
+        mask = np.broadcast_to(mask.reshape(rows, -1), (rows, steps))
+        lengths = np.full(rows, steps)
+        if modality.name + LENGTHS not in arrays:
+            flat = None if times is None else times.reshape(-1).astype(np.float64)
+            return Column(values.reshape(-1, *modality.shape), mask.reshape(-1), lengths, flat)
+        lengths = self._lengths(modality.name, first, steps, arrays)
+        inside = np.arange(steps) < lengths[:, None]
+        return Column(
+            values[inside], mask[inside], lengths, None if times is None else times[inside].astype(np.float64)
+        )
+
+    def _lengths(self, name: str, first: int, steps: int, arrays: dict[str, Array]) -> Array:
+        given = arrays[name + LENGTHS]
+        lengths = np.clip(given, 0, steps).astype(np.int64)
+        for row in np.flatnonzero(lengths != given)[: self._faults.room()]:
+            detail = f"{name}{LENGTHS} is {given[row]} at row {first + row}, expected 0 to {steps}"
+            self._faults.add(Fault(pointer(name + LENGTHS, first + int(row)), "bad_length", detail))
+        return lengths
+
+
+class _Reader:
+    """Some rows of an array after the others."""
+
+    def __init__(self, archive: zipfile.ZipFile, header: ArrayHeader, scratch: Path) -> None:
+        self._header = header
+        self._item = header.shape[1:]
+        self.row_bytes = header.dtype.itemsize * math.prod(self._item)
+        self._file: IO[bytes] = archive.open(header.name + NPY)
+        self._mapped: Array | None = None
+        self._next = 0
+        version = npy.read_magic(self._file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        _, fortran, _ = read(self._file)
+        if fortran and len(header.shape) > 1:
+            self._mapped = self._unpacked(scratch / f"{header.name}.array")
+
+    def take(self, rows: int) -> Array:
+        """The next rows, (rows, …). Raises BadInput when the data is damaged."""
+        if self._mapped is not None:
+            self._next += rows
+            return np.ascontiguousarray(self._mapped[self._next - rows : self._next])
+        size = rows * self.row_bytes
+        data = self._read(size)
+        if len(data) != size:
+            raise _damaged(self._header.name, f"{len(data)} bytes where {size} were announced")
+        return np.frombuffer(data, self._header.dtype).reshape(rows, *self._item)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except MemoryError:  # says nothing about the data
+            raise
+        except Exception as error:  # zlib and zipfile meet bytes of a stranger
+            raise _damaged(self._header.name, str(error)) from error
+
+    def _unpacked(self, path: Path) -> Array:
+        try:
+            with path.open("wb") as file:
+                shutil.copyfileobj(self._file, file, BLOCK_BYTES)
+        except Exception as error:
+            raise _damaged(self._header.name, str(error)) from error
+        mapped: Array = np.memmap(path, self._header.dtype, "r", shape=self._header.shape, order="F")
+        path.unlink()  # the mapping keeps it
+        return mapped
+
+
+def _texts(array: Array) -> list[str | None]:
+    if array.dtype.kind == "S":
+        return [text.decode(errors="replace") or None for text in array.tolist()]
+    return [str(value) or None for value in array.tolist()]
+
+
+def _damaged(name: str, why: str) -> BadInput:
+    return BadInput([Fault(pointer(name), "damaged_array", f"the data of array {name!r} is damaged: {why}")])

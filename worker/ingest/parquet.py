@@ -1,0 +1,219 @@
+"""Reads the columns of a Parquet file side by side, some rows of each at a time."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.datasets.layout import TIME, Declaration
+from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest import nested_arrow as arrow
+from worker.ingest import nested_survey as surveys
+from worker.ingest import parquet_pages as pages
+from worker.ingest.block import BLOCK_BYTES, Block
+from worker.ingest.nested import MOST_AXES
+from worker.ingest.nested_blocks import Batch, Unpacker
+from worker.ingest.nested_survey import Form, Scout
+from worker.ingest.parquet_pages import Group
+
+MAGIC = b"PAR1"
+MOST_FOOTER_BYTES = 32 * 1024**2
+# Half a block: its several copies stay nearer to the processor, and 10% more rows come in a second.
+BATCH_BYTES = BLOCK_BYTES // 2
+MOST_BATCH_ROWS = 65_536
+VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 4}
+
+
+class ParquetSource:
+    """A Parquet file: one column a modality. Raises BadInput for what can be no dataset."""
+
+    def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
+        self._roles = declaration.role_columns()
+        _check_ends(path)
+        with _readable("not_parquet"):
+            self._file = _opened(path)
+        self._forms = self._formed(declaration)
+        self._timed = surveys.timed_in(self._forms, declaration)
+        self._names = [*self._forms, *self._role_names()]
+        with _readable("damaged_file"):
+            self._groups = pages.groups(path, self._widths(), most_bytes)
+        self._scouts = {name: Scout(name) for name in self._forms if not self._is_time(name)}
+        self._survey(declaration)
+        rows = sum(group.rows for group in self._groups)
+        others = [name for name in self._file.schema_arrow.names if name not in self._forms]
+        self.layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, most_bytes)
+        self.category_names: Mapping[str, tuple[str, ...]] = surveys.category_names(self.layout, self._scouts)
+        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, most_bytes)
+        self._rows = rows
+
+    def fraction(self) -> float:
+        """How many of the rows were read."""
+        return self._unpacker.rows / self._rows
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows. Raises BadInput when the file is damaged, or values do not fit one another."""
+        return self._unpacker.blocks(self._batches())
+
+    def _formed(self, declaration: Declaration) -> dict[str, Form]:
+        """The columns that may be modalities, and their times. Raises BadInput for other types."""
+        schema = self._file.schema_arrow
+        surveys.refuse_names(schema.names)
+        timed = surveys.timed_in(schema.names, declaration)
+        out = surveys.left_out(declaration)
+        out |= {name + TIME for name in declaration.ignore}
+        forms, faults = {}, []
+        for field in schema:
+            if field.name in out:
+                continue
+            is_time = field.name.endswith(TIME) and field.name.removesuffix(TIME) in timed
+            form = arrow.form_of(field.type, is_time)
+            if form is None or len(form.extents) > MOST_AXES:
+                faults.append(_unfit(field, f"numbers, texts, or up to {MOST_AXES} lists in lists of them; ignore it"))
+            else:
+                forms[field.name] = form
+        for role, name in self._roles.items():
+            if name in schema.names and not _has_text(schema.field(name).type):
+                faults.append(_unfit(schema.field(name), f"one text or number a row, as it gives the {role}"))
+        if faults:
+            raise BadInput(faults[:100])
+        return forms
+
+    def _role_names(self) -> list[str]:
+        return [name for name in self._roles.values() if name in self._file.schema_arrow.names]
+
+    def _is_time(self, name: str) -> bool:
+        return name.endswith(TIME) and name.removesuffix(TIME) in self._timed
+
+    def _widths(self) -> dict[int, int]:
+        """Bytes of a value in memory, of the stored columns that are read."""
+        stored = self._file.metadata.schema
+        columns = {place: stored.column(place) for place in _leaves(self._file.schema_arrow, set(self._names))}
+        return {
+            place: VALUE_BYTES.get(column.physical_type) or max(1, column.length) for place, column in columns.items()
+        }
+
+    def _survey(self, declaration: Declaration) -> None:
+        """Look at columns until nothing new can be seen."""
+        kind = declaration.kind or ("sequence" if self._timed else None)
+        shapes = {name: declared.shape for name, declared in declaration.modalities.items()}
+
+        def unseen() -> list[str]:
+            known = kind or ("sequence" if any(scout.differ for scout in self._scouts.values()) else None)
+            return [
+                name
+                for name, scout in self._scouts.items()
+                if not scout.is_done(self._forms[name], known, shapes.get(name))
+            ]
+
+        names = unseen()
+        for group in self._groups:
+            for batch in self._read(group, names) if names else ():
+                with _readable("damaged_file"):
+                    for name in names:
+                        self._scouts[name].see(arrow.nested_of(batch[name]))
+                if not unseen():
+                    return
+            names = unseen()
+
+    def _batches(self) -> Iterator[Batch]:
+        columns = [m.name for m in self.layout.modalities]
+        columns += [name + TIME for name in columns if name in self._timed]
+        for group in self._groups:
+            for batch in self._read(group, [*columns, *self._role_names()]):
+                with _readable("damaged_file"):
+                    nested = {name: arrow.nested_of(batch[name]) for name in columns}
+                    texts = {role: arrow.texts_of(batch[name]) for role, name in self._roles.items()}
+                yield Batch(batch.num_rows, nested, texts)
+
+    def _read(self, group: Group, names: list[str]) -> Iterator[Any]:
+        """Record batches of a row group, of about BATCH_BYTES each."""
+        size = max(1, min(MOST_BATCH_ROWS, BATCH_BYTES // group.row_bytes))
+        rows = 0
+        with _readable("damaged_file"):
+            batches = self._file.iter_batches(size, row_groups=[group.number], columns=names, use_threads=False)
+        while True:
+            batch = None
+            with _readable("damaged_file"), suppress(StopIteration):
+                batch = next(batches)
+            if batch is None:
+                break
+            rows += batch.num_rows
+            yield batch
+        if rows != group.rows:
+            detail = f"the Parquet file is damaged: row group {group.number} has {rows} rows, expected {group.rows}"
+            raise BadInput([Fault("", "damaged_file", detail)])
+
+
+def _check_ends(path: Path) -> None:
+    """Refuse what is no Parquet file before anything else reads it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4)
+        file.seek(max(0, size - 8))
+        length, tail = int.from_bytes(file.read(4), "little"), file.read(4)
+    if head == MAGIC and tail == b"PARE":
+        raise BadInput([Fault("", "not_parquet", "the Parquet file is encrypted, expected one that anyone can read")])
+    if size < 12 or head != MAGIC or tail != MAGIC:
+        detail = f"the file begins with {head!r} and ends with {tail!r}, expected {MAGIC!r} at both ends of Parquet"
+        raise BadInput([Fault("", "not_parquet", detail)])
+    if not 0 < length <= min(size - 12, MOST_FOOTER_BYTES):
+        detail = f"the footer announces {length} bytes in a file of {size}, expected at most {MOST_FOOTER_BYTES}"
+        raise BadInput([Fault("", "damaged_file", detail)])
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """Texts are read as they are stored, with a dictionary: a short page can repeat a long text without end."""
+    file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+    schema = file.schema_arrow
+    texts = {field.name for field in schema if arrow.is_text(arrow.leaf_of(field.type))}
+    places = _leaves(schema, texts)
+    if not places:
+        return file
+    paths = [file.metadata.schema.column(place).path for place in places]
+    return pq.ParquetFile(path, metadata=file.metadata, memory_map=True, pre_buffer=False, read_dictionary=paths)
+
+
+def _leaves(schema: Any, names: set[str]) -> list[int]:
+    """The numbers of the stored columns that these columns are made of."""
+    found: list[int] = []
+    first = 0
+    for field in schema:
+        count = _leaf_count(field.type)
+        if field.name in names:
+            found += range(first, first + count)
+        first += count
+    return found
+
+
+def _leaf_count(type: Any) -> int:
+    while isinstance(type, pa.BaseExtensionType):
+        type = type.storage_type
+    return sum(_leaf_count(type.field(place).type) for place in range(type.num_fields)) or 1
+
+
+def _has_text(type: Any) -> bool:
+    """Whether a row's value can be said in a word."""
+    type = arrow.leaf_of(type) if isinstance(type, pa.BaseExtensionType) else type
+    binary = pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_fixed_size_binary(type)
+    return not type.num_fields and not binary
+
+
+def _unfit(field: Any, expected: str) -> Fault:
+    return Fault(
+        pointer(field.name), "unknown_type", f"column {field.name!r} is {str(field.type)[:200]}, expected {expected}"
+    )
+
+
+@contextmanager
+def _readable(code: str) -> Iterator[None]:
+    """What the library says of a stranger's bytes becomes BadInput; a lack of memory says nothing about them."""
+    try:
+        yield
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BadInput([Fault("", code, f"the Parquet file is damaged: {why}")]) from error

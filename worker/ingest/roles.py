@@ -1,0 +1,41 @@
+"""What rides along with the rows: names, labels, and which of them are held out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.datasets.layout import Declaration, SplitColumn, SplitFractions
+from service.shared.errors import Fault, pointer
+from service.shared.samples import SPLITS
+from worker.ingest.block import Array, Block
+from worker.ingest.faults import Faults
+
+NAMES = {"train": 0, "training": 0, "0": 0, "valid": 1, "val": 1, "validation": 1, "1": 1, "test": 2, "2": 2}
+
+
+class Splits:
+    """Gives every row its split, an index of SPLITS, block after block."""
+
+    def __init__(self, declaration: Declaration) -> None:
+        self._declared = declaration.split
+        if isinstance(self._declared, SplitFractions):
+            # Philox: a row's number does not depend on how rows come in blocks
+            self._random = np.random.Generator(np.random.Philox(self._declared.seed))
+
+    def of(self, block: Block, faults: Faults) -> Array | None:
+        """(rows,) uint8, or None where nothing was declared. Adds a fault for a word that names no split."""
+        if isinstance(self._declared, SplitFractions):
+            drawn = self._random.random(block.rows)
+            test = drawn < self._declared.test
+            return np.where(test, 2, drawn < self._declared.test + self._declared.validation).astype(np.uint8)
+        if isinstance(self._declared, SplitColumn):
+            return _understood(block.splits or [None] * block.rows, self._declared.column, block.first_row, faults)
+        return None if block.splits is None else _understood(block.splits, "split", block.first_row, faults)
+
+
+def _understood(words: Sequence[str | None], column: str, first_row: int, faults: Faults) -> Array:
+    found = [NAMES.get((word or "").strip().lower(), len(SPLITS)) for word in words]
+    for row in np.flatnonzero(np.array(found) == len(SPLITS))[: faults.room()]:
+        detail = f"{column!r} is {words[row]!r} at row {first_row + row}, expected one of {', '.join(SPLITS)}"
+        faults.add(Fault(pointer(column, first_row + int(row)), "bad_split", detail))
+    return np.array(found, np.uint8)

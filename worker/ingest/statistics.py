@@ -1,0 +1,125 @@
+"""What a dataset holds, in figures that grow with its blocks: presence, values, lengths, and what comes together."""
+
+from typing import Any
+
+import numpy as np
+
+from service.shared.samples import ModalitySchema, Samples
+from worker.ingest.block import Array
+
+
+class Statistics:
+    """Figures of the pieces of a dataset, over present values alone. Lengths are in steps; presence counts samples,
+    or time steps, and `rows` and `together` count rows.
+    """
+
+    def __init__(self) -> None:
+        self._modalities: dict[str, _Figures] = {}
+        self._together: dict[str, dict[str, int]] = {}
+        self._lengths = _Moments()
+        self._rows = 0
+
+    def add(self, piece: Samples) -> None:
+        """Count some more rows."""
+        self._rows += piece.rows
+        having = {}
+        for modality in piece.schema.modalities:
+            present = piece.present[modality.name]
+            having[modality.name] = _rows_with(present, piece.offsets)
+            self._modalities.setdefault(modality.name, _Figures()).add(piece.values[modality.name], present, modality)
+        for name, rows in having.items():
+            counts = self._together.setdefault(name, dict.fromkeys(having, 0))
+            for other in having:
+                counts[other] += int((rows & having[other]).sum())
+        if piece.offsets is not None:
+            self._lengths.add(np.diff(piece.offsets))
+
+    def categories(self, name: str) -> int:
+        """The largest category that a modality has had, plus one."""
+        return self._modalities[name].categories
+
+    def describe(self, categories: dict[str, int], nan: dict[str, int]) -> dict[str, Any]:
+        """All figures. categories: how many a modality has; nan: how many of its values hold a NaN."""
+        modalities = {}
+        for name, figures in self._modalities.items():
+            described = figures.describe(categories.get(name))
+            modalities[name] = {"rows": self._together[name][name], **described, "nan": nan.get(name, 0)}
+        found: dict[str, Any] = {"rows": self._rows, "modalities": modalities, "together": self._together}
+        if self._lengths.count:
+            whole = self._lengths.describe()
+            lengths = {"minimum": int(whole["minimum"]), "mean": whole["mean"], "maximum": int(whole["maximum"])}
+            found["lengths"] = lengths
+        return found
+
+
+class _Figures:
+    def __init__(self) -> None:
+        self._present = 0
+        self._absent = 0
+        self._counts = np.zeros(0, np.int64)
+        self._moments = _Moments()
+
+    @property
+    def categories(self) -> int:
+        return len(self._counts)
+
+    def add(self, values: Array, present: Array, modality: ModalitySchema) -> None:
+        count = int(present.sum())
+        self._present += count
+        self._absent += len(present) - count
+        given = values if count == len(present) else values[present]
+        if modality.dtype == "int64":
+            counts = np.bincount(given, minlength=len(self._counts))
+            counts[: len(self._counts)] += self._counts
+            self._counts = counts
+        else:
+            self._moments.add(given)
+
+    def describe(self, categories: int | None) -> dict[str, Any]:
+        figures: dict[str, Any] = {"present": self._present, "absent": self._absent}
+        if categories is not None:
+            missing = max(0, categories - len(self._counts))
+            figures["counts"] = [*self._counts.tolist(), *[0] * missing]
+        elif self._moments.count:
+            figures |= self._moments.describe()
+        return figures
+
+
+class _Moments:
+    """Mean, deviation and range of numbers that come in pieces, each piece about its own mean (Chan et al., 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean = 0.0
+        self._squares = 0.0
+        self._minimum = np.inf
+        self._maximum = -np.inf
+
+    def add(self, values: Array) -> None:
+        if not values.size:
+            return
+        mean = float(values.mean(dtype=np.float64))
+        squares = float(np.square(values - mean, dtype=np.float64).sum())
+        count = self.count + values.size
+        apart = mean - self._mean
+        self._squares += squares + apart * apart * (self.count * values.size / count)
+        self._mean += apart * values.size / count
+        self.count = count
+        self._minimum = min(self._minimum, float(values.min()))
+        self._maximum = max(self._maximum, float(values.max()))
+
+    def describe(self) -> dict[str, float]:
+        return {
+            "mean": self._mean,
+            "standard_deviation": float(np.sqrt(self._squares / self.count)),
+            "minimum": self._minimum,
+            "maximum": self._maximum,
+        }
+
+
+def _rows_with(present: Array, offsets: Array | None) -> Array:
+    """Which rows have a modality, sequences at some step: (N,) bool."""
+    if offsets is None:
+        return present.astype(bool, copy=False)
+    before = np.concatenate([[0], np.cumsum(present)])
+    return np.asarray(np.diff(before[offsets]) > 0)
