@@ -1,32 +1,25 @@
 """2,000 queued runs, 50 polling clients, claims, and lists behind 100,000 runs: on one machine, on both databases."""
 
 import asyncio
-import base64
 import itertools
 import multiprocessing
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
-from sqlalchemy import insert, make_url, select, text
+from sqlalchemy import insert, select, text
 
+from benchmarks.api import SECRET_KEY, api, databases
 from benchmarks.report import Figure, publish
-from service import migrate
 from service.access import operations as access
 from service.jobs import operations as jobs
 from service.shared.database import Database, now
+from service.shared.signing import Signer
 from service.shared.tables import Job, JobEvent, Run, new_id
-from tests import servers
-from tests.conftest import wait_until
 from tests.e2e.stack import Caller
 from tests.service.rows import ready_dataset
 
@@ -41,29 +34,19 @@ POLL_SECONDS = 0.5
 
 def main() -> None:
     """Both databases, the same questions."""
-    with tempfile.TemporaryDirectory() as folder:
-        figures = measure("SQLite", f"sqlite:///{folder}/load.db", Path(folder) / "sqlite")
-        with servers.postgresql() as server_url:
-            server = Database(server_url)
-            with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.execute(text("CREATE DATABASE load"))
-            server.close()
-            url = make_url(server_url).set(database="load").render_as_string(hide_password=False)
-            figures += measure("PostgreSQL", url, Path(folder) / "postgresql")
-    publish("job_load", figures)
+    with databases("load") as both:
+        publish("job_load", [figure for name, url, home in both for figure in measure(name, url, home)])
 
 
 def measure(name: str, url: str, home: Path) -> list[Figure]:
     """Submit while clients poll, claim everything, then list behind many runs."""
-    migrate.upgrade(url)
     database = Database(url)
     with database.writer.begin() as session:
         project_id = access.create_project(session, "load").id
         _, key = access.create_key(session, project_id, "load")
     ready_dataset(database, project_id)
-    home.mkdir()
-    with _api(url, home) as (address, log):
-        caller = Caller(address, key)
+    with api(url, home) as running:
+        caller = Caller(running.address, key)
         submits, polls = _submit_while_polled(caller, spread=True)
         in_step, _ = _submit_while_polled(caller, spread=False)
         claims = _claims_per_second(database)
@@ -73,8 +56,8 @@ def measure(name: str, url: str, home: Path) -> list[Figure]:
             "a rare state": _list(caller, {"state": "failed"}),
             "deep page": _list(caller, {"page_token": _deep(database)}),
         }
-        streamed = asyncio.run(_list_while_streams_are_open(address, key, database))
-        refused = log.read_text().count("database is locked")
+        streamed = asyncio.run(_list_while_streams_are_open(running.address, key, database))
+        refused = running.log.read_text().count("database is locked")
     database.close()
     p99, at_once, polled = _quantile(submits, 0.99), _quantile(in_step, 0.99), _quantile(polls, 0.99)
     figures = [
@@ -89,35 +72,6 @@ def measure(name: str, url: str, home: Path) -> list[Figure]:
         figures.append(Figure(label, seconds * 1e3, "ms", "< 50", seconds < 0.05))
     figures.append(Figure(f'{name}: "database is locked"', refused, "times", "0", refused == 0))
     return figures
-
-
-@contextmanager
-def _api(url: str, home: Path) -> Iterator[tuple[str, Path]]:
-    """An API process without workers."""
-    port, log = servers.free_port(), home / "log"
-    environment = {
-        **os.environ,
-        "SENSORIUM_HOME": str(home),
-        "SENSORIUM_DATABASE": url,
-        "SENSORIUM_PORT": str(port),
-    }
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", "service.cli", "api"]
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _answers(address), 60, "the API")
-        yield address, log
-    finally:
-        process.kill()  # it would wait for the streams
-        process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def _submit_while_polled(caller: Caller, spread: bool) -> tuple[list[float], list[float]]:
@@ -220,7 +174,7 @@ def _deep(database: Database) -> str:
     """The token of a page in the middle of the list."""
     with database.reader() as session:
         job_id = session.scalars(select(Run.job_id).order_by(Run.job_id).offset(MANY // 2).limit(1)).one()
-    return base64.urlsafe_b64encode(job_id.encode()).decode().rstrip("=")
+    return Signer([SECRET_KEY]).sign("page of /v1/runs", job_id)
 
 
 async def _list_while_streams_are_open(address: str, key: str, database: Database) -> float:

@@ -5,13 +5,11 @@ peak anonymous memory; pages of the mapped file come and go as the system likes.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks import child
+from benchmarks.child import Ran
 from benchmarks.report import Figure, publish
 from models.config import MLPConfig, MMVAEOptions, ModalityConfig, TrainingConfig, complete
 from service.shared.samples import FORMAT, METADATA
@@ -23,14 +21,12 @@ MOST_ANONYMOUS_GIB = 1.0
 
 def main() -> None:
     """Write the dataset, train an epoch, watch."""
-    memory = _kilobytes(Path("/proc/meminfo"), "MemTotal") * 1024
+    memory = child.kilobytes(Path("/proc/meminfo"), "MemTotal") * 1024
     rows = int(1.25 * memory) // ROW_BYTES
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples"
         write_sparse(path, rows)
-        started_at = time.monotonic()
-        peak = peak_anonymous_bytes(path, rows // 50)
-        seconds = time.monotonic() - started_at
+        seconds, peak, _ = train(path, rows // 50)
     gib = 2**30
     publish(
         "memory",
@@ -76,8 +72,8 @@ def write_sparse(path: Path, rows: int) -> None:
         file.write(b"\1" * 2 * rows)
 
 
-def peak_anonymous_bytes(path: Path, batches_of: int) -> int:
-    """Train one epoch in a trainer process and return the largest anonymous memory it was seen with."""
+def train(path: Path, batches_of: int) -> Ran:
+    """Train one epoch in a trainer process."""
     modalities = [
         ModalityConfig(name="wide", shape=(WIDTH,), likelihood="gaussian"),
         ModalityConfig(name="narrow", likelihood="gaussian"),
@@ -91,24 +87,7 @@ def peak_anonymous_bytes(path: Path, batches_of: int) -> int:
         "threads": 2,
         "result": str(path.with_name("result")),
     }
-    ours, theirs = os.pipe()
-    process = subprocess.Popen([sys.executable, "-m", "worker.trainer"], stdin=ours, stdout=subprocess.DEVNULL)
-    os.close(ours)
-    os.write(theirs, json.dumps(spec).encode() + b"\n")  # it ends when this end is closed
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, _kilobytes(Path(f"/proc/{process.pid}/status"), "RssAnon") * 1024)
-        time.sleep(0.05)
-    os.close(theirs)
-    if process.returncode:
-        raise SystemExit(f"the trainer ended with status {process.returncode}")
-    return peak
-
-
-def _kilobytes(path: Path, name: str) -> int:
-    """A figure of a /proc file, 0 for a process that has just ended."""
-    lines = [line.split() for line in path.read_text().splitlines()]
-    return next((int(words[1]) for words in lines if words and words[0] == f"{name}:"), 0)
+    return child.run("worker.trainer", spec)
 
 
 if __name__ == "__main__":
