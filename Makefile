@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve migrate test chaos check format lock clean
+.PHONY: help install demo serve migrate test fuzz chaos check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,13 @@ check: install ## formatting, lint, types and import contracts
 
 test: check ## everything: check, then the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# A number per operation, and a seed that is new every time: make fuzz FUZZ_SEED=1234 sends the same again.
+FUZZ_EXAMPLES ?= 300
+FUZZ_SEED := $(or $(FUZZ_SEED),$(shell date +%s))
+fuzz: install ## send the API good and bad input for several minutes, and check every answer against its document
+	@echo "FUZZ_SEED=$(FUZZ_SEED)"
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) FUZZ_SEED=$(FUZZ_SEED) $(BIN)/pytest tests/contract/test_schemathesis.py
 
 chaos: install ## hurt a whole stack at work for up to 25 minutes, and check that nothing was lost
 	$(BIN)/python -m tests.chaos

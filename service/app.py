@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from service import problems
+from service.access import audit
 from service.access.keys import KeyCache
 from service.access.limiter import Limiter
 from service.administration import routes as administration
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.database_url)
+        audit.attach(database.writer)
         storage = from_settings(settings)
         messages = broker.connect(settings)
         limiter = Limiter(settings.broker if settings.broker.startswith("redis") else None)

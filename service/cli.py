@@ -13,6 +13,7 @@ import uvicorn
 from sqlalchemy.orm import Session
 
 from service import embedded, migrate
+from service.access import audit
 from service.access import operations as access
 from service.access.scopes import SCOPES
 from service.app import create_app
@@ -128,7 +129,8 @@ def create_project(
     """Make a project, and print its first key. It cannot be shown again."""
     with _session() as session:
         made = access.create_project(session, name, operates=operates)
-        _, token = access.create_key(session, made.id, "first key")
+        first, token = access.create_key(session, made.id, "first key")
+        _record(session, made.id, "create_project", name, [made.id, first.id])
     print(token)  # noqa: T201
 
 
@@ -143,7 +145,8 @@ def create_key(
     with _session() as session:
         owner = access.find_project(session, project) or access.create_project(session, project)
         scopes = [each for each in SCOPES if scope is None or each in scope]
-        _, token = access.create_key(session, owner.id, name, scopes, expires_in_seconds)
+        made, token = access.create_key(session, owner.id, name, scopes, expires_in_seconds)
+        _record(session, owner.id, "create_api_key", name, [made.id])
     print(token)  # noqa: T201
 
 
@@ -163,7 +166,13 @@ def list_keys(project: ProjectName) -> None:
 def revoke_key(project: ProjectName, key_id: Annotated[str, typer.Argument(help="As `key list` shows it.")]) -> None:
     """End a key for good."""
     with _session() as session:
-        access.revoke_key(session, _project(session, project).id, key_id)
+        owner = _project(session, project)
+        access.revoke_key(session, owner.id, key_id)
+        _record(session, owner.id, "revoke_api_key", key_id, [])
+
+
+def _record(session: Session, project_id: str, action: str, resource: str, made: list[str]) -> None:
+    audit.record(session, audit.Action(project_id, None, action, resource, client="command line", made=made))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -58,20 +59,48 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            for status in _failures(path, method):
+            own = [int(status) for status in operation["responses"] if int(status) >= HTTPStatus.BAD_REQUEST]
+            for status in _failures(path, method, operation) + own:
                 operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": body}
+    for schema in schemas.values():
+        for described in schema.get("properties", {}).values():
+            _say_default(described)
+            for one in (described, *described.get("anyOf", [])):
+                _require_tag(one.get("discriminator"), schemas)
     return document
 
 
-def _failures(path: str, method: str) -> list[int]:
+def _failures(path: str, method: str, operation: dict[str, Any]) -> list[int]:
+    """What an operation can answer besides what its route declares."""
     statuses = [500, 503]
     if path.startswith("/v1"):
         statuses += [401, 403, 422, 429]
     if "{" in path or method == "post":
         statuses += [404]
-    if method == "post":
-        statuses += [400, 409, 413, 415]
+    if method in ("post", "delete"):
+        statuses += [409]
+    if method in ("post", "patch"):
+        statuses += [400, 413, 415]
+    if any(parameter["name"] == "page_token" for parameter in operation.get("parameters", [])):
+        statuses += [400]
     return statuses
+
+
+def _say_default(described: dict[str, Any]) -> None:
+    """A default that is an object, in words: generators of clients refuse the whole schema for it."""
+    if isinstance(described.get("default"), dict):
+        default = orjson.dumps(described.pop("default")).decode()
+        described["description"] = f"{described.get('description', '')} Default: `{default}`.".strip()
+
+
+def _require_tag(discriminator: dict[str, Any] | None, schemas: dict[str, Any]) -> None:
+    """The field that tells the members of a union apart: Pydantic has a default for it, and wants it all the same."""
+    if discriminator is None:
+        return
+    for reference in discriminator.get("mapping", {}).values():
+        required = schemas[reference.rpartition("/")[2]].setdefault("required", [])
+        if discriminator["propertyName"] not in required:
+            required.append(discriminator["propertyName"])
 
 
 def _render(request: Request, problem: SensoriumError, status: int, title: str) -> Response:
@@ -116,7 +145,17 @@ async def _on_http(request: Request, error: Exception) -> Response:
         problem = BadInput([Fault("", "not_json", detail)], code="not_json")
     response = _render(request, problem, error.status_code, phrase)
     response.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of the first route alone
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """What can be asked of a path."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return {
+        method for route in routes if route.matches(request.scope)[0] != Match.NONE for method in route.methods or ()
+    }
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
-from service.access import scopes
+from service.access import audit, scopes
 from service.access.keys import KeyCache
 from service.access.limiter import Limiter
 from service.access.operations import Principal
@@ -73,8 +73,22 @@ async def _caller(
     if principal is None:
         principal = await _principal(services, _token(request))
     route: APIRoute = request.scope["route"]
-    scopes.require(scopes.needed(request.method, route.tags), principal.scopes)
+    scope = scopes.needed(request.method, route.tags)
+    scopes.require(scope, principal.scopes)
+    if scope in scopes.CHANGING and request.method not in scopes.READING:
+        audit.acting.set(_action(request, principal, route))
     return principal
+
+
+def _action(request: Request, principal: Principal, route: APIRoute) -> audit.Action:
+    return audit.Action(
+        project_id=principal.project_id,
+        key_id=principal.key_id,
+        action=route.operation_id or route.name,
+        resource=request.scope["path"],
+        request_id=request.scope.get("request_id"),
+        client=request.client.host if request.client else None,
+    )
 
 
 def _token(request: Request) -> str | None:

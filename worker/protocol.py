@@ -9,11 +9,16 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
+from service.shared import telemetry
 from service.shared.errors import BadInput
+from service.shared.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 Emit = Callable[[dict[str, Any]], None]
 Program = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any] | None]
@@ -52,6 +57,8 @@ def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = Tr
     if not line:  # a spare that was never needed
         return
     spec = json.loads(line)
+    telemetry.configure_logging(Settings())
+    structlog.contextvars.bind_contextvars(**{name: spec[name] for name in telemetry.OF_JOB if name in spec})
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         result = program(spec, emit, stopping)
@@ -61,7 +68,7 @@ def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = Tr
     except Refused as error:
         emit({"event": "failed", "code": error.code, "detail": str(error), "retry": False})
     except Exception as error:
-        traceback.print_exc()
+        log.exception("program_failed")
         emit({"event": "failed", "code": "fault", "detail": f"{type(error).__name__}: {error}", "retry": True})
     else:
         emit({"event": "stopped"} if result is None else {"event": "finished", **result})

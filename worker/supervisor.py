@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
 
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
+from service.shared import telemetry
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.ticker import Ticker
 from worker.child import Child
@@ -41,9 +43,10 @@ def work(context: Context, queue: str) -> None:
                 claim = jobs.claim(session, queue, context.owner, lease, devices, context.settings.project_running_runs)
             if claim is None:
                 return
-            log.info("job_claimed", job_id=claim.job_id, kind=claim.kind, attempt=claim.attempt)
             context.job_id = claim.job_id
-            _attend(context, claim)
+            with bound_contextvars(**telemetry.of_job(claim.job_id, claim.request_id)):
+                log.info("job_claimed", kind=claim.kind, attempt=claim.attempt)
+                _attend(context, claim)
             context.idle_since = time.monotonic()
     finally:
         context.job_id = None
@@ -66,9 +69,9 @@ def _attend(context: Context, claim: Claim) -> None:
     try:
         _do(context, claim)
     except Lost:
-        log.warning("job_lost", job_id=claim.job_id, attempt=claim.attempt)
+        log.warning("job_lost", attempt=claim.attempt)
     except Exception as error:  # a fault of ours is the attempt's, not the worker's
-        log.exception("job_not_attended", job_id=claim.job_id)
+        log.exception("job_not_attended")
         _fail(context, claim, {"code": "fault", "detail": f"{type(error).__name__}: {error}"}, retry=True)
     finally:
         lease.close()
@@ -84,7 +87,8 @@ def _do(context: Context, claim: Claim) -> None:
         with context.database.reader() as session:
             kind = KINDS[claim.kind](session, claim)
         try:
-            spec = {**kind.spec(context), "result": str(folder.absolute() / "result"), "checkpoints": str(folder)}
+            paths = {"result": str(folder.absolute() / "result"), "checkpoints": str(folder)}
+            spec = {**kind.spec(context), **paths, **telemetry.of_job(claim.job_id, claim.request_id)}
         except CorruptArtifact as error:
             _fail(context, claim, {"code": "artifact_corrupt", "detail": str(error)}, retry=False)
             return
@@ -113,7 +117,7 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
             news.forget()
             saved = True
         except DATABASE_AWAY as error:
-            log.warning("heartbeat_not_saved", job_id=claim.job_id, error=str(error))
+            log.warning("heartbeat_not_saved", error=str(error))
             saved = False
             time.sleep(RETRY_SECONDS)
         if not ended and (requests.any() or context.draining.is_set()):
@@ -156,7 +160,7 @@ def _succeed(session: Session, claim: Claim, kind: Work, result: dict[str, Any],
 def _fail(context: Context, claim: Claim, error: dict[str, Any], retry: bool) -> None:
     retry_seconds = context.settings.retry_seconds if retry else None
     state = _commit(context, lambda session: jobs.fail(session, claim, error, retry_seconds))
-    log.warning("job_attempt_failed", job_id=claim.job_id, state=state, reason=error["detail"])
+    log.warning("job_attempt_failed", state=state, reason=error["detail"])
 
 
 def _commit(context: Context, change: Callable[[Session], Answer]) -> Answer:

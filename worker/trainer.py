@@ -7,12 +7,12 @@ Under `torch.distributed.run` several of these processes train one model; the fi
 """
 
 import math
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 
 from models import checkpoint
@@ -24,6 +24,8 @@ from worker.evaluate import evaluate
 from worker.loop import Checkpoint, Epoch, Finished, Started, fit
 from worker.session import TrainingDiverged
 from worker.state import UnusableState
+
+log = structlog.get_logger(__name__)
 
 
 def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
@@ -93,7 +95,7 @@ def _note(emit: protocol.Emit, level: str, type: str, message: str) -> None:
 
 def _progress(epoch: Epoch, eta_seconds: float) -> dict[str, Any]:
     loss = epoch.metrics["loss"]
-    print(f"epoch {epoch.epoch}/{epoch.epochs} step {epoch.step} loss {loss:.4f}", file=sys.stderr, flush=True)  # noqa: T201
+    log.info(f"epoch {epoch.epoch}/{epoch.epochs}", step=epoch.step, loss=round(loss, 4))
     progress = _progress_of("training", epoch.epoch / epoch.epochs, eta_seconds)
     return {**progress, "step": epoch.step, "epoch": epoch.epoch, "metrics": epoch.metrics}
 

@@ -12,6 +12,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 ADMINISTRATION = "administration"
 INFERENCE = "inference"
 READING = ("GET", "HEAD", "OPTIONS")
+CHANGING: tuple[Scope, ...] = ("write", "admin")
 
 
 def needed(method: str, tags: Iterable[str | Enum]) -> Scope:

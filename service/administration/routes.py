@@ -1,27 +1,37 @@
-"""/v1/api-keys and /v1/projects."""
+"""/v1/api-keys, /v1/projects and /v1/audit-events."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
+from fastapi import APIRouter, Query, Response
+from pydantic import AwareDatetime
+from sqlalchemy.orm import Session
+
+from service.access import audit, quotas
 from service.access import operations as access
-from service.access import quotas
 from service.access.quotas import Quotas
 from service.access.scopes import ADMINISTRATION
 from service.administration import schemas
+from service.idempotency import OnceByBody
 from service.shared import tables
 from service.shared.errors import NotFound
 from service.shared.names import Reference
-from service.web import Caller, Paging, Services, Web
+from service.web import Caller, Paging, Web
 
 router = APIRouter(tags=[ADMINISTRATION])
 
 
 @router.post("/v1/api-keys", status_code=201, operation_id="create_api_key")
-def create_api_key(body: schemas.ApiKeyRequest, response: Response, caller: Caller, services: Web) -> schemas.NewApiKey:
+def create_api_key(
+    body: schemas.ApiKeyRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
+) -> schemas.NewApiKey:
     """Make a key of this project. It is shown in this answer and never again."""
-    with services.database.writer.begin() as session:
+
+    def create(session: Session) -> schemas.NewApiKey:
         key, token = access.create_key(session, caller.project_id, body.name, body.scopes, body.expires_in_seconds)
         session.refresh(key)
-        made = schemas.NewApiKey(**schemas.ApiKey.model_validate(key).model_dump(), token=token)
+        return schemas.NewApiKey(**schemas.ApiKey.model_validate(key).model_dump(), token=token)
+
+    made = once.do(services.database, create, schemas.NewApiKey, secret="token")  # noqa: S106 a field's name
     response.headers["Location"] = f"/v1/api-keys/{made.id}"
     return made
 
@@ -51,15 +61,18 @@ def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
 
 
 @router.post("/v1/projects", status_code=201, operation_id="create_project")
-def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web) -> schemas.NewProject:
+def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, once: OnceByBody) -> schemas.NewProject:
     """Make a project with its first key. Only keys of an operating project can; for others there is no such call."""
     if not caller.operates:
         raise NotFound("call", "POST /v1/projects")
-    with services.database.writer.begin() as session:
+
+    def create(session: Session) -> schemas.NewProject:
         project = access.create_project(session, body.name, Quotas(**body.quotas.model_dump()))
         _, token = access.create_key(session, project.id, "first key")
         session.refresh(project)
-        return schemas.NewProject(**_described(services, project).model_dump(), token=token)
+        return schemas.NewProject(**_described(session, project).model_dump(), token=token)
+
+    return once.do(services.database, create, schemas.NewProject, secret="token")  # noqa: S106 a field's name
 
 
 @router.get("/v1/projects", operation_id="list_projects")
@@ -67,17 +80,34 @@ def list_projects(page: Paging, caller: Caller, services: Web) -> schemas.Projec
     """The caller's project; all of them for a key of an operating project."""
     with services.database.reader() as session:
         found = access.list_projects(session, caller, page.after, page.size + 1)
-        items, token = page.cut([(project.id, _described(services, project)) for project in found])
+        items, token = page.cut([(project.id, _described(session, project)) for project in found])
     return schemas.ProjectPage(projects=items, next_page_token=token)
 
 
-def _described(services: Services, project: tables.Project) -> schemas.Project:
+@router.get("/v1/audit-events", operation_id="list_audit_events")
+def list_audit_events(
+    page: Paging,
+    caller: Caller,
+    services: Web,
+    action: Annotated[str | None, Query(max_length=200, description="Operation id, such as `create_run`.")] = None,
+    key_id: Annotated[Reference | None, Query(description="What this key has done.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="From this time on, with its zone.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
+) -> schemas.AuditEventPage:
+    """What was changed in the project, by which key, newest first. Nothing of it is ever altered or deleted."""
+    filters = audit.Filters(action, key_id, since, until)
+    after = None if page.after is None else int(page.after)
     with services.database.reader() as session:
-        stored = quotas.stored_bytes(session, project.id)
+        found = audit.list_events(session, caller.project_id, filters, after, page.size + 1)
+        items, token = page.cut([(str(event.id), schemas.AuditEvent.model_validate(event)) for event in found])
+    return schemas.AuditEventPage(audit_events=items, next_page_token=token)
+
+
+def _described(session: Session, project: tables.Project) -> schemas.Project:
     return schemas.Project(
         id=project.id,
         name=project.name,
         quotas=schemas.ProjectQuotas(**quotas.of_project(project)._asdict()),
-        stored_bytes=stored,
+        stored_bytes=quotas.stored_bytes(session, project.id),
         created_at=project.created_at,
     )

@@ -16,7 +16,10 @@ Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 class ApiKeyRequest(BaseModel):
     """Make a key of this project."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["read"]}]},
+    )
 
     name: Reference = Field(description="What it is for.", examples=["training pipeline"])
     scopes: Scopes = DEFAULT_SCOPES
@@ -66,7 +69,10 @@ class ProjectQuotas(BaseModel):
 class ProjectRequest(BaseModel):
     """Make a project with its first key."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "clinic", "quotas": {"queued_runs": 100}}]},
+    )
 
     name: Name
     quotas: ProjectQuotas = ProjectQuotas()
@@ -92,4 +98,26 @@ class ProjectPage(BaseModel):
     """A part of the list of projects, newest first."""
 
     projects: list[Project]
+    next_page_token: str | None
+
+
+class AuditEvent(BaseModel):
+    """Something that was done."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    action: str = Field(description="Operation id of the API, or the command.")
+    resource: str = Field(description="Path of the request.")
+    made: list[str] = Field(description="Ids of the rows that came to be.")
+    key_id: str | None = Field(description="Null for the command line.")
+    request_id: str | None
+    client: str | None = Field(description="Address that the request came from.")
+    created_at: datetime
+
+
+class AuditEventPage(BaseModel):
+    """A part of the audit log, newest first."""
+
+    audit_events: list[AuditEvent]
     next_page_token: str | None

@@ -12,7 +12,7 @@ from service.shared.tables import Artifact, DatasetVersion, Model, ModelVersion,
 MOST_SHOWN = 1000
 
 
-def lineage(session: Session, project_id: str, name: str, number: int) -> schemas.Lineage:
+def lineage(session: Session, project_id: str, name: str, number: int) -> schemas.DatasetLineage:
     """Upstream and downstream of a version. Raises NotFound."""
     dataset, version, _ = datasets.find_version(session, project_id, name, number)
     uploaded = (
@@ -20,7 +20,7 @@ def lineage(session: Session, project_id: str, name: str, number: int) -> schema
         .join(Upload, Upload.artifact_id == Artifact.id)
         .where(Upload.id == version.source.get("upload", ""))
     )
-    return schemas.Lineage(
+    return schemas.DatasetLineage(
         dataset=dataset.name,
         version=version.version,
         sha256=version.sha256,

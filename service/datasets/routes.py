@@ -1,11 +1,12 @@
 """/v1/uploads and /v1/datasets."""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.access import quotas
@@ -16,6 +17,7 @@ from service.datasets.preview import preview
 from service.datasets.readers import StoredFile
 from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
+from service.idempotency import Once, OnceByBody, OnceByCall
 from service.shared import broker, locations
 from service.shared.errors import Conflict
 from service.shared.names import Reference
@@ -38,6 +40,8 @@ EXPORTS: dict[str, tuple[Callable[[Samples], Iterator[bytes]], str]] = {
     "jsonl": (jsonl.write, "application/jsonl"),
 }
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+FILES = dict.fromkeys(("application/octet-stream", *(media_type for _, media_type in EXPORTS.values())), BINARY)
+NOT_READY: dict[str, Any] = {"description": "Not ready."}
 
 
 @router.post(
@@ -46,7 +50,9 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
     operation_id="create_upload",
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}},
 )
-async def create_upload(request: Request, response: Response, caller: Caller, services: Web) -> Upload:
+async def create_upload(
+    request: Request, response: Response, caller: Caller, services: Web, once: OnceByCall
+) -> Upload:
     """Store a raw file: .npz, Parquet or JSON Lines, told by its first bytes. The body is the file itself.
 
     With a `Content-Digest: sha-256=:…:` header the bytes are compared with what the client meant to send. The arrays
@@ -59,7 +65,7 @@ async def create_upload(request: Request, response: Response, caller: Caller, se
         async for piece in request.stream():
             receiver.take(piece)
         digest = request.headers.get(CONTENT_DIGEST)
-        upload = await run_in_threadpool(_keep, services, writer, receiver, digest)
+        upload = await run_in_threadpool(_keep, services, writer, receiver, digest, once)
     response.headers["Location"] = f"{UPLOADS}/{upload.id}"
     return upload
 
@@ -73,12 +79,13 @@ def _room(services: Services, caller: Caller) -> int | None:
         return most - quotas.stored_bytes(session, caller.project_id)
 
 
-def _keep(services: Services, writer: Writer, receiver: Receiver, digest: str | None) -> Upload:
+def _keep(services: Services, writer: Writer, receiver: Receiver, digest: str | None, once: Once) -> Upload:
     format, arrays = receiver.recognize(services.settings.unpacked_bytes)
     check_digest(digest, writer.sha256)
     stored = writer.commit()
-    with services.database.writer.begin() as session:
-        return uploads.create(session, stored, format, arrays)
+    return once.about(stored.sha256).do(
+        services.database, lambda session: uploads.create(session, stored, format, arrays), Upload
+    )
 
 
 @router.get(UPLOADS, operation_id="list_uploads")
@@ -105,7 +112,12 @@ def delete_upload(upload_id: Reference, caller: Caller, services: Web) -> None:
 
 @router.post("/v1/datasets", status_code=201, operation_id="create_dataset")
 def create_dataset(
-    body: DatasetRequest, response: Response, after: BackgroundTasks, caller: Caller, services: Web
+    body: DatasetRequest,
+    response: Response,
+    after: BackgroundTasks,
+    caller: Caller,
+    services: Web,
+    once: OnceByBody,
 ) -> DatasetVersion:
     """Make a dataset version of an upload, a file elsewhere, or a generator.
 
@@ -113,10 +125,14 @@ def create_dataset(
     """
     if isinstance(body.source, schemas.UriSource):
         locations.check(body.source.uri, services.settings.source_prefixes)
-    with services.database.writer.begin() as session:
+
+    def create(session: Session) -> DatasetVersion:
         quotas.check_stored_bytes(session, caller.project_id, services.quotas(caller).stored_bytes)
         version, job_id = datasets.create_version(session, caller.project_id, body)
-    after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)
+        after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)  # once all of this is committed
+        return version
+
+    version = once.do(services.database, create, DatasetVersion)
     response.headers["Location"] = f"/v1/datasets/{version.dataset}/versions/{version.version}"
     return version
 
@@ -169,13 +185,15 @@ def delete_dataset_version(
 
 
 @router.get(VERSION + "/lineage", operation_id="get_dataset_lineage")
-def get_dataset_lineage(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.Lineage:
+def get_dataset_lineage(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.DatasetLineage:
     """Where a version came from, and the runs and models that were made of it."""
     with services.database.reader() as session:
         return lineage.lineage(session, caller.project_id, name, version)
 
 
-@router.get(VERSION + "/preview", operation_id="preview_dataset", response_model=schemas.Preview)
+@router.get(
+    VERSION + "/preview", operation_id="preview_dataset", response_model=schemas.Preview, responses={409: NOT_READY}
+)
 def preview_dataset(
     name: Reference,
     version: Number,
@@ -195,7 +213,7 @@ def preview_dataset(
     VERSION + "/content",
     operation_id="download_dataset",
     response_class=Response,
-    responses={200: {"description": "The file.", "content": {"application/octet-stream": BINARY}}},
+    responses={200: {"description": "The file.", "content": FILES}, 409: NOT_READY},
 )
 def download_dataset(
     name: Reference,

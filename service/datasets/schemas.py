@@ -50,7 +50,9 @@ class UploadSource(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    upload: Reference = Field(description="Id of an upload of this project.", examples=["upl_01K…"])
+    upload: Reference = Field(
+        description="Id of an upload of this project.", examples=["upl_01KA3M5Q7R9T2V4X6Z8B0D1F3H"]
+    )
 
 
 class UriSource(BaseModel):
@@ -130,7 +132,15 @@ Source = Annotated[
 class DatasetRequest(BaseModel):
     """Make a dataset version. The same name again makes the next version."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"name": "digits", "source": {"upload": "upl_01KA3M5Q7R9T2V4X6Z8B0D1F3H"}},
+                {"name": "s", "source": {"generator": {"name": "spirals"}}},
+            ]
+        },
+    )
 
     name: Name
     source: Source
@@ -205,7 +215,7 @@ class DatasetUser(BaseModel):
     created_at: datetime
 
 
-class Lineage(BaseModel):
+class DatasetLineage(BaseModel):
     """Where a dataset version came from, and what was made of it."""
 
     dataset: str

@@ -11,17 +11,18 @@ EXAMPLE = {"image": [[[[0.0, 12.0], [3.0, 16.0]]], None], "label": [None, 7]}
 class EncodeRequest(BaseModel):
     """Samples, a column a modality, any subset of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
 
     inputs: Inputs = Field(
         description="Modality -> one value a sample, null where the sample lacks it. A sequence is a list of steps, "
         "null where a step lacks it.",
-        examples=[EXAMPLE],
     )
 
 
 class ReconstructRequest(EncodeRequest):
     """Samples, and which modalities to predict for them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": EXAMPLE, "targets": ["label"]}]})
 
     targets: list[str] | None = Field(default=None, description="By default all modalities.")
     n_samples: int = Field(

@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from service.jobs.history import record_event
+from service.shared import telemetry
 from service.shared.database import now
 from service.shared.errors import Conflict
 from service.shared.tables import FINAL_STATES, Job, Json, Project, new_id
@@ -63,6 +64,7 @@ class Claim:
     project_id: str
     kind: str
     attempt: int
+    request_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def create(
         timeout_seconds=timeout_seconds,
         devices=devices,
         dispatches=1,
+        request_id=telemetry.request_id(),
         dispatch_after=now(FIRST_WAKE_SECONDS),
     )
     session.add(job)
@@ -181,7 +184,7 @@ def claim(
             eta_seconds=None,
             error=None,
         )
-        .returning(Job.id, Job.project_id, Job.kind, Job.attempt)
+        .returning(Job.id, Job.project_id, Job.kind, Job.attempt, Job.request_id)
     ).one_or_none()
     if row is None:
         return None
@@ -192,7 +195,7 @@ def claim(
         taking.rollback()
         return None
     record_event(session, row.id, row.attempt, "info", "started", f"attempt {row.attempt} started by {owner}")
-    return Claim(row.id, row.project_id, row.kind, row.attempt)
+    return Claim(row.id, row.project_id, row.kind, row.attempt, row.request_id)
 
 
 def _runs_at_work(project_id: InstrumentedAttribute[str]) -> ScalarSelect[int]:

@@ -1,4 +1,5 @@
-"""Repairs what messages and processes lose: wakes queued jobs again (T2), reaps lost ones (T8), sweeps released files.
+"""Repairs what messages and processes lose: wakes queued jobs again (T2), reaps lost ones (T8), sweeps released files
+and old answers.
 
 It reads and writes SQL only and ticks in every API and worker process; any number of them may.
 """
@@ -9,6 +10,7 @@ import structlog
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.access import answers
 from service.jobs import operations as jobs
 from service.shared import broker
 from service.shared.database import Database
@@ -35,6 +37,7 @@ class Reconciler:
                 self._reap()
             with self._database.writer.begin() as session:
                 waiting = jobs.due(session)
+                answers.forget_old(session)
         except SQLAlchemyError:
             self._answers_since = None
             raise

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
+from service.idempotency import OnceByBody
 from service.registry import operations as registry
 from service.registry import schemas
 from service.shared.names import Name, Reference
@@ -39,11 +40,14 @@ def list_model_versions(name: Reference, page: Paging, caller: Caller, services:
 
 @router.post("/{name}/versions", status_code=201, operation_id="create_model_version")
 def create_model_version(
-    name: Name, body: schemas.VersionRequest, response: Response, caller: Caller, services: Web
+    name: Name, body: schemas.VersionRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.ModelVersion:
     """Make a run's checkpoint the next version of a model."""
-    with services.database.writer.begin() as session:
-        version = registry.register_checkpoint(session, caller.project_id, name, body)
+    version = once.do(
+        services.database,
+        lambda session: registry.register_checkpoint(session, caller.project_id, name, body),
+        schemas.ModelVersion,
+    )
     response.headers["Location"] = f"/v1/models/{name}/versions/{version.version}"
     return version
 

@@ -27,7 +27,9 @@ class Lineage(BaseModel):
 class VersionRequest(BaseModel):
     """Make a version of a run's checkpoint; of its newest without a step."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"run": "run_01KA3M5Q7R9T2V4X6Z8B0D1F3H", "step": 500}]}
+    )
 
     run: Name
     step: int | None = Field(default=None, ge=0, le=2**53)

@@ -1,13 +1,15 @@
 """/v1/runs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from sqlalchemy.orm import Session
 
 from service.access.quotas import check_queued_runs
+from service.idempotency import Once, OnceByBody
 from service.jobs import history
 from service.jobs.feed import Feed
 from service.runs import checkpoints, metrics, schemas
@@ -23,17 +25,22 @@ Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that wer
 
 EVENT_STREAM = "text/event-stream"
 WHOLE_LOG_CHARACTERS = 2**31
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post("", status_code=201, operation_id="create_run")
 def create_run(
-    body: schemas.RunRequest, response: Response, after: BackgroundTasks, caller: Caller, services: Web
+    body: schemas.RunRequest,
+    response: Response,
+    after: BackgroundTasks,
+    caller: Caller,
+    services: Web,
+    once: OnceByBody,
 ) -> schemas.Run:
     """Queue a training."""
-    with services.database.writer.begin() as session:
-        check_queued_runs(session, caller.project_id, services.quotas(caller).queued_runs)
-        queued = runs.create(session, caller.project_id, body)
-    return _announced(queued, response, after, services)
+    return _queued(
+        lambda session: runs.create(session, caller.project_id, body), once, response, after, caller, services
+    )
 
 
 async def _feed(request: Request) -> Feed:
@@ -110,13 +117,12 @@ def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
 
 @router.post("/{run_id}/retry", status_code=201, operation_id="retry_run")
 def retry_run(
-    run_id: Reference, response: Response, after: BackgroundTasks, caller: Caller, services: Web
+    run_id: Reference, response: Response, after: BackgroundTasks, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.Run:
     """Queue a new run that goes on from the last checkpoint of one that failed or was cancelled."""
-    with services.database.writer.begin() as session:
-        check_queued_runs(session, caller.project_id, services.quotas(caller).queued_runs)
-        queued = runs.retry(session, caller.project_id, run_id)
-    return _announced(queued, response, after, services)
+    return _queued(
+        lambda session: runs.retry(session, caller.project_id, run_id), once, response, after, caller, services
+    )
 
 
 @router.get("/{run_id}/metrics", operation_id="get_run_metrics")
@@ -126,7 +132,7 @@ def get_run_metrics(
     services: Web,
     name: Annotated[list[Reference], Query(description="Only these metrics.")] = [],  # noqa: B006 FastAPI copies it
     points: Annotated[int, Query(ge=1, le=10_000, description="Most points of a metric, evenly thinned.")] = 1000,
-) -> schemas.RunMetrics:
+) -> schemas.MetricHistories:
     """What the run reported, by metric and step."""
     with services.database.reader() as session:
         runs.job_of(session, caller.project_id, run_id)
@@ -135,7 +141,7 @@ def get_run_metrics(
             key: [schemas.MetricPoint.model_validate(row, from_attributes=True) for row in rows]
             for key, rows in found.items()
         }
-    return schemas.RunMetrics(metrics=histories)
+    return schemas.MetricHistories(metrics=histories)
 
 
 @router.get("/{run_id}/evaluation", operation_id="get_run_evaluation")
@@ -209,7 +215,12 @@ def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> sc
     return schemas.Checkpoints(checkpoints=found)
 
 
-@router.get("/{run_id}/checkpoints/{step}/content", operation_id="download_run_checkpoint", response_class=FileResponse)
+@router.get(
+    "/{run_id}/checkpoints/{step}/content",
+    operation_id="download_run_checkpoint",
+    response_class=FileResponse,
+    responses={200: {"description": "The file.", "content": {"application/octet-stream": BINARY}}},
+)
 def download_run_checkpoint(run_id: Reference, step: Step, caller: Caller, services: Web) -> FileResponse:
     """The file of a checkpoint: a model that `models.load` reads."""
     with services.database.reader() as session:
@@ -227,7 +238,22 @@ async def _stream(feed: Feed, job_id: str, after: int) -> AsyncIterator[bytes]:
             yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
 
 
-def _announced(queued: runs.Queued, response: Response, after: BackgroundTasks, services: Services) -> schemas.Run:
-    after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)
-    response.headers["Location"] = f"/v1/runs/{queued.run.id}"
-    return queued.run
+def _queued(
+    queue: Callable[[Session], runs.Queued],
+    once: Once,
+    response: Response,
+    after: BackgroundTasks,
+    caller: Caller,
+    services: Services,
+) -> schemas.Run:
+    """Queue a run, once, unless the project has too many that wait."""
+
+    def create(session: Session) -> schemas.Run:
+        check_queued_runs(session, caller.project_id, services.quotas(caller).queued_runs)
+        queued = queue(session)
+        after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)  # once it is committed
+        return queued.run
+
+    run = once.do(services.database, create, schemas.Run)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return run

@@ -47,7 +47,12 @@ Description = Annotated[str, Field(max_length=2000)]
 class RunRequest(BaseModel):
     """Train a model on a dataset. What is left out has defaults, which the answer shows."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"dataset": {"name": "digits"}, "model": "digits", "training": {"epochs": 30}}]
+        },
+    )
 
     dataset: DatasetReference
     model: Name = Field(description="Name in the registry under which the result becomes the next version.")
@@ -73,7 +78,10 @@ class RunRequest(BaseModel):
 class RunChanges(BaseModel):
     """What can be changed of a run, at any time. What is left out stays."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"tags": ["baseline"], "description": "Labels dropped."}]},
+    )
 
     tags: Tags | None = None
     description: Description | None = None
@@ -234,7 +242,7 @@ class MetricPoint(BaseModel):
     created_at: datetime
 
 
-class RunMetrics(BaseModel):
+class MetricHistories(BaseModel):
     """The history of every metric, by name."""
 
     metrics: dict[str, list[MetricPoint]]

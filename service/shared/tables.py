@@ -1,6 +1,8 @@
 """Every SQL table, in one metadata.
 
 Project ─┬─ ApiKey
+         ├─ AuditEvent               who did what
+         ├─ IdempotencyKey           answers that are given again
          ├─ Job ── JobEvent, JobLog  the state machine of everything a worker does
          ├─ Artifact                 a content-addressed file
          ├─ Upload ── Artifact
@@ -104,6 +106,40 @@ class ApiKey(Table):
     revoked_at: Mapped[datetime | None]
 
 
+class AuditEvent(Table):
+    """Something that a key has done. Triggers in the database refuse to change or delete any."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    # Null for the command line.
+    key_id: Mapped[str | None]
+    # The operation id of the API, or the command.
+    action: Mapped[str]
+    resource: Mapped[str] = mapped_column(Text)
+    # Ids of the rows that came to be.
+    made: Mapped[list[Any]]
+    request_id: Mapped[str | None]
+    client: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+
+class IdempotencyKey(Table):
+    """The answer to a request that may be sent again, kept with what the request made."""
+
+    __tablename__ = "idempotency_keys"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    # Of method, path, query and body: the same key must not be used for something else.
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON())  # as it was written, unlike JSONB
+    created_at: Mapped[datetime] = mapped_column(default=now(), index=True)
+
+
 class Job(Table):
     """Anything a worker does that must not be lost; changed only by `service.jobs.operations`."""
 
@@ -133,6 +169,8 @@ class Job(Table):
     progress: Mapped[float] = mapped_column(default=0.0)
     eta_seconds: Mapped[float | None]
     waiting_reason: Mapped[str | None]
+    # The request that asked for it, for those who read logs.
+    request_id: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]

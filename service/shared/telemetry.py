@@ -7,8 +7,24 @@ import structlog
 
 from service.shared.settings import Settings
 
+REQUEST_ID = "request_id"
+JOB_ID = "job_id"
+# What every log line of a job says, in the worker and in the process that does it.
+OF_JOB = (JOB_ID, REQUEST_ID)
+
 # They write a line for every wake-up.
 TALKATIVE = ("celery.worker.strategy", "celery.app.trace", "alembic.runtime.migration")
+
+
+def request_id() -> str | None:
+    """The id of the request that is being served, or that asked for the job at hand."""
+    found: str | None = structlog.contextvars.get_contextvars().get(REQUEST_ID)
+    return found
+
+
+def of_job(job_id: str, request_id: str | None) -> dict[str, str]:
+    """The values of OF_JOB; a job that no request has asked for has no request id."""
+    return {JOB_ID: job_id} | ({REQUEST_ID: request_id} if request_id else {})
 
 
 def configure_logging(settings: Settings) -> None:
