@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 import uvicorn
 from sqlalchemy.orm import Session
@@ -17,6 +18,7 @@ from service.access import audit
 from service.access import operations as access
 from service.access.scopes import SCOPES
 from service.app import create_app
+from service.http_protocol import BoundedProtocol
 from service.shared import lifeline, storage
 from service.shared.database import Database
 from service.shared.errors import Misconfigured, NotFound, SensoriumError
@@ -24,6 +26,8 @@ from service.shared.settings import Settings
 from service.shared.storage import garbage
 from service.shared.tables import Project
 from service.shared.telemetry import configure_logging
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -75,8 +79,14 @@ def api(
         served = create_app(settings)
     except Misconfigured as error:
         sys.exit(f"sensorium: {error.detail}")
+    if settings.host not in LOOPBACK:
+        detail = "keys and data travel in the clear unless a proxy with TLS stands in front"
+        structlog.get_logger(__name__).warning("listens_beyond_loopback", host=settings.host, detail=detail)
     config = uvicorn.Config(
         served,
+        http=BoundedProtocol,
+        server_header=False,
+        reset_contextvars=True,  # who acts, and for which request, is known of one request alone
         host=settings.host,
         port=settings.port,
         log_config=None,

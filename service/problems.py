@@ -1,5 +1,6 @@
 """Renders every error as RFC 9457 problem+json, and gives every request its id."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -8,10 +9,11 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -23,6 +25,18 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = "x-request-id"
 SHOWN_CHARACTERS = 80
 MOST_FAULTS = 100
+# The longest pause within a body.
+BODY_SECONDS = 30.0
+
+SECURITY = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+PAGES = ("/docs", "/redoc", "/docs/oauth2-redirect")
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Problem(BaseModel):
@@ -42,7 +56,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SensoriumError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    for away in (OperationalError, InterfaceError, TimeoutError):
+    for away in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(away, _on_database_away)
     app.add_exception_handler(CorruptArtifact, _on_corrupt)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
@@ -80,7 +94,7 @@ def _failures(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     if method in ("post", "delete"):
         statuses += [409]
     if method in ("post", "patch"):
-        statuses += [400, 413, 415]
+        statuses += [400, 408, 413, 415]
     if any(parameter["name"] == "page_token" for parameter in operation.get("parameters", [])):
         statuses += [400]
     return statuses
@@ -146,16 +160,15 @@ async def _on_http(request: Request, error: Exception) -> Response:
     response = _render(request, problem, error.status_code, phrase)
     response.headers.update(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of the first route alone
-        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
 
 
-def _methods(request: Request) -> set[str]:
+def _methods(request: Request) -> list[str]:
     """What can be asked of a path."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    return {
-        method for route in routes if route.matches(request.scope)[0] != Match.NONE for method in route.methods or ()
-    }
+    scopes = [{**request.scope, "method": method} for method in METHODS]
+    routes = request.app.routes
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] == Match.FULL for route in routes)]
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:
@@ -225,12 +238,26 @@ class RequestContext:
         scope["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        encoding = dict(scope["headers"]).get(b"content-encoding", b"identity").decode("latin-1")
+        if encoding.lower() != "identity":
+            detail = f"content encoding {encoding[:40]!r}, expected a body that is not encoded"
+            unread = UnsupportedMediaType("unsupported_content_encoding", detail)
+            await answer(Request(scope), unread)(scope, receive, send)
+            return
         received = 0
         bounded = scope["path"] != self._unbounded_path
 
+        more = True
+
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, more
+            try:
+                # once the body is there, what comes next is that the client goes away, and that may take its time
+                async with asyncio.timeout(BODY_SECONDS if more else None):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(408, f"nothing of the body came for {BODY_SECONDS:g} seconds") from error
+            more = message.get("more_body", False)
             received += len(message.get("body", b""))
             if bounded and received > self._most_bytes:
                 # FastAPI passes this one through where it would turn any other error into a 400
@@ -239,7 +266,9 @@ class RequestContext:
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (REQUEST_ID.encode(), request_id.encode())]
+                headers = message["headers"]
+                policy = [] if scope["path"] in PAGES else [NO_CONTENT]
+                message["headers"] = [*headers, (REQUEST_ID.encode(), request_id.encode()), *SECURITY, *policy]
             await send(message)
 
         await self._app(scope, counted, stamped)

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from celery import Celery
@@ -10,6 +11,7 @@ from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBearer
+from pydantic import AwareDatetime, Field
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -164,6 +166,10 @@ class KeyFirst:
             except (OperationalError, InterfaceError, TimeoutError):
                 pass  # the route's own look-up fails too, where errors are rendered
         await self._app(scope, receive, send)
+
+
+# Ids begin with the milliseconds since 1970, and neither bound leaves the calendar in another time zone.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]
 
 
 @dataclass(frozen=True)

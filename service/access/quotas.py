@@ -48,6 +48,13 @@ def check_stored_bytes(session: Session, project_id: str, most: int | None) -> N
         raise TooMany("quota_exceeded", f"the project stores {stored} bytes, at most {most} are allowed", RETRY_SECONDS)
 
 
+def check_request_rows(rows: int, most: int | None) -> None:
+    """Raise TooMany when a request has more rows than its project may ask for at once."""
+    if most is not None and rows > most:
+        detail = f"the request has {rows} rows, the project may send at most {most} at once"
+        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+
+
 def check_queued_runs(session: Session, project_id: str, most: int | None) -> None:
     """Raise TooMany when a project has as many queued runs as it may have."""
     if most is None:

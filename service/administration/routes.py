@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from service.access import audit, quotas
@@ -15,7 +14,7 @@ from service.idempotency import OnceByBody
 from service.shared import tables
 from service.shared.errors import NotFound
 from service.shared.names import Reference
-from service.web import Caller, Paging, Web
+from service.web import Caller, Moment, Paging, Web
 
 router = APIRouter(tags=[ADMINISTRATION])
 
@@ -91,8 +90,8 @@ def list_audit_events(
     services: Web,
     action: Annotated[str | None, Query(max_length=200, description="Operation id, such as `create_run`.")] = None,
     key_id: Annotated[Reference | None, Query(description="What this key has done.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="From this time on, with its zone.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
+    since: Annotated[Moment | None, Query(description="From this time on, with its zone.")] = None,
+    until: Annotated[Moment | None, Query(description="Before this time.")] = None,
 ) -> schemas.AuditEventPage:
     """What was changed in the project, by which key, newest first. Nothing of it is ever altered or deleted."""
     filters = audit.Filters(action, key_id, since, until)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from service.access.operations import Principal
+from service.access.quotas import check_request_rows
 from service.inference.engine import Engine, Version
 from service.inference.payload import MOST_FAULTS, Limits, parse_rows, parse_targets, shown
 from service.inference.schemas import EncodeRequest, EncodeResponse, ReconstructRequest, ReconstructResponse
@@ -60,7 +60,8 @@ async def encode(
 ) -> Response:
     """Latent codes of samples that have any subset of the modalities."""
     body = _body(await request.body(), {"inputs"})
-    rows = parse_rows(body.get("inputs"), version.config, _limits(services, caller, 1))
+    rows = parse_rows(body.get("inputs"), version.config, _limits(services, 1))
+    check_request_rows(rows.count, services.quotas(caller).request_rows)
     latent = await turns.take(engine.encode, version, rows)
     return _answer(request, version, latent)
 
@@ -79,14 +80,14 @@ async def reconstruct(
     targets = parse_targets(body.get("targets"), version.config)
     n_samples = _integer(body, "n_samples", 1000)
     seed = _integer(body, "seed", 2**53 - 1)
-    rows = parse_rows(body.get("inputs"), version.config, _limits(services, caller, max(n_samples, 1)))
+    rows = parse_rows(body.get("inputs"), version.config, _limits(services, max(n_samples, 1)))
+    check_request_rows(rows.count, services.quotas(caller).request_rows)
     outputs = await turns.take(engine.reconstruct, version, rows, targets, n_samples, seed)
     return _answer(request, version, {"outputs": outputs})
 
 
-def _limits(services: Services, caller: Principal, draws: int) -> Limits:
-    rows, most = services.settings.inference_rows, services.quotas(caller).request_rows
-    return Limits(rows if most is None else min(rows, most), services.settings.inference_steps, draws)
+def _limits(services: Services, draws: int) -> Limits:
+    return Limits(services.settings.inference_rows, services.settings.inference_steps, draws)
 
 
 def _body(raw: bytes, fields: set[str]) -> dict[str, Any]:

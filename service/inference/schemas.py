@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 Inputs = dict[str, list[Any]]
-EXAMPLE = {"image": [[[[0.0, 12.0], [3.0, 16.0]]], None], "label": [None, 7]}
+EXAMPLE: dict[str, Any] = {"image": [[[[0.0, 12.0], [3.0, 16.0]]], None], "label": [None, 7]}
 
 
 class EncodeRequest(BaseModel):

@@ -1,7 +1,6 @@
 """/v1/runs."""
 
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
@@ -17,7 +16,7 @@ from service.runs import operations as runs
 from service.runs.listing import Filters
 from service.shared import broker, storage
 from service.shared.names import Reference
-from service.web import Caller, Paging, Services, Web
+from service.web import Caller, Moment, Paging, Services, Web
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -53,8 +52,8 @@ async def _filters(
     tag: Annotated[list[Reference], Query(description="With all of these tags.")] = [],  # noqa: B006
     dataset: Annotated[Reference | None, Query(description="On any version of this dataset.")] = None,
     model: Annotated[Reference | None, Query(description="For this model.")] = None,
-    created_after: Annotated[datetime | None, Query(description="Made at this time or later.")] = None,
-    created_before: Annotated[datetime | None, Query(description="Made before this time.")] = None,
+    created_after: Annotated[Moment | None, Query(description="Made at this time or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Made before this time.")] = None,
 ) -> Filters:
     return Filters(state, tag, dataset, model, created_after, created_before)
 

@@ -1,5 +1,6 @@
 """A bucket of an S3-compatible object store."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # At most this much of a file is in memory: parts of an upload on their way at once, times their size.
 PART_BYTES = 8 * 1024**2
 PARTS_AT_ONCE = 4
+READ_BYTES = PART_BYTES * PARTS_AT_ONCE
+MOST_PARTS = 10_000  # of one upload, in S3
 CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
 
@@ -45,7 +48,9 @@ class Bucket:
     def __init__(self, url: str, settings: Settings) -> None:
         parts = urlsplit(url)
         self.url = url
-        options: S3Config = {"region": settings.s3_region}
+        options: S3Config = {}
+        if settings.s3_region is not None:
+            options["region"] = settings.s3_region
         if settings.s3_endpoint is not None:
             options["endpoint"] = settings.s3_endpoint
         if settings.s3_access_key_id is not None and settings.s3_secret_access_key is not None:
@@ -62,14 +67,23 @@ class Bucket:
 
     def put(self, key: str, path: Path) -> None:
         """Store a file; it is there whole, or not at all."""
+        part = max(PART_BYTES, math.ceil(path.stat().st_size / MOST_PARTS))
         with self._asked(f"store {key}"):
-            obstore.put(self._store, key, path, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+            obstore.put(self._store, key, path, chunk_size=part, max_concurrency=PARTS_AT_ONCE)
 
     def get(self, key: str) -> Iterator[bytes]:
-        """The bytes of an object, piece by piece. Raises FileNotFoundError."""
+        """The bytes of an object, piece by piece. Raises FileNotFoundError.
+
+        A request a piece: the time-out holds for a whole request, and what takes longer would never arrive.
+        """
         with self._asked(f"read {key}"):
-            for piece in obstore.get(self._store, key).stream(PART_BYTES):
-                yield bytes(piece)
+            whole = obstore.head(self._store, key)
+            for start in range(0, whole["size"], READ_BYTES):
+                end = min(start + READ_BYTES, whole["size"])
+                piece = obstore.get(self._store, key, options={"range": (start, end)})
+                if piece.meta["e_tag"] != whole["e_tag"]:
+                    raise StorageAway(f"{self.url}: {key} changed while it was read")
+                yield bytes(piece.bytes())
 
     def size(self, key: str) -> int | None:
         """The size of an object; None when there is none."""
@@ -99,9 +113,19 @@ class Bucket:
         try:
             yield
         except (NotFoundError, FileNotFoundError) as error:
+            if not self._is_there():
+                raise StorageAway(f"{self.url} did not {what}: there is no such bucket") from error
             raise FileNotFoundError(what) from error
         except (BaseError, OSError) as error:
             raise StorageAway(f"{self.url} did not {what}: {_first_line(error)}") from error
+
+    def _is_there(self) -> bool:
+        """Whether the bucket itself exists; without it every object is "not found", and none of them is lost."""
+        try:
+            next(obstore.list(self._store, chunk_size=1), None)
+        except BaseError as error:
+            return "NoSuchBucket" not in str(error)
+        return True
 
 
 def _first_line(error: Exception) -> str:

@@ -14,14 +14,16 @@ SCHEMES = ("s3", "file")
 
 def check(uri: str, prefixes: Sequence[str]) -> None:
     """Raise BadInput unless a URI lies below one of the prefixes. Says nothing about whether anything stands there."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise _refused("bad_location", f"{uri[:200]!r} is no URI: {error}") from error
     if parts.scheme not in SCHEMES:
         raise _refused("unknown_scheme", f"{uri[:200]!r} begins with {parts.scheme!r}, expected s3:// or file://")
-    steps = unquote(parts.path).split("/")
-    if parts.query or parts.fragment or "\0" in unquote(uri) or any(step in (".", "..") for step in steps):
-        raise _refused(
-            "bad_location", f"{uri[:200]!r} has a query, a fragment or steps like '..', expected a plain path"
-        )
+    steps = unquote(parts.path).split("/")[1:]
+    if parts.query or parts.fragment or "\0" in unquote(uri) or any(step in ("", ".", "..") for step in steps):
+        detail = f"{uri[:200]!r} has a query, a fragment, or steps that are empty or '..', expected a plain path"
+        raise _refused("bad_location", detail)
     if not any(_lies_below(uri, prefix) for prefix in prefixes):
         allowed = ", ".join(prefixes) or "nothing"
         raise _refused("location_not_allowed", f"{uri[:200]!r} is not allowed; datasets may be read from {allowed}")
@@ -34,29 +36,38 @@ def download(uri: str, path: Path, most_bytes: int, settings: Settings) -> None:
     """
     check(uri, settings.source_prefixes)
     size = 0
-    try:
-        with path.open("wb") as file:
-            for piece in _pieces(uri, settings):
-                size += len(piece)
-                if size > most_bytes:
-                    raise _refused("too_large", f"{uri[:200]!r} has more than {most_bytes} bytes")
-                file.write(piece)
-    except (FileNotFoundError, IsADirectoryError, PermissionError, NotADirectoryError) as error:
-        raise _refused("unknown_source", f"there is no file {uri[:200]!r} that can be read") from error
+    with path.open("wb") as file:
+        for piece in _pieces(uri, settings):
+            size += len(piece)
+            if size > most_bytes:
+                raise _refused("too_large", f"{uri[:200]!r} has more than {most_bytes} bytes")
+            file.write(piece)
 
 
 def _pieces(uri: str, settings: Settings) -> Iterator[bytes]:
     parts = urlsplit(uri)
-    if parts.scheme == "s3":
-        yield from Bucket(f"s3://{parts.netloc}", settings).get(unquote(parts.path).strip("/"))
-        return
-    real = Path(unquote(parts.path)).resolve(strict=True)
-    folders = [_folder(prefix) for prefix in settings.source_prefixes if urlsplit(prefix).scheme == "file"]
-    if not any(real.is_relative_to(folder) for folder in folders):  # a link may lead elsewhere
+    path = unquote(parts.path)
+    try:
+        if parts.scheme == "s3":
+            yield from Bucket(f"s3://{parts.netloc}", settings).get(path.removeprefix("/"))
+            return
+        with _allowed_file(Path(path), settings.source_prefixes).open("rb") as file:
+            while piece := file.read(CHUNK_BYTES):
+                yield piece
+    except (FileNotFoundError, PermissionError) as error:
+        raise _refused("unknown_source", f"there is no file {uri[:200]!r} that can be read") from error
+
+
+def _allowed_file(path: Path, prefixes: Sequence[str]) -> Path:
+    """Where a path leads in the end. A link may lead elsewhere, and who opens a pipe waits for ever."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise FileNotFoundError(path) from error
+    folders = [_folder(prefix) for prefix in prefixes if urlsplit(prefix).scheme == "file"]
+    if not any(real.is_relative_to(folder) for folder in folders) or not real.is_file():
         raise FileNotFoundError(real)
-    with real.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            yield piece
+    return real
 
 
 def _lies_below(uri: str, prefix: str) -> bool:

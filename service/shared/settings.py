@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         default=None, description="Where artifacts are kept: s3://BUCKET/PREFIX, or a folder; one in `home` when unset."
     )
     s3_endpoint: str | None = Field(default=None, description="URL of an S3-compatible server that is not Amazon's.")
-    s3_region: str = Field(default="us-east-1", description="Region of the bucket.")
+    s3_region: str | None = Field(default=None, description="Region of the bucket. Unset: AWS_REGION, or us-east-1.")
     s3_access_key_id: str | None = Field(default=None, description="Unset: what AWS_* and the machine's role say.")
     s3_secret_access_key: SecretStr | None = Field(default=None, description="Belongs to s3_access_key_id.")
     cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Most bytes of local copies of what is in S3.")

@@ -1,5 +1,6 @@
 """Files that no row names, and rows whose file is gone: what crashes between the two leave behind."""
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from service.shared.storage.artifact import Stored
 from service.shared.storage.rows import lock, sweep
 from service.shared.storage.store import Storage
 from service.shared.tables import Artifact
+
+# What a file of ours is called. A bucket, or a folder that somebody chose, may hold other things too.
+ARTIFACT = re.compile(r"[^/]+/[0-9a-f]{64}")
 
 
 class Garbage(NamedTuple):
@@ -29,7 +33,8 @@ class Garbage(NamedTuple):
 def find(database: Database, storage: Storage, older_than_seconds: float) -> Garbage:
     """Look for it. Files that are younger may be about to get their row."""
     limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
-    entries = list(storage.entries())  # before the rows: a file that is stored meanwhile has its row by then
+    # Before the rows: a file that is stored meanwhile has its row by then.
+    entries = [entry for entry in storage.entries() if ARTIFACT.fullmatch(entry.key)]
     with database.reader() as session:
         rows = [(Stored(row.project_id, row.sha256, row.size_bytes), row.state) for row in _rows(session)]
     named, there = {stored.key for stored, _ in rows}, {entry.key for entry in entries}

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -18,6 +18,8 @@ from service.shared.storage.artifact import CorruptArtifact, Stored
 
 CHUNK_BYTES = 1024 * 1024
 UNFINISHED = "tmp"
+# A copy whose path was given out may not be open yet: a trainer gets several, and takes seconds to start.
+HANDED_OUT = timedelta(minutes=10)
 
 
 def from_settings(settings: Settings) -> "Storage":
@@ -30,7 +32,7 @@ class Storage:
     """The artifacts of all projects at `root/PROJECT/SHA256`; unfinished files stand in `root/tmp`.
 
     With a bucket that is where they are kept, and `root` holds copies: at most `cache_bytes` of them, those that were
-    used last.
+    used last, and whatever was used within `HANDED_OUT`.
     """
 
     def __init__(self, root: Path, bucket: Bucket | None = None, cache_bytes: int | None = None) -> None:
@@ -63,7 +65,7 @@ class Storage:
         if self.bucket is None:
             for folder in (final.parent, self.root):
                 _sync(folder)
-        self._drop_the_oldest(final)
+        self._drop_the_oldest()
         return replace(stored, is_there=lambda: self._has(stored))
 
     def path(self, project_id: str, sha256: str) -> Path:
@@ -80,9 +82,9 @@ class Storage:
             _verify(path, stored)
             return path
         try:
+            os.utime(path)  # it was used last; before it is read, so that it is not dropped meanwhile
             _verify(path, stored)
-            os.utime(path)  # it was used last
-        except CorruptArtifact:  # not here yet, or spoiled here: the bucket has it
+        except (FileNotFoundError, CorruptArtifact):  # not here yet, or spoiled here: the bucket has it
             self._download(self.bucket, path, stored)
         return path
 
@@ -125,20 +127,19 @@ class Storage:
             raise CorruptArtifact(f"artifact {stored.sha256[:12]} is missing from the store") from error
         finally:
             partial.unlink(missing_ok=True)
-        self._drop_the_oldest(path)
+        self._drop_the_oldest()
 
-    def _drop_the_oldest(self, but: Path) -> None:
+    def _drop_the_oldest(self) -> None:
         """Who has a dropped copy open, or mapped, keeps it."""
         if self.bucket is None or self._cache_bytes is None:
             return
         copies = sorted(self.copies(), key=lambda entry: entry.modified_at)
         room = self._cache_bytes - sum(entry.size_bytes for entry in copies)
         for entry in copies:
-            if room >= 0:
+            if room >= 0 or datetime.now(UTC) - entry.modified_at < HANDED_OUT:
                 return
-            if (path := self.root / entry.key) != but:
-                path.unlink(missing_ok=True)
-                room += entry.size_bytes
+            (self.root / entry.key).unlink(missing_ok=True)
+            room += entry.size_bytes
 
 
 class Writer:

@@ -1,12 +1,14 @@
 """Projects and keys: what is kept of a key, and which tokens are refused."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
 from service.access import operations as access
 from service.shared.database import Database, now
 from service.shared.errors import Conflict, Unauthenticated
+from service.shared.tables import ApiKey
 
 
 def test_a_token_stands_for_its_project(database: Database, project_id: str) -> None:
@@ -73,3 +75,24 @@ def test_a_key_that_expires_later_is_taken(database: Database, project_id: str) 
 def test_a_project_name_is_taken_once(database: Database, project_id: str) -> None:
     with database.writer.begin() as session, pytest.raises(Conflict):
         access.create_project(session, "test")
+
+
+def test_the_last_use_of_a_key_is_written_once_a_minute(database: Database, project_id: str) -> None:
+    with database.writer.begin() as session:
+        key_id = access.create_key(session, project_id, "mine")[0].id
+
+    def used(minutes_ago: float | None = None) -> datetime:
+        with database.writer.begin() as session:
+            if minutes_ago is not None:
+                session.get_one(ApiKey, key_id).last_used_at = now(-60 * minutes_ago)
+        with database.writer.begin() as session:
+            access.note_use(session, key_id)
+        with database.reader() as session:
+            noted = session.get_one(ApiKey, key_id).last_used_at
+        assert noted is not None
+        return noted
+
+    first = used()
+    assert used() == first
+    assert used(minutes_ago=0.5) < first
+    assert used(minutes_ago=1.5) >= first

@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from service import cli, migrate
 from service.shared import storage
 from service.shared.database import Database
+from service.shared.settings import Settings
 from service.shared.storage import Storage, garbage
 from service.shared.tables import Artifact, Upload
 
@@ -60,6 +63,42 @@ def test_a_file_that_got_its_row_meanwhile_stays(database: Database, project_id:
         storage.record(session, made)
     assert garbage.collect(database, store, found) == 0
     assert {entry.key for entry in store.entries()} == {made.key}
+
+
+def test_files_that_are_no_artifacts_of_ours_are_left_alone(
+    database: Database, project_id: str, store: Storage, tmp_path: Path
+) -> None:
+    for key in ("notes/readme.txt", f"{project_id}/{'0' * 64}.bak"):
+        path = store.root / key
+        if store.bucket is not None:
+            path = tmp_path / "file"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"somebody's")
+        if store.bucket is not None:
+            store.bucket.put(key, path)
+    assert garbage.collect(database, store, garbage.find(database, store, -5)) == 0
+    assert len(list(store.entries())) == 2
+
+
+def test_the_command_shows_what_it_finds_and_removes_it_when_told_to(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path))
+    monkeypatch.setenv("SENSORIUM_DATABASE", sqlite_url)
+    migrate.upgrade(sqlite_url)
+    store = storage.from_settings(Settings())
+    made = put(store, "prj_a", b"unnamed")
+    assert made.key not in gc()
+    assert f"{made.key}: 7 bytes without a row" in gc("--older-than-seconds", "0")
+    assert store.path("prj_a", made.sha256).exists()
+    assert "1 files removed" in gc("--older-than-seconds", "0", "--yes")
+    assert not store.path("prj_a", made.sha256).exists()
+
+
+def gc(*options: str) -> str:
+    answer = CliRunner().invoke(cli.app, ["gc", *options])
+    assert answer.exit_code == 0, answer.output
+    return answer.output
 
 
 def test_age_is_told_by_the_file(database: Database, project_id: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Datasets are read from where the settings allow, and from nowhere else."""
 
+import os
 from pathlib import Path
 
 import httpx2 as httpx
@@ -31,6 +32,10 @@ def test_what_lies_below_a_prefix_is_allowed(uri: str) -> None:
         ("file:///data/shared/../secret", "bad_location"),
         ("file:///data/shared/%2e%2e/secret", "bad_location"),
         ("file:///data/shared/a.npz?x=1", "bad_location"),
+        ("s3://measurements/2026/", "bad_location"),
+        ("s3://measurements/2026//a.npz", "bad_location"),
+        ("s3://[measurements/2026/a.npz", "bad_location"),
+        ("s3://\u2100measurements/2026/a.npz", "bad_location"),
         ("file:///data/shared/a%00.npz", "bad_location"),
         ("http://data/shared/a.npz", "unknown_scheme"),
         ("/data/shared/a.npz", "unknown_scheme"),
@@ -74,10 +79,19 @@ def test_a_link_out_of_the_folder_leads_nowhere(tmp_path: Path) -> None:
     assert refused(f"file://{inside}/link", tmp_path / "copy", allowed(inside)) == "unknown_source"
 
 
-@pytest.mark.parametrize("name", ["nothing", "folder"])
+@pytest.mark.parametrize("name", ["nothing", "folder", "pipe", "loop", "x" * 400, "file/inside"])
 def test_what_is_no_file_is_told_of(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe")
     assert refused(f"file://{tmp_path}/{name}", tmp_path / "copy", allowed(tmp_path)) == "unknown_source"
+
+
+def test_a_target_that_cannot_be_written_is_no_fault_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"content")
+    with pytest.raises(FileNotFoundError):
+        locations.download(f"file://{tmp_path}/a.npz", tmp_path / "no folder" / "copy", 7, allowed(tmp_path))
 
 
 def test_an_object_is_copied(s3_settings: Settings, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from service.shared import storage
-from service.shared.bucket import StorageAway
+from service.shared.bucket import READ_BYTES, Bucket, StorageAway
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Storage, Stored
@@ -160,6 +160,45 @@ def test_the_copies_that_were_used_last_stay(s3_settings: Settings) -> None:
     third = stored(store, b"\2" + CONTENT[1:])
     assert files(store.root) == {f"prj_a/{each.sha256}" for each in (made[0], third)}
     assert kept(store) == {each.key for each in (*made, third)}
+
+
+def test_a_copy_that_was_handed_out_just_now_stays_though_there_is_no_room(s3_settings: Settings) -> None:
+    store = storage.from_settings(s3_settings.model_copy(update={"cache_bytes": len(CONTENT)}))
+    made = [stored(store, bytes([number]) + CONTENT[1:]) for number in range(2)]
+    for each in made:
+        store.path("prj_a", each.sha256).unlink()
+    samples, init = (store.fetch("prj_a", each.sha256, len(CONTENT)) for each in made)
+    assert (samples.exists(), init.exists()) == (True, True)
+    os.utime(samples, (1, 1))
+    third = stored(store, b"\2" + CONTENT[1:])
+    assert files(store.root) == {f"prj_a/{each.sha256}" for each in (made[1], third)}
+
+
+def test_an_object_that_changes_while_it_is_read_is_not_mixed(s3_settings: Settings, tmp_path: Path) -> None:
+    bucket = Bucket(f"{s3_settings.storage}", s3_settings)
+    for content in (b"a", b"b"):
+        (tmp_path / "file").write_bytes(content * (READ_BYTES + 1))
+        bucket.put("object", tmp_path / "file")
+        if content == b"a":
+            pieces = bucket.get("object")
+            assert next(pieces) == b"a" * READ_BYTES
+    with pytest.raises(StorageAway, match="changed"):
+        next(pieces)
+
+
+def test_a_bucket_that_is_not_there_has_lost_nothing(s3_settings: Settings) -> None:
+    store = storage.from_settings(s3_settings.model_copy(update={"storage": "s3://another-bucket/kept"}))
+    assert store.bucket is not None
+    made = Stored("prj_a", "0" * 64, 5)
+    for ask in (
+        lambda: store.fetch("prj_a", made.sha256, 5),
+        lambda: stored(store),
+        lambda: store.bucket and store.bucket.size(made.key),
+        lambda: store.remove(made),
+        lambda: kept(store),
+    ):
+        with pytest.raises(StorageAway, match="s3://another-bucket"):
+            ask()
 
 
 def test_a_store_that_does_not_answer_is_told_apart_from_a_missing_file(s3_settings: Settings) -> None:

@@ -1,0 +1,55 @@
+"""The OpenAPI document says enough to call every operation without reading anything else."""
+
+from collections.abc import Iterator
+
+from jsonschema import Draft202012Validator
+
+from tests.contract.conftest import Document
+
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def _operations(document: Document) -> Iterator[tuple[str, Document]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_every_operation_has_an_id_of_its_own_a_summary_and_a_description(document: Document) -> None:
+    ids = [operation["operationId"] for _, operation in _operations(document)]
+    assert len(ids) == len(set(ids))
+    undescribed = [name for name, one in _operations(document) if not (one.get("summary") and one.get("description"))]
+    assert undescribed == []
+
+
+def test_every_error_is_a_problem(document: Document) -> None:
+    errors = [
+        (name, status, answer.get("content"))
+        for name, operation in _operations(document)
+        for status, answer in operation["responses"].items()
+        if status >= "400"
+    ]
+    assert len(errors) > len(document["paths"])
+    assert [(name, status) for name, status, content in errors if content != PROBLEM] == []
+
+
+def test_every_call_of_a_project_says_that_it_needs_a_key(document: Document) -> None:
+    open_calls = [name for name, operation in _operations(document) if not operation.get("security")]
+    assert open_calls == ["GET /healthz", "GET /readyz"]
+    lacking = [
+        name for name, one in _operations(document) if "/v1" in name and not {"401", "429"} <= set(one["responses"])
+    ]
+    assert lacking == []
+
+
+def test_every_json_body_has_an_example_that_fits_it(document: Document) -> None:
+    for name, operation in _operations(document):
+        body = operation.get("requestBody", {"content": {}})["content"].get("application/json")
+        if body is None:
+            continue
+        schema = body["schema"]
+        named = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        assert named.get("examples"), name
+        validator = Draft202012Validator({**schema, "components": document["components"]})
+        for example in named["examples"]:
+            assert [error.message for error in validator.iter_errors(example)] == [], name

@@ -1,0 +1,92 @@
+"""Whatever comes in, answers are as the OpenAPI document says: input is made from the document itself.
+
+`make test` sends a fixed, small selection. `make fuzz` sends much more, from a seed that it prints; what it found is
+sent again with `make fuzz FUZZ_SEED=…`.
+"""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Service
+from tests.contract.conftest import Document, Served
+from tests.service import steps
+from tests.service.files import packed
+
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "3")
+SEED = os.environ.get("FUZZ_SEED")
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "allow_header_conformance",
+    "unsupported_method",
+    "ignored_auth",
+)
+
+
+Values = dict[str, list[Any]]
+
+
+def _existing(service: Service, key: str) -> Values:
+    """An upload, a dataset, a trained run, one that waits, and a model: values of path parameters by their names."""
+    steps.dataset(service, "pictures", **steps.pictures())
+    training = {"epochs": 2, "checkpoint_epochs": 1}
+    run = steps.train(service, "pictures", "pictures", training=training)
+    checkpoints = service.http.get(f"/v1/runs/{run['id']}/checkpoints").json()["checkpoints"]
+    return {
+        "upload_id": [steps.upload(service, packed(x=np.zeros((2, 1), np.float32)))],
+        "name": ["pictures"],
+        "version": [run["version"]],
+        "run_id": [run["id"], steps.queue_run(service, "pictures", "pictures")["id"]],
+        "step": [checkpoint["step"] for checkpoint in checkpoints],
+        "key_id": [key],
+    }
+
+
+def _spare(service: Service, key: str) -> Values:
+    """What may be deleted."""
+    steps.dataset(service, "spare", **steps.pictures())
+    run = steps.queue_run(service, "spare", "spare")["id"]
+    service.http.post(f"/v1/runs/{run}/cancel")
+    uploads = [steps.upload(service, packed(x=np.zeros((2, 1), np.float32))) for _ in range(2)]
+    return {"upload_id": uploads, "name": ["spare"], "version": [1], "run_id": [run], "key_id": [key]}
+
+
+def _about(existing: Values, spare: Values, document: Document) -> Document:
+    """The document with path parameters that name what exists: a made-up name is not found, and gets no further."""
+    narrowed = copy.deepcopy(document)
+    for operations in narrowed["paths"].values():
+        for method, operation in operations.items():
+            values = spare if method == "delete" else existing
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path":
+                    parameter["schema"]["enum"] = values[parameter["name"]]
+    return narrowed
+
+
+@pytest.mark.timeout(3600)
+def test_every_answer_is_as_the_document_says(
+    service: Service, served: Served, document: Document, tmp_path: Path
+) -> None:
+    path = tmp_path / "openapi.json"
+    existing, spare = _existing(service, served.key_id), _spare(service, served.spare_key_id)
+    path.write_text(json.dumps(_about(existing, spare, document)))
+    command = [Path(sys.executable).with_name("schemathesis"), "run", path, "--url", served.url]
+    command += ["--header", f"Authorization: Bearer {served.key}", "--checks", ",".join(CHECKS)]
+    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES, "--request-timeout", "20"]
+    command += ["--continue-on-failure", "--no-color"]
+    command += ["--generation-deterministic"] if SEED is None else ["--seed", SEED]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,176 @@
+"""Every operation of the OpenAPI document, tried by a stranger, by a foreign key, and by keys of every scope."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.access import operations as access
+from service.access.scopes import SCOPES, Scope
+from service.shared.database import Database
+from tests.conftest import Service
+from tests.service.steps import dataset, pictures, problem, train
+
+# What a body takes to be read; everything in it belongs to the first project.
+BODIES: dict[str, dict[str, Any]] = {
+    "create_dataset": {"name": "copied", "source": {"upload": "UPLOAD"}},
+    "create_run": {"dataset": {"name": "pictures"}, "model": "stolen"},
+    "change_run": {"description": "mine"},
+    "create_model_version": {"run": "RUN", "step": 1},
+    "create_api_key": {"name": "k"},
+    "create_project": {"name": "new"},
+    "encode": {"inputs": {"label": [1]}},
+    "reconstruct": {"inputs": {"label": [1]}},
+}
+# Own resources without a name in the path: a foreign key finds nothing of the first project in them.
+COLLECTIONS = {
+    "create_upload",
+    "list_uploads",
+    "list_datasets",
+    "list_runs",
+    "list_models",
+    "list_workers",
+    "list_api_keys",
+    "create_api_key",
+    "list_projects",
+    "list_audit_events",
+}
+ADMINISTRATION = {
+    "create_api_key",
+    "list_api_keys",
+    "get_api_key",
+    "revoke_api_key",
+    "create_project",
+    "list_projects",
+    "list_audit_events",
+}
+INFERENCE = {"encode", "reconstruct"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    name: str
+    method: str
+    path: str
+
+    @property
+    def scope(self) -> Scope:
+        """Written down once more, apart from the code that decides it."""
+        if self.name in ADMINISTRATION:
+            return "admin"
+        if self.name in INFERENCE:
+            return "infer"
+        return "read" if self.method == "get" else "write"
+
+
+@dataclass(frozen=True)
+class Installation:
+    service: Service
+    known: dict[str, str]
+    operations: list[Operation]
+    foreign: str
+    by_scope: dict[str, str]
+
+    def send(self, operation: Operation, key: str | None) -> Any:
+        path, body = operation.path, BODIES.get(operation.name)
+        for name, value in self.known.items():
+            path = path.replace(f"{{{name}}}", value)
+        filled = {field: self._filled(value) for field, value in (body or {}).items()}
+        headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
+        with TestClient(self.service.http.app, raise_server_exceptions=False) as http:
+            content = {"content": b"PK"} if operation.name == "create_upload" else {"json": filled if body else None}
+            return http.request(operation.method, path, headers=headers, **content)  # type: ignore[arg-type]
+
+    def _filled(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {field: self._filled(inner) for field, inner in value.items()}
+        if value in ("UPLOAD", "RUN"):
+            return self.known[f"{value.lower()}_id"]
+        return value
+
+
+@pytest.fixture(scope="module")
+def installation(service: Service) -> Installation:
+    """A project that has one of everything, a foreign key, and a key of every scope."""
+    version = dataset(service, "pictures", **pictures())
+    run = train(service, "pictures", "m")
+    assert run["state"] == "succeeded"
+    key = service.http.post("/v1/api-keys", json={"name": "victim"}).json()
+    known = {
+        "upload_id": version["source"]["upload"],
+        "run_id": run["id"],
+        "key_id": key["id"],
+        "step": "1",
+        "version": "1",
+        "checkpoint_id": "1",
+    }
+    document = service.http.get("/openapi.json").json()
+    operations = [
+        Operation(one["operationId"], method, path)
+        for path, methods in document["paths"].items()
+        for method, one in methods.items()
+        if path.startswith(("/v1", "/v2"))
+    ]
+    database = Database(service.settings.database_url)
+    with database.writer.begin() as session:
+        _, foreign = access.create_key(session, access.create_project(session, "other").id, "k")
+        by_scope = {scope: access.create_key(session, service.project_id, scope, [scope])[1] for scope in SCOPES}
+    database.close()
+    return Installation(service, known, operations, foreign, by_scope)
+
+
+def named(installation: Installation, operation: Operation) -> Operation:
+    """The same, of a dataset or of a model."""
+    return Operation(
+        operation.name,
+        operation.method,
+        operation.path.replace("{name}", "pictures" if "/datasets" in operation.path else "m"),
+    )
+
+
+def test_every_operation_is_known_here(installation: Installation) -> None:
+    """A new one must say what it may be called with before this passes again."""
+    names = {operation.name for operation in installation.operations}
+    assert len(names) == len(installation.operations)
+    posting = {one.name for one in installation.operations if one.method in ("post", "put", "patch")}
+    without_body = {"create_upload", "cancel_run", "pause_run", "resume_run", "retry_run"}
+    assert posting - without_body <= BODIES.keys()
+
+
+def test_a_stranger_gets_in_nowhere(installation: Installation) -> None:
+    for operation in installation.operations:
+        answer = installation.send(named(installation, operation), None)
+        assert answer.status_code == 401, operation
+        answer = installation.send(named(installation, operation), "sns_000000000000_guessed")
+        assert answer.status_code == 401, operation
+
+
+def test_a_foreign_key_finds_nothing(installation: Installation) -> None:
+    before = installation.service.http.get("/v1/audit-events?page_size=1").json()["audit_events"][0]["id"]
+    for operation in installation.operations:
+        answer = installation.send(named(installation, operation), installation.foreign)
+        if operation.name in COLLECTIONS:
+            assert answer.status_code in (200, 201, 422), operation
+            for ours in (*installation.known.values(), "pictures"):
+                assert len(ours) == 1 or ours not in answer.text, operation
+        else:
+            assert answer.status_code == 404, (operation, answer.text)
+            assert problem(answer, 404)["code"].endswith("not_found"), operation
+    after = installation.service.http.get("/v1/audit-events?page_size=1").json()["audit_events"][0]["id"]
+    assert after == before
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_key_does_what_its_scope_says_and_no_more(installation: Installation, scope: Scope) -> None:
+    for operation in installation.operations:
+        if operation.method == "delete" and operation.scope == scope:
+            continue  # the other tests need what it would delete
+        answer = installation.send(named(installation, operation), installation.by_scope[scope])
+        if operation.scope == scope:
+            assert answer.status_code not in (401, 403), (operation, answer.text)
+            assert answer.status_code < 500, (operation, answer.text)
+        else:
+            refused = problem(answer, 403, "insufficient_scope")
+            assert repr(operation.scope) in refused["detail"], operation
+            assert f'scope="{operation.scope}"' in answer.headers["www-authenticate"], operation

@@ -1,0 +1,137 @@
+"""Keys and projects over HTTP and from the command line."""
+
+import base64
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2 as httpx
+import pytest
+
+from service.shared.database import Database
+from service.shared.tables import Project
+from tests import servers
+from tests.conftest import Service, wait_until
+from tests.service.steps import fault, problem
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_key_is_shown_once_and_recognized_by_its_prefix(service: Service) -> None:
+    made = service.http.post("/v1/api-keys", json={"name": "robot", "scopes": ["read", "infer"]})
+    assert made.status_code == 201
+    body = made.json()
+    assert body["token"].startswith(f"sns_{body['prefix']}_")
+    found = service.http.get(made.headers["location"]).json()
+    assert found == {name: value for name, value in body.items() if name != "token"}
+    assert body["token"] not in service.http.get("/v1/api-keys").text
+
+
+def test_a_key_that_expires_is_refused_afterwards(service: Service) -> None:
+    token = service.http.post("/v1/api-keys", json={"name": "short", "expires_in_seconds": 1}).json()["token"]
+    assert service.http.get("/v1/runs", headers=bearer(token)).status_code == 200
+    wait_until(lambda: service.http.get("/v1/runs", headers=bearer(token)).status_code == 401, 5)
+    problem(service.http.get("/v1/runs", headers=bearer(token)), 401, "invalid_api_key")
+
+
+def test_a_revoked_key_is_refused_at_once(service: Service) -> None:
+    made = service.http.post("/v1/api-keys", json={"name": "gone"}).json()
+    assert service.http.get("/v1/runs", headers=bearer(made["token"])).status_code == 200
+    assert service.http.delete(f"/v1/api-keys/{made['id']}").status_code == 204
+    problem(service.http.get("/v1/runs", headers=bearer(made["token"])), 401, "invalid_api_key")
+    assert service.http.get(f"/v1/api-keys/{made['id']}").json()["revoked_at"] is not None
+
+
+def test_a_key_is_taken_as_the_password_of_basic(service: Service) -> None:
+    given = base64.b64encode(f"anybody:{service.key}".encode()).decode()
+    answer = service.http.get("/v1/runs", headers={"Authorization": f"Basic {given}"})
+    assert answer.status_code == 200
+    wrong = base64.b64encode(b"anybody:sns_1_2").decode()
+    problem(service.http.get("/v1/runs", headers={"Authorization": f"Basic {wrong}"}), 401, "invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"name": "k", "scopes": ["everything"]}, "/scopes/0"),
+        ({"name": "k", "scopes": []}, "/scopes"),
+        ({"name": "k", "expires_in_seconds": 0}, "/expires_in_seconds"),
+        ({"name": ""}, "/name"),
+        ({}, "/name"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused(service: Service, body: dict[str, object], place: str) -> None:
+    assert fault(service.http.post("/v1/api-keys", json=body))[0] == place
+
+
+def test_only_an_operating_project_makes_others(service: Service) -> None:
+    problem(service.http.post("/v1/projects", json={"name": "new"}), 404)
+    database = Database(service.settings.database_url)
+    with database.writer.begin() as session:
+        session.get_one(Project, service.project_id).operates = True
+    time.sleep(1.1)
+    made = service.http.post("/v1/projects", json={"name": "new", "quotas": {"queued_runs": 3}}).json()
+    assert made["quotas"]["queued_runs"] == 3
+    assert service.http.get("/v1/runs", headers=bearer(made["token"])).json()["runs"] == []
+    assert "new" in [project["name"] for project in service.http.get("/v1/projects").json()["projects"]]
+    problem(service.http.post("/v1/projects", json={"name": "new"}), 409, "project_exists")
+    with database.writer.begin() as session:
+        session.get_one(Project, service.project_id).operates = False
+    database.close()
+
+
+@contextmanager
+def another_api(service: Service) -> Iterator[str]:
+    """A second API process over the same database."""
+    port = servers.free_port()
+    environment = {**os.environ, "SENSORIUM_HOME": str(service.settings.home), "SENSORIUM_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "-m", "service.cli", "api"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(url), 30, "the second API")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_a_revoked_key_is_refused_by_other_processes_within_two_seconds(service: Service) -> None:
+    made = service.http.post("/v1/api-keys", json={"name": "elsewhere"}).json()
+    with another_api(service) as url, httpx.Client(base_url=url, headers=bearer(made["token"])) as http:
+        assert http.get("/v1/runs").status_code == 200
+        assert http.get("/v1/runs").status_code == 200
+        service.http.delete(f"/v1/api-keys/{made['id']}")
+        revoked_at = time.monotonic()
+        wait_until(lambda: http.get("/v1/runs").status_code == 401, 5, "refused")
+        assert time.monotonic() - revoked_at < 2
+
+
+def command(service: Service, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SENSORIUM_HOME": str(service.settings.home)}
+    return subprocess.run(
+        [sys.executable, "-m", "service.cli", *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_projects_and_keys_are_made_listed_and_revoked_on_the_command_line(service: Service) -> None:
+    token = command(service, "project", "create", "shell").stdout.strip()
+    assert service.http.get("/v1/runs", headers=bearer(token)).status_code == 200
+    reader = command(service, "key", "create", "shell", "reader", "--scope", "read").stdout.strip()
+    problem(service.http.post("/v1/api-keys", json={"name": "k"}, headers=bearer(reader)), 403, "insufficient_scope")
+    (line,) = [line for line in command(service, "key", "list", "shell").stdout.splitlines() if "reader" in line]
+    assert command(service, "key", "revoke", "shell", line.split()[0]).returncode == 0
+    wait_until(lambda: service.http.get("/v1/runs", headers=bearer(reader)).status_code == 401, 5)
+    assert "there is no project 'nobody'" in command(service, "key", "list", "nobody").stderr
+    assert command(service, "project", "create", "shell").returncode != 0
