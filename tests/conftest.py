@@ -19,7 +19,7 @@ from service.app import create_app
 from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.storage import Storage
+from service.shared.storage import from_settings
 from tests import servers
 from worker import supervisor
 from worker.children import Children
@@ -67,7 +67,7 @@ def s3_settings(s3_server: str, tmp_path: Path) -> Settings:
         storage=f"s3://{bucket}/kept",
         s3_endpoint=s3_server,
         s3_access_key_id="test",
-        s3_secret_access_key=SecretStr("test"),
+        s3_secret_access_key=SecretStr("secret-of-the-bucket"),
     )
 
 
@@ -137,9 +137,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         project = access.create_project(session, "test").id
         _, key = access.create_key(session, project, "test")
     messages = broker.connect(settings)
-    worker = Context(
-        settings, database, Storage(settings.artifacts), messages, "wrk_test", Children(settings.log_bytes)
-    )
+    worker = Context(settings, database, from_settings(settings), messages, "wrk_test", Children(settings.log_bytes))
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
         yield Service(settings, http, project, key, worker)
     database.close()

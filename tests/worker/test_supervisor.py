@@ -18,7 +18,7 @@ from service.registry import operations as registry
 from service.shared import broker, storage
 from service.shared.database import Database, now
 from service.shared.settings import Settings
-from service.shared.storage import CorruptArtifact, Storage, Stored
+from service.shared.storage import CorruptArtifact, Stored
 from service.shared.tables import Artifact, Job, Run
 from tests.conftest import wait_until
 from tests.service.rows import claimed_run
@@ -56,7 +56,7 @@ class Task:
 def context(database: Database, tmp_path: Path) -> Context:
     settings = Settings(home=tmp_path, heartbeat_seconds=0.05, retry_seconds=0, trainer_stop_seconds=20)
     children = Children(settings.log_bytes)
-    return Context(settings, database, Storage(settings.artifacts), broker.connect(settings), "wrk_1", children)
+    return Context(settings, database, storage.from_settings(settings), broker.connect(settings), "wrk_1", children)
 
 
 @pytest.fixture

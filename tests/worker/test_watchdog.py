@@ -9,7 +9,7 @@ from service.jobs import operations as jobs
 from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.storage import Storage
+from service.shared.storage import from_settings
 from worker import app
 from worker.children import Children
 from worker.context import Context
@@ -26,7 +26,7 @@ def context(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(app.os, "_exit", end)
     settings = Settings(home=tmp_path, deaf_seconds=0.001)
-    return Context(settings, database, Storage(settings.artifacts), broker.connect(settings), "wrk_1", Children(1024))
+    return Context(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Children(1024))
 
 
 def test_idle_while_work_waits(context: Context, project_id: str) -> None:

@@ -17,7 +17,6 @@ import uvicorn
 from service.app import create_app
 from service.shared import storage
 from service.shared.database import Database
-from service.shared.storage import Storage
 from service.shared.tables import Project
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
@@ -184,6 +183,6 @@ def _swept(service: Service) -> bool:
     """Sweep as the reconciler does."""
     database = Database(service.settings.database_url)
     try:
-        return storage.sweep(database, Storage(service.settings.artifacts)) > 0
+        return storage.sweep(database, storage.from_settings(service.settings)) > 0
     finally:
         database.close()

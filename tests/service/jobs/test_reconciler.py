@@ -11,7 +11,7 @@ from service.jobs.reconciler import Reconciler
 from service.shared import broker
 from service.shared.database import Database, now
 from service.shared.settings import Settings
-from service.shared.storage import Storage
+from service.shared.storage import from_settings
 from service.shared.tables import Job
 from tests.conftest import wait_until
 
@@ -40,7 +40,7 @@ def test_a_job_that_waits_gets_a_message(database: Database, project_id: str, tm
         job = jobs.create(session, project_id, "test", "data")
         job.dispatch_after = now()
         job_id = job.id
-    Reconciler(chosen, database, Storage(chosen.artifacts), messages).tick()
+    Reconciler(chosen, database, from_settings(chosen), messages).tick()
     with messages.connection_for_read() as connection:
         message = connection.SimpleQueue("data").get(timeout=5)
         message.ack()
@@ -52,7 +52,7 @@ def test_nothing_is_reaped_before_the_database_has_answered_for_a_lease(
     database: Database, project_id: str, tmp_path: Path
 ) -> None:
     chosen = settings(tmp_path, 60)
-    reconciler = Reconciler(chosen, database, Storage(chosen.artifacts), broker.connect(chosen))
+    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen))
     job_id = lost_job(database, project_id)
     for _ in range(3):
         reconciler.tick()
@@ -61,7 +61,7 @@ def test_nothing_is_reaped_before_the_database_has_answered_for_a_lease(
 
 def test_a_lost_job_is_queued_again(database: Database, project_id: str, tmp_path: Path) -> None:
     chosen = settings(tmp_path, 0.05)
-    reconciler = Reconciler(chosen, database, Storage(chosen.artifacts), broker.connect(chosen))
+    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen))
     job_id = lost_job(database, project_id)
 
     def reaped() -> bool:
@@ -75,7 +75,7 @@ def test_an_outage_of_the_database_gives_owners_time_to_come_back(
     database: Database, project_id: str, tmp_path: Path
 ) -> None:
     chosen = settings(tmp_path, 0.2)
-    reconciler = Reconciler(chosen, database, Storage(chosen.artifacts), broker.connect(chosen))
+    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen))
     reconciler.tick()
     job_id = lost_job(database, project_id)
     with database.writer.begin() as session:
