@@ -1,6 +1,5 @@
-"""Renders every error as RFC 9457 problem+json, and gives every request its id."""
+"""Renders every error as RFC 9457 problem+json, and says in the OpenAPI document which there are."""
 
-import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -14,28 +13,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from ulid import ULID
 
 from service.shared.errors import BadInput, Damaged, Fault, SensoriumError, Unavailable, UnsupportedMediaType, pointer
 from service.shared.storage import CorruptArtifact
 
 log = structlog.get_logger(__name__)
 
-REQUEST_ID = "x-request-id"
 SHOWN_CHARACTERS = 80
 MOST_FAULTS = 100
-# The longest pause within a body.
-BODY_SECONDS = 30.0
-
-SECURITY = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-]
-NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-PAGES = ("/docs", "/redoc", "/docs/oauth2-redirect")
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer sns_…`"},
+    "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password; any user name."},
+}
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -71,8 +60,11 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            if path.startswith("/v1"):
+                operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
             own = [int(status) for status in operation["responses"] if int(status) >= HTTPStatus.BAD_REQUEST]
             for status in _failures(path, method, operation) + own:
                 operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": body}
@@ -175,8 +167,8 @@ async def _on_unknown(request: Request, error: Exception) -> Response:
     log.error("unhandled_error", path=request.url.path, exc_info=error)
     problem = SensoriumError("internal_error", "the service failed; its log has the reason under this request id")
     response = _render(request, problem, 500, SensoriumError.title)
-    # This answer is given outside of RequestContext, which stamps the others.
-    response.headers[REQUEST_ID] = request.scope.get("request_id", "")
+    # This answer is given outside of the envelope, which stamps the others.
+    response.headers["x-request-id"] = request.scope.get("request_id", "")
     return response
 
 
@@ -218,57 +210,3 @@ def _in_body(path: list[str | int], body: Any, missing: bool) -> list[str | int]
         if inside or (missing and step is path[-1]):
             steps.append(step)
     return steps
-
-
-class RequestContext:
-    """Gives every request its id, in the log and in the answer, and bounds the size of its body."""
-
-    def __init__(self, app: ASGIApp, most_bytes: int, unbounded_path: str) -> None:
-        self._app = app
-        self._most_bytes = most_bytes
-        self._unbounded_path = unbounded_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI says."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = dict(scope["headers"]).get(REQUEST_ID.encode(), b"").decode("latin-1")
-        request_id = given if given.isascii() and given.isprintable() and 0 < len(given) <= 100 else f"req_{ULID()}"
-        scope["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        encoding = dict(scope["headers"]).get(b"content-encoding", b"identity").decode("latin-1")
-        if encoding.lower() != "identity":
-            detail = f"content encoding {encoding[:40]!r}, expected a body that is not encoded"
-            unread = UnsupportedMediaType("unsupported_content_encoding", detail)
-            await answer(Request(scope), unread)(scope, receive, send)
-            return
-        received = 0
-        bounded = scope["path"] != self._unbounded_path
-
-        more = True
-
-        async def counted() -> Message:
-            nonlocal received, more
-            try:
-                # once the body is there, what comes next is that the client goes away, and that may take its time
-                async with asyncio.timeout(BODY_SECONDS if more else None):
-                    message = await receive()
-            except TimeoutError as error:
-                raise HTTPException(408, f"nothing of the body came for {BODY_SECONDS:g} seconds") from error
-            more = message.get("more_body", False)
-            received += len(message.get("body", b""))
-            if bounded and received > self._most_bytes:
-                # FastAPI passes this one through where it would turn any other error into a 400
-                raise HTTPException(413, f"the body has more than {self._most_bytes} bytes")
-            return message
-
-        async def stamped(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = message["headers"]
-                policy = [] if scope["path"] in PAGES else [NO_CONTENT]
-                message["headers"] = [*headers, (REQUEST_ID.encode(), request_id.encode()), *SECURITY, *policy]
-            await send(message)
-
-        await self._app(scope, counted, stamped)

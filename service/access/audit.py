@@ -18,7 +18,10 @@ from service.shared.tables import AuditEvent
 
 @dataclass
 class Action:
-    """What a request, or a command, is about to do. `made` are the ids of the rows that it added."""
+    """What a request, or a command, is about to do. `made` are the ids of the rows that it added.
+
+    `recorded` is told by the object, not by the context variable: threads and background tasks have copies of that.
+    """
 
     project_id: str
     key_id: str | None
@@ -27,6 +30,7 @@ class Action:
     request_id: str | None = None
     client: str | None = None
     made: list[str] = field(default_factory=list)
+    recorded: bool = False
 
 
 class Filters(NamedTuple):
@@ -62,6 +66,12 @@ def record(session: Session, action: Action) -> None:
     )
 
 
+def nothing_to_record() -> None:
+    """Of a request that changes nothing after all, such as one that is answered again."""
+    if (action := acting.get()) is not None:
+        action.recorded = True
+
+
 def list_events(
     session: Session, project_id: str, filters: Filters, after: int | None, size: int
 ) -> Sequence[AuditEvent]:
@@ -86,7 +96,10 @@ def _remember_what_was_made(session: Session, context: Any) -> None:
 
 
 def _record_current(session: Session) -> None:
-    if (action := acting.get()) is not None:
+    # SQLAlchemy calls this for a savepoint too: the rows that follow it would be missing in `made`.
+    if session.in_nested_transaction():
+        return
+    if (action := acting.get()) is not None and not action.recorded:
         session.flush()
-        acting.set(None)  # one event a request
+        action.recorded = True  # one event a request, whatever a background task of it commits later
         record(session, action)

@@ -1,52 +1,93 @@
-"""API keys that were checked in the last second, so that a request in steady state asks SQL nothing."""
+"""API keys that were checked a moment ago, so that a request in steady state asks SQL nothing."""
 
+import asyncio
 import hashlib
-import threading
 import time
+from dataclasses import replace
+from typing import NamedTuple
 
 from cachetools import TTLCache
 
 from service.access import operations as access
 from service.access.operations import LAST_USE_SECONDS, Principal
+from service.access.quotas import effective
 from service.shared.database import Database
+from service.shared.settings import Settings
 
-FRESH_SECONDS = 1.0
+# After so long a key is asked for again, and meanwhile taken for what it was, but no longer than that: a key that was
+# revoked elsewhere is refused within two seconds.
+FRESH_SECONDS = 0.8
+STALE_SECONDS = 1.6
 MOST_KEYS = 10_000
 
 
+class _Known(NamedTuple):
+    principal: Principal
+    asked_at: float
+
+
 class KeyCache:
-    """Remembers principals by the hash of their token; never the token."""
+    """Remembers principals, with the limits that hold for them, by the hash of their token; never the token.
 
-    def __init__(self, database: Database) -> None:
+    Of many requests with one key at once, one asks SQL. All of it happens in one event loop.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._known: TTLCache[bytes, Principal] = TTLCache(MOST_KEYS, FRESH_SECONDS)
+        self._settings = settings
+        self._known: dict[bytes, _Known] = {}
+        self._asking: dict[bytes, asyncio.Task[Principal]] = {}
         self._noted: TTLCache[str, bool] = TTLCache(MOST_KEYS, LAST_USE_SECONDS, timer=time.monotonic)
-        self._lock = threading.Lock()
 
-    def known(self, token: str) -> Principal | None:
-        """The principal of a token that was looked up within the last second."""
-        with self._lock:
-            return self._known.get(_digest(token))
+    def known(self, token: bytes) -> Principal | None:
+        """Who has this key, if that was asked a moment ago; soon it is asked again."""
+        digest = hashlib.sha256(token).digest()
+        known = self._known.get(digest)
+        if known is None:
+            return None
+        age = time.monotonic() - known.asked_at
+        if age >= FRESH_SECONDS and digest not in self._asking:
+            self._ask(digest, token)
+        return known.principal if age < STALE_SECONDS else None
 
-    def look_up(self, token: str) -> Principal:
-        """Ask SQL, and remember; about once a minute, write that the key is in use. Raises Unauthenticated."""
-        with self._database.reader() as session:
-            principal = access.authenticate(session, token)
-        with self._lock:
-            self._known[_digest(token)] = principal
-            noted = self._noted.get(principal.key_id, False)
-            self._noted[principal.key_id] = True
-        if not noted:
-            with self._database.writer.begin() as session:
-                access.note_use(session, principal.key_id)
-        return principal
+    async def principal(self, token: bytes) -> Principal:
+        """Who has this key. Raises Unauthenticated."""
+        if (known := self.known(token)) is not None:
+            return known
+        digest = hashlib.sha256(token).digest()
+        return await asyncio.shield(self._asking.get(digest) or self._ask(digest, token))
 
     def forget(self, key_id: str) -> None:
         """Ask SQL again for a key that was revoked just now."""
-        with self._lock:
-            for digest in [digest for digest, principal in self._known.items() if principal.key_id == key_id]:
-                del self._known[digest]
+        for digest in [digest for digest, known in self._known.items() if known.principal.key_id == key_id]:
+            self._known.pop(digest, None)
 
+    def _ask(self, digest: bytes, token: bytes) -> asyncio.Task[Principal]:
+        task = asyncio.create_task(self._look_up(digest, token))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it
+        self._asking[digest] = task
+        return task
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    async def _look_up(self, digest: bytes, token: bytes) -> Principal:
+        asked_at = time.monotonic()
+        try:
+            principal = await asyncio.to_thread(self._authenticate, token.decode("latin-1"))
+        except BaseException:
+            self._known.pop(digest, None)
+            raise
+        finally:
+            del self._asking[digest]
+        if len(self._known) >= MOST_KEYS:
+            self._known.clear()
+        self._known[digest] = _Known(principal, asked_at)
+        return principal
+
+    def _authenticate(self, token: str) -> Principal:
+        """Ask SQL; about once a minute, write that the key is in use."""
+        with self._database.reader() as session:
+            principal = access.authenticate(session, token)
+        if not self._noted.get(principal.key_id, False):
+            self._noted[principal.key_id] = True
+            with self._database.writer.begin() as session:
+                access.note_use(session, principal.key_id)
+        return replace(principal, quotas=effective(principal.quotas, self._settings))

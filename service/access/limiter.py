@@ -50,16 +50,21 @@ class Limiter:
         self._away_until = 0.0
         self._taken: dict[str, _Taken] = {}
 
+    def take(self, project_id: str) -> bool:
+        """Use one of the requests that were taken before, if there is one."""
+        taken = self._taken.get(project_id)
+        if taken is None or not taken.count or time.monotonic() >= taken.until:
+            return False
+        taken.count -= 1
+        return True
+
     async def count(self, project_id: str, per_minute: int) -> None:
         """Count one request. Raises TooMany, with the seconds after which one is allowed again."""
-        now = time.monotonic()
-        taken = self._taken.get(project_id)
-        if taken is not None and taken.count and now < taken.until:
-            taken.count -= 1
+        if self.take(project_id):
             return
         item, several = RateLimitItemPerMinute(per_minute), max(1, int(per_minute * TAKEN_AT_ONCE))
         if await self._hit(item, project_id, several):
-            self._taken[project_id] = _Taken(several - 1, now + KEPT_SECONDS)
+            self._taken[project_id] = _Taken(several - 1, time.monotonic() + KEPT_SECONDS)
         elif several == 1 or not await self._hit(item, project_id, 1):
             detail = f"the project has made its {per_minute} requests of this minute"
             raise TooMany("rate_limited", detail, await self._wait(item, project_id))

@@ -11,12 +11,13 @@ from service.access.quotas import Quotas
 from service.access.scopes import ADMINISTRATION
 from service.administration import schemas
 from service.idempotency import OnceByBody
+from service.keyed import KeyedRoute
 from service.shared import tables
 from service.shared.errors import NotFound
 from service.shared.names import Reference
 from service.web import Caller, Moment, Paging, Web
 
-router = APIRouter(tags=[ADMINISTRATION])
+router = APIRouter(tags=[ADMINISTRATION], route_class=KeyedRoute)
 
 
 @router.post("/v1/api-keys", status_code=201, operation_id="create_api_key")

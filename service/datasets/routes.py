@@ -18,6 +18,7 @@ from service.datasets.readers import StoredFile
 from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.idempotency import Once, OnceByBody, OnceByCall
+from service.keyed import KeyedRoute
 from service.shared import broker, locations
 from service.shared.errors import Conflict
 from service.shared.names import Reference
@@ -25,7 +26,7 @@ from service.shared.samples import Samples
 from service.shared.storage import Writer
 from service.web import Caller, Paging, Services, Web
 
-router = APIRouter(tags=["datasets"])
+router = APIRouter(tags=["datasets"], route_class=KeyedRoute)
 
 UPLOADS = "/v1/uploads"
 VERSIONS = "/v1/datasets/{name}/versions"
@@ -72,7 +73,7 @@ async def create_upload(
 
 def _room(services: Services, caller: Caller) -> int | None:
     """How many more bytes the project may store."""
-    most = services.quotas(caller).stored_bytes
+    most = caller.quotas.stored_bytes
     if most is None:
         return None
     with services.database.reader() as session:
@@ -127,7 +128,7 @@ def create_dataset(
         locations.check(body.source.uri, services.settings.source_prefixes)
 
     def create(session: Session) -> DatasetVersion:
-        quotas.check_stored_bytes(session, caller.project_id, services.quotas(caller).stored_bytes)
+        quotas.check_stored_bytes(session, caller.project_id, caller.quotas.stored_bytes)
         version, job_id = datasets.create_version(session, caller.project_id, body)
         after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)  # once all of this is committed
         return version

@@ -13,11 +13,12 @@ from service.inference.payload import MOST_FAULTS, Limits, parse_rows, parse_tar
 from service.inference.schemas import EncodeRequest, EncodeResponse, ReconstructRequest, ReconstructResponse
 from service.inference.turns import Turns
 from service.inference.versions import VersionCache
+from service.keyed import KeyedRoute
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.names import Reference
 from service.web import Caller, Services, Web
 
-router = APIRouter(prefix="/v1/models/{name}/versions/{version}", tags=["inference"])
+router = APIRouter(prefix="/v1/models/{name}/versions/{version}", tags=["inference"], route_class=KeyedRoute)
 
 
 async def _version(
@@ -61,7 +62,7 @@ async def encode(
     """Latent codes of samples that have any subset of the modalities."""
     body = _body(await request.body(), {"inputs"})
     rows = parse_rows(body.get("inputs"), version.config, _limits(services, 1))
-    check_request_rows(rows.count, services.quotas(caller).request_rows)
+    check_request_rows(rows.count, caller.quotas.request_rows)
     latent = await turns.take(engine.encode, version, rows)
     return _answer(request, version, latent)
 
@@ -81,7 +82,7 @@ async def reconstruct(
     n_samples = _integer(body, "n_samples", 1000)
     seed = _integer(body, "seed", 2**53 - 1)
     rows = parse_rows(body.get("inputs"), version.config, _limits(services, max(n_samples, 1)))
-    check_request_rows(rows.count, services.quotas(caller).request_rows)
+    check_request_rows(rows.count, caller.quotas.request_rows)
     outputs = await turns.take(engine.reconstruct, version, rows, targets, n_samples, seed)
     return _answer(request, version, {"outputs": outputs})
 

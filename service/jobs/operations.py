@@ -112,7 +112,7 @@ def create(
         timeout_seconds=timeout_seconds,
         devices=devices,
         dispatches=1,
-        request_id=telemetry.request_id(),
+        request_id=telemetry.serving.get(),
         dispatch_after=now(FIRST_WAKE_SECONDS),
     )
     session.add(job)

@@ -3,9 +3,10 @@
 from fastapi import APIRouter
 
 from service.jobs import schemas, workers
+from service.keyed import KeyedRoute
 from service.web import Caller, Web
 
-router = APIRouter(prefix="/v1/workers", tags=["workers"])
+router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=KeyedRoute)
 
 
 @router.get("", operation_id="list_workers")

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from service.idempotency import OnceByBody
+from service.keyed import KeyedRoute
 from service.registry import operations as registry
 from service.registry import schemas
 from service.shared.names import Name, Reference
 from service.web import Caller, Paging, Web
 
-router = APIRouter(prefix="/v1/models", tags=["registry"])
+router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=KeyedRoute)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
 

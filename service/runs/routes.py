@@ -11,6 +11,7 @@ from service.access.quotas import check_queued_runs
 from service.idempotency import Once, OnceByBody
 from service.jobs import history
 from service.jobs.feed import Feed
+from service.keyed import KeyedRoute
 from service.runs import checkpoints, metrics, schemas
 from service.runs import operations as runs
 from service.runs.listing import Filters
@@ -18,7 +19,7 @@ from service.shared import broker, storage
 from service.shared.names import Reference
 from service.web import Caller, Moment, Paging, Services, Web
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=KeyedRoute)
 
 Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that were done.")]
 
@@ -248,7 +249,7 @@ def _queued(
     """Queue a run, once, unless the project has too many that wait."""
 
     def create(session: Session) -> schemas.Run:
-        check_queued_runs(session, caller.project_id, services.quotas(caller).queued_runs)
+        check_queued_runs(session, caller.project_id, caller.quotas.queued_runs)
         queued = queue(session)
         after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)  # once it is committed
         return queued.run

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # At most this much of a file is in memory: parts of an upload on their way at once, times their size.
 PART_BYTES = 8 * 1024**2
 PARTS_AT_ONCE = 4
-READ_BYTES = PART_BYTES * PARTS_AT_ONCE
+READ_BYTES = 2 * PART_BYTES
 MOST_PARTS = 10_000  # of one upload, in S3
 CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
@@ -74,7 +74,8 @@ class Bucket:
     def get(self, key: str) -> Iterator[bytes]:
         """The bytes of an object, piece by piece. Raises FileNotFoundError.
 
-        A request a piece: the time-out holds for a whole request, and what takes longer would never arrive.
+        A request a piece: one for the whole object ends with the time-out, or with a connection that is lost after
+        `retry_timeout`, and is not taken up again.
         """
         with self._asked(f"read {key}"):
             whole = obstore.head(self._store, key)

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from contextvars import ContextVar
+from typing import Any
 
 import structlog
 
@@ -16,10 +18,14 @@ OF_JOB = (JOB_ID, REQUEST_ID)
 TALKATIVE = ("celery.worker.strategy", "celery.app.trace", "alembic.runtime.migration")
 
 
-def request_id() -> str | None:
-    """The id of the request that is being served, or that asked for the job at hand."""
-    found: str | None = structlog.contextvars.get_contextvars().get(REQUEST_ID)
-    return found
+# The id of the request that is being served. structlog's own variables take ten times as long to set.
+serving: ContextVar[str | None] = ContextVar("serving", default=None)
+
+
+def _say_request(logger: Any, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    if (request_id := serving.get()) is not None:
+        event.setdefault(REQUEST_ID, request_id)
+    return event
 
 
 def of_job(job_id: str, request_id: str | None) -> dict[str, str]:
@@ -31,6 +37,7 @@ def configure_logging(settings: Settings) -> None:
     """Send our log lines and every library's through one format: text for people, or JSON lines."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _say_request,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
-from service import http_protocol, problems
+from service import http_protocol
 from service.app import create_app
 from service.http_protocol import BoundedProtocol
 from tests.conftest import Service, wait_until
@@ -68,7 +68,7 @@ def test_a_connection_that_says_nothing_is_closed(address: Address, monkeypatch:
 def test_a_body_that_stops_coming_is_not_waited_for(
     address: Address, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(problems, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS", 0.3)
     head = f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.key}\r\nContent-Length: 100\r\n\r\n"
     with socket.create_connection(address) as client:
         client.sendall(head.encode() + b"{")
@@ -88,10 +88,11 @@ def test_requests_of_any_number_share_a_connection(address: Address) -> None:
 def test_answers_forbid_what_browsers_might_do(service: Service) -> None:
     answer = service.http.get("/v1/runs", headers={"Origin": "https://elsewhere.example"})
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["x-frame-options"] == "DENY"
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.headers["cache-control"] == "no-store"
     assert "access-control-allow-origin" not in answer.headers
-    assert "content-security-policy" not in service.http.get("/docs").headers
+    page = service.http.get("/docs").headers
+    assert (page["x-frame-options"], page["x-content-type-options"]) == ("DENY", "nosniff")
 
 
 def test_an_encoded_body_is_refused(service: Service) -> None:

@@ -1,0 +1,101 @@
+"""Routes that need a key: who calls, how often, and whether the key may, before the body is read."""
+
+import base64
+from typing import Any
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
+
+from service.access import audit, scopes
+from service.access.operations import Principal
+from service.shared.errors import BadInput, Fault, Unauthenticated
+from service.web import PRINCIPAL, Services
+
+MOST_FAULTS = 20
+
+
+class KeyedRoute(APIRoute):
+    """A route for those who have a key with the scope that it needs.
+
+    FastAPI reads and parses the body before its dependencies run, and each of them costs more than all of this; so it
+    stands in front of them. What it has found is the dependency `service.web.Caller`.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._needed: dict[str, scopes.Scope] = {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI says. Raises what is wrong with the caller."""
+        services: Services = scope["app"].state.services
+        token = _token(scope)
+        if not token:
+            detail = "send an API key: `Authorization: Bearer sns_…`, or as the password of Basic"
+            raise Unauthenticated("missing_api_key", detail)
+        principal = services.keys.known(token) or await services.keys.principal(token)
+        scope[PRINCIPAL] = principal
+        most = principal.quotas.requests_per_minute
+        if most is not None and not services.limiter.take(principal.project_id):
+            await services.limiter.count(principal.project_id, most)
+        needed = self._needed.get(scope["method"]) or self._find_out(scope["method"])
+        scopes.require(needed, principal.scopes)
+        if scope["query_string"]:
+            self._refuse_unknown_parameters(scope)
+        if needed in scopes.CHANGING and scope["method"] not in scopes.READING:
+            audit.acting.set(self._action(scope, principal))
+        if scope["method"] in (self.methods or ()):
+            await self.app(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
+
+    def _find_out(self, method: str) -> scopes.Scope:
+        self._needed[method] = scopes.needed(method, self.tags)
+        return self._needed[method]
+
+    def _refuse_unknown_parameters(self, scope: Scope) -> None:
+        """A filter that is misspelt must not be ignored."""
+        known = _parameters(self.dependant)
+        faults = [
+            Fault(f"?{name[:100]}", "unknown_parameter", f"there is no parameter {name[:100]!r}, only {sorted(known)}")
+            for name in dict.fromkeys(QueryParams(scope["query_string"]))
+            if name not in known
+        ]
+        if faults:
+            raise BadInput(faults[:MOST_FAULTS])
+
+    def _action(self, scope: Scope, principal: Principal) -> audit.Action:
+        return audit.Action(
+            project_id=principal.project_id,
+            key_id=principal.key_id,
+            action=self.operation_id or self.name,
+            resource=scope["path"],
+            request_id=scope.get("request_id"),
+            client=scope["client"][0] if scope.get("client") else None,
+        )
+
+
+def _token(scope: Scope) -> bytes | None:
+    """The key that a request brings: as a bearer's token, or as the password of a client that knows only those."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            given: bytes = value
+            kind, _, rest = given.partition(b" ")
+            if kind.lower() == b"bearer":
+                return rest.strip()
+            if kind.lower() == b"basic":
+                return _password(rest)
+    return None
+
+
+def _password(given: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return None
+
+
+def _parameters(dependant: Dependant) -> set[str]:
+    names = {field.alias for field in dependant.query_params}
+    return names.union(*(_parameters(needed) for needed in dependant.dependencies))

@@ -1,0 +1,80 @@
+"""While the object store does not answer, callers are told to try again, and no work is given up."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from service import migrate
+from service.access import operations as access
+from service.app import create_app
+from service.shared import broker, storage
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.tables import Job
+from tests.conftest import Service, wait_until
+from tests.service.files import packed
+from tests.service.steps import problem, queue_dataset
+from worker.children import Children
+from worker.context import Context
+
+
+@pytest.fixture
+def service(s3_settings: Settings) -> Iterator[Service]:
+    """A service whose artifacts are in S3."""
+    settings = s3_settings.model_copy(update={"heartbeat_seconds": 0.2, "retry_seconds": 0.5})
+    settings.home.mkdir()
+    migrate.upgrade(settings.database_url)
+    database = Database(settings.database_url)
+    with database.writer.begin() as session:
+        project = access.create_project(session, "test").id
+        _, key = access.create_key(session, project, "test")
+    store, children = storage.from_settings(settings), Children(settings.log_bytes)
+    worker = Context(settings, database, store, broker.connect(settings), "wrk_test", children)
+    with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
+        yield Service(settings, http, project, key, worker)
+    database.close()
+
+
+def away(service: Service) -> Settings:
+    """The same service when nobody listens where its store was, without local copies."""
+    return service.settings.model_copy(
+        update={
+            "s3_endpoint": "http://127.0.0.1:9",
+            "home": service.settings.home / "elsewhere",
+            "database": service.settings.database_url,
+        }
+    )
+
+
+def test_an_upload_is_answered_with_503(service: Service) -> None:
+    file = packed(x=np.ones((20, 2), np.float32))
+    with TestClient(create_app(away(service)), headers={"Authorization": f"Bearer {service.key}"}) as http:
+        answer = http.post("/v1/uploads", content=file)
+    problem(answer, 503, "storage_unavailable")
+    assert answer.headers["retry-after"]
+
+
+def test_a_job_is_tried_again_when_the_store_is_back(service: Service) -> None:
+    queue_dataset(service, "kept", x=np.ones((20, 2), np.float32))
+    there = service.worker.storage
+    service.worker.storage = storage.from_settings(away(service))
+    service.work("data")
+    assert state(service) == "validating"
+    with service.worker.database.reader() as session:
+        (job,) = session.scalars(select(Job))
+        assert (job.state, job.failures) == ("queued", 1)
+    service.worker.storage = there
+
+    def is_ready() -> bool:
+        service.work("data")
+        return state(service) == "ready"
+
+    wait_until(is_ready, what="the dataset ready")
+
+
+def state(service: Service) -> str:
+    """Where the dataset stands."""
+    return str(service.http.get("/v1/datasets/kept/versions/1").json()["state"])
