@@ -59,6 +59,7 @@ def serve(
     chosen = {"host": host, "port": port, "home": home}
     settings = Settings().model_copy(update={name: value for name, value in chosen.items() if value is not None})
     configure_logging(settings)
+    _warn_of_strangers(settings.host)
     try:
         status = embedded.serve(settings, fresh, run)
     except (embedded.StackFailed, OSError) as error:
@@ -79,9 +80,7 @@ def api(
         served = create_app(settings)
     except Misconfigured as error:
         sys.exit(f"sensorium: {error.detail}")
-    if settings.host not in LOOPBACK:
-        detail = "keys and data travel in the clear unless a proxy with TLS stands in front"
-        structlog.get_logger(__name__).warning("listens_beyond_loopback", host=settings.host, detail=detail)
+    _warn_of_strangers(settings.host)
     config = uvicorn.Config(
         served,
         http=BoundedProtocol,
@@ -153,7 +152,10 @@ def create_key(
 ) -> None:
     """Make an API key and print it. It cannot be shown again."""
     with _session() as session:
-        owner = access.find_project(session, project) or access.create_project(session, project)
+        owner = access.find_project(session, project)
+        if owner is None:
+            owner = access.create_project(session, project)
+            _record(session, owner.id, "create_project", project, [owner.id])
         scopes = [each for each in SCOPES if scope is None or each in scope]
         made, token = access.create_key(session, owner.id, name, scopes, expires_in_seconds)
         _record(session, owner.id, "create_api_key", name, [made.id])
@@ -179,6 +181,12 @@ def revoke_key(project: ProjectName, key_id: Annotated[str, typer.Argument(help=
         owner = _project(session, project)
         access.revoke_key(session, owner.id, key_id)
         _record(session, owner.id, "revoke_api_key", key_id, [])
+
+
+def _warn_of_strangers(host: str) -> None:
+    if host not in LOOPBACK:
+        detail = "keys and data travel in the clear unless a proxy with TLS stands in front"
+        structlog.get_logger(__name__).warning("listens_beyond_loopback", host=host, detail=detail)
 
 
 def _record(session: Session, project_id: str, action: str, resource: str, made: list[str]) -> None:

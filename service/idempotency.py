@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from service.access import answers
+from service.access import answers, audit
 from service.shared.database import Database
 from service.web import Caller
 
@@ -36,6 +36,21 @@ class Once:
         """The request with its content, where that was not in the body that FastAPI reads."""
         return replace(self, asked=f"{self.asked} {content}")
 
+    def was_sent(self, database: Database) -> bool:
+        """Whether the key was used before, for this request or another, so that this one will do nothing."""
+        if self.key is None:
+            return False
+        with database.reader() as session:
+            return answers.is_used(session, self.project_id, self.key)
+
+    def answered(self, database: Database, answered_by: type[Answer]) -> Answer | None:
+        """The answer that this request got before, for those whose work leaves more behind than rows.
+
+        Raises BadInput when the key was used for another request.
+        """
+        with database.reader() as session:
+            return self._find(session, answered_by)
+
     def do(
         self,
         database: Database,
@@ -50,17 +65,26 @@ class Once:
         with database.writer.begin() as session:
             if self.key is None:
                 return work(session)
-            fingerprint = hashlib.sha256(self.asked.encode()).hexdigest()
-            kept = answers.find(session, self.project_id, self.key, fingerprint)
-            if kept is not None:
-                self.response.headers[REPLAYED] = "true"
-                return answered_by.model_validate(kept)
+            if (again := self._find(session, answered_by)) is not None:
+                audit.nothing_to_record()
+                return again
             answer = work(session)
             shown = answer.model_dump(mode="json", by_alias=False)
-            answers.keep(
-                session, self.project_id, self.key, fingerprint, shown | ({secret: None} if secret is not None else {})
-            )
+            hidden = {secret: None} if secret is not None else {}
+            answers.keep(session, self.project_id, self.key, self._fingerprint(), shown | hidden)
             return answer
+
+    def _find(self, session: Session, answered_by: type[Answer]) -> Answer | None:
+        if self.key is None:
+            return None
+        kept = answers.find(session, self.project_id, self.key, self._fingerprint())
+        if kept is None:
+            return None
+        self.response.headers[REPLAYED] = "true"
+        return answered_by.model_validate(kept)
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(self.asked.encode()).hexdigest()
 
 
 async def _of_call(

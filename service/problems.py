@@ -7,7 +7,8 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -27,9 +28,27 @@ SECURITY_SCHEMES = {
 }
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
+EXAMPLE: JsonDict = {
+    "type": "about:blank",
+    "title": "Invalid input",
+    "status": 422,
+    "detail": "epochs: Input should be greater than or equal to 1, got 0",
+    "code": "invalid_input",
+    "request_id": "req_0188c2f0a5d1",
+    "errors": [
+        {
+            "pointer": "/training/epochs",
+            "code": "greater_than_equal",
+            "detail": "epochs: Input should be greater than or equal to 1, got 0",
+        }
+    ],
+}
+
 
 class Problem(BaseModel):
     """The body of every error."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     type: str = "about:blank"
     title: str

@@ -13,6 +13,11 @@ KEPT_SECONDS = 24 * 3600
 HEADER = "idempotency-key"
 
 
+def is_used(session: Session, project_id: str, key: str) -> bool:
+    """Whether an answer is kept under a key, to whatever request."""
+    return session.get(IdempotencyKey, (project_id, key)) is not None
+
+
 def find(session: Session, project_id: str, key: str, fingerprint: str) -> dict[str, Any] | None:
     """The answer that was given to this request, or None; then nobody else answers it before the transaction ends.
 

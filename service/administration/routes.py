@@ -1,6 +1,6 @@
 """/v1/api-keys, /v1/projects and /v1/audit-events."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
@@ -18,6 +18,8 @@ from service.shared.names import Reference
 from service.web import Caller, Moment, Paging, Web
 
 router = APIRouter(tags=[ADMINISTRATION], route_class=KeyedRoute)
+
+NOT_OURS: dict[str, Any] = {"description": "No such project in the caller's sight."}
 
 
 @router.post("/v1/api-keys", status_code=201, operation_id="create_api_key")
@@ -84,7 +86,7 @@ def list_projects(page: Paging, caller: Caller, services: Web) -> schemas.Projec
     return schemas.ProjectPage(projects=items, next_page_token=token)
 
 
-@router.get("/v1/audit-events", operation_id="list_audit_events")
+@router.get("/v1/audit-events", operation_id="list_audit_events", responses={404: NOT_OURS})
 def list_audit_events(
     page: Paging,
     caller: Caller,
@@ -93,12 +95,16 @@ def list_audit_events(
     key_id: Annotated[Reference | None, Query(description="What this key has done.")] = None,
     since: Annotated[Moment | None, Query(description="From this time on, with its zone.")] = None,
     until: Annotated[Moment | None, Query(description="Before this time.")] = None,
+    project_id: Annotated[Reference | None, Query(description="Another project, for operating ones.")] = None,
 ) -> schemas.AuditEventPage:
     """What was changed in the project, by which key, newest first. Nothing of it is ever altered or deleted."""
+    project_id = project_id or caller.project_id
+    if project_id != caller.project_id and not caller.operates:
+        raise NotFound("project", project_id)
     filters = audit.Filters(action, key_id, since, until)
     after = None if page.after is None else int(page.after)
     with services.database.reader() as session:
-        found = audit.list_events(session, caller.project_id, filters, after, page.size + 1)
+        found = audit.list_events(session, project_id, filters, after, page.size + 1)
         items, token = page.cut([(str(event.id), schemas.AuditEvent.model_validate(event)) for event in found])
     return schemas.AuditEventPage(audit_events=items, next_page_token=token)
 

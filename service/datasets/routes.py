@@ -59,7 +59,7 @@ async def create_upload(
     With a `Content-Digest: sha-256=:…:` header the bytes are compared with what the client meant to send. The arrays
     of an .npz file are checked at once; the rest is read when a dataset is made of it.
     """
-    room = await run_in_threadpool(_room, services, caller)
+    room = await run_in_threadpool(_room, services, caller, once)
     with services.storage.writer(caller.project_id) as writer:
         receiver = Receiver(writer, services.settings.upload_bytes, room)
         receiver.announce(request.headers.get("content-length"))
@@ -71,10 +71,10 @@ async def create_upload(
     return upload
 
 
-def _room(services: Services, caller: Caller) -> int | None:
-    """How many more bytes the project may store."""
+def _room(services: Services, caller: Caller, once: Once) -> int | None:
+    """How many more bytes the project may store. What is sent again is not stored again."""
     most = caller.quotas.stored_bytes
-    if most is None:
+    if most is None or once.was_sent(services.database):
         return None
     with services.database.reader() as session:
         return most - quotas.stored_bytes(session, caller.project_id)
@@ -83,10 +83,11 @@ def _room(services: Services, caller: Caller) -> int | None:
 def _keep(services: Services, writer: Writer, receiver: Receiver, digest: str | None, once: Once) -> Upload:
     format, arrays = receiver.recognize(services.settings.unpacked_bytes)
     check_digest(digest, writer.sha256)
-    stored = writer.commit()
-    return once.about(stored.sha256).do(
-        services.database, lambda session: uploads.create(session, stored, format, arrays), Upload
-    )
+    once = once.about(writer.sha256)
+    if (upload := once.answered(services.database, Upload)) is not None:
+        return upload
+    stored = writer.commit()  # from here on there is a file that needs a row
+    return once.do(services.database, lambda session: uploads.create(session, stored, format, arrays), Upload)
 
 
 @router.get(UPLOADS, operation_id="list_uploads")

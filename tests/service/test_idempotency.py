@@ -1,11 +1,16 @@
 """A creating request that is sent again makes nothing twice."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -16,11 +21,14 @@ from service import migrate
 from service.access import answers
 from service.access import operations as access
 from service.app import create_app
+from service.shared import broker
 from service.shared.database import Database, now
 from service.shared.settings import Settings
-from service.shared.tables import IdempotencyKey, Upload
+from service.shared.tables import AuditEvent, IdempotencyKey, Project, Upload
+from tests import servers
+from tests.conftest import Service, wait_until
 from tests.service.files import packed
-from tests.service.steps import fault, problem
+from tests.service.steps import dataset, fault, pictures, problem, queue_run
 
 SOURCE = {"generator": {"name": "spirals", "rows": 4, "steps": 3}}
 
@@ -135,3 +143,130 @@ def test_answers_are_forgotten_after_a_day(api: Api) -> None:
         answers.forget_old(session)
     assert create(http, "d", "old").json()["version"] == 3
     assert create(http, "d", "young").json()["version"] == 2
+
+
+@contextmanager
+def api_process(database_url: str, home: Path) -> Iterator[str]:
+    """An API in a process of its own; yields its URL."""
+    port = servers.free_port()
+    settings = {"HOME": str(home), "DATABASE": database_url, "SECRET_KEY": "k" * 32, "PORT": str(port)}
+    environment = {**os.environ, **{f"SENSORIUM_{name}": value for name, value in settings.items()}}
+    process = subprocess.Popen([sys.executable, "-m", "service.cli", "api"], env=environment, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: is_ready(url), 60, "the API")
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_two_processes_that_get_the_same_requests_make_one_of_each(empty_database_url: str, tmp_path: Path) -> None:
+    migrate.upgrade(empty_database_url)
+    database = Database(empty_database_url)
+    with database.writer.begin() as session:
+        _, key = access.create_key(session, access.create_project(session, "ours").id, "k")
+    start = Barrier(8)
+    content = packed(x=np.arange(1000.0))
+
+    def send(url: str) -> list[httpx.Response]:
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "upload"}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+            start.wait()
+            uploaded = http.post("/v1/uploads", content=content)
+            body = {"name": "d", "source": {"upload": uploaded.json()["id"]}}
+            made = http.post("/v1/datasets", json=body, headers={"Idempotency-Key": "dataset"})
+        return [uploaded, made]
+
+    with ExitStack() as stack:
+        urls = [stack.enter_context(api_process(empty_database_url, tmp_path)) for _ in range(2)]
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(send, urls * 4))
+    for answers_of_one in zip(*found, strict=True):
+        assert {answer.status_code for answer in answers_of_one} == {201}
+        assert len({answer.text for answer in answers_of_one}) == 1
+        assert len({answer.headers["location"] for answer in answers_of_one}) == 1
+        assert sum("idempotent-replayed" in answer.headers for answer in answers_of_one) == 7
+    with database.reader() as session:
+        assert session.scalar(select(func.count()).select_from(Upload)) == 1
+        actions = session.scalars(select(AuditEvent.action).order_by(AuditEvent.id)).all()
+    assert actions == ["create_upload", "create_dataset"]
+    database.close()
+
+
+def test_runs_and_retries_are_queued_once_and_announced_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset(service, "pictures", **pictures())
+    woken: list[str] = []
+    monkeypatch.setattr(broker, "wake", lambda messages, queue, job_id: woken.append(queue))
+    body = {"dataset": {"name": "pictures"}, "model": "m"}
+    first, again = (service.http.post("/v1/runs", json=body, headers={"Idempotency-Key": "run"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert (again.json(), again.headers["location"]) == (first.json(), first.headers["location"])
+    assert woken == ["train"]
+    run = first.json()["id"]
+    service.http.post(f"/v1/runs/{run}/cancel")
+    retried = [service.http.post(f"/v1/runs/{run}/retry", headers={"Idempotency-Key": "retry"}) for _ in range(2)]
+    assert [answer.status_code for answer in retried] == [201, 201]
+    assert retried[0].json() == retried[1].json()
+    assert retried[0].json()["id"] != run
+    assert woken == ["train", "train"]
+    assert len(service.http.get("/v1/runs").json()["runs"]) == 2
+    other = queue_run(service, "pictures", "m")["id"]
+    elsewhere = service.http.post(f"/v1/runs/{other}/retry", headers={"Idempotency-Key": "retry"})
+    assert fault(elsewhere) == ("idempotency-key", "idempotency_key_reused")
+
+
+def test_a_project_is_made_once_and_its_token_shown_once(api: Api) -> None:
+    http, database, _ = api
+    with database.writer.begin() as session:
+        session.execute(update(Project).values(operates=True))
+    first, again = (http.post("/v1/projects", json={"name": "p"}, headers={"Idempotency-Key": "p"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json() | {"token": None}
+    assert first.json()["token"].startswith("sns_")
+
+
+def test_an_upload_under_a_key_of_another_request_leaves_no_file(api: Api, tmp_path: Path) -> None:
+    http, _, _ = api
+
+    def kept() -> set[str]:
+        return {path.name for path in (tmp_path / "artifacts").rglob("*") if path.is_file()}
+
+    http.post("/v1/uploads", content=packed(x=np.arange(3.0)), headers={"Idempotency-Key": "u"})
+    before = kept()
+    other = http.post("/v1/uploads", content=packed(x=np.arange(9.0)), headers={"Idempotency-Key": "u"})
+    assert fault(other) == ("idempotency-key", "idempotency_key_reused")
+    assert kept() == before
+    assert len(before) == 1
+
+
+def test_an_upload_that_filled_the_project_is_answered_again(api: Api) -> None:
+    http, database, _ = api
+    content = packed(x=np.random.default_rng(0).random(1000))
+    with database.writer.begin() as session:
+        session.execute(update(Project).values(most_stored_bytes=len(content)))
+    first, again = (http.post("/v1/uploads", content=content, headers={"Idempotency-Key": "u"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    problem(http.post("/v1/uploads", content=content), 429, "quota_exceeded")
+
+
+def test_every_call_that_makes_something_takes_a_key(api: Api) -> None:
+    """All that answer 201, and no others."""
+    operations = [
+        operation for methods in api[0].get("/openapi.json").json()["paths"].values() for operation in methods.values()
+    ]
+    taking = {
+        operation["operationId"]
+        for operation in operations
+        if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", []))
+    }
+    assert taking == {operation["operationId"] for operation in operations if "201" in operation["responses"]}
+    assert {"create_upload", "create_dataset", "create_run", "retry_run", "create_api_key", "create_project"} <= taking

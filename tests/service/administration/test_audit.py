@@ -3,15 +3,20 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from service.access import audit
+from service.access import operations as access
 from service.access.audit import Action, Filters
 from service.shared.database import Database
+from service.shared.tables import Artifact, new_id
 from tests.conftest import Service
-from tests.service.steps import problem
+from tests.service.files import packed
+from tests.service.steps import dataset, pictures, problem, queue_dataset, queue_run, upload
 
 
 def events(service: Service, **query: object) -> list[dict[str, object]]:
@@ -91,3 +96,67 @@ def test_what_is_rolled_back_was_not_done(database: Database, project_id: str) -
     act(fails=False)
     with database.reader() as session:
         assert len(audit.list_events(session, project_id, Filters(), None, 10)) == 1
+
+
+def test_all_that_a_request_made_is_named(service: Service) -> None:
+    content = packed(a=np.random.default_rng(1).random(7))
+    made = upload(service, content)
+    (uploaded,) = events(service, page_size=1)
+    assert made in uploaded["made"]  # type: ignore[operator]
+    assert sorted(str(name)[:3] for name in uploaded["made"]) == ["art", "upl"]  # type: ignore[attr-defined]
+    queue_dataset(service, "named", a=np.zeros(3))
+    (queued,) = events(service, page_size=1)
+    assert sorted(str(name)[:3] for name in queued["made"]) == ["dat", "dsv", "job"]  # type: ignore[attr-defined]
+
+
+def test_an_answer_that_is_given_again_is_not_recorded_again(service: Service) -> None:
+    for _ in range(3):
+        service.http.post("/v1/api-keys", json={"name": "once"}, headers={"Idempotency-Key": "once"})
+    before, latest = events(service, page_size=2)[::-1]
+    assert latest["action"] == "create_api_key"
+    assert before["made"] != latest["made"] != []
+
+
+def test_what_is_swept_after_a_deletion_is_no_second_deletion(service: Service) -> None:
+    dataset(service, "swept", **pictures())
+    run = queue_run(service, "swept", "m")["id"]
+    service.http.post(f"/v1/runs/{run}/cancel")
+    with service.worker.database.writer.begin() as session:
+        released = Artifact(id=new_id("art"), project_id=service.project_id, sha256="0" * 64, size_bytes=0)
+        released.state = "deleting"
+        session.add(released)
+    assert service.http.delete(f"/v1/runs/{run}").status_code == 204
+    assert [event["resource"] for event in events(service, action="delete_run")] == [f"/v1/runs/{run}"]
+
+
+def test_a_project_that_the_command_line_made_on_the_way_is_recorded(service: Service) -> None:
+    command = [sys.executable, "-m", "service.cli", "key", "create", "on the way", "first"]
+    environment = {"SENSORIUM_HOME": str(service.settings.home), "PATH": ""}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    with service.worker.database.reader() as session:
+        project = access.find_project(session, "on the way")
+        assert project is not None
+        found = audit.list_events(session, project.id, Filters(), None, 10)
+    assert [(event.action, event.resource) for event in found] == [
+        ("create_api_key", "first"),
+        ("create_project", "on the way"),
+    ]
+    assert found[1].made == [project.id]
+
+
+def test_another_project_s_log_is_open_to_operating_projects_alone(service: Service) -> None:
+    with service.worker.database.writer.begin() as session:
+        other = access.create_project(session, "watched").id
+        _, theirs = access.create_key(session, other, "theirs")
+        operator = access.create_project(session, "watches", operates=True).id
+        _, operating = access.create_key(session, operator, "operator")
+    with TestClient(service.http.app, headers={"Authorization": f"Bearer {theirs}"}) as http:
+        http.post("/v1/api-keys", json={"name": "seen"})
+        own = http.get("/v1/audit-events", params={"project_id": other}).json()["audit_events"]
+        problem(http.get("/v1/audit-events", params={"project_id": service.project_id}), 404, "project_not_found")
+    problem(service.http.get("/v1/audit-events", params={"project_id": other}), 404, "project_not_found")
+    with TestClient(service.http.app, headers={"Authorization": f"Bearer {operating}"}) as http:
+        found = http.get("/v1/audit-events", params={"project_id": other}).json()["audit_events"]
+        assert http.get("/v1/audit-events").json()["audit_events"] == []
+    assert [event["action"] for event in found] == ["create_api_key"]
+    assert found == own

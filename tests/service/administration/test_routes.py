@@ -136,3 +136,20 @@ def test_projects_and_keys_are_made_listed_and_revoked_on_the_command_line(servi
     wait_until(lambda: service.http.get("/v1/runs", headers=bearer(reader)).status_code == 401, 5)
     assert "there is no project 'nobody'" in command(service, "key", "list", "nobody").stderr
     assert command(service, "project", "create", "shell").returncode != 0
+
+
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104 it is what is warned of
+def test_listening_beyond_loopback_is_warned_of(service: Service, host: str, warns: bool) -> None:
+    environment = {
+        **os.environ,
+        "SENSORIUM_HOME": str(service.settings.home),
+        "SENSORIUM_HOST": host,
+        "SENSORIUM_PORT": str(servers.free_port()),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "api"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: _answers(f"http://127.0.0.1:{environment['SENSORIUM_PORT']}"), 30, "the API")
+    process.terminate()
+    _, log = process.communicate(timeout=20)
+    assert ("listens_beyond_loopback" in log) == warns

@@ -4,6 +4,8 @@ import time
 
 import numpy as np
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from service.jobs import workers
 from tests.conftest import Service
@@ -237,3 +239,15 @@ def test_workers_that_are_alive_are_listed(service: Service) -> None:
 def test_a_time_that_no_clock_shows_is_refused(service: Service, bound: str, moment: str) -> None:
     path, _, name = bound.partition("?")
     assert fault(service.http.get(f"/v1/{path}", params={name: moment}))[0] == f"?{name}"
+
+
+def test_the_request_that_asked_for_a_run_stands_in_its_log(service: Service) -> None:
+    dataset(service, "traced", **pictures())
+    body = {"dataset": {"name": "traced"}, "model": "traced", "training": {"epochs": 1}}
+    run = service.http.post("/v1/runs", json=body, headers={"X-Request-ID": "req-of-mine"}).json()
+    with capture_logs(processors=[merge_contextvars]) as worker:
+        service.work("train")
+    log = service.http.get(f"/v1/runs/{run['id']}/logs").text
+    (line,) = [line for line in log.splitlines() if "epoch 1/1" in line]
+    assert "request_id=req-of-mine" in line
+    assert [entry["request_id"] for entry in worker if entry["event"] == "job_claimed"] == ["req-of-mine"]
