@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+import structlog
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
@@ -12,6 +13,8 @@ from service.access import audit, scopes
 from service.access.operations import Principal
 from service.shared.errors import BadInput, Fault, Unauthenticated
 from service.web import PRINCIPAL, Services
+
+log = structlog.get_logger(__name__)
 
 MOST_FAULTS = 20
 
@@ -40,10 +43,13 @@ class KeyedRoute(APIRoute):
         if most is not None and not services.limiter.take(principal.project_id):
             await services.limiter.count(principal.project_id, most)
         needed = self._needed.get(scope["method"]) or self._find_out(scope["method"])
+        changing = needed in scopes.CHANGING and scope["method"] not in scopes.READING
+        if changing and needed not in principal.scopes:
+            log.warning("change_refused", key_id=principal.key_id, action=self.operation_id, path=scope["path"])
         scopes.require(needed, principal.scopes)
         if scope["query_string"]:
             self._refuse_unknown_parameters(scope)
-        if needed in scopes.CHANGING and scope["method"] not in scopes.READING:
+        if changing:
             audit.acting.set(self._action(scope, principal))
         if scope["method"] in (self.methods or ()):
             await self.app(scope, receive, send)

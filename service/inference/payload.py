@@ -55,7 +55,7 @@ def parse_rows(inputs: Any, config: Config, limits: Limits) -> Rows:
     count = len(next(iter(columns.values())))
     faults: list[Fault] = []
     if config.kind == "static":
-        _check_size(count, 1, limits)
+        check_size(count, 1, limits)
         rows = _static(columns, known, count, faults)
     else:
         rows = _sequences(columns, known, count, limits, faults)
@@ -139,12 +139,12 @@ def _columns(inputs: Any, known: dict[str, ModalityConfig], most_rows: int) -> d
     return inputs
 
 
-def _check_size(rows: int, longest: int, limits: Limits) -> None:
-    """Before anything is allocated: one long row pads all others to its length."""
+def check_size(rows: int, longest: int, limits: Limits, place: str = "/inputs") -> None:
+    """Before anything is allocated: one long row pads all others to its length. Raises BadInput at `place`."""
     steps = rows * longest * limits.draws
     if steps > limits.steps:
         detail = f"{rows} rows x {longest} steps x {limits.draws} draws are {steps}, expected at most {limits.steps}"
-        raise BadInput([Fault("/inputs", "too_large", detail)])
+        raise BadInput([Fault(place, "too_large", detail)])
 
 
 def _static(columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]) -> Rows:
@@ -175,7 +175,7 @@ def _sequences(
     if faults:
         return Rows(count, values, present, lengths)
     longest = int(lengths.max(initial=1))
-    _check_size(count, longest, limits)
+    check_size(count, longest, limits)
     for name, column in columns.items():
         modality = known[name]
         values[name] = np.zeros((count, longest, *modality.shape), dtype=_dtype(modality))

@@ -7,18 +7,24 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from service.access.operations import Principal
 from service.access.quotas import check_request_rows
+from service.inference import schemas, streaming
 from service.inference.engine import Engine, Version
-from service.inference.payload import MOST_FAULTS, Limits, parse_rows, parse_targets, shown
-from service.inference.schemas import EncodeRequest, EncodeResponse, ReconstructRequest, ReconstructResponse
+from service.inference.fields import Body
+from service.inference.payload import Limits, Rows, check_size, parse_rows, parse_targets
 from service.inference.turns import Turns
 from service.inference.versions import VersionCache
 from service.keyed import KeyedRoute
-from service.shared.errors import BadInput, Fault, pointer
+from service.shared.errors import BadInput, Fault
 from service.shared.names import Reference
 from service.web import Caller, Services, Web
 
 router = APIRouter(prefix="/v1/models/{name}/versions/{version}", tags=["inference"], route_class=KeyedRoute)
+
+MOST_DRAWS = 1000
+MOST_SEED = 2**53 - 1
+MOST_STEPS = 2**20
 
 
 async def _version(
@@ -53,65 +59,139 @@ def _documented(body: type[BaseModel]) -> dict[str, Any]:
 @router.post(
     "/encode",
     operation_id="encode",
-    response_model=EncodeResponse,
-    openapi_extra=_documented(EncodeRequest),
+    response_model=schemas.EncodeResponse,
+    openapi_extra=_documented(schemas.StreamedRequest),
 )
 async def encode(
     request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
 ) -> Response:
-    """Latent codes of samples that have any subset of the modalities."""
-    body = _body(await request.body(), {"inputs"})
-    rows = parse_rows(body.get("inputs"), version.config, _limits(services, 1))
-    check_request_rows(rows.count, caller.quotas.request_rows)
-    latent = await turns.take(engine.encode, version, rows)
-    return _answer(request, version, latent)
+    """Latent codes of samples that have any subset of the modalities.
+
+    A sequence may come in pieces: with `"state": null` in the first request the answer carries a `state`, which the
+    next one sends along.
+    """
+    body = Body(await request.body(), {"inputs", "state"})
+    rows = _rows(body, version, caller, services, 1)
+    state = _state(body, version, services, rows)
+    encoded = await turns.take(engine.encode, version, rows, state)
+    return _answer(request, version, encoded.answer | _next(body, version, services, encoded.state))
 
 
 @router.post(
     "/reconstruct",
     operation_id="reconstruct",
-    response_model=ReconstructResponse,
-    openapi_extra=_documented(ReconstructRequest),
+    response_model=schemas.ReconstructResponse,
+    openapi_extra=_documented(schemas.ReconstructRequest),
 )
 async def reconstruct(
     request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
 ) -> Response:
-    """Predict modalities from any subset of them: fills in what is missing, and generates one from another."""
-    body = _body(await request.body(), {"inputs", "targets", "n_samples", "seed"})
+    """Predict modalities from any subset of them: fills in what is missing, and generates one from another.
+
+    `state` is that of an `encode` of the sequences' earlier steps.
+    """
+    body = Body(await request.body(), {"inputs", "targets", "n_samples", "seed", "state"})
     targets = parse_targets(body.get("targets"), version.config)
-    n_samples = _integer(body, "n_samples", 1000)
-    seed = _integer(body, "seed", 2**53 - 1)
-    rows = parse_rows(body.get("inputs"), version.config, _limits(services, max(n_samples, 1)))
-    check_request_rows(rows.count, caller.quotas.request_rows)
-    outputs = await turns.take(engine.reconstruct, version, rows, targets, n_samples, seed)
+    n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
+    rows = _rows(body, version, caller, services, max(n_samples, 1))
+    state = _state(body, version, services, rows)
+    outputs = await turns.take(engine.reconstruct, version, rows, targets, n_samples, seed, state)
     return _answer(request, version, {"outputs": outputs})
+
+
+@router.post(
+    "/score",
+    operation_id="score",
+    response_model=schemas.ScoreResponse,
+    openapi_extra=_documented(schemas.ScoreRequest),
+)
+async def score(
+    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
+) -> Response:
+    """How likely the model finds what was observed, as a bound on its log-probability: low is unusual."""
+    body = Body(await request.body(), {"inputs", "n_samples", "seed"})
+    n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
+    rows = _rows(body, version, caller, services, max(n_samples, 1))
+    return _answer(request, version, await turns.take(engine.score, version, rows, n_samples, seed))
+
+
+@router.post(
+    "/forecast",
+    operation_id="forecast",
+    response_model=schemas.ForecastResponse,
+    openapi_extra=_documented(schemas.ForecastRequest),
+)
+async def forecast(
+    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
+) -> Response:
+    """The steps that follow sequences, with quantiles of drawn paths. `state` is that of an `encode` before."""
+    fields = {"inputs", "targets", "horizon", "n_samples", "seed", "quantiles", "state"}
+    body = Body(await request.body(), fields)
+    _refuse_samples(version)
+    targets = parse_targets(body.get("targets"), version.config)
+    horizon = body.integer("horizon", 1, MOST_STEPS, least=1)
+    n_samples, seed = body.integer("n_samples", 100, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
+    quantiles = body.fractions("quantiles", [0.05, 0.5, 0.95])
+    rows = _rows(body, version, caller, services, max(n_samples, 1))
+    check_size(rows.count, horizon, _limits(services, max(n_samples, 1)), "/horizon")
+    state = _state(body, version, services, rows)
+    outputs = await turns.take(engine.forecast, version, rows, horizon, targets, n_samples, seed, quantiles, state)
+    return _answer(request, version, {"outputs": outputs})
+
+
+@router.post(
+    "/sample",
+    operation_id="sample",
+    response_model=schemas.SampleResponse,
+    openapi_extra=_documented(schemas.SampleRequest),
+)
+async def sample(
+    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
+) -> Response:
+    """Draws of all modalities together, from the prior."""
+    body = Body(await request.body(), {"rows", "steps", "seed"})
+    count, seed = body.integer("rows", 1, services.settings.inference_rows, least=1), body.integer("seed", 0, MOST_SEED)
+    steps = body.integer("steps", 0, MOST_STEPS)
+    sequences = version.config.kind == "sequence"
+    if sequences != bool(steps):
+        expected = "a number of time steps, at least 1" if sequences else "none: the model is of samples, not sequences"
+        raise BadInput([Fault("/steps", "bad_steps", f"steps is {steps}, expected {expected}")])
+    check_request_rows(count, caller.quotas.request_rows)
+    check_size(count, steps or 1, _limits(services, 1), "/rows")
+    outputs = await turns.take(engine.sample, version, count, steps or None, seed)
+    return _answer(request, version, {"outputs": outputs})
+
+
+def _rows(body: Body, version: Version, caller: Principal, services: Services, draws: int) -> Rows:
+    rows = parse_rows(body.get("inputs"), version.config, _limits(services, draws))
+    check_request_rows(rows.count, caller.quotas.request_rows)
+    return rows
 
 
 def _limits(services: Services, draws: int) -> Limits:
     return Limits(services.settings.inference_rows, services.settings.inference_steps, draws)
 
 
-def _body(raw: bytes, fields: set[str]) -> dict[str, Any]:
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise BadInput([Fault("", "not_json", f"the body is not JSON: {error}")]) from error
-    if not isinstance(body, dict):
-        raise BadInput([Fault("", "not_an_object", f"the body is a {type(body).__name__}, expected an object")])
-    if unknown := sorted(body.keys() - fields):
-        expected = f"expected some of {sorted(fields)}"
-        first = unknown[:MOST_FAULTS]
-        raise BadInput([Fault(pointer(n), "unknown_field", f"unknown field {shown(n)}, {expected}") for n in first])
-    return body
+def _refuse_samples(version: Version) -> None:
+    if version.config.kind != "sequence":
+        detail = f"{version.model!r} is a model of samples, which have no time steps; expected a model of sequences"
+        raise BadInput([Fault("", "not_a_sequence_model", detail)])
 
 
-def _integer(body: dict[str, Any], name: str, most: int) -> int:
-    value = body.get(name, 0)
-    if type(value) is not int or not 0 <= value <= most:
-        raise BadInput(
-            [Fault(f"/{name}", "bad_integer", f"{name} is {shown(value)}, expected an integer from 0 to {most}")]
-        )
-    return value
+def _state(body: Body, version: Version, services: Services, rows: Rows) -> Any:
+    if "state" in body:
+        _refuse_samples(version)
+        if getattr(version.config, "smoother", None) is not None:
+            detail = "the model looks at each sequence as a whole, and cannot take it in pieces"
+            raise BadInput([Fault("/state", "whole_sequences_only", detail)])
+    return streaming.unpack(services.signer, version, body.get("state"), rows.count)
+
+
+def _next(body: Body, version: Version, services: Services, state: Any) -> dict[str, str]:
+    """What the next piece goes on from, for those who have asked for it."""
+    if "state" not in body or state is None:
+        return {}
+    return {"state": streaming.pack(services.signer, version, state)}
 
 
 def _answer(request: Request, version: Version, answer: dict[str, Any]) -> Response:

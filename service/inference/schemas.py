@@ -19,7 +19,33 @@ class EncodeRequest(BaseModel):
     )
 
 
-class ReconstructRequest(EncodeRequest):
+class StreamedRequest(EncodeRequest):
+    """Samples; or a piece of sequences, and what it goes on from."""
+
+    state: str | None = Field(
+        default=None,
+        description="Of sequences that come in pieces: null with the first, then what the answer before has carried.",
+    )
+
+
+class ScoreRequest(EncodeRequest):
+    """Samples to score."""
+
+    n_samples: int = Field(default=0, ge=0, le=1000, description="0 scores at the posterior mean; more average draws.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Of the draws.")
+
+
+class SampleRequest(BaseModel):
+    """How much to draw from the prior."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rows": 4, "seed": 7}]})
+
+    rows: int = Field(default=1, ge=1)
+    steps: int = Field(default=0, ge=0, description="Of every sequence; 0 for models of samples.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1)
+
+
+class ReconstructRequest(StreamedRequest):
     """Samples, and which modalities to predict for them."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": EXAMPLE, "targets": ["label"]}]})
@@ -31,6 +57,18 @@ class ReconstructRequest(EncodeRequest):
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Of the draws.")
 
 
+class ForecastRequest(StreamedRequest):
+    """Sequences, and how far to go on from them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": {"x": [[0.1, 0.2, None]]}, "horizon": 5}]})
+
+    horizon: int = Field(default=1, ge=1, description="How many steps.")
+    targets: list[str] | None = Field(default=None, description="By default all modalities.")
+    n_samples: int = Field(default=100, ge=0, le=1000, description="Paths to draw; 0 follows means, without quantiles.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Of the paths.")
+    quantiles: list[float] = Field(default=[0.05, 0.5, 0.95], max_length=20, description="Of the paths' values.")
+
+
 class EncodeResponse(BaseModel):
     """Posterior mean and standard deviation: (rows, latent), or a list of (steps, latent) for sequences."""
 
@@ -39,6 +77,7 @@ class EncodeResponse(BaseModel):
     request_id: str
     mean: list[Any]
     standard_deviation: list[Any]
+    state: str | None = Field(default=None, description="What the next piece goes on from, where one was asked for.")
 
 
 class ReconstructResponse(BaseModel):
@@ -46,6 +85,38 @@ class ReconstructResponse(BaseModel):
 
     Gaussian: mean and standard_deviation. Bernoulli: probability. Categorical: probabilities and category.
     """
+
+    model: str
+    version: int
+    request_id: str
+    outputs: dict[str, dict[str, list[Any]]]
+
+
+class ScoreResponse(BaseModel):
+    """The evidence bound in nats: bound = sum of log_likelihood over modalities - kl; of sequences step by step."""
+
+    model: str
+    version: int
+    request_id: str
+    bound: list[Any]
+    log_likelihood: dict[str, list[Any]] = Field(description="Of every observed modality, 0 where it is absent.")
+    kl: list[Any]
+
+
+class ForecastResponse(BaseModel):
+    """For every target what its likelihood has at the steps to come: (rows, horizon, ...).
+
+    Numbers and counts have `quantiles` too: (rows, horizon, ..., quantiles).
+    """
+
+    model: str
+    version: int
+    request_id: str
+    outputs: dict[str, dict[str, list[Any]]]
+
+
+class SampleResponse(BaseModel):
+    """For every modality its drawn `value`, and the distribution that it was drawn from."""
 
     model: str
     version: int

@@ -22,6 +22,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_project": {"name": "new"},
     "encode": {"inputs": {"label": [1]}},
     "reconstruct": {"inputs": {"label": [1]}},
+    "score": {"inputs": {"label": [1]}},
+    "forecast": {"inputs": {"label": [1]}},
+    "sample": {"rows": 1},
 }
 # Own resources without a name in the path: a foreign key finds nothing of the first project in them.
 COLLECTIONS = {
@@ -45,7 +48,7 @@ ADMINISTRATION = {
     "list_projects",
     "list_audit_events",
 }
-INFERENCE = {"encode", "reconstruct"}
+INFERENCE = {"encode", "reconstruct", "score", "forecast", "sample"}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from service.access import audit
 from service.access import operations as access
@@ -160,3 +161,17 @@ def test_another_project_s_log_is_open_to_operating_projects_alone(service: Serv
         assert http.get("/v1/audit-events").json()["audit_events"] == []
     assert [event["action"] for event in found] == ["create_api_key"]
     assert found == own
+
+
+def test_a_change_that_a_key_may_not_make_is_in_the_log_alone(service: Service) -> None:
+    made = service.http.post("/v1/api-keys", json={"name": "reader", "scopes": ["read"]}).json()
+    before = events(service)
+    with capture_logs() as logged:
+        reading = {"Authorization": f"Bearer {made['token']}"}
+        problem(service.http.post("/v1/projects", json={"name": "p"}, headers=reading), 403, "insufficient_scope")
+        assert service.http.get("/v1/runs", headers=reading).status_code == 200
+    refused = [entry for entry in logged if entry["event"] == "change_refused"]
+    assert [(entry["key_id"], entry["action"], entry["path"]) for entry in refused] == [
+        (made["id"], "create_project", "/v1/projects")
+    ]
+    assert events(service) == before

@@ -31,9 +31,9 @@ def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
     store = Storage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, most_loaded=1, threads=1)
-    first = engine.encode(version, ROWS)
+    first = engine.encode(version, ROWS).answer
     store.path("prj_a", version.sha256).unlink()
-    np.testing.assert_array_equal(engine.encode(version, ROWS)["mean"], first["mean"])
+    np.testing.assert_array_equal(engine.encode(version, ROWS).answer["mean"], first["mean"])
 
 
 def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> N
     with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
         engine.encode(version, ROWS)
     path.write_bytes(whole)
-    assert engine.encode(version, ROWS)["mean"].shape == (2, 3)
+    assert engine.encode(version, ROWS).answer["mean"].shape == (2, 3)
 
 
 def test_a_file_that_is_whole_but_no_checkpoint_is_damaged(tmp_path: Path) -> None:
