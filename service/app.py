@@ -19,8 +19,8 @@ from service.datasets import routes as datasets
 from service.datasets.readers import Readers
 from service.envelope import Envelope
 from service.inference import routes as inference
+from service.inference.batcher import Batcher
 from service.inference.engine import Engine
-from service.inference.turns import Turns
 from service.inference.versions import VersionCache
 from service.jobs import routes as jobs
 from service.jobs.feed import Feed
@@ -97,13 +97,15 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.versions = VersionCache(database)
         app.state.readers = Readers(storage)
         app.state.feed = Feed(database)
-        app.state.engine = Engine(storage, settings.inference_models, settings.inference_threads)
-        app.state.turns = Turns(settings.inference_queue)
+        engine = Engine(storage, settings.inference_models, settings.inference_threads)
+        app.state.engine = engine
+        app.state.batcher = Batcher(engine, settings.inference_queue, settings.inference_rows, settings.inference_steps)
         repairs = Reconciler(settings, database, storage, messages)
         reconciler = Ticker("reconciler", settings.reconcile_seconds, repairs.tick)
         reconciler.start()
         gc.freeze()  # what is loaded by now lives as long as the process: no need to look at it again and again
         yield
+        app.state.batcher.close()
         reconciler.close()
         database.close()
 

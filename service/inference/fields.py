@@ -1,5 +1,6 @@
 """The fields of a request's JSON body, read without Pydantic: most of it are values that only NumPy should look at."""
 
+import math
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ from service.inference.payload import MOST_FAULTS, shown
 from service.shared.errors import BadInput, Fault, pointer
 
 MOST_QUANTILES = 20
+MOST_SECONDS = 600
 
 
 class Body:
@@ -40,6 +42,16 @@ class Body:
             detail = f"{name} is {shown(value)}, expected an integer from {least} to {most}"
             raise BadInput([Fault(f"/{name}", "bad_integer", detail)])
         return value
+
+    def seconds(self, name: str) -> float:
+        """A length of time, without end by default. Raises BadInput."""
+        value = self._fields.get(name)
+        if value is None:
+            return math.inf
+        if type(value) not in (int, float) or not 0 < value <= MOST_SECONDS:
+            detail = f"{name} is {shown(value)}, expected a number above 0, at most {MOST_SECONDS}"
+            raise BadInput([Fault(f"/{name}", "bad_seconds", detail)])
+        return float(value)
 
     def fractions(self, name: str, default: list[float]) -> list[float]:
         """Numbers between 0 and 1. Raises BadInput."""

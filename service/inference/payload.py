@@ -3,7 +3,7 @@
 Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3], expected 40`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -111,6 +111,14 @@ def answerable(answer: Array, lengths: Array | None) -> Any:
     if lengths is None:
         return answer
     return [row[:length] for row, length in zip(answer, lengths, strict=True)]
+
+
+def shaped(tree: Mapping[str, Any], lengths: Array | None) -> dict[str, Any]:
+    """All arrays of an answer, `answerable`."""
+    return {
+        name: shaped(one, lengths) if isinstance(one, Mapping) else answerable(one, lengths)
+        for name, one in tree.items()
+    }
 
 
 def _columns(inputs: Any, known: dict[str, ModalityConfig], most_rows: int) -> dict[str, list[Any]]:

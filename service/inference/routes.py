@@ -1,5 +1,6 @@
 """Inference under /v1/models/{name}/versions/{version}: async, without SQL or Pydantic in steady state."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -10,10 +11,11 @@ from starlette.concurrency import run_in_threadpool
 from service.access.operations import Principal
 from service.access.quotas import check_request_rows
 from service.inference import schemas, streaming
-from service.inference.engine import Engine, Version
+from service.inference.batcher import Answered, Batcher
+from service.inference.engine import Engine
 from service.inference.fields import Body
-from service.inference.payload import Limits, Rows, check_size, parse_rows, parse_targets
-from service.inference.turns import Turns
+from service.inference.payload import Limits, Rows, check_size, parse_rows, parse_targets, shaped
+from service.inference.questions import Question, Version
 from service.inference.versions import VersionCache
 from service.keyed import KeyedRoute
 from service.shared.errors import BadInput, Fault
@@ -36,19 +38,19 @@ async def _version(
     return await run_in_threadpool(versions.look_up, caller.project_id, name, version)
 
 
+async def _batcher(request: Request) -> Batcher:
+    batcher: Batcher = request.app.state.batcher
+    return batcher
+
+
 async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
 
-async def _turns(request: Request) -> Turns:
-    turns: Turns = request.app.state.turns
-    return turns
-
-
 Served = Annotated[Version, Depends(_version)]
-Compute = Annotated[Engine, Depends(_engine)]
-Queue = Annotated[Turns, Depends(_turns)]
+Compute = Annotated[Batcher, Depends(_batcher)]
+Direct = Annotated[Engine, Depends(_engine)]
 
 
 def _documented(body: type[BaseModel]) -> dict[str, Any]:
@@ -62,19 +64,20 @@ def _documented(body: type[BaseModel]) -> dict[str, Any]:
     response_model=schemas.EncodeResponse,
     openapi_extra=_documented(schemas.StreamedRequest),
 )
-async def encode(
-    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
-) -> Response:
+async def encode(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
     """Latent codes of samples that have any subset of the modalities.
 
     A sequence may come in pieces: with `"state": null` in the first request the answer carries a `state`, which the
     next one sends along.
     """
-    body = Body(await request.body(), {"inputs", "state"})
+    body = Body(await request.body(), {"inputs", "state", "timeout_seconds"})
     rows = _rows(body, version, caller, services, 1)
     state = _state(body, version, services, rows)
-    encoded = await turns.take(engine.encode, version, rows, state)
-    return _answer(request, version, encoded.answer | _next(body, version, services, encoded.state))
+    asked = Question(version, "encode", goes_on=state is not None)
+    answered = await batcher.ask(asked, rows, state, body.seconds("timeout_seconds"))
+    goes_on = answered.tree.pop("state", None)
+    told = shaped(answered.tree, rows.lengths) | _next(body, version, services, goes_on)
+    return _answer(request, version, told, answered)
 
 
 @router.post(
@@ -83,20 +86,20 @@ async def encode(
     response_model=schemas.ReconstructResponse,
     openapi_extra=_documented(schemas.ReconstructRequest),
 )
-async def reconstruct(
-    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
-) -> Response:
+async def reconstruct(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
     """Predict modalities from any subset of them: fills in what is missing, and generates one from another.
 
     `state` is that of an `encode` of the sequences' earlier steps.
     """
-    body = Body(await request.body(), {"inputs", "targets", "n_samples", "seed", "state"})
+    body = Body(await request.body(), {"inputs", "targets", "n_samples", "seed", "state", "timeout_seconds"})
     targets = parse_targets(body.get("targets"), version.config)
     n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
     rows = _rows(body, version, caller, services, max(n_samples, 1))
     state = _state(body, version, services, rows)
-    outputs = await turns.take(engine.reconstruct, version, rows, targets, n_samples, seed, state)
-    return _answer(request, version, {"outputs": outputs})
+    drawn = {"targets": targets, "n_samples": n_samples, "seed": seed}
+    asked = Question(version, "reconstruct", drawn, state is not None)
+    answered = await batcher.ask(asked, rows, state, body.seconds("timeout_seconds"))
+    return _answer(request, version, {"outputs": shaped(answered.tree, rows.lengths)}, answered)
 
 
 @router.post(
@@ -105,14 +108,16 @@ async def reconstruct(
     response_model=schemas.ScoreResponse,
     openapi_extra=_documented(schemas.ScoreRequest),
 )
-async def score(
-    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
-) -> Response:
+async def score(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
     """How likely the model finds what was observed, as a bound on its log-probability: low is unusual."""
-    body = Body(await request.body(), {"inputs", "n_samples", "seed"})
+    body = Body(await request.body(), {"inputs", "n_samples", "seed", "timeout_seconds"})
     n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
     rows = _rows(body, version, caller, services, max(n_samples, 1))
-    return _answer(request, version, await turns.take(engine.score, version, rows, n_samples, seed))
+    asked = Question(version, "score", {"n_samples": n_samples, "seed": seed})
+    answered = await batcher.ask(asked, rows, None, body.seconds("timeout_seconds"))
+    each = answered.tree["log_likelihood"]
+    answered.tree["log_likelihood"] = {name: each[name] for name in rows.values}  # others are of others' rows
+    return _answer(request, version, shaped(answered.tree, rows.lengths), answered)
 
 
 @router.post(
@@ -121,11 +126,9 @@ async def score(
     response_model=schemas.ForecastResponse,
     openapi_extra=_documented(schemas.ForecastRequest),
 )
-async def forecast(
-    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
-) -> Response:
+async def forecast(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
     """The steps that follow sequences, with quantiles of drawn paths. `state` is that of an `encode` before."""
-    fields = {"inputs", "targets", "horizon", "n_samples", "seed", "quantiles", "state"}
+    fields = {"inputs", "targets", "horizon", "n_samples", "seed", "quantiles", "state", "timeout_seconds"}
     body = Body(await request.body(), fields)
     _refuse_samples(version)
     targets = parse_targets(body.get("targets"), version.config)
@@ -135,8 +138,10 @@ async def forecast(
     rows = _rows(body, version, caller, services, max(n_samples, 1))
     check_size(rows.count, horizon, _limits(services, max(n_samples, 1)), "/horizon")
     state = _state(body, version, services, rows)
-    outputs = await turns.take(engine.forecast, version, rows, horizon, targets, n_samples, seed, quantiles, state)
-    return _answer(request, version, {"outputs": outputs})
+    drawn = {"horizon": horizon, "targets": targets, "n_samples": n_samples, "seed": seed, "quantiles": quantiles}
+    asked = Question(version, "forecast", drawn, state is not None)
+    answered = await batcher.ask(asked, rows, state, body.seconds("timeout_seconds"))
+    return _answer(request, version, {"outputs": shaped(answered.tree, None)}, answered)
 
 
 @router.post(
@@ -146,7 +151,7 @@ async def forecast(
     openapi_extra=_documented(schemas.SampleRequest),
 )
 async def sample(
-    request: Request, version: Served, engine: Compute, turns: Queue, caller: Caller, services: Web
+    request: Request, version: Served, batcher: Compute, engine: Direct, caller: Caller, services: Web
 ) -> Response:
     """Draws of all modalities together, from the prior."""
     body = Body(await request.body(), {"rows", "steps", "seed"})
@@ -158,8 +163,8 @@ async def sample(
         raise BadInput([Fault("/steps", "bad_steps", f"steps is {steps}, expected {expected}")])
     check_request_rows(count, caller.quotas.request_rows)
     check_size(count, steps or 1, _limits(services, 1), "/rows")
-    outputs = await turns.take(engine.sample, version, count, steps or None, seed)
-    return _answer(request, version, {"outputs": outputs})
+    outputs = await batcher.alone(partial(engine.sample, version, count, steps or None, seed))
+    return _answer(request, version, {"outputs": shaped(outputs, None)})
 
 
 def _rows(body: Body, version: Version, caller: Principal, services: Services, draws: int) -> Rows:
@@ -194,6 +199,13 @@ def _next(body: Body, version: Version, services: Services, state: Any) -> dict[
     return {"state": streaming.pack(services.signer, version, state)}
 
 
-def _answer(request: Request, version: Version, answer: dict[str, Any]) -> Response:
+def _answer(request: Request, version: Version, answer: dict[str, Any], answered: Answered | None = None) -> Response:
     named = {"model": version.model, "version": version.number, "request_id": request.scope["request_id"], **answer}
-    return Response(orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    content = orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY)
+    timing = {} if answered is None else {"Server-Timing": _timing(answered)}
+    return Response(content, headers=timing, media_type="application/json")
+
+
+def _timing(answered: Answered) -> str:
+    queue, compute = answered.queue_seconds * 1e3, answered.compute_seconds * 1e3
+    return f'queue;dur={queue:.3f}, compute;dur={compute:.3f}, batch;desc="{answered.batch_rows} rows"'

@@ -13,6 +13,9 @@ class EncodeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
 
+    timeout_seconds: float | None = Field(
+        default=None, gt=0, le=600, description="What is not computed by then is not computed at all: 504."
+    )
     inputs: Inputs = Field(
         description="Modality -> one value a sample, null where the sample lacks it. A sequence is a list of steps, "
         "null where a step lacks it.",

@@ -5,7 +5,7 @@ import threading
 from cachetools import TTLCache
 
 from models.config import parse
-from service.inference.engine import Version
+from service.inference.questions import Version
 from service.registry import operations as registry
 from service.shared.database import Database
 

@@ -12,7 +12,8 @@ SensoriumError                500
 ├── UnsupportedMediaType      415
 ├── TooMany                   429  a rate limit or a quota
 ├── Damaged                   500  a stored file is not what was written
-└── Unavailable               503  worth trying again
+├── Unavailable               503  worth trying again
+└── TimedOut                  504  the caller's own time is up
 """
 
 import math
@@ -152,3 +153,13 @@ class Unavailable(SensoriumError):
     status = 503
     title = "Unavailable"
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class TimedOut(SensoriumError):
+    """The time that the caller gave was not enough."""
+
+    status = 504
+    title = "Timed out"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("timed_out", detail)

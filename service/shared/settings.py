@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     inference_steps: int = Field(
         default=262_144, ge=1, description="Most time steps (a static sample is one) times draws in one request."
     )
-    inference_queue: int = Field(default=64, ge=1, description="Most requests that wait for the engine.")
+    inference_queue: int = Field(default=256, ge=1, description="Most requests that wait for the engine.")
     inference_models: int = Field(default=8, ge=1, description="Model versions an engine keeps loaded.")
     inference_threads: int = Field(default=1, ge=1, description="Processor threads an engine computes with.")
 

@@ -83,7 +83,7 @@ def test_the_generated_client_does_the_session_of_the_readme(package: str, servi
     ask = models.ReconstructReconstructRequest.from_dict({"inputs": {"label": [0, 2]}, "targets": ["image"]})
     image = api("inference.reconstruct").sync("digits", run.version, client=client, body=ask).outputs["image"]
     assert np.shape(image["mean"]) == (2, 2, 2)
-    body = models.EncodeEncodeRequest.from_dict(
+    body = models.EncodeStreamedRequest.from_dict(
         {"inputs": {"image": [np.zeros((2, 2)).tolist(), None], "label": [None, 1]}}
     )
     codes = api("inference.encode").sync("digits", run.version, client=client, body=body)

@@ -10,8 +10,9 @@ import torch
 from models import checkpoint
 from models.architectures import build
 from models.config import MMVAEConfig, ModalityConfig
-from service.inference.engine import Engine, Version
+from service.inference.engine import Engine
 from service.inference.payload import Rows
+from service.inference.questions import Question, Version
 from service.shared.errors import Damaged
 from service.shared.storage import Storage
 
@@ -31,9 +32,9 @@ def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
     store = Storage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, most_loaded=1, threads=1)
-    first = engine.encode(version, ROWS).answer
+    first = engine.answer(Question(version, "encode"), ROWS)
     store.path("prj_a", version.sha256).unlink()
-    np.testing.assert_array_equal(engine.encode(version, ROWS).answer["mean"], first["mean"])
+    np.testing.assert_array_equal(engine.answer(Question(version, "encode"), ROWS)["mean"], first["mean"])
 
 
 def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> None:
@@ -41,13 +42,13 @@ def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> Non
     versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
     engine = Engine(store, most_loaded=2, threads=1)
     for index in (0, 1, 0, 2):
-        engine.encode(versions[index], ROWS)
+        engine.answer(Question(versions[index], "encode"), ROWS)
     for version in versions:
         store.path("prj_a", version.sha256).unlink()
-    engine.encode(versions[0], ROWS)
-    engine.encode(versions[2], ROWS)
+    engine.answer(Question(versions[0], "encode"), ROWS)
+    engine.answer(Question(versions[2], "encode"), ROWS)
     with pytest.raises(Damaged, match="missing"):
-        engine.encode(versions[1], ROWS)
+        engine.answer(Question(versions[1], "encode"), ROWS)
 
 
 def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> None:
@@ -58,9 +59,9 @@ def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> N
     path.write_bytes(whole[:-1])
     engine = Engine(store, most_loaded=2, threads=1)
     with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
-        engine.encode(version, ROWS)
+        engine.answer(Question(version, "encode"), ROWS)
     path.write_bytes(whole)
-    assert engine.encode(version, ROWS).answer["mean"].shape == (2, 3)
+    assert engine.answer(Question(version, "encode"), ROWS)["mean"].shape == (2, 3)
 
 
 def test_a_file_that_is_whole_but_no_checkpoint_is_damaged(tmp_path: Path) -> None:
@@ -70,17 +71,24 @@ def test_a_file_that_is_whole_but_no_checkpoint_is_damaged(tmp_path: Path) -> No
     stored = store.adopt("prj_a", tmp_path / "other")
     version = Version("mdv_1", "prj_a", "m", 1, CONFIG, stored.sha256, stored.size_bytes)
     with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
-        Engine(store, most_loaded=2, threads=1).encode(version, ROWS)
+        Engine(store, most_loaded=2, threads=1).answer(Question(version, "encode"), ROWS)
+
+
+def drawn(version: Version) -> Question:
+    return Question(version, "reconstruct", {"targets": ["a"], "n_samples": 2, "seed": 7})
 
 
 def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
     store = Storage(tmp_path / "store")
     versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
     engine = Engine(store, most_loaded=2, threads=1)
-    expected = [engine.reconstruct(version, ROWS, ["a"], 2, 7)["a"]["mean"] for version in versions]
+    expected = [engine.answer(drawn(version), ROWS)["a"]["mean"] for version in versions]
     with ThreadPoolExecutor(6) as pool:
         answers = list(
-            pool.map(lambda n: engine.reconstruct(versions[n % 3], ROWS, ["a"], 2, 7)["a"]["mean"], range(60))
+            pool.map(
+                lambda n: engine.answer(drawn(versions[n % 3]), ROWS)["a"]["mean"],
+                range(60),
+            )
         )
     for n, answer in enumerate(answers):
         np.testing.assert_array_equal(answer, expected[n % 3])

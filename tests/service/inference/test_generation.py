@@ -160,3 +160,15 @@ def test_a_project_s_rows_count_for_draws_too(trained: Service) -> None:
         session.merge(project).most_request_rows = None
     database.close()
     problem(answer, 429, "quota_exceeded")
+
+
+def test_an_answer_says_where_its_time_went_and_keeps_to_the_time_it_has(trained: Service) -> None:
+    answer = trained.http.post(f"{STATIC}/encode", json={"inputs": {"label": [1, 2]}, "timeout_seconds": 30})
+    timing = answer.headers["server-timing"]
+    assert timing.startswith("queue;dur=")
+    assert 'batch;desc="2 rows"' in timing
+    late = trained.http.post(f"{SEQUENCE}/score", json={"inputs": {"x": X}, "n_samples": 1000, "timeout_seconds": 1e-6})
+    problem(late, 504, "timed_out")
+    for wrong in (0, -1, 601, "soon", True):
+        refused = trained.http.post(f"{STATIC}/encode", json={"inputs": {"label": [1]}, "timeout_seconds": wrong})
+        assert fault(refused)[0] == "/timeout_seconds"

@@ -1,0 +1,204 @@
+"""Requests that wait share a batch, and nothing else."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import checkpoint
+from models.architectures import build
+from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from service.inference.batcher import Answered, Batcher
+from service.inference.engine import Engine
+from service.inference.payload import Config, Rows
+from service.inference.questions import Question, Tree, Version, merged
+from service.shared.errors import TimedOut, Unavailable
+from service.shared.storage import Storage
+
+A = ModalityConfig(name="a", shape=(2,), likelihood="gaussian")
+B = ModalityConfig(name="b", categories=3, likelihood="categorical")
+STATIC = MMVAEConfig(modalities=(A, B), latent_features=3)
+SEQUENCE = MMVRNNConfig(modalities=(A, B), latent_features=3)
+
+
+def version(tmp_path: Path, config: Config) -> tuple[Engine, Version]:
+    store = Storage(tmp_path / "store")
+    torch.manual_seed(0)
+    checkpoint.save(build(config), tmp_path / "checkpoint", {})
+    stored = store.adopt("prj_a", tmp_path / "checkpoint")
+    return Engine(store, 1, 1), Version("mdv_1", "prj_a", "m", 1, config, stored.sha256, stored.size_bytes)
+
+
+def static(count: int, seed: int, *, b: bool) -> Rows:
+    generator = np.random.default_rng(seed)
+    values: dict[str, Any] = {"a": generator.normal(size=(count, 2)).astype(np.float32)}
+    if b:
+        values["b"] = generator.integers(0, 3, count)
+    return Rows(count, values, {name: np.ones(count, bool) for name in values}, None)
+
+
+def sequences(lengths: list[int], seed: int, *, b: bool) -> Rows:
+    generator = np.random.default_rng(seed)
+    shape = len(lengths), max(lengths)
+    values: dict[str, Any] = {"a": generator.normal(size=(*shape, 2)).astype(np.float32)}
+    if b:
+        values["b"] = generator.integers(0, 3, shape)
+    inside = np.arange(shape[1]) < np.array(lengths)[:, None]
+    return Rows(len(lengths), values, dict.fromkeys(values, inside), np.array(lengths))
+
+
+class Slow(Engine):
+    """An engine that waits for a sign, and remembers how many rows it was asked for at once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.go = threading.Event()
+        self.batches: list[int] = []
+        self.fails: Callable[[Rows], bool] = lambda rows: False
+
+    def answer(self, question: Question, rows: Rows, state: Any = None) -> Tree:
+        self.batches.append(rows.count)
+        assert self.go.wait(10)
+        if self.fails(rows):
+            raise ZeroDivisionError
+        return self._engine.answer(question, rows, state)
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+@pytest.mark.parametrize("config", [STATIC, SEQUENCE], ids=["static", "sequence"])
+def test_those_who_wait_share_a_batch_and_are_answered_as_if_alone(tmp_path: Path, config: Config) -> None:
+    engine, served = version(tmp_path, config)
+    slow = Slow(engine)
+    batcher = Batcher(slow, 100, 1000, 10_000)
+    make = static if config is STATIC else lambda n, seed, b: sequences([n, 1, n + 2], seed, b=b)
+    parts = [make(n + 1, n, b=bool(n % 2)) for n in range(6)]
+    question = Question(served, "reconstruct", {"targets": ["a", "b"], "n_samples": 3, "seed": 5})
+
+    async def ask() -> list[Answered]:
+        asking = [asyncio.create_task(batcher.ask(question, part)) for part in parts]
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        return await asyncio.gather(*asking)
+
+    answers = run(ask())
+    assert slow.batches == [parts[0].count, sum(part.count for part in parts[1:])]
+    for part, answered in zip(parts, answers, strict=True):
+        alone = engine.answer(question, part)
+        steps = slice(None) if part.lengths is None else slice(part.lengths.max())
+        for target, told in alone.items():
+            for name, expected in told.items():
+                found = answered.tree[target][name]
+                found = found if part.lengths is None else found[:, steps]
+                inside = np.ones(part.count, bool) if part.lengths is None else part.present["a"]
+                np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-4, atol=1e-5)
+
+
+def test_other_questions_do_not_share_a_batch(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    batcher = Batcher(slow, 100, 1000, 10_000)
+    rows = static(2, 0, b=True)
+
+    async def ask() -> None:
+        questions = [Question(served, "score", {"n_samples": n % 2, "seed": 0}) for n in range(5)]
+        asking = [asyncio.create_task(batcher.ask(question, rows)) for question in questions]
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        await asyncio.gather(*asking)
+
+    run(ask())
+    assert slow.batches == [2, 4, 4]
+
+
+def test_a_batch_has_no_more_rows_and_steps_than_it_may(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    batcher = Batcher(slow, 100, 5, 10_000)
+
+    async def ask() -> None:
+        question = Question(served, "encode")
+        asking = [asyncio.create_task(batcher.ask(question, static(2, n, b=False))) for n in range(6)]
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        await asyncio.gather(*asking)
+
+    run(ask())
+    assert slow.batches == [2, 4, 4, 2]
+
+
+def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    slow.fails = lambda rows: bool((rows.values["a"] == 7).any())
+    batcher = Batcher(slow, 100, 1000, 10_000)
+    bad = Rows(1, {"a": np.full((1, 2), 7, np.float32)}, {"a": np.array([True])}, None)
+
+    async def ask() -> list[Any]:
+        parts = [static(1, 0, b=False), static(1, 1, b=False), bad, static(1, 2, b=False)]
+        asking = [asyncio.create_task(batcher.ask(Question(served, "encode"), part)) for part in parts]
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    found = run(ask())
+    assert [type(answer) for answer in found] == [Answered, Answered, ZeroDivisionError, Answered]
+
+
+def test_what_is_past_its_deadline_is_not_computed(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    batcher = Batcher(slow, 100, 1000, 10_000)
+    rows = static(1, 0, b=False)
+
+    async def ask() -> float:
+        question = Question(served, "encode")
+        first = asyncio.create_task(batcher.ask(question, rows))
+        await asyncio.sleep(0)  # it has begun, and the others wait
+        began_at = time.monotonic()
+        with pytest.raises(TimedOut):
+            await batcher.ask(question, rows, timeout_seconds=0.1)
+        waited = time.monotonic() - began_at
+        gone = asyncio.create_task(batcher.ask(question, rows))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.sleep(0)
+        slow.go.set()
+        await first
+        await batcher.ask(question, rows)
+        return waited
+
+    assert run(ask()) < 1
+    assert slow.batches == [1, 1]
+
+
+def test_a_full_queue_is_told_of(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    batcher = Batcher(slow, 2, 1, 10_000)
+    rows = static(1, 0, b=False)
+
+    async def ask() -> list[Any]:
+        asking = [asyncio.create_task(batcher.ask(Question(served, "encode"), rows)) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [type(answer) for answer in run(ask())] == [Answered] * 3 + [Unavailable] * 2
+
+
+def test_merged_sequences_are_padded_and_absent_where_they_lack_something() -> None:
+    rows = merged([sequences([1], 0, b=False), sequences([3, 2], 1, b=True)])
+    assert rows.values["a"].shape == (3, 3, 2)
+    np.testing.assert_array_equal(rows.present["a"], [[1, 0, 0], [1, 1, 1], [1, 1, 0]])
+    np.testing.assert_array_equal(rows.present["b"], [[0, 0, 0], [1, 1, 1], [1, 1, 0]])
+    assert rows.lengths is not None
+    np.testing.assert_array_equal(rows.lengths, [1, 3, 2])
