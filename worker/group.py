@@ -4,11 +4,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
 
 from worker.data import Rows
+
+# Whoever dies ends the others at once; this only bounds how long the rest wait for the one that evaluates.
+PATIENCE = timedelta(days=1)
 
 
 class Group:
@@ -48,9 +52,11 @@ def joined() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield
+        # All leave together: what goes wrong while one ends must not stop another that still evaluates.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 

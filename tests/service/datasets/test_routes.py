@@ -277,5 +277,5 @@ def test_a_page_token_of_another_list_is_refused(service: Service) -> None:
     token = service.http.get("/v1/datasets?page_size=1").json()["next_page_token"]
     assert service.http.get("/v1/datasets", params={"page_token": token}).status_code == 200
     assert fault(service.http.get("/v1/runs", params={"page_token": token}), 400)[0] == "?page_token"
-    forged = token[:-1] + ("a" if token[-1] != "a" else "b")
+    forged = ("a" if token[0] != "a" else "b") + token[1:]
     assert fault(service.http.get("/v1/datasets", params={"page_token": forged}), 400)[0] == "?page_token"
