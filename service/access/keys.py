@@ -2,17 +2,22 @@
 
 import asyncio
 import hashlib
+import threading
 import time
 from dataclasses import replace
 from typing import NamedTuple
 
+import structlog
 from cachetools import TTLCache
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.access import operations as access
 from service.access.operations import LAST_USE_SECONDS, Principal
 from service.access.quotas import effective
 from service.shared.database import Database
 from service.shared.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 # After so long a key is asked for again, and meanwhile taken for what it was, but no longer than that: a key that was
 # revoked elsewhere is refused within two seconds.
@@ -29,7 +34,7 @@ class _Known(NamedTuple):
 class KeyCache:
     """Remembers principals, with the limits that hold for them, by the hash of their token; never the token.
 
-    Of many requests with one key at once, one asks SQL. All of it happens in one event loop.
+    Of many requests with one key at once, one asks SQL. All of it happens in one event loop, but `forget`.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -37,6 +42,8 @@ class KeyCache:
         self._settings = settings
         self._known: dict[bytes, _Known] = {}
         self._asking: dict[bytes, asyncio.Task[Principal]] = {}
+        self._forgotten = 0
+        self._lock = threading.Lock()
         self._noted: TTLCache[str, bool] = TTLCache(MOST_KEYS, LAST_USE_SECONDS, timer=time.monotonic)
 
     def known(self, token: bytes) -> Principal | None:
@@ -59,8 +66,10 @@ class KeyCache:
 
     def forget(self, key_id: str) -> None:
         """Ask SQL again for a key that was revoked just now."""
-        for digest in [digest for digest, known in self._known.items() if known.principal.key_id == key_id]:
-            self._known.pop(digest, None)
+        self._forgotten += 1  # who is asking SQL just now may have been told what held before
+        for digest, known in list(self._known.items()):
+            if known.principal.key_id == key_id:
+                self._known.pop(digest, None)
 
     def _ask(self, digest: bytes, token: bytes) -> asyncio.Task[Principal]:
         task = asyncio.create_task(self._look_up(digest, token))
@@ -69,7 +78,7 @@ class KeyCache:
         return task
 
     async def _look_up(self, digest: bytes, token: bytes) -> Principal:
-        asked_at = time.monotonic()
+        asked_at, forgotten = time.monotonic(), self._forgotten
         try:
             principal = await asyncio.to_thread(self._authenticate, token.decode("latin-1"))
         except BaseException:
@@ -79,15 +88,25 @@ class KeyCache:
             del self._asking[digest]
         if len(self._known) >= MOST_KEYS:
             self._known.clear()
-        self._known[digest] = _Known(principal, asked_at)
+        if forgotten == self._forgotten:
+            self._known[digest] = _Known(principal, asked_at)
         return principal
 
     def _authenticate(self, token: str) -> Principal:
         """Ask SQL; about once a minute, write that the key is in use."""
         with self._database.reader() as session:
             principal = access.authenticate(session, token)
-        if not self._noted.get(principal.key_id, False):
-            self._noted[principal.key_id] = True
-            with self._database.writer.begin() as session:
-                access.note_use(session, principal.key_id)
+        if self._is_to_be_noted(principal.key_id):
+            try:
+                with self._database.writer.begin() as session:
+                    access.note_use(session, principal.key_id)
+            except SQLAlchemyError as error:  # a full disk must not turn away those who only read
+                log.warning("key_use_not_noted", key_id=principal.key_id, error=str(error))
         return replace(principal, quotas=effective(principal.quotas, self._settings))
+
+    def _is_to_be_noted(self, key_id: str) -> bool:
+        with self._lock:
+            if key_id in self._noted:
+                return False
+            self._noted[key_id] = True
+            return True
