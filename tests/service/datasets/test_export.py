@@ -83,7 +83,8 @@ def test_an_npz_of_sequences_is_padded_and_says_their_lengths(service: Service) 
 def test_what_is_not_ready_is_neither_shown_nor_sent(service: Service) -> None:
     queue_dataset(service, "waiting", x=np.arange(6.0))
     for part in ("preview", "content"):
-        problem(service.http.get(f"/v1/datasets/waiting/versions/1/{part}"), 409, "dataset_not_ready")
+        answer = service.http.get(f"/v1/datasets/waiting/versions/1/{part}")
+        assert problem(answer, 409)["code"] == "dataset_not_ready"
     service.work("data")
 
 
@@ -115,4 +116,5 @@ def test_a_damaged_file_is_neither_shown_nor_sent(service: Service) -> None:
     content[-1] ^= 1
     stored.write_bytes(bytes(content))
     for part in ("preview", "content", "content?format=stored"):
-        problem(service.http.get(f"/v1/datasets/flipped/versions/1/{part}"), 500, "artifact_corrupt")
+        answer = service.http.get(f"/v1/datasets/flipped/versions/1/{part}")
+        assert problem(answer, 500)["code"] == "artifact_corrupt"
