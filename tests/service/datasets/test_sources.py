@@ -1,11 +1,15 @@
 """Datasets of every format and of generators, over HTTP."""
 
 import io
+from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi.testclient import TestClient
 
+from service.app import create_app
 from tests.conftest import Service
 from tests.service.steps import Body, fault, upload
 
@@ -97,3 +101,24 @@ def test_mdmm_spirals_hold_out_their_test_rows(service: Service) -> None:
 def test_a_source_that_makes_no_sense_is_refused_with_its_place(service: Service, source: Body, place: str) -> None:
     answer = service.http.post("/v1/datasets", json={"name": "nonsense", "source": source})
     assert fault(answer)[0] == place
+
+
+@pytest.mark.parametrize("name", ["days.jsonl", "days.txt"])
+def test_a_file_that_stands_elsewhere_becomes_a_dataset(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b'{"x": 1.5}\n{"x": 2.5}\n')
+    prefixes = [f"file://{tmp_path}"]
+    monkeypatch.setenv("SENSORIUM_SOURCE_PREFIXES", orjson.dumps(prefixes).decode())  # for the converter
+    app = create_app(service.settings.model_copy(update={"source_prefixes": prefixes}))
+    dataset = f"elsewhere-{name.partition('.')[2]}"
+    with TestClient(app, headers={"Authorization": f"Bearer {service.key}"}) as http:
+        source = {"uri": f"file://{tmp_path}/{name}"}
+        assert http.post("/v1/datasets", json={"name": dataset, "source": source}).status_code == 201
+    service.work("data")
+    found = service.http.get(f"/v1/datasets/{dataset}/versions/1").json()
+    if name.endswith(".jsonl"):
+        assert (found["state"], found["rows"], found["source"]) == ("ready", 2, source)
+    else:
+        assert (found["state"], found["errors"][0]["code"]) == ("rejected", "unknown_format")
+    assert (tmp_path / name).exists()
