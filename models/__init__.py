@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from models.architectures import build as build
     from models.batch import Batch as Batch
+    from models.bundle import BundleError as BundleError
+    from models.bundle import describe as describe
     from models.checkpoint import CheckpointError as CheckpointError
     from models.checkpoint import save as save
     from models.mmvae import MMVAE as MMVAE
@@ -17,19 +19,25 @@ if TYPE_CHECKING:
     from models.multimodal import Parts as Parts
     from models.predictor import Predictor as Predictor
     from models.predictor import load as load
+    from models.predictor import ran_out_of_memory as ran_out_of_memory
     from models.predictor import use_threads as use_threads
+    from models.verification import verify as verify
 
 HOMES = {
     "Batch": "models.batch",
+    "BundleError": "models.bundle",
     "CheckpointError": "models.checkpoint",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
     "Parts": "models.multimodal",
     "Predictor": "models.predictor",
     "build": "models.architectures",
+    "describe": "models.bundle",
     "load": "models.predictor",
+    "ran_out_of_memory": "models.predictor",
     "save": "models.checkpoint",
     "use_threads": "models.predictor",
+    "verify": "models.verification",
 }
 
 

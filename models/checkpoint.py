@@ -64,12 +64,17 @@ def load(path: Path, parts: Parts = NO_PARTS) -> Model:
             f"{path.name} was built with modules of somebody's own for {header.get('parts') or 'nothing'}, "
             f"expected those as parts and got {parts.names() or 'none'}: a checkpoint holds their weights, no code"
         )
-    # Without storage: drawing initial weights only to overwrite them would double the time and memory of a load.
-    with torch.device("meta"):
-        model = build(_config(path, header), parts)
+    wanted = _config(path, header)
+    try:
+        # Without storage: drawing initial weights only to overwrite them would double the time and memory of a load.
+        with torch.device("meta"):
+            model = build(wanted, parts)
+    except Exception as error:  # sizes that no tensor has; and a network of somebody else's may raise anything
+        first = str(error).partition("\n")[0]  # torch adds where in its own code it happened
+        raise CheckpointError(f"{path.name} has a config that no model can be built of: {first}") from error
     try:
         model.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path.name} has weights that do not fit its config: {error}") from error
     return model.eval()
 
@@ -95,9 +100,12 @@ def read_extra(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     header = _read_header(path)
-    with safe_open(path, framework="pt") as file:
-        names = [name for name in file.keys() if not name.startswith(EXTRA)]  # noqa: SIM118 - not a mapping
-        return header, {name: file.get_tensor(name) for name in names}
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if not name.startswith(EXTRA)]  # noqa: SIM118 - not a mapping
+            return header, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # types that torch lacks
+        raise CheckpointError(f"{path.name} has tensors that cannot be read: {error}") from error
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -106,7 +114,12 @@ def _read_header(path: Path) -> dict[str, Any]:
             entries: dict[str, str] = file.metadata() or {}
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is no whole safetensors file: {error}") from error
-    header: dict[str, Any] = json.loads(entries.get(HEADER, "{}"))
+    try:
+        header: dict[str, Any] = json.loads(entries.get(HEADER, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path.name} has a header that is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path.name} has {header!r:.40} as its header, expected an object")
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path.name} has format {header.get('format')!r} in its header, expected {FORMAT!r}")
     version = header.get("version")

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models import batch, checkpoint, generation
+from models import batch, bundle, checkpoint, generation
 from models.architectures import Model
 from models.batch import Batch, BatchError
+from models.checkpoint import CheckpointError
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.manifests import ARTIFACT
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.multimodal import NO_PARTS, Parts
@@ -64,6 +67,23 @@ class Predictor:
     def config(self) -> MMVAEConfig | MMVRNNConfig:
         """Architecture and modalities of the model."""
         return self._model.config
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the weights take."""
+        tensors = [*self._model.parameters(), *self._model.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def warm_up(self, rows: int = 1, steps: int = 2) -> None:
+        """Answer once, about nothing in particular: pages are read and kernels chosen before anybody waits for it."""
+        lead = (rows,) if self.config.kind == "static" else (rows, steps)
+        values = {
+            modality.name: np.zeros((*lead, *modality.shape), np.float32 if modality.categories is None else np.int64)
+            for modality in self.config.modalities
+        }
+        present = {name: np.ones(lead, dtype=bool) for name in values}
+        self.encode(values, present)
+        self.reconstruct(values, present, None, list(values))
 
     @torch.inference_mode()
     def encode(
@@ -248,11 +268,26 @@ class Predictor:
 
 
 def load(path: Path, parts: Parts = NO_PARTS) -> Predictor:
-    """The predictor of a checkpoint; raises `models.checkpoint.CheckpointError` when the file is not one.
+    """The predictor of a checkpoint, or of a bundle.
 
-    parts: the modules of your own that the model was built with, if any.
+    Raises `models.checkpoint.CheckpointError` when the file is neither, and `models.bundle.BundleError` for a bundle
+    that is damaged. parts: the modules of your own that the model was built with, if any.
     """
-    return Predictor(checkpoint.load(path, parts))
+    if not bundle.is_bundle(path):
+        return Predictor(checkpoint.load(path, parts))
+    with TemporaryDirectory(prefix="sensorium-", ignore_cleanup_errors=True) as folder:
+        artifact = Path(folder) / ARTIFACT
+        with artifact.open("wb") as file:
+            bundle.extract(path, file)
+        try:
+            return Predictor(checkpoint.load(artifact, parts))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path.name}: {error}") from error
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an answer failed for want of memory, of the host or of a card: torch has no one error for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def use_threads(count: int) -> None:

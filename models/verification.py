@@ -1,0 +1,26 @@
+"""Whether a checkpoint that came from elsewhere is what it says: nothing of it is believed before."""
+
+from pathlib import Path
+
+import torch
+
+from models import checkpoint
+from models.architectures import build
+from models.checkpoint import CheckpointError
+from models.config import MMVAEConfig, MMVRNNConfig
+
+
+def verify(path: Path) -> MMVAEConfig | MMVRNNConfig:
+    """The config of a checkpoint whose weights fit it, in names, shapes and types, and are all finite.
+
+    Tensors that travel along are not looked at. Raises CheckpointError.
+    """
+    model = checkpoint.load(path)
+    with torch.device("meta"):
+        expected = build(model.config).state_dict()
+    for name, tensor in model.state_dict().items():
+        if tensor.dtype != expected[name].dtype:
+            raise CheckpointError(f"{path.name}: {name} is of {tensor.dtype}, expected {expected[name].dtype}")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path.name}: {name} has numbers that are not finite")
+    return model.config
