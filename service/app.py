@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+from celery import Celery
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from sqlalchemy import select
@@ -19,18 +20,24 @@ from service.datasets import routes as datasets
 from service.datasets.readers import Readers
 from service.envelope import Envelope
 from service.inference import routes as inference
+from service.inference.backend import Backend
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
+from service.inference.host import TICK_SECONDS, EngineHost
+from service.inference.local import LocalBackend
+from service.inference.remote import CeleryBackend
 from service.inference.versions import VersionCache
 from service.jobs import routes as jobs
 from service.jobs.feed import Feed
 from service.jobs.reconciler import Reconciler
+from service.registry import alias_routes as aliases
+from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
 from service.runs import routes as runs
 from service.shared import broker, signing
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.storage import from_settings
+from service.shared.storage import Storage, from_settings
 from service.shared.ticker import Ticker
 from service.web import Services, Web
 
@@ -61,7 +68,9 @@ ROUTERS = (
     inference.router,
     runs.router,
     datasets.router,
+    bundles.router,  # before the models' names, one of which could be `import`
     registry.router,
+    aliases.router,
     jobs.router,
     administration.router,
     operations,
@@ -77,6 +86,20 @@ class Api(FastAPI):
         if self.openapi_schema is None:
             self.openapi_schema = problems.describe(super().openapi())
         return self.openapi_schema
+
+
+def _engine(settings: Settings, storage: Storage) -> Engine | None:
+    """The engine in this process, where inference is computed here."""
+    if settings.inference_backend != "local":
+        return None
+    return Engine(storage, settings.inference_memory_bytes, settings.inference_threads)
+
+
+def _backend(settings: Settings, messages: Celery, engine: Engine | None) -> Backend:
+    """Where this process has its batches computed."""
+    if engine is not None:
+        return LocalBackend(engine)
+    return CeleryBackend(messages, settings.broker, settings.inference_reply_seconds)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -97,16 +120,26 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.versions = VersionCache(database)
         app.state.readers = Readers(storage)
         app.state.feed = Feed(database)
-        engine = Engine(storage, settings.inference_models, settings.inference_threads)
-        app.state.engine = engine
-        app.state.batcher = Batcher(engine, settings.inference_queue, settings.inference_rows, settings.inference_steps)
+        engine = _engine(settings, storage)
+        backend = _backend(settings, messages, engine)
+        await backend.open()
+        app.state.batcher = Batcher(
+            backend, settings.inference_queue, settings.inference_rows, settings.inference_steps
+        )
+        host = EngineHost(database, engine, settings)
         repairs = Reconciler(settings, database, storage, messages)
-        reconciler = Ticker("reconciler", settings.reconcile_seconds, repairs.tick)
-        reconciler.start()
+        tickers = [
+            Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
+            Ticker("engine", TICK_SECONDS, host.tick),
+        ]
+        for ticker in tickers:
+            ticker.start()
         gc.freeze()  # what is loaded by now lives as long as the process: no need to look at it again and again
         yield
-        app.state.batcher.close()
-        reconciler.close()
+        for ticker in tickers:
+            ticker.close()
+        await backend.close()
+        host.close()
         database.close()
 
     app = Api(
@@ -119,5 +152,6 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
     problems.install(app)
-    app.add_middleware(Envelope, most_bytes=settings.request_bytes, unbounded_path=datasets.UPLOADS)
+    streamed = frozenset({datasets.UPLOADS, bundles.IMPORT})  # these count for themselves, by the project's quota
+    app.add_middleware(Envelope, most_bytes=settings.request_bytes, unbounded_paths=streamed)
     return app

@@ -33,10 +33,10 @@ PAGES = ("/docs", "/redoc", "/docs/oauth2-redirect")
 class Envelope:
     """One layer for all of it: each more would cost every request its own share."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int, unbounded_path: str) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, unbounded_paths: frozenset[str]) -> None:
         self._app = app
         self._most_bytes = most_bytes
-        self._unbounded_path = unbounded_path
+        self._unbounded_paths = unbounded_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI says."""
@@ -48,7 +48,7 @@ class Envelope:
         request_id, encoding = _id_and_encoding(scope)
         scope["request_id"] = request_id
         telemetry.serving.set(request_id)
-        most = self._most_bytes if scope["path"] != self._unbounded_path else None
+        most = self._most_bytes if scope["path"] not in self._unbounded_paths else None
 
         async def counted() -> Message:
             nonlocal received

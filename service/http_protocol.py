@@ -10,6 +10,9 @@ HEAD_SECONDS = 15.0
 # The longest pause within a body.
 BODY_SECONDS = 30.0
 
+IS_GONE = "sensorium.is_gone"
+"""Where a request's scope has a function that says whether its client has gone."""
+
 _TOO_LARGE = b"431 Request Header Fields Too Large", b"the request line and headers have more than 65536 bytes"
 _TOO_SLOW = b"408 Request Timeout", b"the rest of the request did not come in time"
 
@@ -46,6 +49,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
+        # for work that is worth doing only while somebody waits for it
+        self.scope[IS_GONE] = self.transport.is_closing  # type: ignore[literal-required]
         if self._waits_since is None:
             self._waits_since = self.loop.time()
 

@@ -47,7 +47,7 @@ class KeyedRoute(APIRoute):
         if changing and needed not in principal.scopes:
             log.warning("change_refused", key_id=principal.key_id, action=self.operation_id, path=scope["path"])
         scopes.require(needed, principal.scopes)
-        if scope["query_string"]:
+        if scope["query_string"] and scope["method"] in (self.methods or ()):
             self._refuse_unknown_parameters(scope)
         if changing:
             audit.acting.set(self._action(scope, principal))

@@ -105,7 +105,7 @@ def _failures(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     if method in ("post", "delete"):
         statuses += [409]
     if "inference" in operation.get("tags", ()):
-        statuses += [504]
+        statuses += [504, 507]
     if method in ("post", "patch"):
         statuses += [400, 408, 413, 415]
     if any(parameter["name"] == "page_token" for parameter in operation.get("parameters", [])):

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,13 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service for all tests of a module."""
     settings = Settings(home=tmp_path_factory.mktemp("service"), heartbeat_seconds=0.2, retry_seconds=0)
+    with running(settings) as service:
+        yield service
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Service]:
+    """A service with these settings over an empty home."""
     migrate.upgrade(settings.database_url)
     database = Database(settings.database_url)
     with database.writer.begin() as session:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import structlog
-from celery import Celery, signals
+from celery import signals
 
 from service.jobs import workers
 from service.jobs.reconciler import Reconciler
@@ -18,22 +18,33 @@ from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
-from worker import supervisor, tasks
+from worker import consumer, inference, supervisor, tasks
 from worker.children import Children
 from worker.context import Context
 from worker.kinds import Training, library_versions
 
 log = structlog.get_logger(__name__)
 
-PRESENCE_SECONDS = 15.0
-
 
 def main(queue: str) -> None:
-    """Serve a queue until SIGTERM, then give back what is under way."""
+    """Serve a queue until SIGTERM."""
     settings = Settings()
     configure_logging(settings)
     if settings.exit_with_stdin:
         lifeline.end_with_stdin()
+    signals.setup_logging.connect(keep_logging, weak=False)
+    if queue == broker.INFER:
+        inference.main(settings)
+    else:
+        do_jobs(settings, queue)
+
+
+def keep_logging(**_: object) -> None:
+    """Logging is configured; Celery leaves it alone when somebody listens to this."""
+
+
+def do_jobs(settings: Settings, queue: str) -> None:
+    """Do the jobs of a queue; on SIGTERM give back what is under way."""
     messages = broker.connect(settings)
     database = Database(settings.database_url)
     versions = {"python": platform.python_version(), **library_versions()}
@@ -54,23 +65,19 @@ def main(queue: str) -> None:
     tickers = [
         # A message wakes the worker at once; this finds the work whose message was lost, or that never came.
         Ticker("look", settings.reconcile_seconds, lambda: supervisor.work(context, queue)),
-        Ticker("presence", PRESENCE_SECONDS, beat),
+        Ticker("presence", consumer.PRESENCE_SECONDS, beat),
         Ticker("watchdog", settings.deaf_seconds / 4, lambda: end_if_deaf(context, queue)),
         Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
     ]
 
-    def keep_logging(**_: object) -> None:
-        """Logging is configured; Celery leaves it alone when somebody listens to this."""
-
     def drain(**_: object) -> None:
         context.draining.set()
 
-    signals.setup_logging.connect(keep_logging, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
     for ticker in tickers:
         ticker.start()
     try:
-        _consume(messages, queue, owner)
+        consumer.consume(messages, queue, owner)
     finally:
         context.draining.set()
         for ticker in tickers:
@@ -92,23 +99,6 @@ def end_if_deaf(context: Context, queue: str) -> None:
     if waits and context.job_id is None:
         log.error("worker_deaf", queue=queue, owner=context.owner)
         os._exit(1)
-
-
-def _consume(messages: Celery, queue: str, owner: str) -> None:
-    """Be a Celery worker until SIGTERM."""
-    messages.worker_main(
-        [
-            "--quiet",
-            "worker",
-            f"--queues={queue}",
-            f"--hostname={owner}@%h",
-            "--pool=threads",  # a training is a child process; a pool process could not start one
-            "--concurrency=1",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
 
 
 if __name__ == "__main__":

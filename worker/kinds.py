@@ -1,7 +1,9 @@
 """The kinds of job: which program does each, what it is told, and which rows its outcome becomes."""
 
 import importlib.metadata
+import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ from service.registry import operations as registry
 from service.runs import assignments, checkpoints, metrics
 from service.runs import operations as runs
 from service.shared.samples import Schema
+from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.tables import Artifact
 from worker.context import Context
@@ -21,6 +24,7 @@ from worker.context import Context
 log = structlog.get_logger(__name__)
 
 LIBRARIES = ("sensorium", "torch", "numpy")
+GIT_SECONDS = 5.0
 
 
 class Work(Protocol):
@@ -84,7 +88,16 @@ class Training:
         """Add the model version and its evaluation."""
         runs.keep_evaluation(session, self._assignment.run_id, result["evaluation"])
         last = {name: metrics.finite(value) for name, value in result["metrics"].items()}
-        registry.add_version(session, self._assignment, self._attempt, stored, last, library_versions())
+        registry.add_version(
+            session,
+            self._assignment,
+            self._attempt,
+            stored,
+            last,
+            library_versions(),
+            git_revision(),
+            result["evaluation"],
+        )
 
 
 class Conversion:
@@ -118,6 +131,22 @@ KINDS: dict[str, Callable[[Session, Claim], Work]] = {runs.KIND: Training, datas
 def library_versions() -> dict[str, str]:
     """What computes here, for the lineage of what it makes."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+@cache
+def git_revision() -> str | None:
+    """The commit of the code that computes here: as the installation says it, or of the checkout that it runs from."""
+    if told := Settings().git_revision:
+        return told
+    folder = Path(__file__).parent.parent
+    if not (folder / ".git").exists():  # git would look further up, and find what is not ours
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip()
 
 
 def _fetch(context: Context, artifact: Artifact) -> Path:

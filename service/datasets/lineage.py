@@ -48,6 +48,8 @@ def users(
             Model.project_id == project_id,
             ModelVersion.lineage["dataset"].as_string() == name,
             ModelVersion.lineage["dataset_version"].as_integer().in_([version.version for version in versions]),
+            # one that was imported may name another server's dataset
+            ModelVersion.lineage["dataset_sha256"].as_string().in_([version.sha256 for version in versions]),
         )
         .order_by(ModelVersion.id.desc())
         .limit(MOST_SHOWN)

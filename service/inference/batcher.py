@@ -1,21 +1,22 @@
-"""Requests that come while the engine is at work join its next batch; an idle engine begins at once."""
+"""Requests that come while the backend is at work join its next batch; an idle one begins at once."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from service.inference.engine import Engine
+from service.inference.backend import Backend, BackendAway
 from service.inference.payload import Array, Rows
-from service.inference.questions import Question, Tree, merged, part_of
-from service.shared.errors import TimedOut, Unavailable
+from service.inference.questions import Loadable, Question, part_of
+from service.shared.errors import Damaged, Exhausted, TimedOut, Unavailable
 
-MOST_WAITING_BYTES = 512 * 1024**2
+# What is wrong with the version, or with whoever computes, is wrong for each of a batch.
+OF_THE_WHOLE_BATCH = (BackendAway, Damaged, Exhausted)
+MOST_BYTES = 512 * 1024**2
 
 
 class Answered(NamedTuple):
@@ -34,6 +35,7 @@ class _Ask:
     state: Array | None
     asked_at: float
     deadline: float
+    is_gone: Callable[[], bool]
     answered: asyncio.Future[Answered]
 
     @property
@@ -41,62 +43,103 @@ class _Ask:
         """Of its longest sequence."""
         return 1 if self.rows.lengths is None else int(self.rows.lengths.max(initial=1))
 
+    def is_over(self, now: float) -> bool:
+        """Whether nobody waits for the answer any more. Then it is said so to whoever might."""
+        if not self.answered.done() and now > self.deadline:
+            self.answered.set_exception(TimeoutError())
+        elif not self.answered.done() and self.is_gone():
+            self.answered.set_exception(Unavailable("client_gone", "nobody waits for the answer any more"))
+        return self.answered.done()
+
+
+def _stays() -> bool:
+    return False
+
 
 class Batcher:
-    """One thread computes, so that health and CRUD never wait for it. All else happens in one event loop.
+    """What is computed together, and when. All of it happens in one event loop.
 
     A batch has at most `most_rows` rows and `most_steps` time steps, padding and draws included, unless a single
     request has more.
     """
 
-    def __init__(self, engine: Engine, most_waiting: int, most_rows: int, most_steps: int) -> None:
-        self._engine = engine
+    def __init__(self, backend: Backend, most_waiting: int, most_rows: int, most_steps: int) -> None:
+        self._backend = backend
         self._most_waiting = most_waiting
         self._most_rows = most_rows
         self._most_steps = most_steps
         self._waiting: deque[_Ask] = deque()
-        self._waiting_bytes = 0
-        self._computing = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._preparing = 0
+        self._bytes = 0
+        self._under_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def close(self) -> None:
-        """Finish the batch under way; nobody waits any more."""
-        self._thread.shutdown(cancel_futures=True)
+    async def load(self, version: Loadable) -> None:
+        """Have a version loaded and warm. Raises Damaged, Exhausted and Unavailable."""
+        await self._backend.prepare(version)
+
+    async def unload(self, version: Loadable) -> None:
+        """Let a version go. It comes back with the next request."""
+        await self._backend.forget(version)
 
     async def ask(
-        self, question: Question, rows: Rows, state: Array | None = None, timeout_seconds: float = float("inf")
+        self,
+        question: Question,
+        rows: Rows,
+        state: Array | None = None,
+        timeout_seconds: float = float("inf"),
+        is_gone: Callable[[], bool] = _stays,
     ) -> Answered:
         """The answer about these rows.
 
         Raises Unavailable when too much waits already, TimedOut when the time is up before it is computed. Who stops
-        waiting is not computed for.
+        waiting, or is gone when its batch begins, is not computed for.
         """
         size = sum(array.nbytes for array in rows.values.values())
-        if len(self._waiting) >= self._most_waiting or self._waiting_bytes + size > MOST_WAITING_BYTES:
-            raise Unavailable("engine_busy", f"{len(self._waiting)} requests wait for the engine already; try again")
+        waiting = len(self._waiting) + self._preparing
+        if waiting >= self._most_waiting or self._bytes + size > MOST_BYTES:
+            raise Unavailable("engine_busy", f"{waiting} requests wait for the engine already; try again")
         now = time.monotonic()
-        ask = _Ask(question, rows, state, now, now + timeout_seconds, asyncio.get_running_loop().create_future())
-        self._waiting.append(ask)
-        self._waiting_bytes += size
-        if not self._computing:
-            self._begin()
+        answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        ask = _Ask(question, rows, state, now, now + timeout_seconds, is_gone, answered)
+        self._bytes += size
         try:
-            return await asyncio.wait_for(ask.answered, None if timeout_seconds == float("inf") else timeout_seconds)
+            if timeout_seconds == float("inf"):
+                return await self._answer_to(ask)
+            async with asyncio.timeout(timeout_seconds):
+                return await self._answer_to(ask)
         except TimeoutError as error:
             raise TimedOut(f"no answer within timeout_seconds, {timeout_seconds:g}") from error
         finally:
-            self._waiting_bytes -= size
+            self._bytes -= size
 
-    async def alone(self, compute: Callable[[], Tree]) -> Tree:
-        """What the engine computes without rows of anybody, when its turn comes."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, compute)
+    async def _answer_to(self, ask: _Ask) -> Answered:
+        self._preparing += 1
+        try:
+            await self._backend.prepare(ask.question.version)
+        finally:
+            self._preparing -= 1
+        self._waiting.append(ask)
+        self._begin()
+        return await ask.answered
 
     def _begin(self) -> None:
-        batch = self._next_batch()
-        self._computing = bool(batch)
-        if batch:
-            computed = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
-            computed.add_done_callback(lambda done: self._hand_out(batch, done))
+        while self._waiting and self._under_way < self._backend.most_batches:
+            if batch := self._next_batch():
+                self._under_way += 1
+                task = asyncio.create_task(self._do(batch))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, batch: Sequence[_Ask]) -> None:
+        """Compute a batch, and let the next begin: when this one is done, or may never be."""
+        answering = asyncio.ensure_future(self._answer(batch))
+        try:
+            await asyncio.wait({answering}, timeout=self._backend.slot_seconds)
+        finally:
+            self._under_way -= 1
+            self._begin()
+        await answering
 
     def _next_batch(self) -> list[_Ask]:
         """The oldest request, and those behind it that ask the same and fit beside it."""
@@ -105,14 +148,9 @@ class Batcher:
         rows = longest = 0
         now = time.monotonic()
         for ask in self._waiting:
-            if ask.answered.done() or now > ask.deadline:
+            if ask.is_over(now):
                 continue
-            fits = not batch or (
-                ask.question == batch[0].question
-                and rows + ask.rows.count <= self._most_rows
-                and (rows + ask.rows.count) * max(longest, ask.steps) <= self._most_steps
-            )
-            if fits:
+            if not batch or (self._fits(ask, batch[0], rows, longest)):
                 batch.append(ask)
                 rows, longest = rows + ask.rows.count, max(longest, ask.steps)
             else:
@@ -120,35 +158,39 @@ class Batcher:
         self._waiting = kept
         return batch
 
-    def _compute(self, batch: Sequence[_Ask]) -> list[Answered | Exception]:
-        """In the engine's thread: one batch for all; where that fails, each by itself, so that only bad ones do."""
-        try:
-            return list(self._together(batch))
-        except Exception as error:
-            if len(batch) == 1:
-                return [error]
-        return [answer for ask in batch for answer in self._compute([ask])]
+    def _fits(self, ask: _Ask, first: _Ask, rows: int, longest: int) -> bool:
+        rows += ask.rows.count
+        return (
+            ask.question == first.question
+            and ask.question.operation != "sample"
+            and rows <= self._most_rows
+            and rows * max(longest, ask.steps) <= self._most_steps
+        )
 
-    def _together(self, batch: Sequence[_Ask]) -> Sequence[Answered]:
+    async def _answer(self, batch: Sequence[_Ask]) -> None:
+        """One batch for all; where that fails, each by itself, so that only bad ones do."""
         began_at = time.monotonic()
-        rows = merged([ask.rows for ask in batch])
         states = [ask.state for ask in batch if ask.state is not None]
-        tree = self._engine.answer(batch[0].question, rows, np.concatenate(states) if states else None)
-        seconds = time.monotonic() - began_at
-        answers, first = [], 0
+        parts = [ask.rows for ask in batch]
+        try:
+            found = await self._backend.compute(batch[0].question, parts, np.concatenate(states) if states else None)
+        except Exception as error:
+            if len(batch) == 1 or isinstance(error, OF_THE_WHOLE_BATCH):
+                for ask in batch:
+                    _fail(ask, error)
+                return
+            for ask in batch:
+                await self._answer([ask])
+            return
+        count, first = sum(part.count for part in parts), 0
         for ask in batch:
             own = slice(first, first + ask.rows.count)
-            answers.append(Answered(part_of(tree, own), began_at - ask.asked_at, seconds, rows.count))
-            first += ask.rows.count
-        return answers
+            first = own.stop
+            if not ask.answered.done():  # else nobody waits any more
+                tree = part_of(found.tree, own)
+                ask.answered.set_result(Answered(tree, began_at - ask.asked_at, found.seconds, count))
 
-    def _hand_out(self, batch: Sequence[_Ask], done: "asyncio.Future[list[Answered | Exception]]") -> None:
-        found = [done.exception()] * len(batch) if done.exception() is not None else done.result()
-        for ask, answer in zip(batch, found, strict=True):
-            if ask.answered.done():
-                continue  # nobody waits any more
-            if isinstance(answer, Answered):
-                ask.answered.set_result(answer)
-            else:
-                ask.answered.set_exception(answer or RuntimeError("the engine has given no answer"))
-        self._begin()
+
+def _fail(ask: _Ask, error: Exception) -> None:
+    if not ask.answered.done():
+        ask.answered.set_exception(error)

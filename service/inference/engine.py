@@ -1,4 +1,4 @@
-"""Computes answers: loads a version once, verifies it, and runs batches of rows with different subsets."""
+"""Computes answers: loads a version once, verifies it, warms it up, and runs batches of rows with different subsets."""
 
 import threading
 from collections import OrderedDict
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import models
 from service.inference.payload import Array, Rows
-from service.inference.questions import Question, Tree, Version
-from service.shared.errors import Damaged
+from service.inference.questions import Loadable, Question, Tree
+from service.shared.errors import Damaged, Exhausted, Unavailable
 from service.shared.storage import CorruptArtifact, Storage
 
 if TYPE_CHECKING:
@@ -15,46 +15,67 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Keeps the `most_loaded` versions that were used last. One thread computes at a time."""
+    """Keeps as many versions as fit in `memory_bytes`, those that were used last.
 
-    def __init__(self, storage: Storage, most_loaded: int, threads: int) -> None:
+    Safe to share by threads: one computes at a time, and loading does not make it wait.
+    """
+
+    def __init__(self, storage: Storage, memory_bytes: int, threads: int) -> None:
         self._storage = storage
-        self._most_loaded = most_loaded
+        self._memory_bytes = memory_bytes
         self._threads = threads
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
+        self._shelf = threading.Lock()
+        self._loading = threading.Lock()
         self._turn = threading.Lock()
 
     def answer(self, question: Question, rows: Rows, state: Array | None = None) -> Tree:
         """What the model says about all rows, as arrays; of sequences padded.
 
         encode: mean, standard_deviation and state. reconstruct and forecast: what the likelihood of every target has.
-        score: bound, kl, and log_likelihood by modality.
+        score: bound, kl, and log_likelihood by modality. sample: as many draws as there are rows, which are empty.
+        Raises Damaged, Exhausted and Unavailable.
         """
-        given = rows.values, rows.present, rows.lengths
-        asked = question.arguments
-        with self._turn:
-            predictor = self._predictor(question.version)
-            match question.operation:
-                case "encode":
-                    latent = predictor.encode(*given, state)
-                    states = {} if latent.state is None else {"state": latent.state}
-                    return {"mean": latent.mean, "standard_deviation": latent.standard_deviation, **states}
-                case "reconstruct":
-                    return predictor.reconstruct(*given, **asked, state=state)
-                case "score":
-                    return predictor.score(*given, **asked)._asdict()
-                case "forecast":
-                    return predictor.forecast(*given, **asked, state=state)
+        predictor = self.load(question.version)
+        try:
+            with self._turn:
+                return _answer(predictor, question, rows, state)
+        except Exception as error:
+            if models.ran_out_of_memory(error):
+                detail = f"the engine has no memory left for {rows.count} rows; send fewer, or try again"
+                raise Unavailable("engine_out_of_memory", detail) from error
+            raise
 
-    def sample(self, version: Version, rows: int, steps: int | None, seed: int) -> Tree:
-        """Draws from the prior."""
-        with self._turn:
-            return self._predictor(version).sample(rows, steps, seed)
+    def holds(self, version: Loadable) -> bool:
+        """Whether a version is loaded, so that nobody waits for it."""
+        return version.id in self._loaded
 
-    def _predictor(self, version: Version) -> "Predictor":
-        if predictor := self._loaded.get(version.id):
-            self._loaded.move_to_end(version.id)
+    def load(self, version: Loadable) -> "Predictor":
+        """A version, loaded and warm. Raises Damaged and Exhausted."""
+        if (predictor := self._take(version)) is not None:
             return predictor
+        with self._loading:
+            if (predictor := self._take(version)) is not None:
+                return predictor
+            predictor = self._read(version)
+            with self._shelf:
+                self._loaded[version.id] = predictor
+                while sum(one.memory_bytes for one in self._loaded.values()) > self._memory_bytes:
+                    self._loaded.popitem(last=False)
+            return predictor
+
+    def forget(self, version: Loadable) -> None:
+        """Let a version go; who computes with it goes on."""
+        with self._shelf:
+            self._loaded.pop(version.id, None)
+
+    def _take(self, version: Loadable) -> "Predictor | None":
+        with self._shelf:
+            if (predictor := self._loaded.get(version.id)) is not None:
+                self._loaded.move_to_end(version.id)
+            return predictor
+
+    def _read(self, version: Loadable) -> "Predictor":
         try:
             path = self._storage.fetch(version.project_id, version.sha256, version.size_bytes)
         except CorruptArtifact as error:
@@ -64,12 +85,37 @@ class Engine:
             predictor = models.load(path)
         except models.CheckpointError as error:
             raise _unloadable(version, error) from error
-        self._loaded[version.id] = predictor
-        while len(self._loaded) > self._most_loaded:
-            self._loaded.popitem(last=False)
+        if predictor.memory_bytes > self._memory_bytes:
+            detail = (
+                f"{_name(version)} takes {predictor.memory_bytes} bytes of memory, "
+                f"an engine has {self._memory_bytes} (SENSORIUM_INFERENCE_MEMORY_BYTES)"
+            )
+            raise Exhausted("engine_out_of_memory", detail)
+        predictor.warm_up()
         return predictor
 
 
-def _unloadable(version: Version, error: Exception) -> Damaged:
-    detail = f"model {version.model!r} version {version.number} cannot be loaded: {error}"
-    return Damaged("artifact_corrupt", detail)
+def _answer(predictor: "Predictor", question: Question, rows: Rows, state: Array | None) -> Tree:
+    given = rows.values, rows.present, rows.lengths
+    asked = question.arguments
+    match question.operation:
+        case "encode":
+            latent = predictor.encode(*given, state)
+            states = {} if latent.state is None else {"state": latent.state}
+            return {"mean": latent.mean, "standard_deviation": latent.standard_deviation, **states}
+        case "reconstruct":
+            return predictor.reconstruct(*given, **asked, state=state)
+        case "score":
+            return predictor.score(*given, **asked)._asdict()
+        case "forecast":
+            return predictor.forecast(*given, **asked, state=state)
+        case "sample":
+            return predictor.sample(rows.count, **asked)
+
+
+def _name(version: Loadable) -> str:
+    return f"model {version.model!r} version {version.number}"
+
+
+def _unloadable(version: Loadable, error: Exception) -> Damaged:
+    return Damaged("artifact_corrupt", f"{_name(version)} cannot be loaded: {error}")

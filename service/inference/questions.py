@@ -8,32 +8,38 @@ import numpy as np
 
 from service.inference.payload import Array, Config, Rows
 
-Operation = Literal["encode", "reconstruct", "score", "forecast"]
+Operation = Literal["encode", "reconstruct", "score", "forecast", "sample"]
 Tree = Mapping[str, Any]
 """Arrays (B, ...) by name, or such trees."""
 
 
 @dataclass(frozen=True)
-class Version:
-    """A model version as the engine needs it: what to load, and how to recognise that it is whole."""
+class Loadable:
+    """A model version as an engine needs it: what to load, and how to recognise that it is whole."""
 
     id: str
-    project_id: str
-    model: str
-    number: int
-    config: Config
-    sha256: str
-    size_bytes: int
+    project_id: str = field(compare=False)
+    model: str = field(compare=False)
+    number: int = field(compare=False)
+    sha256: str = field(compare=False)
+    size_bytes: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Version(Loadable):
+    """A model version as a route needs it: how to read what callers send."""
+
+    config: Config = field(compare=False)
 
 
 @dataclass(frozen=True)
 class Question:
-    """An operation of a version. Rows of one question share a batch, whoever asks it.
+    """An operation of a version. Rows of one question share a batch, whoever asks it; draws from the prior do not.
 
     arguments: of the predictor's method, beside the rows. goes_on: whether every row has a state to go on from.
     """
 
-    version: Version
+    version: Loadable
     operation: Operation
     arguments: Mapping[str, Any] = field(default_factory=dict)
     goes_on: bool = False

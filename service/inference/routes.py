@@ -1,180 +1,115 @@
-"""Inference under /v1/models/{name}/versions/{version}: async, without SQL or Pydantic in steady state."""
+"""Inference about a version, named by its number or by an alias: async, without SQL or Pydantic in steady state."""
 
-from functools import partial
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
-from service.access.operations import Principal
 from service.access.quotas import check_request_rows
 from service.inference import schemas, streaming
-from service.inference.batcher import Answered, Batcher
-from service.inference.engine import Engine
+from service.inference.batcher import Answered
+from service.inference.calls import Call, CallByAlias, CallByNumber
 from service.inference.fields import Body
 from service.inference.payload import Limits, Rows, check_size, parse_rows, parse_targets, shaped
 from service.inference.questions import Question, Version
-from service.inference.versions import VersionCache
 from service.keyed import KeyedRoute
 from service.shared.errors import BadInput, Fault
-from service.shared.names import Reference
-from service.web import Caller, Services, Web
-
-router = APIRouter(prefix="/v1/models/{name}/versions/{version}", tags=["inference"], route_class=KeyedRoute)
 
 MOST_DRAWS = 1000
 MOST_SEED = 2**53 - 1
 MOST_STEPS = 2**20
 
 
-async def _version(
-    request: Request, caller: Caller, name: Reference, version: Annotated[int, Path(ge=1, le=2**31 - 1)]
-) -> Version:
-    versions: VersionCache = request.app.state.versions
-    if known := versions.known(caller.project_id, name, version):
-        return known
-    return await run_in_threadpool(versions.look_up, caller.project_id, name, version)
-
-
-async def _batcher(request: Request) -> Batcher:
-    batcher: Batcher = request.app.state.batcher
-    return batcher
-
-
-async def _engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
-
-
-Served = Annotated[Version, Depends(_version)]
-Compute = Annotated[Batcher, Depends(_batcher)]
-Direct = Annotated[Engine, Depends(_engine)]
-
-
-def _documented(body: type[BaseModel]) -> dict[str, Any]:
-    """The body of a route that reads it raw."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
-
-
-@router.post(
-    "/encode",
-    operation_id="encode",
-    response_model=schemas.EncodeResponse,
-    openapi_extra=_documented(schemas.StreamedRequest),
-)
-async def encode(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
+async def encode(call: Call) -> Response:
     """Latent codes of samples that have any subset of the modalities.
 
     A sequence may come in pieces: with `"state": null` in the first request the answer carries a `state`, which the
     next one sends along.
     """
-    body = Body(await request.body(), {"inputs", "state", "timeout_seconds"})
-    rows = _rows(body, version, caller, services, 1)
-    state = _state(body, version, services, rows)
-    asked = Question(version, "encode", goes_on=state is not None)
-    answered = await batcher.ask(asked, rows, state, body.seconds("timeout_seconds"))
+    body = Body(await call.request.body(), {"inputs", "state", "timeout_seconds"})
+    rows = _rows(body, call, 1)
+    state = _state(body, call, rows)
+    asked = Question(call.version, "encode", goes_on=state is not None)
+    answered = await call.ask(asked, rows, state, body.seconds("timeout_seconds"))
     goes_on = answered.tree.pop("state", None)
-    told = shaped(answered.tree, rows.lengths) | _next(body, version, services, goes_on)
-    return _answer(request, version, told, answered)
+    told = shaped(answered.tree, rows.lengths) | _next(body, call, goes_on)
+    return _answer(call, told, answered)
 
 
-@router.post(
-    "/reconstruct",
-    operation_id="reconstruct",
-    response_model=schemas.ReconstructResponse,
-    openapi_extra=_documented(schemas.ReconstructRequest),
-)
-async def reconstruct(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
+async def reconstruct(call: Call) -> Response:
     """Predict modalities from any subset of them: fills in what is missing, and generates one from another.
 
     `state` is that of an `encode` of the sequences' earlier steps.
     """
-    body = Body(await request.body(), {"inputs", "targets", "n_samples", "seed", "state", "timeout_seconds"})
-    targets = parse_targets(body.get("targets"), version.config)
+    body = Body(await call.request.body(), {"inputs", "targets", "n_samples", "seed", "state", "timeout_seconds"})
+    targets = parse_targets(body.get("targets"), call.version.config)
     n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
-    rows = _rows(body, version, caller, services, max(n_samples, 1))
-    state = _state(body, version, services, rows)
+    rows = _rows(body, call, max(n_samples, 1))
+    state = _state(body, call, rows)
     drawn = {"targets": targets, "n_samples": n_samples, "seed": seed}
-    asked = Question(version, "reconstruct", drawn, state is not None)
-    answered = await batcher.ask(asked, rows, state, body.seconds("timeout_seconds"))
-    return _answer(request, version, {"outputs": shaped(answered.tree, rows.lengths)}, answered)
+    asked = Question(call.version, "reconstruct", drawn, state is not None)
+    answered = await call.ask(asked, rows, state, body.seconds("timeout_seconds"))
+    return _answer(call, {"outputs": shaped(answered.tree, rows.lengths)}, answered)
 
 
-@router.post(
-    "/score",
-    operation_id="score",
-    response_model=schemas.ScoreResponse,
-    openapi_extra=_documented(schemas.ScoreRequest),
-)
-async def score(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
+async def score(call: Call) -> Response:
     """How likely the model finds what was observed, as a bound on its log-probability: low is unusual."""
-    body = Body(await request.body(), {"inputs", "n_samples", "seed", "timeout_seconds"})
+    body = Body(await call.request.body(), {"inputs", "n_samples", "seed", "timeout_seconds"})
     n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
-    rows = _rows(body, version, caller, services, max(n_samples, 1))
-    asked = Question(version, "score", {"n_samples": n_samples, "seed": seed})
-    answered = await batcher.ask(asked, rows, None, body.seconds("timeout_seconds"))
+    rows = _rows(body, call, max(n_samples, 1))
+    asked = Question(call.version, "score", {"n_samples": n_samples, "seed": seed})
+    answered = await call.ask(asked, rows, None, body.seconds("timeout_seconds"))
     each = answered.tree["log_likelihood"]
     answered.tree["log_likelihood"] = {name: each[name] for name in rows.values}  # others are of others' rows
-    return _answer(request, version, shaped(answered.tree, rows.lengths), answered)
+    return _answer(call, shaped(answered.tree, rows.lengths), answered)
 
 
-@router.post(
-    "/forecast",
-    operation_id="forecast",
-    response_model=schemas.ForecastResponse,
-    openapi_extra=_documented(schemas.ForecastRequest),
-)
-async def forecast(request: Request, version: Served, batcher: Compute, caller: Caller, services: Web) -> Response:
+async def forecast(call: Call) -> Response:
     """The steps that follow sequences, with quantiles of drawn paths. `state` is that of an `encode` before."""
     fields = {"inputs", "targets", "horizon", "n_samples", "seed", "quantiles", "state", "timeout_seconds"}
-    body = Body(await request.body(), fields)
-    _refuse_samples(version)
-    targets = parse_targets(body.get("targets"), version.config)
+    body = Body(await call.request.body(), fields)
+    _refuse_samples(call.version)
+    targets = parse_targets(body.get("targets"), call.version.config)
     horizon = body.integer("horizon", 1, MOST_STEPS, least=1)
     n_samples, seed = body.integer("n_samples", 100, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
     quantiles = body.fractions("quantiles", [0.05, 0.5, 0.95])
-    rows = _rows(body, version, caller, services, max(n_samples, 1))
-    check_size(rows.count, horizon, _limits(services, max(n_samples, 1)), "/horizon")
-    state = _state(body, version, services, rows)
+    rows = _rows(body, call, max(n_samples, 1))
+    check_size(rows.count, horizon, _limits(call, max(n_samples, 1)), "/horizon")
+    state = _state(body, call, rows)
     drawn = {"horizon": horizon, "targets": targets, "n_samples": n_samples, "seed": seed, "quantiles": quantiles}
-    asked = Question(version, "forecast", drawn, state is not None)
-    answered = await batcher.ask(asked, rows, state, body.seconds("timeout_seconds"))
-    return _answer(request, version, {"outputs": shaped(answered.tree, None)}, answered)
+    asked = Question(call.version, "forecast", drawn, state is not None)
+    answered = await call.ask(asked, rows, state, body.seconds("timeout_seconds"))
+    return _answer(call, {"outputs": shaped(answered.tree, None)}, answered)
 
 
-@router.post(
-    "/sample",
-    operation_id="sample",
-    response_model=schemas.SampleResponse,
-    openapi_extra=_documented(schemas.SampleRequest),
-)
-async def sample(
-    request: Request, version: Served, batcher: Compute, engine: Direct, caller: Caller, services: Web
-) -> Response:
+async def sample(call: Call) -> Response:
     """Draws of all modalities together, from the prior."""
-    body = Body(await request.body(), {"rows", "steps", "seed"})
-    count, seed = body.integer("rows", 1, services.settings.inference_rows, least=1), body.integer("seed", 0, MOST_SEED)
+    body = Body(await call.request.body(), {"rows", "steps", "seed", "timeout_seconds"})
+    most = call.services.settings.inference_rows
+    count, seed = body.integer("rows", 1, most, least=1), body.integer("seed", 0, MOST_SEED)
     steps = body.integer("steps", 0, MOST_STEPS)
-    sequences = version.config.kind == "sequence"
+    sequences = call.version.config.kind == "sequence"
     if sequences != bool(steps):
         expected = "a number of time steps, at least 1" if sequences else "none: the model is of samples, not sequences"
         raise BadInput([Fault("/steps", "bad_steps", f"steps is {steps}, expected {expected}")])
-    check_request_rows(count, caller.quotas.request_rows)
-    check_size(count, steps or 1, _limits(services, 1), "/rows")
-    outputs = await batcher.alone(partial(engine.sample, version, count, steps or None, seed))
-    return _answer(request, version, {"outputs": shaped(outputs, None)})
+    check_request_rows(count, call.caller.quotas.request_rows)
+    check_size(count, steps or 1, _limits(call, 1), "/rows")
+    asked = Question(call.version, "sample", {"steps": steps or None, "seed": seed})
+    answered = await call.ask(asked, Rows(count, {}, {}, None), None, body.seconds("timeout_seconds"))
+    return _answer(call, {"outputs": shaped(answered.tree, None)}, answered)
 
 
-def _rows(body: Body, version: Version, caller: Principal, services: Services, draws: int) -> Rows:
-    rows = parse_rows(body.get("inputs"), version.config, _limits(services, draws))
-    check_request_rows(rows.count, caller.quotas.request_rows)
+def _rows(body: Body, call: Call, draws: int) -> Rows:
+    rows = parse_rows(body.get("inputs"), call.version.config, _limits(call, draws))
+    check_request_rows(rows.count, call.caller.quotas.request_rows)
     return rows
 
 
-def _limits(services: Services, draws: int) -> Limits:
-    return Limits(services.settings.inference_rows, services.settings.inference_steps, draws)
+def _limits(call: Call, draws: int) -> Limits:
+    settings = call.services.settings
+    return Limits(settings.inference_rows, settings.inference_steps, draws)
 
 
 def _refuse_samples(version: Version) -> None:
@@ -183,29 +118,87 @@ def _refuse_samples(version: Version) -> None:
         raise BadInput([Fault("", "not_a_sequence_model", detail)])
 
 
-def _state(body: Body, version: Version, services: Services, rows: Rows) -> Any:
+def _state(body: Body, call: Call, rows: Rows) -> Any:
     if "state" in body:
-        _refuse_samples(version)
-        if getattr(version.config, "smoother", None) is not None:
+        _refuse_samples(call.version)
+        if getattr(call.version.config, "smoother", None) is not None:
             detail = "the model looks at each sequence as a whole, and cannot take it in pieces"
             raise BadInput([Fault("/state", "whole_sequences_only", detail)])
-    return streaming.unpack(services.signer, version, body.get("state"), rows.count)
+    return streaming.unpack(call.services.signer, call.version, body.get("state"), rows.count)
 
 
-def _next(body: Body, version: Version, services: Services, state: Any) -> dict[str, str]:
+def _next(body: Body, call: Call, state: Any) -> dict[str, str]:
     """What the next piece goes on from, for those who have asked for it."""
     if "state" not in body or state is None:
         return {}
-    return {"state": streaming.pack(services.signer, version, state)}
+    return {"state": streaming.pack(call.services.signer, call.version, state)}
 
 
-def _answer(request: Request, version: Version, answer: dict[str, Any], answered: Answered | None = None) -> Response:
-    named = {"model": version.model, "version": version.number, "request_id": request.scope["request_id"], **answer}
+def _answer(call: Call, answer: dict[str, Any], answered: Answered) -> Response:
+    version = call.version
+    request_id = call.request.scope["request_id"]
+    named = {"model": version.model, "version": version.number, "request_id": request_id, **answer}
     content = orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY)
-    timing = {} if answered is None else {"Server-Timing": _timing(answered)}
-    return Response(content, headers=timing, media_type="application/json")
+    return Response(content, headers={"Server-Timing": timing(answered)}, media_type="application/json")
 
 
-def _timing(answered: Answered) -> str:
+def timing(answered: Answered) -> str:
+    """Where the time of an answer went, as the Server-Timing header says it."""
     queue, compute = answered.queue_seconds * 1e3, answered.compute_seconds * 1e3
     return f'queue;dur={queue:.3f}, compute;dur={compute:.3f}, batch;desc="{answered.batch_rows} rows"'
+
+
+class Operation(NamedTuple):
+    """An operation of a version, and what stands about it in the OpenAPI document."""
+
+    answer: Callable[[Call], Awaitable[Response]]
+    body: type[BaseModel]
+    answered_by: type[BaseModel]
+
+
+OPERATIONS = (
+    Operation(encode, schemas.StreamedRequest, schemas.EncodeResponse),
+    Operation(reconstruct, schemas.ReconstructRequest, schemas.ReconstructResponse),
+    Operation(score, schemas.ScoreRequest, schemas.ScoreResponse),
+    Operation(forecast, schemas.ForecastRequest, schemas.ForecastResponse),
+    Operation(sample, schemas.SampleRequest, schemas.SampleResponse),
+)
+
+
+def _router() -> APIRouter:
+    """Every operation twice: of a version by its number, and by an alias."""
+    router = APIRouter(prefix="/v1/models/{name}", tags=["inference"], route_class=KeyedRoute)
+    for operation in OPERATIONS:
+        name = operation.answer.__name__
+        described: dict[str, Any] = {
+            "methods": ["POST"],
+            "response_model": operation.answered_by,
+            "description": operation.answer.__doc__,
+            "openapi_extra": _documented(operation.body),
+        }
+        by_number, by_alias = _by_number(operation), _by_alias(operation)
+        router.add_api_route(f"/versions/{{version}}/{name}", by_number, operation_id=name, **described)
+        router.add_api_route(f"/aliases/{{alias}}/{name}", by_alias, operation_id=f"{name}_by_alias", **described)
+    return router
+
+
+def _by_number(operation: Operation) -> Callable[[Call], Awaitable[Response]]:
+    async def answer(call: CallByNumber) -> Response:
+        return await operation.answer(call)
+
+    return answer
+
+
+def _by_alias(operation: Operation) -> Callable[[Call], Awaitable[Response]]:
+    async def answer(call: CallByAlias) -> Response:
+        return await operation.answer(call)
+
+    return answer
+
+
+def _documented(body: type[BaseModel]) -> dict[str, Any]:
+    """The body of a route that reads it raw."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
+
+
+router = _router()

@@ -46,6 +46,7 @@ class SampleRequest(BaseModel):
     rows: int = Field(default=1, ge=1)
     steps: int = Field(default=0, ge=0, description="Of every sequence; 0 for models of samples.")
     seed: int = Field(default=0, ge=0, le=2**53 - 1)
+    timeout_seconds: float | None = Field(default=None, gt=0, le=600)
 
 
 class ReconstructRequest(StreamedRequest):

@@ -1,44 +1,48 @@
 """Model versions that were looked up in the last second, so that inference in steady state asks SQL nothing."""
 
-import threading
-
-from cachetools import TTLCache
-
 from models.config import parse
 from service.inference.questions import Version
 from service.registry import operations as registry
 from service.shared.database import Database
+from service.shared.fresh import Fresh
 
-FRESH_SECONDS = 1.0
+# After so long a version is looked up again, and meanwhile taken for what it was: an alias that moved, or a version
+# that was deleted, is noticed within two seconds.
+FRESH_SECONDS = 0.8
+STALE_SECONDS = 1.6
 MOST_VERSIONS = 10_000
+
+Named = tuple[str, str, str]
+"""Project, model, and the number or alias of a version; empty for what `production` names, else the newest."""
 
 
 class VersionCache:
-    """Remembers versions by project, model and number."""
+    """Remembers which version a number or an alias names."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: TTLCache[tuple[str, str, int], Version] = TTLCache(MOST_VERSIONS, FRESH_SECONDS)
-        self._lock = threading.Lock()
+        self._fresh: Fresh[Named, Named, Version] = Fresh(self._look_up, FRESH_SECONDS, STALE_SECONDS, MOST_VERSIONS)
 
-    def known(self, project_id: str, model: str, number: int) -> Version | None:
-        """A version that was looked up within the last second."""
-        with self._lock:
-            return self._known.get((project_id, model, number))
+    def known(self, project_id: str, model: str, reference: str) -> Version | None:
+        """A version, if it was looked up a moment ago."""
+        named = project_id, model, reference
+        return self._fresh.known(named, named)
 
-    def look_up(self, project_id: str, model: str, number: int) -> Version:
-        """Ask SQL, and remember. Raises NotFound."""
+    async def find(self, project_id: str, model: str, reference: str) -> Version:
+        """A version by its number or an alias. Raises NotFound."""
+        named = project_id, model, reference
+        return await self._fresh.find(named, named)
+
+    def _look_up(self, named: Named) -> Version:
+        project_id, model, reference = named
         with self._database.reader() as session:
-            _, row, artifact = registry.find_version(session, project_id, model, number)
-            version = Version(
+            row, artifact = registry.find_version(session, project_id, model, reference)
+            return Version(
                 id=row.id,
                 project_id=project_id,
                 model=model,
-                number=number,
-                config=parse(row.config),
+                number=row.version,
                 sha256=artifact.sha256,
                 size_bytes=artifact.size_bytes,
+                config=parse(row.config),
             )
-        with self._lock:
-            self._known[project_id, model, number] = version
-        return version

@@ -1,18 +1,29 @@
 """Models and versions in SQL."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from service.registry import schemas
+from service.registry import descriptions, schemas
 from service.runs import checkpoints
 from service.runs.assignments import Assignment
 from service.shared import storage
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound
 from service.shared.storage import Stored
-from service.shared.tables import Artifact, Dataset, DatasetVersion, Model, ModelVersion, Run, RunMetric, new_id
+from service.shared.tables import (
+    Alias,
+    Artifact,
+    Dataset,
+    DatasetVersion,
+    Model,
+    ModelVersion,
+    Run,
+    RunMetric,
+    new_id,
+)
 
 
 def add_version(
@@ -22,6 +33,8 @@ def add_version(
     stored: Stored,
     metrics: Mapping[str, float | None],
     libraries: Mapping[str, str],
+    git_revision: str | None = None,
+    evaluation: dict[str, Any] | None = None,
 ) -> int:
     """Record what a run made as the next version of its model; the caller ends the job in the same transaction."""
     lineage = schemas.Lineage(
@@ -31,16 +44,19 @@ def add_version(
         dataset_version=assignment.dataset_version,
         dataset_sha256=assignment.samples.sha256,
         seed=assignment.seed,
+        training=assignment.training.model_dump(mode="json"),
         libraries=dict(libraries),
+        git_revision=git_revision,
     )
     version = ModelVersion(
         run_id=assignment.run_id,
         artifact_id=storage.record(session, stored).id,
         config=assignment.config.model_dump(mode="json"),
         metrics=dict(metrics),
+        evaluation=evaluation,
         lineage=lineage.model_dump(mode="json"),
     )
-    return _number(session, assignment.project_id, assignment.model_name, version)
+    return number(session, assignment.project_id, assignment.model_name, version)
 
 
 def register_checkpoint(
@@ -65,6 +81,7 @@ def register_checkpoint(
         dataset_version=version,
         dataset_sha256=samples,
         seed=run.seed,
+        training=run.training,
         libraries={},
     )
     made = ModelVersion(
@@ -74,66 +91,125 @@ def register_checkpoint(
         metrics={row.name: row.value for row in session.execute(reported)},
         lineage=lineage.model_dump(mode="json"),
     )
-    return get_version(session, project_id, name, _number(session, project_id, name, made))
+    return get_version(session, project_id, name, number(session, project_id, name, made))
 
 
 def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
-    """One model. Raises NotFound."""
+    """One model, deleted ones too. Raises NotFound."""
     row = session.execute(_models(project_id).where(Model.name == name)).one_or_none()
     if row is None:
         raise NotFound("model", name)
-    return _describe_model(*row)
+    return descriptions.of_models(session, [row])[0]
 
 
-def list_models(session: Session, project_id: str, after: str | None, size: int) -> Sequence[tuple[str, schemas.Model]]:
-    """Models newest first, each with its id for paging."""
-    query = _models(project_id).order_by(Model.id.desc()).limit(size)
+def list_models(
+    session: Session, project_id: str, deleted: bool, after: str | None, size: int
+) -> Sequence[tuple[str, schemas.Model]]:
+    """Models newest first, each with its id for paging: those that are there, or those that were deleted."""
+    query = _models(project_id).where(_is(Model, deleted)).order_by(Model.id.desc()).limit(size)
     if after is not None:
         query = query.where(Model.id < after)
-    return [(row.Model.id, _describe_model(*row)) for row in session.execute(query)]
+    rows = session.execute(query).all()
+    return [(row[0].id, shown) for row, shown in zip(rows, descriptions.of_models(session, rows), strict=True)]
 
 
 def get_version(session: Session, project_id: str, name: str, number: int) -> schemas.ModelVersion:
-    """One version of a model. Raises NotFound."""
-    _, version, artifact = find_version(session, project_id, name, number)
-    return _describe(name, version, artifact)
+    """One version of a model, deleted ones too. Raises NotFound."""
+    row = _row(session, project_id, name, number)
+    return descriptions.of_versions(session, name, [row])[0]
 
 
 def list_versions(
-    session: Session, project_id: str, name: str, after: str | None, size: int
+    session: Session, project_id: str, name: str, deleted: bool, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.ModelVersion]]:
     """A model's versions newest first, each with its id for paging. Raises NotFound for an unknown model."""
     get_model(session, project_id, name)
-    query = _versions(project_id, name).order_by(ModelVersion.id.desc()).limit(size)
+    query = _versions(project_id, name).where(_is(ModelVersion, deleted)).order_by(ModelVersion.id.desc()).limit(size)
     if after is not None:
         query = query.where(ModelVersion.id < after)
-    return [(version.id, _describe(name, version, artifact)) for _, version, artifact in session.execute(query)]
+    rows = [(row[1], row[2]) for row in session.execute(query)]
+    shown = descriptions.of_versions(session, name, rows)
+    return [(row[0].id, version) for row, version in zip(rows, shown, strict=True)]
 
 
-def find_version(session: Session, project_id: str, name: str, number: int) -> tuple[Model, ModelVersion, Artifact]:
-    """The rows of one version. Raises NotFound."""
-    row = session.execute(_versions(project_id, name).where(ModelVersion.version == number)).one_or_none()
+def change_model(session: Session, project_id: str, name: str, changes: schemas.Changes) -> schemas.Model:
+    """Set tags or description. Raises NotFound."""
+    row = session.execute(_models(project_id).where(Model.name == name)).one_or_none()
     if row is None:
-        raise NotFound("model version", f"{name}/{number}")
-    return row[0], row[1], row[2]
+        raise NotFound("model", name)
+    _change(row[0], changes)
+    session.flush()
+    return get_model(session, project_id, name)
 
 
-def _number(session: Session, project_id: str, name: str, version: ModelVersion) -> int:
-    """Add a version under the next number of its model."""
+def change_version(
+    session: Session, project_id: str, name: str, number: int, changes: schemas.Changes
+) -> schemas.ModelVersion:
+    """Set tags or description. Raises NotFound."""
+    _change(_row(session, project_id, name, number)[0], changes)
+    session.flush()
+    return get_version(session, project_id, name, number)
+
+
+def find_version(session: Session, project_id: str, name: str, reference: str) -> tuple[ModelVersion, Artifact]:
+    """The version that a number or an alias names; without one what `production` names, else the newest.
+
+    Raises NotFound. What was deleted is not found.
+    """
+    there = _versions(project_id, name).where(ModelVersion.deleted_at.is_(None), Model.deleted_at.is_(None))
+    named = there.join(Alias, Alias.version_id == ModelVersion.id)
+    if reference.isdecimal():
+        queries = [there.where(ModelVersion.version == int(reference[:18]))]
+    elif reference:
+        queries = [named.where(Alias.name == reference)]
+    else:
+        newest = there.order_by(ModelVersion.version.desc()).limit(1)
+        queries = [named.where(Alias.name == "production"), newest]
+    for query in queries:
+        if (row := session.execute(query).one_or_none()) is not None:
+            return row[1], row[2]
+    if reference and not reference.isdecimal():
+        raise NotFound("alias", f"{name}/{reference}")
+    raise NotFound("model version", f"{name}/{reference}" if reference else name)
+
+
+def number(session: Session, project_id: str, name: str, version: ModelVersion) -> int:
+    """Add a version under the next number of its model, which is there again if it was deleted."""
     named = select(Model).where(Model.project_id == project_id, Model.name == name)
-    new = Model(id=new_id("mod"), project_id=project_id, name=name)
+    new = Model(id=new_id("mod"), project_id=project_id, name=name, last_version=0, tags=[])
     # locked, so that two that come at once are numbered one after the other
     model = find_or_add(session, named.with_for_update(), new)
-    newest = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.model_id == model.id))
-    version.id, version.model_id, version.version = new_id("mdv"), model.id, (newest or 0) + 1
+    model.last_version += 1
+    model.deleted_at = None
+    version.id, version.model_id, version.version = new_id("mdv"), model.id, model.last_version
     session.add(version)
     session.flush()
     return version.version
 
 
-def _models(project_id: str) -> Select[Model, int]:
-    newest = select(func.max(ModelVersion.version)).where(ModelVersion.model_id == Model.id).scalar_subquery()
-    return select(Model, newest).where(Model.project_id == project_id)
+def _row(session: Session, project_id: str, name: str, number: int) -> tuple[ModelVersion, Artifact]:
+    row = session.execute(_versions(project_id, name).where(ModelVersion.version == number)).one_or_none()
+    if row is None:
+        raise NotFound("model version", f"{name}/{number}")
+    return row[1], row[2]
+
+
+def _change(row: Model | ModelVersion, changes: schemas.Changes) -> None:
+    if changes.tags is not None:
+        row.tags = list(dict.fromkeys(changes.tags))
+    if "description" in changes.model_fields_set:
+        row.description = changes.description
+
+
+def _is(table: type[Model] | type[ModelVersion], deleted: bool) -> Any:
+    return table.deleted_at.is_not(None) if deleted else table.deleted_at.is_(None)
+
+
+def _models(project_id: str) -> Select[Model, int | None]:
+    newest = select(func.max(ModelVersion.version)).where(
+        ModelVersion.model_id == Model.id, ModelVersion.deleted_at.is_(None)
+    )
+    return select(Model, newest.scalar_subquery()).where(Model.project_id == project_id)
 
 
 def _versions(project_id: str, name: str) -> Select[Model, ModelVersion, Artifact]:
@@ -142,21 +218,4 @@ def _versions(project_id: str, name: str) -> Select[Model, ModelVersion, Artifac
         .join(ModelVersion, ModelVersion.model_id == Model.id)
         .join(Artifact, Artifact.id == ModelVersion.artifact_id)
         .where(Model.project_id == project_id, Model.name == name)
-    )
-
-
-def _describe_model(model: Model, newest: int) -> schemas.Model:
-    return schemas.Model(name=model.name, latest_version=newest, created_at=model.created_at)
-
-
-def _describe(name: str, version: ModelVersion, artifact: Artifact) -> schemas.ModelVersion:
-    return schemas.ModelVersion(
-        model=name,
-        version=version.version,
-        config=version.config,
-        metrics=version.metrics,
-        lineage=schemas.Lineage.model_validate(version.lineage),
-        sha256=artifact.sha256,
-        size_bytes=artifact.size_bytes,
-        created_at=version.created_at,
     )

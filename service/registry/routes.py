@@ -2,40 +2,68 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from service.idempotency import OnceByBody
 from service.keyed import KeyedRoute
 from service.registry import operations as registry
-from service.registry import schemas
+from service.registry import removal, schemas
 from service.shared.names import Name, Reference
 from service.web import Caller, Paging, Web
 
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=KeyedRoute)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
+Deleted = Annotated[bool, Query(description="Those that were deleted, instead of those that are there.")]
+Purge = Annotated[bool, Query(description="Delete it for good, with its file: no way back.")]
 
 
 @router.get("", operation_id="list_models")
-def list_models(page: Paging, caller: Caller, services: Web) -> schemas.ModelPage:
+def list_models(page: Paging, caller: Caller, services: Web, deleted: Deleted = False) -> schemas.ModelPage:
     """The project's models, newest first."""
     with services.database.reader() as session:
-        items, token = page.cut(registry.list_models(session, caller.project_id, page.after, page.size + 1))
+        found = registry.list_models(session, caller.project_id, deleted, page.after, page.size + 1)
+    items, token = page.cut(found)
     return schemas.ModelPage(models=items, next_page_token=token)
 
 
 @router.get("/{name}", operation_id="get_model")
 def get_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
-    """A model's name and newest version."""
+    """A model's newest version, and what is said about it."""
     with services.database.reader() as session:
         return registry.get_model(session, caller.project_id, name)
 
 
+@router.patch("/{name}", operation_id="change_model")
+def change_model(name: Reference, body: schemas.Changes, caller: Caller, services: Web) -> schemas.Model:
+    """Set a model's tags or description."""
+    with services.database.writer.begin() as session:
+        return registry.change_model(session, caller.project_id, name, body)
+
+
+@router.delete("/{name}", status_code=204, operation_id="delete_model")
+def delete_model(name: Reference, caller: Caller, services: Web, purge: Purge = False) -> None:
+    """Take a model out of use, with its versions and aliases; `restore` brings it back, without aliases."""
+    with services.database.writer.begin() as session:
+        removal.delete_model(session, caller.project_id, name, purge)
+
+
+@router.post("/{name}/restore", operation_id="restore_model")
+def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
+    """Undo the deletion of a model that was not purged."""
+    with services.database.writer.begin() as session:
+        removal.restore_model(session, caller.project_id, name)
+        return registry.get_model(session, caller.project_id, name)
+
+
 @router.get("/{name}/versions", operation_id="list_model_versions")
-def list_model_versions(name: Reference, page: Paging, caller: Caller, services: Web) -> schemas.ModelVersionPage:
+def list_model_versions(
+    name: Reference, page: Paging, caller: Caller, services: Web, deleted: Deleted = False
+) -> schemas.ModelVersionPage:
     """A model's versions, newest first."""
     with services.database.reader() as session:
-        items, token = page.cut(registry.list_versions(session, caller.project_id, name, page.after, page.size + 1))
+        found = registry.list_versions(session, caller.project_id, name, deleted, page.after, page.size + 1)
+    items, token = page.cut(found)
     return schemas.ModelVersionPage(versions=items, next_page_token=token)
 
 
@@ -57,4 +85,28 @@ def create_model_version(
 def get_model_version(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
     """What a version takes, what it was made of, and how good it is."""
     with services.database.reader() as session:
+        return registry.get_version(session, caller.project_id, name, version)
+
+
+@router.patch("/{name}/versions/{version}", operation_id="change_model_version")
+def change_model_version(
+    name: Reference, version: Number, body: schemas.Changes, caller: Caller, services: Web
+) -> schemas.ModelVersion:
+    """Set a version's tags or description."""
+    with services.database.writer.begin() as session:
+        return registry.change_version(session, caller.project_id, name, version, body)
+
+
+@router.delete("/{name}/versions/{version}", status_code=204, operation_id="delete_model_version")
+def delete_model_version(name: Reference, version: Number, caller: Caller, services: Web, purge: Purge = False) -> None:
+    """Take a version out of use; refused while an alias names it. `restore` brings it back."""
+    with services.database.writer.begin() as session:
+        removal.delete_version(session, caller.project_id, name, version, purge)
+
+
+@router.post("/{name}/versions/{version}/restore", operation_id="restore_model_version")
+def restore_model_version(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
+    """Undo the deletion of a version that was not purged."""
+    with services.database.writer.begin() as session:
+        removal.restore_version(session, caller.project_id, name, version)
         return registry.get_version(session, caller.project_id, name, version)

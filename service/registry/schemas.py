@@ -1,27 +1,60 @@
-"""Response bodies of models and their versions."""
+"""Bodies of models, their versions and aliases."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from models.config import ModelConfig
+from service.runs.schemas import Description, Evaluation, Tags
 from service.shared.names import Name
+
+# A letter first: where either can stand, digits are a version.
+AliasName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,99}$")]
+
+
+class Origin(BaseModel):
+    """Where an imported version was exported."""
+
+    model: str
+    version: int
+    artifact_sha256: str
 
 
 class Lineage(BaseModel):
-    """What a version was made of."""
+    """What a version was made of, by this service or by the one that it was imported from."""
 
-    run: str
-    attempt: int
+    run: str | None
+    attempt: int | None
     step: int | None = Field(
         default=None, description="Of the checkpoint that was registered; null for a run's result."
     )
-    dataset: str
-    dataset_version: int
-    dataset_sha256: str
-    seed: int
+    dataset: str | None
+    dataset_version: int | None
+    dataset_sha256: str | None
+    seed: int | None
+    training: dict[str, Any] | None = Field(default=None, description="The run's training configuration.")
     libraries: dict[str, str]
+    git_revision: str | None = Field(default=None, description="Of the code that trained it, where that was known.")
+    imported_from: Origin | None = None
+
+
+class SignatureInput(BaseModel):
+    """A modality as inference takes it. `-1` in a shape is any length."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    optional: bool = True
+    likelihood: str | None
+    categories: int | None
+
+
+class Signature(BaseModel):
+    """What a version takes and what its codes are like. Any subset of the inputs will do."""
+
+    inputs: list[SignatureInput]
+    latent_features: int
 
 
 class VersionRequest(BaseModel):
@@ -35,25 +68,67 @@ class VersionRequest(BaseModel):
     step: int | None = Field(default=None, ge=0, le=2**53)
 
 
+class Changes(BaseModel):
+    """What can be changed of a model or of a version, at any time. What is left out stays."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"tags": ["spring"], "description": "Trained on both clinics."}]},
+    )
+
+    tags: Tags | None = None
+    description: Description | None = None
+
+
+class AliasRequest(BaseModel):
+    """Which version an alias is to name."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
+
+    version: int = Field(ge=1, le=2**31 - 1)
+
+
+class Alias(BaseModel):
+    """A movable name of a version."""
+
+    model: str
+    alias: str
+    version: int = Field(description="What requests by this alias are answered with now.")
+    pending_version: int | None = Field(description="What it moves to as soon as every engine has loaded it.")
+    error: str | None = Field(description="Why it did not move when it was told to last.")
+    revision: int = Field(description="Counts how often it was told to move; its ETag.")
+    updated_at: datetime
+
+
 class ModelVersion(BaseModel):
-    """An immutable trained artifact."""
+    """An immutable trained artifact, and what is said about it."""
 
     model: str
     version: int
+    description: str | None
+    tags: list[str]
+    aliases: list[str]
+    signature: Signature
     config: ModelConfig = Field(description="Architecture and modalities; any subset of them is a valid input.")
     metrics: dict[str, Any]
+    evaluation: Evaluation | None = Field(description="On rows it has not seen; null for a checkpoint.")
     lineage: Lineage
     sha256: str
     size_bytes: int
     created_at: datetime
+    deleted_at: datetime | None
 
 
 class Model(BaseModel):
     """A name in the registry."""
 
     name: str
-    latest_version: int
+    description: str | None
+    tags: list[str]
+    latest_version: int | None = Field(description="The newest that is not deleted.")
+    aliases: dict[str, int] = Field(description="The version that each alias names.")
     created_at: datetime
+    deleted_at: datetime | None
 
 
 class ModelPage(BaseModel):
@@ -68,3 +143,9 @@ class ModelVersionPage(BaseModel):
 
     versions: list[ModelVersion]
     next_page_token: str | None
+
+
+class AliasList(BaseModel):
+    """A model's aliases by name."""
+
+    aliases: list[Alias]

@@ -79,7 +79,13 @@ def _init(
     version = session.scalar(
         select(ModelVersion)
         .join(Model, Model.id == ModelVersion.model_id)
-        .where(Model.project_id == project_id, Model.name == source.model, ModelVersion.version == source.version)
+        .where(
+            Model.project_id == project_id,
+            Model.name == source.model,
+            Model.deleted_at.is_(None),
+            ModelVersion.version == source.version,
+            ModelVersion.deleted_at.is_(None),
+        )
     )
     if version is None:
         raise NotFound("model version", f"{source.model}/{source.version}")

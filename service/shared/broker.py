@@ -1,7 +1,7 @@
 """The Celery client: queues, task names, and the wake-up that follows a commit.
 
 SQL is the truth; a message only says "look now". So messages are acknowledged early, carry nothing but a hint, and
-losing them costs one tick of the reconciler.
+losing them costs one tick of the reconciler. Batches of inference are the exception: their callers wait, and ask again.
 """
 
 from typing import Any
@@ -19,6 +19,10 @@ log = structlog.get_logger(__name__)
 TASKS = {"train": "sensorium.train", "data": "sensorium.data"}
 """The task that a message on each queue starts: claim what is due there and do it."""
 
+INFER = "infer"
+INFER_TASK = "sensorium.infer"
+"""A message on this queue is no wake-up: it carries a batch of inference, and is worth nothing soon after."""
+
 # Looked for this often by a filesystem:// worker; a wake-up waits half of it on average.
 POLL_SECONDS = 0.1
 
@@ -33,11 +37,11 @@ def connect(settings: Settings) -> Celery:
     url = "filesystem://localhost" if _is_folder(settings) else settings.broker
     app = Celery("sensorium", broker=url, set_as_current=False)
     app.conf.update(
-        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in TASKS],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (*TASKS, INFER)],
         task_default_queue="data",
         task_create_missing_queues=False,
         task_serializer="json",
-        accept_content=["json"],
+        accept_content=["json", "msgpack"],
         task_ignore_result=True,
         task_acks_late=False,  # late ack brings duplicates and, in 5.7.0, a crash when Redis returns empty
         task_store_errors_even_if_ignored=False,
@@ -76,6 +80,11 @@ def wake(app: Celery, queue: str, job_id: str) -> None:
         app.send_task(TASKS[queue], args=[job_id], queue=queue, retry=False, expires=STALE_SECONDS)
     except (KombuError, OSError) as error:
         log.warning("wake_up_not_sent", queue=queue, job_id=job_id, error=str(error))
+
+
+def order(app: Celery, batch: bytes, seconds: float) -> None:
+    """Send a batch to whichever `infer` worker takes it. Raises what is wrong with the connection."""
+    app.send_task(INFER_TASK, args=[batch], queue=INFER, serializer="msgpack", retry=False, expires=seconds)
 
 
 def _is_folder(settings: Settings) -> bool:

@@ -8,11 +8,13 @@ SensoriumError                500
 ├── Forbidden                 403  the key may not do this
 ├── NotFound                  404
 ├── Conflict                  409  the resource's state forbids it
+├── PreconditionFailed        412  it is not what If-Match or If-None-Match expects
 ├── TooLarge                  413
 ├── UnsupportedMediaType      415
 ├── TooMany                   429  a rate limit or a quota
 ├── Damaged                   500  a stored file is not what was written
 ├── Unavailable               503  worth trying again
+├── Exhausted                 507  it takes more than the installation has; trying again does not help
 └── TimedOut                  504  the caller's own time is up
 """
 
@@ -115,6 +117,13 @@ class Conflict(SensoriumError):
     title = "Conflict"
 
 
+class PreconditionFailed(SensoriumError):
+    """Somebody else has changed it since the caller looked."""
+
+    status = 412
+    title = "Precondition failed"
+
+
 class TooLarge(SensoriumError):
     """More bytes or rows than the service takes."""
 
@@ -153,6 +162,13 @@ class Unavailable(SensoriumError):
     status = 503
     title = "Unavailable"
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class Exhausted(SensoriumError):
+    """It takes more memory or space than the installation has for it."""
+
+    status = 507
+    title = "Insufficient storage"
 
 
 class TimedOut(SensoriumError):

@@ -49,7 +49,16 @@ class Settings(BaseSettings):
         default=262_144, ge=1, description="Most time steps (a static sample is one) times draws in one request."
     )
     inference_queue: int = Field(default=256, ge=1, description="Most requests that wait for the engine.")
-    inference_models: int = Field(default=8, ge=1, description="Model versions an engine keeps loaded.")
+    inference_backend: Literal["local", "celery"] = Field(
+        default="local", description="Where inference is computed: in the API process, or by `infer` workers."
+    )
+    inference_memory_bytes: int = Field(default=2 * 1024**3, ge=1, description="Most memory for weights in an engine.")
+    inference_reply_seconds: float = Field(
+        default=10, gt=0, description="A batch that no `infer` worker has answered by then is given up: 503."
+    )
+    warm_timeout_seconds: float = Field(
+        default=60, gt=0, description="An alias moves after this long, even where an engine has not loaded the version."
+    )
     inference_threads: int = Field(default=1, ge=1, description="Processor threads an engine computes with.")
 
     project_stored_bytes: int | None = Field(default=None, ge=0, description="Most bytes that a project may store.")
@@ -73,6 +82,8 @@ class Settings(BaseSettings):
     cpu_devices: int = Field(default=1, ge=1, le=64, description="Devices that a worker without cards counts as.")
     log_bytes: int = Field(default=1024**2, ge=1024, description="Most log kept of one attempt.")
 
+    git_revision: str | None = Field(default=None, description="Commit of the code, for lineages. Unset: git is asked.")
+
     cuda_visible_devices: str | None = Field(
         default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="CUDA's own list of the cards to use."
     )
@@ -85,6 +96,12 @@ class Settings(BaseSettings):
                 f"lease_seconds is {self.lease_seconds}, expected at least twice heartbeat_seconds "
                 f"({self.heartbeat_seconds}): a lease must outlive one late heartbeat"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_answer_over_redis(self) -> Self:
+        if self.inference_backend == "celery" and not self.broker.startswith("redis"):
+            raise ValueError(f"inference_backend celery takes a broker redis://…, broker is {self.broker!r}")
         return self
 
     @model_validator(mode="after")

@@ -2,34 +2,14 @@
 
 import os
 import secrets
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx2 as httpx
-
 from tests.conftest import wait_until
+from tests.e2e.processes import answers, process, sensorium
 from tests.e2e.stack import FINAL, ROWS, Caller
 from tests.servers import free_port
-
-
-@contextmanager
-def _process(environment: dict[str, str], *arguments: str) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
-    try:
-        yield
-    finally:
-        process.terminate()
-        assert process.wait(30) in (0, -signal.SIGTERM)  # uvicorn passes the signal on once it has drained
-
-
-def sensorium(environment: dict[str, str], *arguments: str) -> str:
-    """What a command of ours prints."""
-    command = [sys.executable, "-m", "service.cli", *arguments]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @contextmanager
@@ -49,19 +29,12 @@ def _stack(database: str, broker: str, folder: Path, queues: Sequence[str]) -> I
     sensorium(environment, "migrate")
     key = sensorium(environment, "key", "create", "test", "the test's")
     with ExitStack() as processes:
-        processes.enter_context(_process(environment, "service.cli", "api"))
+        processes.enter_context(process(environment, "service.cli", "api"))
         for queue in queues:
-            processes.enter_context(_process(environment, "worker.app", queue))
+            processes.enter_context(process(environment, "worker.app", queue))
         caller = Caller(f"http://127.0.0.1:{port}", key)
-        wait_until(lambda: _answers(caller), 60, "the API")
+        wait_until(lambda: answers(caller), 60, "the API")
         yield caller
-
-
-def _answers(caller: Caller) -> bool:
-    try:
-        return caller.http.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_a_run_becomes_a_version_that_answers_with_modalities_missing(

@@ -18,6 +18,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_run": {"dataset": {"name": "pictures"}, "model": "stolen"},
     "change_run": {"description": "mine"},
     "create_model_version": {"run": "RUN", "step": 1},
+    "change_model": {"description": "mine"},
+    "change_model_version": {"description": "mine"},
+    "put_alias": {"version": 1},
     "create_api_key": {"name": "k"},
     "create_project": {"name": "new"},
     "encode": {"inputs": {"label": [1]}},
@@ -26,9 +29,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "forecast": {"inputs": {"label": [1]}},
     "sample": {"rows": 1},
 }
+BODIES |= {f"{name}_by_alias": BODIES[name] for name in ("encode", "reconstruct", "score", "forecast", "sample")}
+# Files, of which any bytes are as good as others here.
+FILES = {"create_upload", "import_model"}
 # Own resources without a name in the path: a foreign key finds nothing of the first project in them.
 COLLECTIONS = {
-    "create_upload",
+    *FILES,
     "list_uploads",
     "list_datasets",
     "list_runs",
@@ -49,6 +55,7 @@ ADMINISTRATION = {
     "list_audit_events",
 }
 INFERENCE = {"encode", "reconstruct", "score", "forecast", "sample"}
+INFERENCE |= {f"{name}_by_alias" for name in INFERENCE}
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Installation:
         filled = {field: self._filled(value) for field, value in (body or {}).items()}
         headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
         with TestClient(self.service.http.app, raise_server_exceptions=False) as http:
-            content = {"content": b"PK"} if operation.name == "create_upload" else {"json": filled if body else None}
+            content = {"content": b"PK"} if operation.name in FILES else {"json": filled if body else None}
             return http.request(operation.method, path, headers=headers, **content)  # type: ignore[arg-type]
 
     def _filled(self, value: Any) -> Any:
@@ -107,7 +114,9 @@ def installation(service: Service) -> Installation:
         "step": "1",
         "version": "1",
         "checkpoint_id": "1",
+        "alias": "live",
     }
+    assert service.http.put("/v1/models/m/aliases/live", json={"version": 1}).status_code == 201
     document = service.http.get("/openapi.json").json()
     operations = [
         Operation(one["operationId"], method, path)
@@ -137,8 +146,8 @@ def test_every_operation_is_known_here(installation: Installation) -> None:
     names = {operation.name for operation in installation.operations}
     assert len(names) == len(installation.operations)
     posting = {one.name for one in installation.operations if one.method in ("post", "put", "patch")}
-    without_body = {"create_upload", "cancel_run", "pause_run", "resume_run", "retry_run"}
-    assert posting - without_body <= BODIES.keys()
+    without_body = {"cancel_run", "pause_run", "resume_run", "retry_run", "restore_model", "restore_model_version"}
+    assert posting - without_body - FILES <= BODIES.keys()
 
 
 def test_a_stranger_gets_in_nowhere(installation: Installation) -> None:

@@ -16,8 +16,9 @@ from models.architectures import build
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from service.inference.batcher import Answered, Batcher
 from service.inference.engine import Engine
+from service.inference.local import LocalBackend
 from service.inference.payload import Config, Rows
-from service.inference.questions import Question, Tree, Version, merged
+from service.inference.questions import Loadable, Question, Tree, Version, merged
 from service.shared.errors import TimedOut, Unavailable
 from service.shared.storage import Storage
 
@@ -32,7 +33,7 @@ def version(tmp_path: Path, config: Config) -> tuple[Engine, Version]:
     torch.manual_seed(0)
     checkpoint.save(build(config), tmp_path / "checkpoint", {})
     stored = store.adopt("prj_a", tmp_path / "checkpoint")
-    return Engine(store, 1, 1), Version("mdv_1", "prj_a", "m", 1, config, stored.sha256, stored.size_bytes)
+    return Engine(store, 2**30, 1), Version("mdv_1", "prj_a", "m", 1, stored.sha256, stored.size_bytes, config)
 
 
 def static(count: int, seed: int, *, b: bool) -> Rows:
@@ -62,6 +63,9 @@ class Slow(Engine):
         self.batches: list[int] = []
         self.fails: Callable[[Rows], bool] = lambda rows: False
 
+    def holds(self, version: Loadable) -> bool:
+        return True
+
     def answer(self, question: Question, rows: Rows, state: Any = None) -> Tree:
         self.batches.append(rows.count)
         assert self.go.wait(10)
@@ -78,7 +82,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 def test_those_who_wait_share_a_batch_and_are_answered_as_if_alone(tmp_path: Path, config: Config) -> None:
     engine, served = version(tmp_path, config)
     slow = Slow(engine)
-    batcher = Batcher(slow, 100, 1000, 10_000)
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     make = static if config is STATIC else lambda n, seed, b: sequences([n, 1, n + 2], seed, b=b)
     parts = [make(n + 1, n, b=bool(n % 2)) for n in range(6)]
     question = Question(served, "reconstruct", {"targets": ["a", "b"], "n_samples": 3, "seed": 5})
@@ -105,7 +109,7 @@ def test_those_who_wait_share_a_batch_and_are_answered_as_if_alone(tmp_path: Pat
 def test_other_questions_do_not_share_a_batch(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
-    batcher = Batcher(slow, 100, 1000, 10_000)
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     rows = static(2, 0, b=True)
 
     async def ask() -> None:
@@ -122,7 +126,7 @@ def test_other_questions_do_not_share_a_batch(tmp_path: Path) -> None:
 def test_a_batch_has_no_more_rows_and_steps_than_it_may(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
-    batcher = Batcher(slow, 100, 5, 10_000)
+    batcher = Batcher(LocalBackend(slow), 100, 5, 10_000)
 
     async def ask() -> None:
         question = Question(served, "encode")
@@ -139,7 +143,7 @@ def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     slow.fails = lambda rows: bool((rows.values["a"] == 7).any())
-    batcher = Batcher(slow, 100, 1000, 10_000)
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     bad = Rows(1, {"a": np.full((1, 2), 7, np.float32)}, {"a": np.array([True])}, None)
 
     async def ask() -> list[Any]:
@@ -153,26 +157,29 @@ def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
     assert [type(answer) for answer in found] == [Answered, Answered, ZeroDivisionError, Answered]
 
 
-def test_what_is_past_its_deadline_is_not_computed(tmp_path: Path) -> None:
+def test_what_nobody_waits_for_is_not_computed(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
-    batcher = Batcher(slow, 100, 1000, 10_000)
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     rows = static(1, 0, b=False)
 
     async def ask() -> float:
         question = Question(served, "encode")
         first = asyncio.create_task(batcher.ask(question, rows))
-        await asyncio.sleep(0)  # it has begun, and the others wait
+        await asyncio.sleep(0.05)  # it has begun, and the others wait
         began_at = time.monotonic()
         with pytest.raises(TimedOut):
             await batcher.ask(question, rows, timeout_seconds=0.1)
         waited = time.monotonic() - began_at
-        gone = asyncio.create_task(batcher.ask(question, rows))
+        cancelled = asyncio.create_task(batcher.ask(question, rows))
+        gone = asyncio.create_task(batcher.ask(question, rows, is_gone=lambda: True))
         await asyncio.sleep(0.05)
-        gone.cancel()
+        cancelled.cancel()
         await asyncio.sleep(0)
         slow.go.set()
         await first
+        with pytest.raises(Unavailable, match="nobody waits"):
+            await gone
         await batcher.ask(question, rows)
         return waited
 
@@ -183,7 +190,7 @@ def test_what_is_past_its_deadline_is_not_computed(tmp_path: Path) -> None:
 def test_a_full_queue_is_told_of(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
-    batcher = Batcher(slow, 2, 1, 10_000)
+    batcher = Batcher(LocalBackend(slow), 2, 1, 10_000)
     rows = static(1, 0, b=False)
 
     async def ask() -> list[Any]:

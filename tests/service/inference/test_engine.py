@@ -10,13 +10,16 @@ import torch
 from models import checkpoint
 from models.architectures import build
 from models.config import MMVAEConfig, ModalityConfig
+from models.predictor import Predictor
 from service.inference.engine import Engine
 from service.inference.payload import Rows
 from service.inference.questions import Question, Version
-from service.shared.errors import Damaged
+from service.shared.errors import Damaged, Exhausted, Unavailable
 from service.shared.storage import Storage
 
 CONFIG = MMVAEConfig(modalities=(ModalityConfig(name="a", shape=(2,), likelihood="gaussian"),), latent_features=3)
+WEIGHTS = Predictor(build(CONFIG)).memory_bytes
+ROOM = 2**30
 ROWS = Rows(2, {"a": np.ones((2, 2), dtype=np.float32)}, {"a": np.array([True, True])}, None)
 
 
@@ -25,13 +28,13 @@ def stored_version(store: Storage, folder: Path, number: int) -> Version:
     path = folder / f"checkpoint{number}"
     checkpoint.save(build(CONFIG), path, {})
     stored = store.adopt("prj_a", path)
-    return Version(f"mdv_{number}", "prj_a", "m", number, CONFIG, stored.sha256, stored.size_bytes)
+    return Version(f"mdv_{number}", "prj_a", "m", number, stored.sha256, stored.size_bytes, CONFIG)
 
 
 def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
     store = Storage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
-    engine = Engine(store, most_loaded=1, threads=1)
+    engine = Engine(store, ROOM, threads=1)
     first = engine.answer(Question(version, "encode"), ROWS)
     store.path("prj_a", version.sha256).unlink()
     np.testing.assert_array_equal(engine.answer(Question(version, "encode"), ROWS)["mean"], first["mean"])
@@ -40,7 +43,7 @@ def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
 def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> None:
     store = Storage(tmp_path / "store")
     versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
-    engine = Engine(store, most_loaded=2, threads=1)
+    engine = Engine(store, 2 * WEIGHTS, threads=1)
     for index in (0, 1, 0, 2):
         engine.answer(Question(versions[index], "encode"), ROWS)
     for version in versions:
@@ -57,7 +60,7 @@ def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> N
     path = store.path("prj_a", version.sha256)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    engine = Engine(store, most_loaded=2, threads=1)
+    engine = Engine(store, 2 * WEIGHTS, threads=1)
     with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
         engine.answer(Question(version, "encode"), ROWS)
     path.write_bytes(whole)
@@ -69,9 +72,9 @@ def test_a_file_that_is_whole_but_no_checkpoint_is_damaged(tmp_path: Path) -> No
     store = Storage(tmp_path / "store")
     (tmp_path / "other").write_bytes(b"something else")
     stored = store.adopt("prj_a", tmp_path / "other")
-    version = Version("mdv_1", "prj_a", "m", 1, CONFIG, stored.sha256, stored.size_bytes)
+    version = Version("mdv_1", "prj_a", "m", 1, stored.sha256, stored.size_bytes, CONFIG)
     with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
-        Engine(store, most_loaded=2, threads=1).answer(Question(version, "encode"), ROWS)
+        Engine(store, 2 * WEIGHTS, threads=1).answer(Question(version, "encode"), ROWS)
 
 
 def drawn(version: Version) -> Question:
@@ -81,7 +84,7 @@ def drawn(version: Version) -> Question:
 def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
     store = Storage(tmp_path / "store")
     versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
-    engine = Engine(store, most_loaded=2, threads=1)
+    engine = Engine(store, 2 * WEIGHTS, threads=1)
     expected = [engine.answer(drawn(version), ROWS)["a"]["mean"] for version in versions]
     with ThreadPoolExecutor(6) as pool:
         answers = list(
@@ -92,3 +95,45 @@ def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
         )
     for n, answer in enumerate(answers):
         np.testing.assert_array_equal(answer, expected[n % 3])
+
+
+def test_a_version_that_takes_more_memory_than_there_is_makes_no_other_leave(tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    version = stored_version(store, tmp_path, 1)
+    engine = Engine(store, 2 * WEIGHTS, threads=1)
+    engine.load(version)
+    wide = MMVAEConfig(modalities=CONFIG.modalities, latent_features=300)
+    checkpoint.save(build(wide), tmp_path / "wide", {})
+    stored = store.adopt("prj_a", tmp_path / "wide")
+    too_large = Version("mdv_9", "prj_a", "wide", 1, stored.sha256, stored.size_bytes, wide)
+    with pytest.raises(Exhausted, match=r"model 'wide' version 1 takes \d+ bytes of memory, an engine has"):
+        engine.load(too_large)
+    assert engine.holds(version)
+    assert not engine.holds(too_large)
+
+
+def test_want_of_memory_for_a_batch_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock: memory that runs out cannot be had in a test without taking it from others."""
+    store = Storage(tmp_path / "store")
+    version = stored_version(store, tmp_path, 1)
+    engine = Engine(store, ROOM, threads=1)
+    predictor = engine.load(version)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predictor, "encode", fail)
+        with pytest.raises(Unavailable, match="no memory left for 2 rows"):
+            engine.answer(Question(version, "encode"), ROWS)
+    assert engine.answer(Question(version, "encode"), ROWS)["mean"].shape == (2, 3)
+
+
+def test_a_version_that_is_let_go_comes_back_when_it_is_asked_for(tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    version = stored_version(store, tmp_path, 1)
+    engine = Engine(store, ROOM, threads=1)
+    first = engine.answer(Question(version, "encode"), ROWS)["mean"]
+    engine.forget(version)
+    assert not engine.holds(version)
+    np.testing.assert_array_equal(engine.answer(Question(version, "encode"), ROWS)["mean"], first)

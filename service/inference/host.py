@@ -1,0 +1,76 @@
+"""A process's part in moving aliases: its engine loads what they are about to name, then they move."""
+
+import os
+import socket
+
+import structlog
+
+from service.inference.engine import Engine
+from service.inference.questions import Loadable
+from service.registry import swaps
+from service.registry.swaps import Wanted
+from service.shared.database import Database
+from service.shared.errors import SensoriumError
+from service.shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 1.0
+
+
+class EngineHost:
+    """Ticks in every process that has an engine, and, without one, in every API process."""
+
+    def __init__(self, database: Database, engine: Engine | None, settings: Settings) -> None:
+        self._database = database
+        self._engine = engine
+        self._memory_bytes = settings.inference_memory_bytes
+        self._warm_timeout_seconds = settings.warm_timeout_seconds
+        self._id: str | None = None
+
+    def tick(self) -> None:
+        """Say that the engine lives, load what is wanted, and move the aliases that may move."""
+        if self._engine is not None:
+            self._take_part(self._engine)
+        with self._database.reader() as session:
+            if not swaps.has_pending(session):
+                return
+        with self._database.writer.begin() as session:
+            moved = swaps.move(session, self._warm_timeout_seconds)
+        for one in moved:
+            log.info("alias_moved" if one.error is None else "alias_not_moved", **one._asdict())
+
+    def close(self) -> None:
+        """Nobody waits for this engine any more."""
+        if self._id is not None:
+            with self._database.writer.begin() as session:
+                swaps.unregister(session, self._id)
+
+    def _take_part(self, engine: Engine) -> None:
+        with self._database.writer.begin() as session:
+            new = self._id is None or not swaps.beat(session, self._id)
+            engine_id = swaps.register(session, socket.gethostname(), os.getpid()) if new else str(self._id)
+        self._id = engine_id
+        with self._database.reader() as session:
+            wanted = swaps.pending(session, engine_id)
+            named = swaps.named(session) if new else []
+        for version in wanted:
+            error = self._load(engine, version)
+            with self._database.writer.begin() as session:
+                swaps.report(session, engine_id, version.version_id, error)
+        room = self._memory_bytes
+        for (
+            version
+        ) in named:  # with its first tick: those that are asked for by name do not wait for their first caller
+            room -= version.size_bytes
+            if room > 0:
+                self._load(engine, version)
+
+    def _load(self, engine: Engine, version: Wanted) -> str | None:
+        """Load a version; returns why that could not be done."""
+        try:
+            engine.load(Loadable(*version))
+        except SensoriumError as error:
+            log.warning("version_not_loaded", model=version.model, version=version.number, error=error.detail)
+            return error.detail
+        return None

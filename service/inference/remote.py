@@ -1,0 +1,129 @@
+"""Batches computed by `infer` workers: one Celery task each, answered on this process's own Redis channel."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import structlog
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from service.inference import wire
+from service.inference.backend import BackendAway, Computed
+from service.inference.payload import Array, Rows
+from service.inference.questions import Loadable, Question, merged
+from service.inference.wire import Order
+from service.shared import broker
+
+log = structlog.get_logger(__name__)
+
+MOST_BATCHES = 4
+# A batch that takes longer does not keep others from being sent: the worker that had it may have been killed.
+SLOT_SECONDS = 1.0
+RECONNECT_SECONDS = 0.2
+LISTEN_SECONDS = 5.0
+
+
+class CeleryBackend:
+    """Sends batches, and gives answers to those who wait. An answer that got lost is noticed, never waited for long."""
+
+    most_batches = MOST_BATCHES
+    slot_seconds: float | None = SLOT_SECONDS
+
+    def __init__(self, messages: Celery, redis_url: str, reply_seconds: float) -> None:
+        self._messages = messages
+        self._redis = Redis.from_url(
+            redis_url, socket_connect_timeout=2, socket_keepalive=True, health_check_interval=10
+        )
+        self._reply_seconds = reply_seconds
+        self._channel = f"sensorium.answers.{uuid4().hex}"
+        self._waiting: dict[str, asyncio.Future[Computed]] = {}
+        self._sending = ThreadPoolExecutor(1, thread_name_prefix="orders")
+        self._listening: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+
+    async def open(self) -> None:
+        """Begin to listen for answers."""
+        self._listening = asyncio.create_task(self._listen())
+
+    async def close(self) -> None:
+        """Stop listening; nobody waits any more."""
+        if self._listening is not None:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
+        self._sending.shutdown(cancel_futures=True)
+        await self._redis.aclose()
+
+    async def prepare(self, version: Loadable) -> None:
+        """Workers load what they are asked about."""
+
+    async def forget(self, version: Loadable) -> None:
+        """Workers let go of what they were not asked about for longest."""
+
+    async def compute(self, question: Question, parts: Sequence[Rows], state: Array | None) -> Computed:
+        """The answer of whichever worker takes the batch."""
+        if not self._connected.is_set():
+            raise _away("Redis does not answer")
+        order_id, loop = uuid4().hex, asyncio.get_running_loop()
+        answer: asyncio.Future[Computed] = loop.create_future()
+        self._waiting[order_id] = answer
+        try:
+            async with asyncio.timeout(self._reply_seconds):
+                await loop.run_in_executor(self._sending, self._send, order_id, question, parts, state)
+                return await answer
+        except TimeoutError as error:
+            raise _away(f"no infer worker has answered within {self._reply_seconds:g} s") from error
+        except (KombuError, OSError) as error:
+            raise _away(f"the batch could not be sent: {error}") from error
+        finally:
+            del self._waiting[order_id]
+
+    def _send(self, order_id: str, question: Question, parts: Sequence[Rows], state: Array | None) -> None:
+        expires_at = time.time() + self._reply_seconds
+        order = Order(order_id, self._channel, expires_at, question, merged(parts), state)
+        broker.order(self._messages, wire.pack_order(order), self._reply_seconds)
+
+    async def _listen(self) -> None:
+        """Hand out answers, for as long as the process lives. Pub/sub keeps nothing for those who are away."""
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=False) as answers:
+                    await answers.subscribe(self._channel)
+                    while True:
+                        message = await answers.get_message(timeout=LISTEN_SECONDS)
+                        if message is None:
+                            await answers.ping()  # notices a connection that is open and dead
+                        elif message["type"] == "subscribe":
+                            self._connected.set()
+                        elif message["type"] == "message":
+                            self._hand_out(message["data"])
+            except (RedisError, OSError) as error:
+                log.warning("answers_not_heard", error=str(error))
+                self._fail_all()
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _hand_out(self, packed: bytes) -> None:
+        order_id, found = wire.read_answer(packed)
+        waiting = self._waiting.get(order_id)
+        if waiting is None or waiting.done():
+            return
+        if isinstance(found, Exception):
+            waiting.set_exception(found)
+        else:
+            waiting.set_result(found)
+
+    def _fail_all(self) -> None:
+        self._connected.clear()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(_away("the connection on which answers come was lost"))
+
+
+def _away(why: str) -> BackendAway:
+    return BackendAway("inference_unavailable", f"{why}; try again")

@@ -1,0 +1,84 @@
+"""/v1/models/{name}/aliases: movable names of versions."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+
+from service.keyed import KeyedRoute
+from service.registry import aliases, schemas
+from service.shared.errors import BadInput, Fault
+from service.shared.names import Reference
+from service.web import Caller, Web
+
+router = APIRouter(prefix="/v1/models/{name}/aliases", tags=["registry"], route_class=KeyedRoute)
+
+IfMatch = Annotated[
+    str | None, Header(max_length=200, description="The ETag that it must still have, or `*` for any that exists.")
+]
+IfNoneMatch = Annotated[str | None, Header(max_length=200, description="`*`: only if it does not exist yet.")]
+CONFLICTS: dict[int | str, dict[str, Any]] = {412: {"description": "Somebody else has moved it since."}}
+
+
+@router.get("", operation_id="list_aliases")
+def list_aliases(name: Reference, caller: Caller, services: Web) -> schemas.AliasList:
+    """All aliases of a model, by name."""
+    with services.database.reader() as session:
+        return aliases.list_all(session, caller.project_id, name)
+
+
+@router.get("/{alias}", operation_id="get_alias")
+def get_alias(name: Reference, alias: Reference, response: Response, caller: Caller, services: Web) -> schemas.Alias:
+    """Which version an alias names, and which it is about to name."""
+    with services.database.reader() as session:
+        found = aliases.get(session, caller.project_id, name, alias)
+    response.headers["ETag"] = _etag(found)
+    return found
+
+
+@router.put("/{alias}", operation_id="put_alias", responses={201: {"model": schemas.Alias}, **CONFLICTS})
+def put_alias(
+    name: Reference,
+    alias: schemas.AliasName,
+    body: schemas.AliasRequest,
+    response: Response,
+    caller: Caller,
+    services: Web,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> schemas.Alias:
+    """Let an alias name a version: at once when it is new, else as soon as every engine has loaded the version.
+
+    Until then `pending_version` says what is coming, and requests by the alias are answered by the old version.
+    """
+    expected = _revision(if_match)
+    only_new = if_none_match is not None
+    if only_new and if_none_match != "*":
+        raise BadInput([Fault("if-none-match", "bad_etag", f"If-None-Match is {if_none_match!r}, expected *")])
+    with services.database.writer.begin() as session:
+        if if_match == "*":
+            aliases.get(session, caller.project_id, name, alias)
+        put, new = aliases.put(session, caller.project_id, name, alias, body.version, expected, only_new)
+    response.status_code = 201 if new else 200
+    response.headers["ETag"] = _etag(put)
+    return put
+
+
+@router.delete("/{alias}", status_code=204, operation_id="delete_alias", responses=CONFLICTS)
+def delete_alias(name: Reference, alias: Reference, caller: Caller, services: Web, if_match: IfMatch = None) -> None:
+    """Forget an alias; the version stays."""
+    with services.database.writer.begin() as session:
+        aliases.remove(session, caller.project_id, name, alias, _revision(if_match))
+
+
+def _etag(alias: schemas.Alias) -> str:
+    return f'"{alias.revision}"'
+
+
+def _revision(if_match: str | None) -> int | None:
+    """The revision that If-Match asks for. Raises BadInput for what is no ETag of ours."""
+    if if_match is None or if_match == "*":
+        return None
+    digits = if_match.removeprefix('"').removesuffix('"')
+    if not (digits.isdecimal() and digits.isascii() and if_match == f'"{digits}"' and len(digits) < 10):
+        raise BadInput([Fault("if-match", "bad_etag", f'If-Match is {if_match!r}, expected an ETag such as "3"')])
+    return int(digits)

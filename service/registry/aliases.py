@@ -1,0 +1,97 @@
+"""Aliases: told to move by a caller, moved once the engines are ready."""
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from service.registry import descriptions, schemas
+from service.shared.database import now
+from service.shared.errors import Conflict, NotFound, PreconditionFailed
+from service.shared.tables import Alias, Model, ModelVersion, new_id
+
+MOST_ALIASES = 100
+
+
+def put(
+    session: Session, project_id: str, name: str, alias: str, number: int, expected: int | None, only_new: bool
+) -> tuple[schemas.Alias, bool]:
+    """Tell an alias which version to name; second, whether it is new.
+
+    A new one names it at once: nobody uses it yet. Another names what it did until the engines have loaded the version.
+    Raises NotFound, and PreconditionFailed when its revision is not the `expected` one, or it exists and was to be new.
+    """
+    model = _model(session, project_id, name)
+    version = session.scalar(
+        select(ModelVersion).where(
+            ModelVersion.model_id == model.id, ModelVersion.version == number, ModelVersion.deleted_at.is_(None)
+        )
+    )
+    if version is None:
+        raise NotFound("model version", f"{name}/{number}")
+    found = session.scalar(select(Alias).where(Alias.model_id == model.id, Alias.name == alias).with_for_update())
+    _check(found, expected, only_new)
+    if found is None:
+        _check_room(session, model)
+        found = Alias(id=new_id("als"), model_id=model.id, name=alias, version_id=version.id, revision=1)
+        session.add(found)
+        session.flush()
+        return descriptions.of_alias(session, name, found), True
+    moves = version.id != found.version_id
+    found.pending_version_id = version.id if moves else None
+    found.pending_at = now() if moves else None
+    found.error = None
+    found.revision += 1
+    session.flush()
+    session.refresh(found)
+    return descriptions.of_alias(session, name, found), False
+
+
+def get(session: Session, project_id: str, name: str, alias: str) -> schemas.Alias:
+    """One alias. Raises NotFound."""
+    return descriptions.of_alias(session, name, _find(session, project_id, name, alias))
+
+
+def list_all(session: Session, project_id: str, name: str) -> schemas.AliasList:
+    """A model's aliases, at most `MOST_ALIASES`. Raises NotFound for an unknown model."""
+    model = _model(session, project_id, name)
+    rows = session.scalars(select(Alias).where(Alias.model_id == model.id).order_by(Alias.name)).all()
+    return schemas.AliasList(aliases=[descriptions.of_alias(session, name, row) for row in rows])
+
+
+def remove(session: Session, project_id: str, name: str, alias: str, expected: int | None) -> None:
+    """Forget an alias. Raises NotFound, PreconditionFailed."""
+    found = _find(session, project_id, name, alias)
+    _check(found, expected, only_new=False)
+    session.execute(delete(Alias).where(Alias.id == found.id))
+
+
+def _check(alias: Alias | None, expected: int | None, only_new: bool) -> None:
+    if expected is not None and (alias is None or alias.revision != expected):
+        has = "does not exist" if alias is None else f"has revision {alias.revision}"
+        raise PreconditionFailed("revision_mismatch", f"the alias {has}, If-Match expects {expected}")
+    if only_new and alias is not None:
+        raise PreconditionFailed("alias_exists", f"the alias exists, with revision {alias.revision}")
+
+
+def _check_room(session: Session, model: Model) -> None:
+    if (session.scalar(select(func.count()).where(Alias.model_id == model.id)) or 0) >= MOST_ALIASES:
+        raise Conflict("too_many_aliases", f"model {model.name!r} has {MOST_ALIASES} aliases; delete one first")
+
+
+def _model(session: Session, project_id: str, name: str) -> Model:
+    query = select(Model).where(Model.project_id == project_id, Model.name == name, Model.deleted_at.is_(None))
+    model = session.scalar(query.with_for_update())
+    if model is None:
+        raise NotFound("model", name)
+    return model
+
+
+def _find(session: Session, project_id: str, name: str, alias: str) -> Alias:
+    query = (
+        select(Alias)
+        .join(Model, Model.id == Alias.model_id)
+        .where(Model.project_id == project_id, Model.name == name, Alias.name == alias)
+    )
+    found = session.scalar(query)
+    if found is None:
+        raise NotFound("alias", f"{name}/{alias}")
+    return found

@@ -1,0 +1,150 @@
+"""Versions that leave as a bundle, and versions that come as one: nothing of a stranger's bundle is believed."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy.orm import Session
+
+import models
+from models import bundle, manifests
+from models.config import parse
+from models.manifests import ARTIFACT, Manifest
+from service.registry import operations as registry
+from service.registry import schemas
+from service.runs.schemas import Description, Tags
+from service.shared import storage
+from service.shared.errors import BadInput, Fault
+from service.shared.names import Name
+from service.shared.storage import Stored, Writer
+from service.shared.tables import ModelVersion
+
+MOST_FAULTS = 20
+MOST_CHARACTERS = 1000
+MOST_LEVELS = 30
+# No database keeps a zero character, and no UTF-8 has half of a surrogate pair.
+_UNKEPT = re.compile("[\0\ud800-\udfff]")
+_Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Word = Annotated[str, Field(max_length=200)]
+
+
+class _Lineage(schemas.Lineage):
+    """What a version was made of, in figures and words that a database keeps and can compare."""
+
+    run: _Word | None
+    attempt: _Count | None
+    step: _Number | None = None
+    dataset: _Word | None
+    dataset_version: _Count | None
+    dataset_sha256: _Word | None
+    seed: _Number | None
+    libraries: dict[_Word, _Word] = Field(max_length=100)
+    git_revision: _Word | None = None
+
+
+class _Said(BaseModel):
+    """What is kept of a manifest."""
+
+    model: Name
+    model_version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    description: Description | None
+    tags: Tags
+    metrics: dict[_Word, Annotated[float, Field(allow_inf_nan=False)] | None] = Field(max_length=1000)
+    lineage: _Lineage
+
+
+def manifest_of(version: schemas.ModelVersion) -> Manifest:
+    """What a version says of itself when it leaves."""
+    shown = version.model_dump(mode="json")
+    return {
+        "format": manifests.FORMAT,
+        "version": manifests.VERSION,
+        "model": version.model,
+        "model_version": version.version,
+        "created_at": shown["created_at"],
+        "description": version.description,
+        "tags": version.tags,
+        "signature": shown["signature"],
+        "config": shown["config"],
+        "metrics": shown["metrics"],
+        "lineage": shown["lineage"],
+        "artifact": {"name": ARTIFACT, "sha256": version.sha256, "size_bytes": version.size_bytes},
+    }
+
+
+def unpack(path: Path, to: Writer) -> Manifest:
+    """Write the checkpoint of the bundle at `path` to `to`, and return the manifest, once both have proved right.
+
+    Raises BadInput.
+    """
+    try:
+        manifest = bundle.extract(path, to)
+    except models.BundleError as error:
+        raise _refused("not_a_bundle", str(error).replace(path.name, "the file")) from error
+    to.flush()
+    _said(manifest)
+    try:
+        config = models.verify(to.path)
+    except models.CheckpointError as error:
+        raise _refused("unusable_model", str(error).replace(to.path.name, ARTIFACT)) from error
+    try:
+        same = parse(manifest["config"]) == config
+    except ValidationError as error:
+        raise _refused("invalid_manifest", f"{bundle.MANIFEST}: config: {error}") from error
+    if not same:
+        raise _refused("invalid_manifest", f"{bundle.MANIFEST}: config is not the one that {ARTIFACT} was built with")
+    return manifest
+
+
+def register(
+    session: Session, project_id: str, name: str | None, manifest: Manifest, stored: Stored
+) -> schemas.ModelVersion:
+    """Make an unpacked checkpoint the next version of a model: of this name, else of the one that it had.
+
+    Raises BadInput.
+    """
+    said = _said(manifest)
+    origin = schemas.Origin(model=said.model, version=said.model_version, artifact_sha256=stored.sha256)
+    version = ModelVersion(
+        run_id=None,
+        artifact_id=storage.record(session, stored).id,
+        description=said.description,
+        tags=said.tags,
+        config=parse(manifest["config"]).model_dump(mode="json"),
+        metrics=said.metrics,
+        lineage=said.lineage.model_dump(mode="json") | {"imported_from": origin.model_dump(mode="json")},
+    )
+    name = name or said.model
+    return registry.get_version(session, project_id, name, registry.number(session, project_id, name, version))
+
+
+def _said(manifest: Manifest) -> _Said:
+    if found := next(_unkept(manifest, 0), None):
+        raise _refused("invalid_manifest", f"{bundle.MANIFEST}: {found}")
+    try:
+        return _Said.model_validate(manifest)
+    except ValidationError as error:
+        places = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()[:MOST_FAULTS]]
+        details = [f"{bundle.MANIFEST}: {place[:200]}: {message}" for place, message in places]
+        raise BadInput([Fault("", "invalid_manifest", detail) for detail in details]) from error
+
+
+def _unkept(value: Any, level: int) -> Iterator[str]:
+    """What a database or a client could not take, wherever it stands."""
+    if level > MOST_LEVELS:
+        yield f"is nested more than {MOST_LEVELS} levels deep"
+    elif isinstance(value, str) and (found := _UNKEPT.search(value)):
+        yield f"a text has {found[0]!r} in it, expected characters of Unicode but zero"
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        yield "a whole number has more than 64 bits"
+    elif isinstance(value, dict | list):
+        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        for one in inner:
+            yield from _unkept(one, level + 1)
+
+
+def _refused(code: str, detail: str) -> BadInput:
+    return BadInput([Fault("", code, detail if len(detail) <= MOST_CHARACTERS else detail[:MOST_CHARACTERS] + "…")])

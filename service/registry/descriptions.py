@@ -1,0 +1,103 @@
+"""What rows of the registry look like from outside."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.config import MMVAEConfig, MMVRNNConfig, parse
+from service.registry import schemas
+from service.shared.tables import Alias, Artifact, ModelVersion
+
+
+def of_models(session: Session, rows: Sequence[Any]) -> list[schemas.Model]:
+    """Models, each with the number of its newest version."""
+    named = (
+        select(Alias.model_id, Alias.name, ModelVersion.version)
+        .join(ModelVersion, ModelVersion.id == Alias.version_id)
+        .where(Alias.model_id.in_([model.id for model, _ in rows]))
+        .order_by(Alias.name)
+    )
+    aliases: dict[str, dict[str, int]] = {}
+    for model_id, alias, version in session.execute(named):
+        aliases.setdefault(model_id, {})[alias] = version
+    return [
+        schemas.Model(
+            name=model.name,
+            description=model.description,
+            tags=model.tags,
+            latest_version=newest,
+            aliases=aliases.get(model.id, {}),
+            created_at=model.created_at,
+            deleted_at=model.deleted_at,
+        )
+        for model, newest in rows
+    ]
+
+
+def of_versions(
+    session: Session, name: str, rows: Sequence[tuple[ModelVersion, Artifact]]
+) -> list[schemas.ModelVersion]:
+    """Versions of the model of this name, each with its file."""
+    named = (
+        select(Alias.version_id, Alias.name)
+        .where(Alias.version_id.in_([version.id for version, _ in rows]))
+        .order_by(Alias.name)
+    )
+    aliases: dict[str, list[str]] = {}
+    for version_id, alias in session.execute(named):
+        aliases.setdefault(version_id, []).append(alias)
+    return [
+        schemas.ModelVersion(
+            model=name,
+            version=version.version,
+            description=version.description,
+            tags=version.tags,
+            aliases=aliases.get(version.id, []),
+            signature=signature(parse(version.config)),
+            config=version.config,
+            metrics=version.metrics,
+            evaluation=version.evaluation,
+            lineage=schemas.Lineage.model_validate(version.lineage),
+            sha256=artifact.sha256,
+            size_bytes=artifact.size_bytes,
+            created_at=version.created_at,
+            deleted_at=version.deleted_at,
+        )
+        for version, artifact in rows
+    ]
+
+
+def of_alias(session: Session, model: str, alias: Alias) -> schemas.Alias:
+    """An alias of the model of this name."""
+    ids = [alias.version_id, alias.pending_version_id]
+    query = select(ModelVersion.id, ModelVersion.version).where(ModelVersion.id.in_(ids))
+    numbers = {row.id: row.version for row in session.execute(query)}
+    return schemas.Alias(
+        model=model,
+        alias=alias.name,
+        version=numbers[alias.version_id],
+        pending_version=numbers.get(alias.pending_version_id or ""),
+        error=alias.error,
+        revision=alias.revision,
+        updated_at=alias.updated_at,
+    )
+
+
+def signature(config: MMVAEConfig | MMVRNNConfig) -> schemas.Signature:
+    """What a model of this configuration takes."""
+    lead = [-1] if config.kind == "static" else [-1, -1]
+    return schemas.Signature(
+        inputs=[
+            schemas.SignatureInput(
+                name=modality.name,
+                dtype="float32" if modality.categories is None else "int64",
+                shape=[*lead, *modality.shape],
+                likelihood=modality.likelihood,
+                categories=modality.categories,
+            )
+            for modality in config.modalities
+        ],
+        latent_features=config.latent_features,
+    )

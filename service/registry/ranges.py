@@ -1,0 +1,43 @@
+"""Which bytes of a download are asked for (RFC 9110, section 14)."""
+
+import re
+
+from service.shared.errors import SensoriumError
+
+# Longer numbers than any file has bytes are not worth reading.
+_ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+
+
+class Unsatisfiable(SensoriumError):
+    """A range that begins behind the end."""
+
+    status = 416
+    title = "Range not satisfiable"
+
+    def __init__(self, header: str, size: int) -> None:
+        detail = f"Range is {header[:80]!r}, expected a part of the {size} bytes that there are"
+        super().__init__("range_not_satisfiable", detail)
+        self.headers = {"Content-Range": f"bytes */{size}"}
+
+
+def parse(header: str, size: int) -> tuple[int, int] | None:
+    """First byte and the one behind the last, of `size` bytes. None where the whole is to be sent.
+
+    That is what the standard allows for several ranges, and asks for with units and words that mean nothing. Raises
+    Unsatisfiable.
+    """
+    found = _ONE_RANGE.fullmatch(header.strip())
+    if found is None:
+        return None
+    first, last = found.groups()
+    if not first and not last:
+        return None
+    if not first:
+        start, stop = max(size - int(last), 0), size
+    else:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= size:
+        raise Unsatisfiable(header, size)
+    return start, stop

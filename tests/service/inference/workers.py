@@ -1,0 +1,50 @@
+"""Real `infer` workers, processes of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import select
+
+from service.shared.broker import INFER
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.tables import Worker
+from tests.conftest import wait_until
+
+STOP_SECONDS = 15
+
+
+@contextmanager
+def infer_worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that has registered; it is stopped at the end."""
+    environment = {
+        **os.environ,
+        "SENSORIUM_HOME": str(settings.home),
+        "SENSORIUM_DATABASE": settings.database_url,
+        "SENSORIUM_BROKER": settings.broker,
+        "SENSORIUM_INFERENCE_BACKEND": "celery",
+        "SENSORIUM_EXIT_WITH_STDIN": "true",
+    }
+    command = [sys.executable, "-m", "worker.app", INFER]
+    with (settings.home / "infer.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    database = Database(settings.database_url)
+    try:
+        wait_until(lambda: _is_registered(database, process.pid), 60, "the infer worker has registered")
+        yield process
+    finally:
+        database.close()
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _is_registered(database: Database, pid: int) -> bool:
+    with database.reader() as session:
+        return session.scalar(select(Worker.id).where(Worker.pid == pid, Worker.stopped_at.is_(None))) is not None

@@ -1,0 +1,199 @@
+"""Aliases: told over HTTP, moved by the engines, and used by inference."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import select
+
+from service.access import operations as access
+from service.inference.engine import Engine
+from service.inference.host import EngineHost
+from service.registry import aliases, descriptions
+from service.shared.database import Database
+from service.shared.storage import from_settings
+from service.shared.tables import Alias, Artifact, Model, ModelVersion
+from service.shared.tables import Engine as EngineRow
+from tests.conftest import Service, wait_until
+from tests.service.steps import Body, dataset, fault, pictures, problem, train
+
+URL = "/v1/models/m/aliases"
+
+
+@pytest.fixture(scope="module")
+def versions(service: Service) -> Service:
+    """A service with a model that has three versions."""
+    dataset(service, "pictures", **pictures())
+    for seed in range(3):
+        assert train(service, "pictures", "m", seed=seed)["state"] == "succeeded"
+    return service
+
+
+@pytest.fixture
+def alias(versions: Service, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A path of an alias that the test may make; it is gone afterwards."""
+    name = f"a{abs(hash(request.node.name)) % 10**8}"
+    yield f"{URL}/{name}"
+    versions.http.delete(f"{URL}/{name}")
+
+
+def moved(service: Service, alias: str, version: int) -> Body:
+    """The alias, once it names a version."""
+    wait_until(lambda: service.http.get(alias).json()["version"] == version, 10, f"{alias} names {version}")
+    found: Body = service.http.get(alias).json()
+    return found
+
+
+def test_a_new_alias_names_its_version_at_once_and_a_moved_one_once_engines_are_ready(
+    versions: Service, alias: str
+) -> None:
+    made = versions.http.put(alias, json={"version": 1})
+    assert (made.status_code, made.json()["version"], made.json()["pending_version"]) == (201, 1, None)
+    told = versions.http.put(alias, json={"version": 2})
+    assert told.status_code == 200
+    assert told.json()["pending_version"] == 2
+    found = moved(versions, alias, 2)
+    assert (found["pending_version"], found["error"], found["revision"]) == (None, None, 2)
+    assert versions.http.get("/v1/models/m").json()["aliases"][alias.rpartition("/")[2]] == 2
+    assert alias.rpartition("/")[2] in versions.http.get("/v1/models/m/versions/2").json()["aliases"]
+
+
+def test_inference_by_an_alias_names_the_version_that_answered(versions: Service, alias: str) -> None:
+    versions.http.put(alias, json={"version": 1})
+    body = {"inputs": {"label": [1, None, 2], "image": [None, [[0, 1], [1, 0]], None]}}
+    by_alias = versions.http.post(f"{alias}/encode", json=body).json()
+    by_number = versions.http.post("/v1/models/m/versions/1/encode", json=body).json()
+    assert by_alias["version"] == 1
+    assert by_alias["mean"] == by_number["mean"]
+    versions.http.put(alias, json={"version": 3})
+    wait_until(lambda: versions.http.post(f"{alias}/encode", json=body).json()["version"] == 3, 10, "3 answers")
+    problem(versions.http.post(f"{URL}/unheard/encode", json=body), 404, "alias_not_found")
+
+
+def test_who_moves_an_alias_may_say_what_it_must_still_be(versions: Service, alias: str) -> None:
+    made = versions.http.put(alias, json={"version": 1}, headers={"If-None-Match": "*"})
+    assert made.headers["etag"] == '"1"'
+    problem(versions.http.put(alias, json={"version": 2}, headers={"If-None-Match": "*"}), 412, "alias_exists")
+    moving = versions.http.put(alias, json={"version": 2}, headers={"If-Match": made.headers["etag"]})
+    assert moving.headers["etag"] == '"2"'
+    late = problem(versions.http.put(alias, json={"version": 3}, headers={"If-Match": '"1"'}), 412, "revision_mismatch")
+    assert late["detail"] == "the alias has revision 2, If-Match expects 1"
+    moved(versions, alias, 2)
+    assert versions.http.get(alias).headers["etag"] == '"2"'  # that it moved by itself is no change of anybody's
+    problem(versions.http.delete(alias, headers={"If-Match": '"1"'}), 412, "revision_mismatch")
+    assert versions.http.put(alias, json={"version": 3}, headers={"If-Match": "*"}).status_code == 200
+    assert versions.http.delete(alias, headers={"If-Match": '"3"'}).status_code == 204
+    problem(versions.http.put(alias, json={"version": 3}, headers={"If-Match": "*"}), 404, "alias_not_found")
+
+
+@pytest.mark.parametrize("given", ["1", 'W/"1"', '"x"', '""', '"1", "2"'])
+def test_an_etag_that_is_none_is_told_of(versions: Service, alias: str, given: str) -> None:
+    assert fault(versions.http.put(alias, json={"version": 1}, headers={"If-Match": given}))[0] == "if-match"
+
+
+def test_an_alias_names_only_what_is_there(versions: Service, alias: str) -> None:
+    problem(versions.http.put(alias, json={"version": 99}), 404, "model_version_not_found")
+    problem(versions.http.put("/v1/models/unknown/aliases/live", json={"version": 1}), 404, "model_not_found")
+    problem(versions.http.get(alias), 404, "alias_not_found")
+    assert fault(versions.http.put(f"{URL}/7", json={"version": 1}))[0] == "alias"
+
+
+def test_what_an_alias_names_cannot_be_deleted(versions: Service, alias: str) -> None:
+    versions.http.put(alias, json={"version": 1})
+    name = alias.rpartition("/")[2]
+    refused = problem(versions.http.delete("/v1/models/m/versions/1"), 409, "version_in_use")
+    assert name in refused["detail"]
+    versions.http.put(alias, json={"version": 2})
+    problem(versions.http.delete("/v1/models/m/versions/2"), 409, "version_in_use")  # it moves there
+    moved(versions, alias, 2)
+
+
+def test_a_version_that_cannot_be_loaded_is_not_moved_to(versions: Service, alias: str) -> None:
+    assert train(versions, "pictures", "m", seed=9)["state"] == "succeeded"
+    newest = versions.http.get("/v1/models/m").json()["latest_version"]
+    sha256 = versions.http.get(f"/v1/models/m/versions/{newest}").json()["sha256"]
+    path = versions.settings.artifacts / versions.project_id / sha256
+    path.write_bytes(path.read_bytes()[:-1])
+    versions.http.put(alias, json={"version": 1})
+    versions.http.put(alias, json={"version": newest})
+    wait_until(lambda: versions.http.get(alias).json()["error"], 10, "the alias says why")
+    found = versions.http.get(alias).json()
+    assert (found["version"], found["pending_version"]) == (1, None)
+    assert "cannot be loaded" in found["error"]
+    assert versions.http.put(alias, json={"version": 2}).json()["error"] is None
+
+
+def test_an_alias_waits_for_every_live_engine_and_no_longer_than_it_may(
+    database: Database, versions: Service, alias: str
+) -> None:
+    """Two engines that share a database; the service's own is none of them."""
+    project, model, first, second = _copied(database, versions)
+    settings = versions.settings
+    hosts = [EngineHost(database, Engine(from_settings(settings), 2**30, 1), settings) for _ in range(2)]
+    for host in hosts:
+        host.tick()
+    with database.writer.begin() as session:
+        aliases.put(session, project, model, "live", first, None, only_new=False)
+        aliases.put(session, project, model, "live", second, None, only_new=False)
+    hosts[0].tick()
+    assert _named(database) == (first, second)
+    hosts[1].tick()
+    assert _named(database) == (second, None)
+    with database.writer.begin() as session:
+        aliases.put(session, project, model, "live", first, None, only_new=False)
+        session.add(EngineRow(id="eng_deaf", host="h", pid=1))
+    for host in hosts:
+        host.tick()
+    assert _named(database) == (second, first)
+    impatient = EngineHost(database, None, settings.model_copy(update={"warm_timeout_seconds": 0.0}))
+    impatient.tick()
+    assert _named(database) == (first, None)
+    for host in hosts:
+        host.close()
+
+
+def _copied(database: Database, service: Service) -> tuple[str, str, int, int]:
+    """The service's model with two versions in another database, over the same files."""
+    theirs = Database(service.settings.database_url)
+    with theirs.reader() as session:
+        rows = session.execute(
+            select(ModelVersion, Artifact)
+            .join(Artifact)
+            .where(ModelVersion.version <= 2)
+            .order_by(ModelVersion.version)
+        ).all()
+    theirs.close()
+    with database.writer.begin() as session:
+        project = access.create_project(session, "copied")
+        session.flush()
+        project.id = service.project_id
+        session.flush()
+        session.add(Model(id="mod_1", project_id=service.project_id, name="m", last_version=2))
+        for version, artifact in rows:
+            session.add(
+                Artifact(
+                    id=artifact.id,
+                    project_id=service.project_id,
+                    sha256=artifact.sha256,
+                    size_bytes=artifact.size_bytes,
+                )
+            )
+            session.add(
+                ModelVersion(
+                    id=version.id,
+                    model_id="mod_1",
+                    version=version.version,
+                    artifact_id=artifact.id,
+                    config=version.config,
+                    metrics={},
+                    lineage={},
+                )
+            )
+    return service.project_id, "m", 1, 2
+
+
+def _named(database: Database) -> tuple[int, int | None]:
+    """What the only alias names, and is about to name."""
+    with database.reader() as session:
+        alias = session.scalars(select(Alias)).one()
+        shown = descriptions.of_alias(session, "m", alias)
+    return shown.version, shown.pending_version

@@ -1,0 +1,80 @@
+"""An `infer` worker: computes batches that API processes send, and answers each on the channel that it names."""
+
+import os
+import platform
+import socket
+import time
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from service.inference import wire
+from service.inference.backend import Computed
+from service.inference.engine import Engine
+from service.inference.host import TICK_SECONDS, EngineHost
+from service.jobs import workers
+from service.shared import broker
+from service.shared.database import Database
+from service.shared.settings import Settings
+from service.shared.storage import from_settings
+from service.shared.ticker import Ticker
+from worker import consumer
+from worker.kinds import library_versions
+
+log = structlog.get_logger(__name__)
+
+# One computes; the others read orders and write answers meanwhile.
+THREADS = 3
+
+
+def main(settings: Settings) -> None:
+    """Compute until SIGTERM, then finish what is under way."""
+    messages, database = broker.connect(settings), Database(settings.database_url)
+    answers = Redis.from_url(settings.broker, socket_timeout=5, socket_connect_timeout=2, socket_keepalive=True)
+    engine = Engine(from_settings(settings), settings.inference_memory_bytes, settings.inference_threads)
+    host = EngineHost(database, engine, settings)
+    versions = {"python": platform.python_version(), **library_versions()}
+    with database.writer.begin() as session:
+        owner = workers.register(session, socket.gethostname(), os.getpid(), broker.INFER, settings.devices, versions)
+
+    def beat() -> None:
+        with database.writer.begin() as session:
+            workers.beat(session, owner, None)
+
+    @messages.task(name=broker.INFER_TASK)  # type: ignore[untyped-decorator]
+    def infer(packed: bytes) -> None:
+        attend(engine, answers, packed)
+
+    host.tick()  # what aliases name is loaded before the first order is taken
+    tickers = [Ticker("presence", consumer.PRESENCE_SECONDS, beat), Ticker("engine", TICK_SECONDS, host.tick)]
+    for ticker in tickers:
+        ticker.start()
+    try:
+        consumer.consume(messages, broker.INFER, owner, THREADS)
+    finally:
+        for ticker in tickers:
+            ticker.close()
+        host.close()
+        with database.writer.begin() as session:
+            workers.unregister(session, owner)
+        database.close()
+
+
+def attend(engine: Engine, answers: Redis, packed: bytes) -> None:
+    """Compute one batch, unless nobody waits for it any more, and publish the answer or what is wrong."""
+    order = wire.read_order(packed)
+    if time.time() > order.expires_at:
+        log.warning("order_expired", order_id=order.id)
+        return
+    began_at = time.monotonic()
+    try:
+        tree = engine.answer(order.question, order.rows, order.state)
+        answer = wire.pack_answer(order.id, Computed(tree, time.monotonic() - began_at))
+    except Exception as error:  # a fault of ours is the batch's, not the worker's
+        log.warning("order_failed", order_id=order.id, error=f"{type(error).__name__}: {error}")
+        answer = wire.pack_failure(order.id, error)
+    try:
+        answers.publish(order.channel, answer)
+    except RedisError as error:
+        log.warning("answer_not_sent", order_id=order.id, error=str(error))  # who waits is told after a time
