@@ -30,6 +30,9 @@ from service.inference.versions import VersionCache
 from service.jobs import routes as jobs
 from service.jobs.feed import Feed
 from service.jobs.reconciler import Reconciler
+from service.open_inference import infer
+from service.open_inference import routes as open_inference
+from service.open_inference.statistics import Statistics
 from service.registry import alias_routes as aliases
 from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
@@ -66,6 +69,7 @@ def readyz(services: Web) -> Health:
 
 ROUTERS = (
     inference.router,
+    infer.router,
     runs.router,
     datasets.router,
     bundles.router,  # before the models' names, one of which could be `import`
@@ -73,6 +77,9 @@ ROUTERS = (
     aliases.router,
     jobs.router,
     administration.router,
+    open_inference.health,
+    open_inference.router,
+    open_inference.administration,
     operations,
     metrics.router,
 )
@@ -118,6 +125,7 @@ def create_app(settings: Settings) -> FastAPI:
             settings, database, storage, messages, KeyCache(database, settings), limiter, signer
         )
         app.state.versions = VersionCache(database)
+        app.state.statistics = Statistics()
         app.state.readers = Readers(storage)
         app.state.feed = Feed(database)
         engine = _engine(settings, storage)
@@ -153,5 +161,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.router.routes.extend(router.routes)
     problems.install(app)
     streamed = frozenset({datasets.UPLOADS, bundles.IMPORT})  # these count for themselves, by the project's quota
-    app.add_middleware(Envelope, most_bytes=settings.request_bytes, unbounded_paths=streamed)
+    app.add_middleware(
+        Envelope,
+        most_bytes=settings.request_bytes,
+        unbounded_paths=streamed,
+        takes_encoded=infer.takes_encoded,
+    )
     return app

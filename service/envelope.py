@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
@@ -33,8 +34,11 @@ PAGES = ("/docs", "/redoc", "/docs/oauth2-redirect")
 class Envelope:
     """One layer for all of it: each more would cost every request its own share."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int, unbounded_paths: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, most_bytes: int, unbounded_paths: frozenset[str], takes_encoded: Callable[[str], bool]
+    ) -> None:
         self._app = app
+        self._takes_encoded = takes_encoded
         self._most_bytes = most_bytes
         self._unbounded_paths = unbounded_paths
 
@@ -70,7 +74,7 @@ class Envelope:
             await send(message)
 
         try:
-            if encoding is None:
+            if encoding is None or self._takes_encoded(scope["path"]):
                 await self._app(scope, counted, stamped)
             else:
                 detail = f"content encoding {encoding[:40]!r}, expected a body that is not encoded"

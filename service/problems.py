@@ -26,6 +26,7 @@ SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer sns_…`"},
     "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password; any user name."},
 }
+KEYED = ("/v1", "/v2")
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 EXAMPLE: JsonDict = {
@@ -82,7 +83,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path.startswith("/v1"):
+            if path.startswith(KEYED) and not path.startswith("/v2/health"):
                 operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
             own = [int(status) for status in operation["responses"] if int(status) >= HTTPStatus.BAD_REQUEST]
             for status in _failures(path, method, operation) + own:
@@ -98,7 +99,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
 def _failures(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     """What an operation can answer besides what its route declares."""
     statuses = [500, 503]
-    if path.startswith("/v1"):
+    if path.startswith(KEYED) and not path.startswith("/v2/health"):
         statuses += [401, 403, 422, 429]
     if "{" in path or method == "post":
         statuses += [404]
@@ -139,7 +140,9 @@ def _render(request: Request, problem: SensoriumError, status: int, title: str) 
         request_id=request.scope.get("request_id", ""),
         errors=list(problem.faults),
     )
-    content = orjson.dumps(body.model_dump())
+    # clients of the Open Inference Protocol read this member alone
+    own = {"error": problem.detail} if request.scope["path"].startswith("/v2") else {}
+    content = orjson.dumps(body.model_dump() | own)
     return Response(content, status, headers=problem.headers, media_type="application/problem+json")
 
 

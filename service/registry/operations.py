@@ -25,6 +25,8 @@ from service.shared.tables import (
     new_id,
 )
 
+MOST_LISTED = 10_000
+
 
 def add_version(
     session: Session,
@@ -171,6 +173,17 @@ def find_version(session: Session, project_id: str, name: str, reference: str) -
     if reference and not reference.isdecimal():
         raise NotFound("alias", f"{name}/{reference}")
     raise NotFound("model version", f"{name}/{reference}" if reference else name)
+
+
+def all_versions(session: Session, project_id: str) -> Sequence[tuple[str, int]]:
+    """The model and number of every version that is there, at most `MOST_LISTED`, for lists without pages."""
+    query = (
+        select(Model.name, ModelVersion.version)
+        .join(ModelVersion, ModelVersion.model_id == Model.id)
+        .where(Model.project_id == project_id, Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None))
+        .order_by(Model.name, ModelVersion.version)
+    )
+    return [(row.name, row.version) for row in session.execute(query.limit(MOST_LISTED))]
 
 
 def number(session: Session, project_id: str, name: str, version: ModelVersion) -> int:

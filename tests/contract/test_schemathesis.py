@@ -84,7 +84,9 @@ def _about(existing: Values, spare: Values, document: Document) -> Document:
             values = spare if method == "delete" else existing
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "path":
-                    parameter["schema"]["enum"] = values[parameter["name"]]
+                    known = values[parameter["name"]]
+                    as_text = parameter["schema"]["type"] == "string"
+                    parameter["schema"]["enum"] = [str(value) for value in known] if as_text else known
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 if patience := content["schema"].get("properties", {}).get("timeout_seconds"):
                     patience["anyOf"][0] = {"type": "number", "minimum": 20, "maximum": 600}

@@ -30,6 +30,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "sample": {"rows": 1},
 }
 BODIES |= {f"{name}_by_alias": BODIES[name] for name in ("encode", "reconstruct", "score", "forecast", "sample")}
+BODIES |= {"v2_index": {}, "v2_load": {}, "v2_unload": {}}
+TENSOR = {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]}
+BODIES |= {"v2_infer": {"inputs": [TENSOR]}, "v2_infer_version": {"inputs": [TENSOR]}}
 # Files, of which any bytes are as good as others here.
 FILES = {"create_upload", "import_model"}
 # Own resources without a name in the path: a foreign key finds nothing of the first project in them.
@@ -44,8 +47,15 @@ COLLECTIONS = {
     "create_api_key",
     "list_projects",
     "list_audit_events",
+    "v2_server",
+    "v2_index",
+    "v2_statistics",
 }
+# Whether the service lives is no secret.
+OPEN = {"v2_live", "v2_ready"}
 ADMINISTRATION = {
+    "v2_load",
+    "v2_unload",
     "create_api_key",
     "list_api_keys",
     "get_api_key",
@@ -69,7 +79,7 @@ class Operation:
         """Written down once more, apart from the code that decides it."""
         if self.name in ADMINISTRATION:
             return "admin"
-        if self.name in INFERENCE:
+        if self.name in INFERENCE or self.name.startswith("v2_"):
             return "infer"
         return "read" if self.method == "get" else "write"
 
@@ -122,7 +132,7 @@ def installation(service: Service) -> Installation:
         Operation(one["operationId"], method, path)
         for path, methods in document["paths"].items()
         for method, one in methods.items()
-        if path.startswith(("/v1", "/v2"))
+        if path.startswith(("/v1", "/v2")) and one["operationId"] not in OPEN
     ]
     database = Database(service.settings.database_url)
     with database.writer.begin() as session:

@@ -1,0 +1,155 @@
+"""/v2/models/…/infer: tensors in JSON or binary, of any subset of the modalities."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+
+from service.access.quotas import check_request_rows
+from service.inference.batcher import Answered
+from service.inference.calls import is_gone
+from service.inference.payload import Limits, Rows
+from service.inference.questions import Question, Version
+from service.inference.routes import timing
+from service.keyed import KeyedRoute
+from service.open_inference import framing
+from service.open_inference.outputs import Outputs, read_outputs, tensors
+from service.open_inference.parameters import Parameters, read_parameters
+from service.open_inference.routes import ByVersion, Default
+from service.open_inference.tensors import read_rows
+from service.web import PRINCIPAL
+
+router = APIRouter(prefix="/v2/models/{name}", tags=["inference"], route_class=KeyedRoute)
+
+_TENSORS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer"}},
+            "data": {"type": "array", "items": {}},
+            "parameters": {"type": "object"},
+        },
+        "required": ["name"],
+    },
+}
+_FIELDS = {"id": {"type": "string"}, "parameters": {"type": "object"}, "outputs": _TENSORS}
+_EXAMPLE = {"inputs": [{"name": "audio", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1.0]}]}
+_BODY = {
+    "type": "object",
+    "properties": {**_FIELDS, "inputs": _TENSORS},
+    "required": ["inputs"],
+    "examples": [_EXAMPLE],
+}
+_ANSWER = {
+    "type": "object",
+    "properties": {**_FIELDS, "model_name": {"type": "string"}, "model_version": {"type": "string"}},
+    "required": ["model_name", "model_version", "outputs"],
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+DOCUMENTED: dict[str, Any] = {
+    "openapi_extra": {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}},
+    },
+    "responses": {
+        200: {
+            "description": "The outputs that were asked for; bytes, when some of them are binary.",
+            "content": {"application/json": {"schema": _ANSWER}, "application/octet-stream": _BINARY},
+        }
+    },
+    "response_class": Response,
+}
+HeadLength = Annotated[
+    str | None,
+    Header(alias="Inference-Header-Content-Length", description="Bytes of JSON before those of binary tensors."),
+]
+
+
+def takes_encoded(path: str) -> bool:
+    """Whether the body of a call may be compressed."""
+    return path.startswith("/v2/models/") and path.endswith("/infer")
+
+
+@router.post("/infer", operation_id="v2_infer", **DOCUMENTED)
+async def infer(request: Request, served: Default, head_length: HeadLength = None) -> Response:
+    """Codes and predictions of a model's `production` version, else of its newest. A missing modality is left out.
+
+    Outputs: `latent_mean`, `latent_logvar`, and `recon.NAME` of any modality. `mask.NAME` says where a modality is
+    given. Parameters: `n_samples`, `seed`, and `timeout` in microseconds.
+    """
+    return await _infer(request, served, head_length)
+
+
+@router.post("/versions/{version}/infer", operation_id="v2_infer_version", **DOCUMENTED)
+async def infer_version(request: Request, served: ByVersion, head_length: HeadLength = None) -> Response:
+    """The same of a version, named by its number or an alias."""
+    return await _infer(request, served, head_length)
+
+
+async def _infer(request: Request, served: Version, head_length: str | None) -> Response:
+    began_at = time.monotonic()
+    try:
+        return await _answered(request, served, head_length, began_at)
+    except Exception:
+        request.app.state.statistics.failed(served, time.monotonic() - began_at)
+        raise
+
+
+async def _answered(request: Request, served: Version, head_length: str | None, began_at: float) -> Response:
+    settings, caller = request.app.state.services.settings, request.scope[PRINCIPAL]
+    body = framing.unpacked(await request.body(), request.headers.get("content-encoding"), settings.request_bytes)
+    head, binary = framing.split(body, head_length)
+    parameters = read_parameters(head)
+    outputs = read_outputs(head, served.config)
+    limits = Limits(settings.inference_rows, settings.inference_steps, max(parameters.n_samples, 1))
+    rows = read_rows(head, binary, served.config, limits)
+    check_request_rows(rows.count, caller.quotas.request_rows)
+    read_at = time.monotonic()
+    found = await asyncio.gather(
+        *(_ask(request, question, rows, parameters) for question in _questions(served, outputs, parameters))
+    )
+    computed_at = time.monotonic()
+    codes = found[0].tree if outputs.codes else {}
+    described, raw = tensors(outputs, rows, codes, found[-1].tree)
+    named = {"model_name": served.model, "model_version": str(served.number), "outputs": described}
+    content, headers = framing.joined(named | ({"id": parameters.id} if parameters.id else {}), raw)
+    encoding = request.headers.get("accept-encoding")
+    if encoding in framing.ENCODINGS:  # a client that names one alone wants it; others name all that they could read
+        content = framing.packed(content, encoding)
+        headers["Content-Encoding"] = encoding
+    headers["Server-Timing"] = timing(found[-1])
+    _count(request, served, rows, found, (began_at, read_at, computed_at))
+    return Response(content, headers=headers)
+
+
+def _questions(served: Version, outputs: Outputs, parameters: Parameters) -> list[Question]:
+    questions = [Question(served, "encode")] if outputs.codes else []
+    if outputs.targets:
+        drawn = {"targets": outputs.targets, "n_samples": parameters.n_samples, "seed": parameters.seed}
+        questions.append(Question(served, "reconstruct", drawn))
+    return questions
+
+
+async def _ask(request: Request, question: Question, rows: Rows, parameters: Parameters) -> Answered:
+    answered: Answered = await request.app.state.batcher.ask(
+        question, rows, None, parameters.timeout_seconds, is_gone(request)
+    )
+    return answered
+
+
+def _count(
+    request: Request, served: Version, rows: Rows, found: list[Answered], times: tuple[float, float, float]
+) -> None:
+    began_at, read_at, computed_at = times
+    now = time.monotonic()
+    seconds = {
+        "success": now - began_at,
+        "queue": max(one.queue_seconds for one in found),
+        "compute_input": read_at - began_at,
+        "compute_infer": max(one.compute_seconds for one in found),
+        "compute_output": now - computed_at,
+    }
+    request.app.state.statistics.succeeded(served, rows.count, seconds)

@@ -1,0 +1,90 @@
+"""What models are like, in the protocol's words; `optional` and masks are what it has no words for."""
+
+from typing import Any
+
+from models.config import ModalityConfig
+from service.inference.payload import Config
+from service.inference.questions import Version
+from service.open_inference.outputs import CODES, known
+from service.open_inference.tensors import MASK
+
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics", "schedule_policy")
+PLATFORM = "sensorium"
+
+
+def of_server(version: str) -> dict[str, Any]:
+    """The answer about the server."""
+    return {"name": "sensorium", "version": version, "extensions": list(EXTENSIONS)}
+
+
+def of_version(version: Version) -> dict[str, Any]:
+    """The answer about a model's version: names, types, and shapes with -1 for any length."""
+    lead = _lead(version.config)
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": [*lead, *dims], "optional": True}
+        for name, datatype, dims in _inputs(version.config)
+    ]
+    outputs = [
+        {"name": name, "datatype": datatype, "shape": [*lead, *dims]}
+        for name, datatype, dims in _outputs(version.config)
+    ]
+    named = {"name": version.model, "versions": [str(version.number)], "platform": _platform(version.config)}
+    return {**named, "inputs": inputs, "outputs": outputs}
+
+
+def configuration(version: Version, most_rows: int) -> dict[str, Any]:
+    """The answer about a model's configuration, whose dimensions leave the rows out."""
+    steps = _lead(version.config)[1:]
+    return {
+        "name": version.model,
+        "platform": _platform(version.config),
+        "backend": PLATFORM,
+        "max_batch_size": most_rows,
+        "input": [
+            {"name": name, "data_type": _type(datatype), "dims": [*steps, *dims], "optional": True}
+            for name, datatype, dims in _inputs(version.config)
+        ],
+        "output": [
+            {"name": name, "data_type": _type(datatype), "dims": [*steps, *dims]}
+            for name, datatype, dims in _outputs(version.config)
+        ],
+        "dynamic_batching": {},
+    }
+
+
+def _lead(config: Config) -> list[int]:
+    return [-1] if config.kind == "static" else [-1, -1]
+
+
+def _platform(config: Config) -> str:
+    return f"{PLATFORM}_{config.architecture}"
+
+
+def _type(datatype: str) -> str:
+    return f"TYPE_{datatype}"
+
+
+def _inputs(config: Config) -> list[tuple[str, str, list[int]]]:
+    values = [
+        (modality.name, "FP32" if modality.categories is None else "INT64", list(modality.shape))
+        for modality in config.modalities
+    ]
+    return values + [(MASK + name, "BOOL", []) for name, _, _ in values]
+
+
+def _outputs(config: Config) -> list[tuple[str, str, list[int]]]:
+    modalities = {modality.name: modality for modality in config.modalities}
+    found = []
+    for name, (target, part) in known(config).items():
+        if name in CODES or target is None:
+            found.append((name, "FP32", [config.latent_features]))
+        else:
+            found.append((name, *_predicted(modalities[target], part)))
+    return found
+
+
+def _predicted(modality: ModalityConfig, part: str | None) -> tuple[str, list[int]]:
+    if part == "category":
+        return "INT64", list(modality.shape)
+    whole = part is None and modality.categories is not None
+    return "FP32", [*modality.shape, *([modality.categories] if whole and modality.categories else [])]

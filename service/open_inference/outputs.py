@@ -1,0 +1,111 @@
+"""The outputs that are asked for decide what is computed: codes, predictions of modalities, or both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from service.inference.payload import MOST_FAULTS, Array, Config, Rows, shown
+from service.inference.questions import Tree
+from service.open_inference.datatypes import name_of
+from service.shared.errors import BadInput, Fault, pointer
+
+CODES = ("latent_mean", "latent_logvar")
+RECONSTRUCTION = "recon."
+MAIN = ("mean", "probability", "probabilities", "rate")
+"""What a modality's own output is; of what else its likelihood has, the name is added to it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An output, and whether its values come as bytes."""
+
+    name: str
+    target: str | None
+    part: str | None
+    binary: bool
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """All that is asked for."""
+
+    asked: Sequence[Asked]
+    codes: bool = False
+    targets: Sequence[str] = field(default_factory=list)
+
+
+def known(config: Config) -> dict[str, tuple[str | None, str | None]]:
+    """The name of every output, with the modality and the part of its prediction that it is."""
+    found: dict[str, tuple[str | None, str | None]] = dict.fromkeys(CODES, (None, None))
+    for modality in config.modalities:
+        found[RECONSTRUCTION + modality.name] = modality.name, None
+        extra = "category" if modality.likelihood == "categorical" else "standard_deviation"
+        if modality.likelihood != "bernoulli":
+            found[f"{RECONSTRUCTION}{modality.name}.{extra}"] = modality.name, extra
+    return found
+
+
+def read_outputs(head: Mapping[str, Any], config: Config) -> Outputs:
+    """What a request asks for; the codes, when it does not say. Raises BadInput."""
+    parameters = head.get("parameters") or {}
+    binary = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+    asked = head.get("outputs")
+    if asked is None or asked == []:
+        return Outputs([Asked(name, None, None, binary) for name in CODES], codes=True)
+    if not isinstance(asked, list) or len(asked) > len(known(config)):
+        detail = f"outputs is {shown(asked)}, expected a list of some of {sorted(known(config))}"
+        raise BadInput([Fault("/outputs", "bad_outputs", detail)])
+    names, found, faults = known(config), [], []
+    for place, output in enumerate(asked):
+        name = output.get("name") if isinstance(output, dict) else None
+        own = (output.get("parameters") or {}) if isinstance(output, dict) else {}
+        if not isinstance(name, str) or name not in names:
+            detail = f"output {shown(name)}, expected some of {sorted(names)}"
+            faults.append(Fault(pointer("outputs", place, "name"), "unknown_output", detail))
+        elif not isinstance(own, dict) or own.keys() - {"binary_data"}:
+            detail = f"output {name!r} has parameters {shown(own)}, expected binary_data alone"
+            faults.append(Fault(pointer("outputs", place, "parameters"), "unknown_parameter", detail))
+        else:
+            found.append(Asked(name, *names[name], binary=own.get("binary_data", binary) is True))
+    if faults:
+        raise BadInput(faults[:MOST_FAULTS])
+    targets = list(dict.fromkeys(one.target for one in found if one.target is not None))
+    return Outputs(found, any(one.target is None for one in found), targets)
+
+
+def tensors(outputs: Outputs, rows: Rows, codes: Tree, predictions: Tree) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The outputs as they stand in the head of an answer, and the bytes of those that are binary."""
+    described, binary = [], []
+    for asked in outputs.asked:
+        array = _own(_array(asked, codes, predictions), rows)
+        tensor: dict[str, Any] = {"name": asked.name, "datatype": name_of(array.dtype), "shape": list(array.shape)}
+        if asked.binary:
+            binary.append(array.tobytes())
+            tensor["parameters"] = {"binary_data_size": len(binary[-1])}
+        else:
+            tensor["data"] = array.ravel()
+        described.append(tensor)
+    return described, binary
+
+
+def _array(asked: Asked, codes: Tree, predictions: Tree) -> Array:
+    if asked.target is not None:
+        tree = predictions[asked.target]
+        if asked.part is not None:
+            return np.asarray(tree[asked.part])
+        return np.asarray(next(tree[name] for name in MAIN if name in tree))
+    if asked.name == "latent_mean":
+        return np.asarray(codes["mean"])
+    return np.asarray(2 * np.log(codes["standard_deviation"]))
+
+
+def _own(array: Array, rows: Rows) -> Array:
+    """Values of the asker's own steps, zeros behind a sequence's end, in the types of the protocol."""
+    if rows.lengths is not None:
+        steps = next(iter(rows.present.values())).shape[1]
+        inside = np.arange(steps) < rows.lengths[:, None]
+        array = np.where(inside.reshape(*inside.shape, *[1] * (array.ndim - 2)), array[:, :steps], 0)
+    kind = "<f4" if array.dtype.kind == "f" else "<i8"
+    return np.ascontiguousarray(array, kind)

@@ -1,0 +1,79 @@
+"""How often versions were asked since this process started, and where the time went."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.inference.questions import Version
+
+MOST_VERSIONS = 10_000
+
+
+@dataclass
+class _Tally:
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+
+    def shown(self) -> dict[str, int]:
+        return {"count": self.count, "ns": int(self.seconds * 1e9)}
+
+
+@dataclass
+class _Counts:
+    version: Version
+    rows: int = 0
+    parts: dict[str, _Tally] = field(
+        default_factory=lambda: {
+            name: _Tally()
+            for name in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit",
+                         "cache_miss")
+        }
+    )  # fmt: skip
+
+
+class Statistics:
+    """Counts of this API process; each has its own. All of it happens in one event loop."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[str, _Counts] = OrderedDict()
+
+    def succeeded(self, version: Version, rows: int, seconds: dict[str, float]) -> None:
+        """Count an answer; seconds: of the parts of its work, and `success`, all of it."""
+        counts = self._of(version)
+        counts.rows += rows
+        for name, one in seconds.items():
+            counts.parts[name].add(one)
+
+    def failed(self, version: Version, seconds: float) -> None:
+        """Count a request that could not be answered."""
+        self._of(version).parts["fail"].add(seconds)
+
+    def shown(self, project_id: str, version: Version | None = None) -> dict[str, Any]:
+        """The answer about one version, or about all of a project that were asked."""
+        if version is not None:
+            return {"model_stats": [_shown(self._counts.get(version.id) or _Counts(version))]}
+        mine = [counts for counts in self._counts.values() if counts.version.project_id == project_id]
+        return {"model_stats": [_shown(counts) for counts in mine]}
+
+    def _of(self, version: Version) -> _Counts:
+        counts = self._counts.setdefault(version.id, _Counts(version))
+        self._counts.move_to_end(version.id)
+        if len(self._counts) > MOST_VERSIONS:
+            self._counts.popitem(last=False)
+        return counts
+
+
+def _shown(counts: _Counts) -> dict[str, Any]:
+    return {
+        "name": counts.version.model,
+        "version": str(counts.version.number),
+        "last_inference": 0,
+        "inference_count": counts.rows,
+        "execution_count": counts.parts["success"].count,
+        "inference_stats": {name: tally.shown() for name, tally in counts.parts.items()},
+        "batch_stats": [],
+    }

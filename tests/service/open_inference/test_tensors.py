@@ -1,0 +1,204 @@
+"""Tensors that do not fit are told with their place, before anything is made of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from service.inference.payload import Config, Limits, Rows
+from service.open_inference import framing
+from service.open_inference.outputs import read_outputs
+from service.open_inference.parameters import read_parameters
+from service.open_inference.tensors import read_rows
+from service.shared.errors import BadInput, SensoriumError
+
+A = ModalityConfig(name="a", shape=(2,), likelihood="gaussian")
+B = ModalityConfig(name="b", categories=3, likelihood="categorical")
+C = ModalityConfig(name="c", shape=(1,), likelihood="poisson")
+STATIC = MMVAEConfig(modalities=(A, B, C))
+SEQUENCE = MMVRNNConfig(modalities=(A, B))
+LIMITS = Limits(rows=10, steps=100)
+GOOD: dict[str, Any] = {"name": "a", "datatype": "FP32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}
+LABEL: dict[str, Any] = {"name": "b", "datatype": "INT64", "shape": [2], "data": [0, 2]}
+SERIES: dict[str, Any] = {"name": "a", "datatype": "FP32", "shape": [1, 2, 2], "data": [1, 2, 3, 4]}
+
+
+def read(*tensors: Any, config: Config = STATIC, binary: bytes = b"") -> Rows:
+    return read_rows({"inputs": list(tensors)}, memoryview(binary), config, LIMITS)
+
+
+@pytest.mark.parametrize("data", [[[1, 2], [3, 4]], [1, 2, 3, 4], [1.0, 2, 3, 4]])
+def test_data_may_be_nested_or_flat(data: list[Any]) -> None:
+    rows = read({**GOOD, "data": data})
+    np.testing.assert_array_equal(rows.values["a"], [[1, 2], [3, 4]])
+    assert (rows.count, rows.present["a"].tolist(), rows.lengths) == (2, [True, True], None)
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "UINT16", "INT64"])
+def test_numbers_of_any_type_are_taken(datatype: str) -> None:
+    rows = read({**GOOD, "datatype": datatype})
+    assert rows.values["a"].dtype == np.float32
+
+
+def test_binary_and_json_tensors_stand_side_by_side() -> None:
+    first, second = np.arange(4, dtype="<f4"), np.array([2, 1], "<i2")
+    rows = read(
+        {"name": "a", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": 16}},
+        {"name": "c", "datatype": "FP32", "shape": [2, 1], "data": [5, 6]},
+        {"name": "b", "datatype": "INT16", "shape": [2, 1], "parameters": {"binary_data_size": 4}},
+        binary=first.tobytes() + second.tobytes(),
+    )
+    assert rows.values["a"].tolist() == [[0, 1], [2, 3]]
+    assert rows.values["b"].tolist() == [2, 1]
+    assert rows.values["c"].tolist() == [[5], [6]]
+
+
+def test_a_mask_makes_sequences_as_long_as_what_they_have() -> None:
+    mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2, 3], "data": [True, False, True, True, False, False]}
+    rows = read({**SERIES, "shape": [2, 3, 2], "data": [0] * 12}, mask, config=SEQUENCE)
+    assert rows.lengths is not None
+    assert rows.lengths.tolist() == [3, 1]
+
+
+BAD: list[tuple[list[Any], str, str]] = [
+    ([], "/inputs", "expected a list of tensors"),
+    ([7], "/inputs/0/name", "expected some of"),
+    ([{**GOOD, "name": "smell"}], "/inputs/0/name", "'smell'"),
+    ([{**GOOD, "name": "mask.smell"}], "/inputs/0/name", "'mask.smell'"),
+    ([GOOD, GOOD], "/inputs/1/name", "stands there twice"),
+    ([{**GOOD, "datatype": "BYTES"}], "/inputs/0/datatype", "'BYTES'"),
+    ([{**GOOD, "datatype": 3}], "/inputs/0/datatype", "expected one of"),
+    ([{**GOOD, "datatype": "BOOL", "data": [True] * 4}], "/inputs/0/datatype", "expected a type of numbers"),
+    ([{**GOOD, "shape": [2, 3]}], "/inputs/0/shape", "expected [-1, 2]"),
+    ([{**GOOD, "shape": [-2, 2]}], "/inputs/0/shape", "expected [-1, 2]"),
+    ([{**GOOD, "shape": [2.0, 2]}], "/inputs/0/shape", "expected [-1, 2]"),
+    ([{**GOOD, "shape": [2] * 99}], "/inputs/0/shape", "expected [-1, 2]"),
+    ([{**GOOD, "shape": None}], "/inputs/0/shape", "expected [-1, 2]"),
+    ([{**GOOD, "shape": [10**15, 2]}], "/inputs/0/shape", "expected at most 10"),
+    ([{**GOOD, "shape": [0, 2], "data": []}], "/inputs/0/shape", "at least one"),
+    ([{**GOOD, "data": [1, 2, 3]}], "/inputs/0/data", "expected 4 values"),
+    ([{**GOOD, "data": [[1, 2], [3]]}], "/inputs/0/data", "expected 4 values"),
+    ([{**GOOD, "data": ["x"] * 4}], "/inputs/0/data", "expected 4 values"),
+    ([{**GOOD, "data": None}], "/inputs/0/data", "expected 4 values"),
+    ([{**GOOD, "data": [1, 2, 3, 1e300]}], "/inputs/0/data", "at [1, 1], expected numbers that are finite"),
+    ([{**GOOD, "datatype": "INT8", "data": [1, 2, 3, 400]}], "/inputs/0/data", "its datatype does not hold"),
+    ([{**LABEL, "data": [0, 3]}], "/inputs/0/data", "has 3 at [1], expected a category from 0 to 2"),
+    ([{**LABEL, "datatype": "FP32"}], "/inputs/0/datatype", "expected an integer type"),
+    ([{"name": "c", "datatype": "FP32", "shape": [1, 1], "data": [-1]}], "/inputs/0/data", "expected counts"),
+    ([GOOD, {**LABEL, "shape": [3], "data": [0, 0, 0]}], "/inputs/1/shape", "'a' has [2] rows"),
+    ([{"name": "mask.a", "datatype": "BOOL", "shape": [2], "data": [True, True]}], "/inputs/0/name", "not among"),
+    (
+        [GOOD, {"name": "mask.a", "datatype": "FP32", "shape": [2], "data": [1, 0]}],
+        "/inputs/0/datatype",
+        "expected BOOL",
+    ),
+    (
+        [GOOD, {"name": "mask.a", "datatype": "BOOL", "shape": [2], "data": [True, False]}],
+        "/inputs",
+        "row 1 has no modality",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tensors", "place", "said"), BAD)
+def test_what_does_not_fit_is_told_with_its_place(tensors: list[Any], place: str, said: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        read(*tensors)
+    assert refused.value.faults[0].pointer == place
+    assert said in refused.value.faults[0].detail
+
+
+@pytest.mark.parametrize(
+    ("size", "binary", "said"),
+    [
+        (15, bytes(15), "shape and datatype make 16"),
+        (-16, bytes(16), "shape and datatype make 16"),
+        ("16", bytes(16), "shape and datatype make 16"),
+        (16, bytes(15), "the body has 15 there"),
+        (16, bytes(17), "binary_data_size make 16"),
+    ],
+)
+def test_binary_sizes_must_add_up(size: Any, binary: bytes, said: str) -> None:
+    tensor = {"name": "a", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": size}}
+    with pytest.raises(BadInput, match=said):
+        read(tensor, binary=binary)
+
+
+def test_sequences_are_bounded_before_they_are_computed() -> None:
+    with pytest.raises(BadInput, match="expected at most 100"):
+        read({**SERIES, "shape": [2, 51, 2], "data": [0] * 204}, config=SEQUENCE)
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "said"),
+    [
+        (b"{}", "3", "the body has 2 bytes|expected at most the body's 2"),
+        (b"{}", "-1", "Inference-Header-Content-Length is '-1'"),
+        (b"{}", "x", "Inference-Header-Content-Length is 'x'"),
+        (b"{}", "9" * 99, "Inference-Header-Content-Length"),
+        (b"{", None, "is not JSON"),
+        (b"[]", None, "is a list"),
+        (b'{"a": NaN}', None, "is not JSON"),
+    ],
+)
+def test_a_head_that_cannot_be_read_is_told_of(body: bytes, length: str | None, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        framing.split(body, length)
+
+
+@pytest.mark.parametrize("encoding", framing.ENCODINGS)
+def test_a_compressed_body_is_bounded_and_whole(encoding: str) -> None:
+    body = b"x" * 10_000
+    compressed = framing.packed(body, encoding)
+    assert framing.unpacked(compressed, encoding, 10_000) == body
+    for bad in (compressed[:-3], compressed + b"more", b"not compressed"):
+        with pytest.raises(BadInput):
+            framing.unpacked(bad, encoding, 10_000)
+    with pytest.raises(SensoriumError, match="more than 9999 bytes"):
+        framing.unpacked(compressed, encoding, 9_999)
+
+
+def test_an_encoding_that_we_do_not_read_is_told_of() -> None:
+    with pytest.raises(SensoriumError, match="'br', expected one of gzip, deflate"):
+        framing.unpacked(b"", "br", 10)
+
+
+@pytest.mark.parametrize(
+    ("head", "place"),
+    [
+        ({"outputs": "recon.a"}, "/outputs"),
+        ({"outputs": [{"name": "recon.smell"}]}, "/outputs/0/name"),
+        ({"outputs": [7]}, "/outputs/0/name"),
+        ({"outputs": [{"name": "recon.a", "parameters": {"classification": 2}}]}, "/outputs/0/parameters"),
+        ({"outputs": [{"name": "recon.a"}] * 99}, "/outputs"),
+    ],
+)
+def test_outputs_that_are_none_are_told_of(head: dict[str, Any], place: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        read_outputs(head, STATIC)
+    assert refused.value.faults[0].pointer == place
+
+
+@pytest.mark.parametrize(
+    ("head", "place"),
+    [
+        ({"model": "x"}, "/model"),
+        ({"id": 7}, "/id"),
+        ({"parameters": []}, None),
+        ({"parameters": [1]}, "/parameters"),
+        ({"parameters": {"timeout": -1}}, "/parameters/timeout"),
+        ({"parameters": {"seed": 1.5}}, "/parameters/seed"),
+        ({"parameters": {"n_samples": 10**6}}, "/parameters/n_samples"),
+        ({"parameters": {"temperature": 1}}, "/parameters/temperature"),
+        ({"parameters": {"sequence_id": 1}}, "/parameters/sequence_id"),
+        ({"parameters": {"priority": 1, "binary_data_output": True, "timeout": 0}}, None),
+    ],
+)
+def test_parameters_that_are_none_are_told_of(head: dict[str, Any], place: str | None) -> None:
+    if place is None:
+        assert read_parameters(head).timeout_seconds == float("inf")
+        return
+    with pytest.raises(BadInput) as refused:
+        read_parameters(head)
+    assert refused.value.faults[0].pointer == place
