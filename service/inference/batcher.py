@@ -124,16 +124,19 @@ class Batcher:
         return await ask.answered
 
     def _begin(self) -> None:
-        while self._waiting and self._under_way < self._backend.most_batches:
-            if batch := self._next_batch():
-                self._under_way += 1
-                task = asyncio.create_task(self._do(batch))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        if self._waiting and self._under_way < self._backend.most_batches:
+            self._under_way += 1
+            task = asyncio.create_task(self._do())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _do(self, batch: Sequence[_Ask]) -> None:
-        """Compute a batch, and let the next begin: when this one is done, or may never be."""
-        answering = asyncio.ensure_future(self._answer(batch))
+    async def _do(self) -> None:
+        """Compute a batch, and let the next begin: when this one is done, or may never be.
+
+        It is chosen when the loop comes round to this: all that had arrived until then share it.
+        """
+        answering = asyncio.ensure_future(self._answer(self._next_batch()))
+        self._begin()
         try:
             await asyncio.wait({answering}, timeout=self._backend.slot_seconds)
         finally:
@@ -169,6 +172,8 @@ class Batcher:
 
     async def _answer(self, batch: Sequence[_Ask]) -> None:
         """One batch for all; where that fails, each by itself, so that only bad ones do."""
+        if not batch:
+            return
         began_at = time.monotonic()
         states = [ask.state for ask in batch if ask.state is not None]
         parts = [ask.rows for ask in batch]

@@ -1,20 +1,29 @@
-"""What an inference call brings along, found once: its version, by number or by alias, and all that answers it."""
+"""What an inference call brings along, and the routes that find it out: once, and without FastAPI's help."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request
+from fastapi import Path, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from service.access.operations import Principal
 from service.http_protocol import IS_GONE
 from service.inference.batcher import Answered, Batcher
-from service.inference.payload import Array, Rows
+from service.inference.payload import Array, Rows, shown
 from service.inference.questions import Question, Version
 from service.inference.versions import VersionCache
-from service.registry.schemas import AliasName
-from service.shared.names import Reference
+from service.keyed import KeyedRoute
+from service.registry.schemas import ALIAS_PATTERN, AliasName
+from service.shared.errors import BadInput, Fault
+from service.shared.names import REFERENCE_PATTERN, Reference
 from service.web import PRINCIPAL, Services
+
+MOST_VERSION = 2**31 - 1
+_DIGITS = re.compile("[0-9]{1,10}")
+_NAME = re.compile(REFERENCE_PATTERN)
+_ALIAS = re.compile(ALIAS_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,46 @@ class Call:
         return await self.batcher.ask(question, rows, state, timeout_seconds, is_gone(self.request))
 
 
+Answer = Callable[[Call], Awaitable[Response]]
+
+
+def by_number(answer: Answer) -> Callable[..., Awaitable[Response]]:
+    """An endpoint about a version by its number."""
+
+    async def endpoint(
+        request: Request, name: Reference, version: Annotated[int, Path(ge=1, le=MOST_VERSION)]
+    ) -> Response:
+        return await answer(await _call(request, name, str(version)))
+
+    return endpoint
+
+
+def by_alias(answer: Answer) -> Callable[..., Awaitable[Response]]:
+    """An endpoint about the version that an alias names."""
+
+    async def endpoint(request: Request, name: Reference, alias: AliasName) -> Response:
+        return await answer(await _call(request, name, alias))
+
+    return endpoint
+
+
+class CallRoute(KeyedRoute):
+    """Calls its endpoint with what stands in the path, checked as the endpoint's signature says.
+
+    FastAPI reads the signature for its document. To solve it as it does for any route, for every request, would take a
+    quarter of all the time that inference takes.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.app = self._answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        response = await self.endpoint(request, **_checked(scope["path_params"]))
+        await response(scope, receive, send)
+
+
 def is_gone(request: Request) -> Callable[[], bool]:
     """A function that says whether the client of a request has gone."""
     gone: Callable[[], bool] = request.scope.get(IS_GONE, _never)
@@ -42,19 +91,6 @@ def _never() -> bool:
     return False
 
 
-async def _by_number(request: Request, name: Reference, version: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> Call:
-    return await _call(request, name, str(version))
-
-
-async def _by_alias(request: Request, name: Reference, alias: AliasName) -> Call:
-    return await _call(request, name, alias)
-
-
-# One dependency instead of five: FastAPI takes its time for each.
-CallByNumber = Annotated[Call, Depends(_by_number)]
-CallByAlias = Annotated[Call, Depends(_by_alias)]
-
-
 async def _call(request: Request, name: str, reference: str) -> Call:
     state, caller = request.app.state, request.scope[PRINCIPAL]
     versions: VersionCache = state.versions
@@ -62,3 +98,21 @@ async def _call(request: Request, name: str, reference: str) -> Call:
     if version is None:
         version = await versions.find(caller.project_id, name, reference)
     return Call(request, version, caller, state.services, state.batcher)
+
+
+def _checked(path: dict[str, str]) -> dict[str, str]:
+    """What a path names. Raises BadInput with the first that it cannot name."""
+    name, version, alias = path["name"], path.get("version"), path.get("alias")
+    if not _NAME.fullmatch(name):
+        raise _bad("name", name, "up to 200 printable characters")
+    if alias is not None and not _ALIAS.fullmatch(alias):
+        raise _bad("alias", alias, "a letter, then letters, digits, - and _")
+    if version is not None and not (
+        version.isascii() and version.isdecimal() and 1 <= int(version[:20]) <= MOST_VERSION
+    ):
+        raise _bad("version", version, f"an integer from 1 to {MOST_VERSION}")
+    return path
+
+
+def _bad(place: str, came: str, expected: str) -> BadInput:
+    return BadInput([Fault(place, f"bad_{place}", f"{place} is {shown(came)}, expected {expected}")])

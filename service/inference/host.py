@@ -1,7 +1,9 @@
 """A process's part in moving aliases: its engine loads what they are about to name, then they move."""
 
+import math
 import os
 import socket
+import time
 
 import structlog
 
@@ -16,6 +18,7 @@ from service.shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
+BEAT_SECONDS = swaps.ALIVE_SECONDS / 4
 
 
 class EngineHost:
@@ -27,14 +30,17 @@ class EngineHost:
         self._memory_bytes = settings.inference_memory_bytes
         self._warm_timeout_seconds = settings.warm_timeout_seconds
         self._id: str | None = None
+        self._beaten_at = -math.inf
 
     def tick(self) -> None:
-        """Say that the engine lives, load what is wanted, and move the aliases that may move."""
-        if self._engine is not None:
-            self._take_part(self._engine)
+        """Say now and then that the engine lives, load what is wanted, and move the aliases that may move."""
+        if self._engine is not None and time.monotonic() - self._beaten_at > BEAT_SECONDS:
+            self._beat(self._engine)
         with self._database.reader() as session:
             if not swaps.has_pending(session):
                 return
+        if self._engine is not None and self._id is not None:
+            self._load_pending(self._engine, self._id)
         with self._database.writer.begin() as session:
             moved = swaps.move(session, self._warm_timeout_seconds)
         for one in moved:
@@ -46,25 +52,32 @@ class EngineHost:
             with self._database.writer.begin() as session:
                 swaps.unregister(session, self._id)
 
-    def _take_part(self, engine: Engine) -> None:
+    def _beat(self, engine: Engine) -> None:
         with self._database.writer.begin() as session:
             new = self._id is None or not swaps.beat(session, self._id)
-            engine_id = swaps.register(session, socket.gethostname(), os.getpid()) if new else str(self._id)
-        self._id = engine_id
+            if new:
+                self._id = swaps.register(session, socket.gethostname(), os.getpid())
+        self._beaten_at = time.monotonic()
+        if new:
+            self._load_named(engine)
+
+    def _load_named(self, engine: Engine) -> None:
+        """An engine that starts loads what aliases name: these need not wait for their first callers."""
+        with self._database.reader() as session:
+            named = swaps.named(session)
+        room = self._memory_bytes
+        for version in named:
+            room -= version.size_bytes
+            if room > 0:
+                self._load(engine, version)
+
+    def _load_pending(self, engine: Engine, engine_id: str) -> None:
         with self._database.reader() as session:
             wanted = swaps.pending(session, engine_id)
-            named = swaps.named(session) if new else []
         for version in wanted:
             error = self._load(engine, version)
             with self._database.writer.begin() as session:
                 swaps.report(session, engine_id, version.version_id, error)
-        room = self._memory_bytes
-        for (
-            version
-        ) in named:  # with its first tick: those that are asked for by name do not wait for their first caller
-            room -= version.size_bytes
-            if room > 0:
-                self._load(engine, version)
 
     def _load(self, engine: Engine, version: Wanted) -> str | None:
         """Load a version; returns why that could not be done."""

@@ -1,7 +1,8 @@
-"""Batches computed by an engine in this process, in a thread of its own."""
+"""Batches computed by an engine in this process: short ones at once, others in a thread of their own."""
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,13 @@ from service.inference.backend import Computed
 from service.inference.engine import Engine
 from service.inference.payload import Array, Rows
 from service.inference.questions import Loadable, Question, merged
+
+# A batch that takes no longer is not worth a thread: handing the interpreter back and forth costs several times that.
+# It is also the longest that health and CRUD wait for a batch.
+SHORT_SECONDS = 0.002
+# Calling a model at all takes about as long as these many rows of a small one.
+OVERHEAD_ROWS = 32
+MOST_REMEMBERED = 10_000
 
 
 class LocalBackend:
@@ -21,6 +29,7 @@ class LocalBackend:
         self._engine = engine
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._paces: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     async def prepare(self, version: Loadable) -> None:
         """Load a version unless it is there."""
@@ -33,7 +42,21 @@ class LocalBackend:
 
     async def compute(self, question: Question, parts: Sequence[Rows], state: Array | None) -> Computed:
         """The answer of the engine in this process."""
-        return await asyncio.get_running_loop().run_in_executor(self._computing, self._compute, question, parts, state)
+        if self._will_be_short(question, parts) and self._engine.holds(question.version):
+            computed = self._compute(question, parts, state)
+        else:
+            loop = asyncio.get_running_loop()
+            computed = await loop.run_in_executor(self._computing, self._compute, question, parts, state)
+        self.remember(question, parts, computed.seconds)
+        return computed
+
+    def remember(self, question: Question, parts: Sequence[Rows], seconds: float) -> None:
+        """How long a batch took, to tell how long the next will."""
+        asked = question.version.id, question.operation
+        self._paces[asked] = seconds / _work(question, parts)
+        self._paces.move_to_end(asked)
+        if len(self._paces) > MOST_REMEMBERED:
+            self._paces.popitem(last=False)
 
     async def open(self) -> None:
         """There is nothing to open."""
@@ -47,3 +70,17 @@ class LocalBackend:
         began_at = time.monotonic()
         tree = self._engine.answer(question, merged(parts), state)
         return Computed(tree, time.monotonic() - began_at)
+
+    def _will_be_short(self, question: Question, parts: Sequence[Rows]) -> bool:
+        """Whether a batch is, by the pace of the one before. What was never computed yet is not."""
+        pace = self._paces.get((question.version.id, question.operation))
+        return pace is not None and pace * _work(question, parts) < SHORT_SECONDS
+
+
+def _work(question: Question, parts: Sequence[Rows]) -> float:
+    """How much a batch is, in rows, steps and draws. What every batch costs counts as some rows."""
+    arguments = question.arguments
+    steps = max((1 if rows.lengths is None else int(rows.lengths.max(initial=1))) for rows in parts)
+    draws = max(int(arguments.get("n_samples", 1)), 1) * max(int(arguments.get("horizon", 1)), 1)
+    rows = sum(rows.count for rows in parts)
+    return OVERHEAD_ROWS + rows * max(steps, int(arguments.get("steps") or 1)) * draws

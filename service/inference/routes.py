@@ -1,6 +1,5 @@
 """Inference about a version, named by its number or by an alias: async, without SQL or Pydantic in steady state."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,11 +9,10 @@ from pydantic import BaseModel
 from service.access.quotas import check_request_rows
 from service.inference import schemas, streaming
 from service.inference.batcher import Answered
-from service.inference.calls import Call, CallByAlias, CallByNumber
+from service.inference.calls import Answer, Call, CallRoute, by_alias, by_number
 from service.inference.fields import Body
 from service.inference.payload import Limits, Rows, check_size, parse_rows, parse_targets, shaped
 from service.inference.questions import Question, Version
-from service.keyed import KeyedRoute
 from service.shared.errors import BadInput, Fault
 
 MOST_DRAWS = 1000
@@ -151,7 +149,7 @@ def timing(answered: Answered) -> str:
 class Operation(NamedTuple):
     """An operation of a version, and what stands about it in the OpenAPI document."""
 
-    answer: Callable[[Call], Awaitable[Response]]
+    answer: Answer
     body: type[BaseModel]
     answered_by: type[BaseModel]
 
@@ -167,7 +165,7 @@ OPERATIONS = (
 
 def _router() -> APIRouter:
     """Every operation twice: of a version by its number, and by an alias."""
-    router = APIRouter(prefix="/v1/models/{name}", tags=["inference"], route_class=KeyedRoute)
+    router = APIRouter(prefix="/v1/models/{name}", tags=["inference"], route_class=CallRoute)
     for operation in OPERATIONS:
         name = operation.answer.__name__
         described: dict[str, Any] = {
@@ -176,24 +174,10 @@ def _router() -> APIRouter:
             "description": operation.answer.__doc__,
             "openapi_extra": _documented(operation.body),
         }
-        by_number, by_alias = _by_number(operation), _by_alias(operation)
-        router.add_api_route(f"/versions/{{version}}/{name}", by_number, operation_id=name, **described)
-        router.add_api_route(f"/aliases/{{alias}}/{name}", by_alias, operation_id=f"{name}_by_alias", **described)
+        numbered, aliased = by_number(operation.answer), by_alias(operation.answer)
+        router.add_api_route(f"/versions/{{version}}/{name}", numbered, operation_id=name, **described)
+        router.add_api_route(f"/aliases/{{alias}}/{name}", aliased, operation_id=f"{name}_by_alias", **described)
     return router
-
-
-def _by_number(operation: Operation) -> Callable[[Call], Awaitable[Response]]:
-    async def answer(call: CallByNumber) -> Response:
-        return await operation.answer(call)
-
-    return answer
-
-
-def _by_alias(operation: Operation) -> Callable[[Call], Awaitable[Response]]:
-    async def answer(call: CallByAlias) -> Response:
-        return await operation.answer(call)
-
-    return answer
 
 
 def _documented(body: type[BaseModel]) -> dict[str, Any]:

@@ -12,15 +12,19 @@ from service.shared.errors import BadInput, Fault, TooLarge, UnsupportedMediaTyp
 HEAD_LENGTH = "inference-header-content-length"
 ENCODINGS = ("gzip", "deflate")
 """What a client may send in, and ask for. `deflate` is the zlib format, as HTTP says."""
+LEAST_PACKED = 1024
+"""Bytes from which compression is worth its time."""
+MOST_DIGITS = 18
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 def unpacked(body: bytes, encoding: str | None, most_bytes: int) -> bytes:
     """A body as it was before it was compressed. Raises UnsupportedMediaType, BadInput, and TooLarge."""
-    if encoding in (None, "", "identity"):
+    encoding = (encoding or "identity").strip().lower()
+    if encoding == "identity":
         return body
     if encoding not in ENCODINGS:
-        detail = f"content encoding {str(encoding)[:40]!r}, expected one of {', '.join(ENCODINGS)}"
+        detail = f"content encoding {encoding[:40]!r}, expected one of {', '.join(ENCODINGS)}"
         raise UnsupportedMediaType("unsupported_content_encoding", detail)
     reader = zlib.decompressobj(_WINDOWS[encoding])
     try:
@@ -34,6 +38,16 @@ def unpacked(body: bytes, encoding: str | None, most_bytes: int) -> bytes:
     return found
 
 
+def answer_encoding(accepted: str | None, size: int) -> str | None:
+    """What an answer of this size is compressed with, if at all.
+
+    Only what a client names alone: HTTP libraries put a list of all that they know into every request, also for callers
+    who then do not unpack, as aiohttp does under tritonclient.
+    """
+    named = (accepted or "").strip().lower()
+    return named if named in ENCODINGS and size > LEAST_PACKED else None
+
+
 def packed(body: bytes, encoding: str) -> bytes:
     """A body compressed for a client that asks for it."""
     return gzip.compress(body, compresslevel=1) if encoding == "gzip" else zlib.compress(body, level=1)
@@ -43,7 +57,8 @@ def split(body: bytes, head_length: str | None) -> tuple[dict[str, Any], memoryv
     """The JSON head, and the bytes behind it. Raises BadInput."""
     size = len(body)
     if head_length is not None:
-        if not (head_length.isascii() and head_length.isdecimal()) or int(head_length[:18]) > size:
+        number = head_length.isascii() and head_length.isdecimal() and len(head_length) <= MOST_DIGITS
+        if not number or int(head_length) > size:
             detail = (
                 f"Inference-Header-Content-Length is {head_length[:40]!r}, expected at most the body's {size} bytes"
             )

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from service.access.quotas import check_request_rows
 from service.inference.batcher import Answered
@@ -13,55 +14,15 @@ from service.inference.payload import Limits, Rows
 from service.inference.questions import Question, Version
 from service.inference.routes import timing
 from service.keyed import KeyedRoute
-from service.open_inference import framing
+from service.open_inference import framing, schemas
+from service.open_inference.calls import ByVersion, Default
 from service.open_inference.outputs import Outputs, read_outputs, tensors
 from service.open_inference.parameters import Parameters, read_parameters
-from service.open_inference.routes import ByVersion, Default
-from service.open_inference.tensors import read_rows
+from service.open_inference.tensors import read_rows, trimmed
 from service.web import PRINCIPAL
 
 router = APIRouter(prefix="/v2/models/{name}", tags=["inference"], route_class=KeyedRoute)
 
-_TENSORS = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "datatype": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "data": {"type": "array", "items": {}},
-            "parameters": {"type": "object"},
-        },
-        "required": ["name"],
-    },
-}
-_FIELDS = {"id": {"type": "string"}, "parameters": {"type": "object"}, "outputs": _TENSORS}
-_EXAMPLE = {"inputs": [{"name": "audio", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1.0]}]}
-_BODY = {
-    "type": "object",
-    "properties": {**_FIELDS, "inputs": _TENSORS},
-    "required": ["inputs"],
-    "examples": [_EXAMPLE],
-}
-_ANSWER = {
-    "type": "object",
-    "properties": {**_FIELDS, "model_name": {"type": "string"}, "model_version": {"type": "string"}},
-    "required": ["model_name", "model_version", "outputs"],
-}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-DOCUMENTED: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}},
-    },
-    "responses": {
-        200: {
-            "description": "The outputs that were asked for; bytes, when some of them are binary.",
-            "content": {"application/json": {"schema": _ANSWER}, "application/octet-stream": _BINARY},
-        }
-    },
-    "response_class": Response,
-}
 HeadLength = Annotated[
     str | None,
     Header(alias="Inference-Header-Content-Length", description="Bytes of JSON before those of binary tensors."),
@@ -73,7 +34,7 @@ def takes_encoded(path: str) -> bool:
     return path.startswith("/v2/models/") and path.endswith("/infer")
 
 
-@router.post("/infer", operation_id="v2_infer", **DOCUMENTED)
+@router.post("/infer", operation_id="v2_infer", **schemas.INFER)
 async def infer(request: Request, served: Default, head_length: HeadLength = None) -> Response:
     """Codes and predictions of a model's `production` version, else of its newest. A missing modality is left out.
 
@@ -83,7 +44,7 @@ async def infer(request: Request, served: Default, head_length: HeadLength = Non
     return await _infer(request, served, head_length)
 
 
-@router.post("/versions/{version}/infer", operation_id="v2_infer_version", **DOCUMENTED)
+@router.post("/versions/{version}/infer", operation_id="v2_infer_version", **schemas.INFER)
 async def infer_version(request: Request, served: ByVersion, head_length: HeadLength = None) -> Response:
     """The same of a version, named by its number or an alias."""
     return await _infer(request, served, head_length)
@@ -100,26 +61,29 @@ async def _infer(request: Request, served: Version, head_length: str | None) -> 
 
 async def _answered(request: Request, served: Version, head_length: str | None, began_at: float) -> Response:
     settings, caller = request.app.state.services.settings, request.scope[PRINCIPAL]
-    body = framing.unpacked(await request.body(), request.headers.get("content-encoding"), settings.request_bytes)
+    body, encoding = await request.body(), request.headers.get("content-encoding")
+    if encoding is not None:  # not in the event loop: megabytes of zeros take long
+        body = await run_in_threadpool(framing.unpacked, body, encoding, settings.request_bytes)
     head, binary = framing.split(body, head_length)
     parameters = read_parameters(head)
     outputs = read_outputs(head, served.config)
     limits = Limits(settings.inference_rows, settings.inference_steps, max(parameters.n_samples, 1))
     rows = read_rows(head, binary, served.config, limits)
     check_request_rows(rows.count, caller.quotas.request_rows)
+    asked = trimmed(rows)
     read_at = time.monotonic()
     found = await asyncio.gather(
-        *(_ask(request, question, rows, parameters) for question in _questions(served, outputs, parameters))
+        *(_ask(request, question, asked, parameters) for question in _questions(served, outputs, parameters))
     )
     computed_at = time.monotonic()
     codes = found[0].tree if outputs.codes else {}
     described, raw = tensors(outputs, rows, codes, found[-1].tree)
     named = {"model_name": served.model, "model_version": str(served.number), "outputs": described}
     content, headers = framing.joined(named | ({"id": parameters.id} if parameters.id else {}), raw)
-    encoding = request.headers.get("accept-encoding")
-    if encoding in framing.ENCODINGS:  # a client that names one alone wants it; others name all that they could read
-        content = framing.packed(content, encoding)
-        headers["Content-Encoding"] = encoding
+    answer_encoding = framing.answer_encoding(request.headers.get("accept-encoding"), len(content))
+    if answer_encoding is not None:
+        content = await run_in_threadpool(framing.packed, content, answer_encoding)
+        headers["Content-Encoding"] = answer_encoding
     headers["Server-Timing"] = timing(found[-1])
     _count(request, served, rows, found, (began_at, read_at, computed_at))
     return Response(content, headers=headers)

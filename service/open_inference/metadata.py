@@ -5,8 +5,8 @@ from typing import Any
 from models.config import ModalityConfig
 from service.inference.payload import Config
 from service.inference.questions import Version
+from service.open_inference.decoding import MASK
 from service.open_inference.outputs import CODES, known
-from service.open_inference.tensors import MASK
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics", "schedule_policy")
 PLATFORM = "sensorium"

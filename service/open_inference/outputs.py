@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.payload import MOST_FAULTS, Array, Config, Rows, shown
+from service.inference.payload import MOST_FAULTS, Array, Config, Rows, answerable, shown
 from service.inference.questions import Tree
 from service.open_inference.datatypes import name_of
 from service.shared.errors import BadInput, Fault, pointer
@@ -57,7 +57,8 @@ def read_outputs(head: Mapping[str, Any], config: Config) -> Outputs:
     if not isinstance(asked, list) or len(asked) > len(known(config)):
         detail = f"outputs is {shown(asked)}, expected a list of some of {sorted(known(config))}"
         raise BadInput([Fault("/outputs", "bad_outputs", detail)])
-    names, found, faults = known(config), [], []
+    names, faults = known(config), []
+    found: list[Asked] = []
     for place, output in enumerate(asked):
         name = output.get("name") if isinstance(output, dict) else None
         own = (output.get("parameters") or {}) if isinstance(output, dict) else {}
@@ -67,8 +68,14 @@ def read_outputs(head: Mapping[str, Any], config: Config) -> Outputs:
         elif not isinstance(own, dict) or own.keys() - {"binary_data"}:
             detail = f"output {name!r} has parameters {shown(own)}, expected binary_data alone"
             faults.append(Fault(pointer("outputs", place, "parameters"), "unknown_parameter", detail))
+        elif any(one.name == name for one in found):
+            detail = f"output {name!r} stands there twice"
+            faults.append(Fault(pointer("outputs", place, "name"), "duplicate_output", detail))
+        elif type(own.get("binary_data", binary)) is not bool:
+            detail = f"binary_data of output {name!r} is {shown(own['binary_data'])}, expected true or false"
+            faults.append(Fault(pointer("outputs", place, "parameters"), "bad_boolean", detail))
         else:
-            found.append(Asked(name, *names[name], binary=own.get("binary_data", binary) is True))
+            found.append(Asked(name, *names[name], binary=own.get("binary_data", binary)))
     if faults:
         raise BadInput(faults[:MOST_FAULTS])
     targets = list(dict.fromkeys(one.target for one in found if one.target is not None))
@@ -76,7 +83,10 @@ def read_outputs(head: Mapping[str, Any], config: Config) -> Outputs:
 
 
 def tensors(outputs: Outputs, rows: Rows, codes: Tree, predictions: Tree) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """The outputs as they stand in the head of an answer, and the bytes of those that are binary."""
+    """The outputs as they stand in the head of an answer, and the bytes of those that are binary.
+
+    Raises BadInput when an answer is no finite number.
+    """
     described, binary = [], []
     for asked in outputs.asked:
         array = _own(_array(asked, codes, predictions), rows)
@@ -98,14 +108,17 @@ def _array(asked: Asked, codes: Tree, predictions: Tree) -> Array:
         return np.asarray(next(tree[name] for name in MAIN if name in tree))
     if asked.name == "latent_mean":
         return np.asarray(codes["mean"])
-    return np.asarray(2 * np.log(codes["standard_deviation"]))
+    with np.errstate(divide="ignore"):  # what it makes infinite is refused
+        return np.asarray(2 * np.log(codes["standard_deviation"]))
 
 
 def _own(array: Array, rows: Rows) -> Array:
     """Values of the asker's own steps, zeros behind a sequence's end, in the types of the protocol."""
     if rows.lengths is not None:
-        steps = next(iter(rows.present.values())).shape[1]
-        inside = np.arange(steps) < rows.lengths[:, None]
-        array = np.where(inside.reshape(*inside.shape, *[1] * (array.ndim - 2)), array[:, :steps], 0)
-    kind = "<f4" if array.dtype.kind == "f" else "<i8"
-    return np.ascontiguousarray(array, kind)
+        steps, longest = next(iter(rows.present.values())).shape[1], int(rows.lengths.max())
+        inside = np.arange(longest) < rows.lengths[:, None]
+        whole = np.zeros((rows.count, steps, *array.shape[2:]), array.dtype)
+        whole[:, :longest][inside] = array[:, :longest][inside]
+        array = whole
+    own: Array = answerable(array.astype("<f4" if array.dtype.kind == "f" else "<i8"), None)
+    return own

@@ -40,6 +40,9 @@ def read_parameters(head: Mapping[str, Any]) -> Parameters:
         given = {}
     for name, value in given.items():
         if name in _PASSED_OVER:
+            if type(value) is not bool:
+                detail = f"parameter {name} is {shown(value)}, expected true or false"
+                faults.append(Fault(pointer("parameters", name), "bad_boolean", detail))
             continue
         if name not in _LIMITS:
             detail = f"parameter {shown(name)}, expected some of {sorted({*_LIMITS, *_PASSED_OVER})}"

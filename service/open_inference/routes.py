@@ -1,24 +1,20 @@
-"""/v2: health, metadata and the repository. A version is named by its number or by an alias."""
+"""/v2: health, metadata, statistics and the repository. A version is named by its number or by an alias."""
 
 from collections.abc import Sequence
 from importlib.metadata import version as installed
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from service.inference.batcher import Batcher
-from service.inference.questions import Version
-from service.inference.versions import VersionCache
 from service.keyed import KeyedRoute
 from service.open_inference import metadata
-from service.open_inference.statistics import Statistics
+from service.open_inference.calls import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
 from service.shared.errors import BadInput, Fault
-from service.shared.names import Reference
-from service.web import PRINCIPAL, Caller, Services, Web
+from service.web import Caller, Services, Web
 
 health = APIRouter(prefix="/v2/health", tags=["operations"])
 router = APIRouter(prefix="/v2", tags=["inference"], route_class=KeyedRoute)
@@ -27,34 +23,8 @@ administration = APIRouter(prefix="/v2/repository", tags=["administration"], rou
 MODEL = "/models/{name}"
 VERSION = "/models/{name}/versions/{version}"
 
-
-async def _served(request: Request, name: Reference, version: Reference = "") -> Version:
-    """The version that a path names; without one what `production` names, else the newest."""
-    versions: VersionCache = request.app.state.versions
-    project_id = request.scope[PRINCIPAL].project_id
-    return versions.known(project_id, name, version) or await versions.find(project_id, name, version)
-
-
-async def _newest(request: Request, name: Reference) -> Version:
-    return await _served(request, name)
-
-
-ByVersion = Annotated[Version, Depends(_served)]
-Default = Annotated[Version, Depends(_newest)]
-
-
-async def _batcher(request: Request) -> Batcher:
-    batcher: Batcher = request.app.state.batcher
-    return batcher
-
-
-async def _statistics(request: Request) -> Statistics:
-    statistics: Statistics = request.app.state.statistics
-    return statistics
-
-
-Compute = Annotated[Batcher, Depends(_batcher)]
-Counted = Annotated[Statistics, Depends(_statistics)]
+UNLOAD = "unload_dependents"
+"""What clients send along with every unload; no model of ours depends on another."""
 
 
 @health.get("/live", operation_id="v2_live")
@@ -170,8 +140,6 @@ def _ignored(body: bytes) -> None:
     if not isinstance(given, dict):
         raise BadInput([Fault("", "not_an_object", "the body is no object, expected {} or nothing")])
     parameters = given.get("parameters") or {}
-    if set(given) - {"parameters", "ready"} or (
-        isinstance(parameters, dict) and set(parameters) - {"unload_dependents"}
-    ):
+    if not isinstance(parameters, dict) or set(given) - {"parameters", "ready"} or set(parameters) - {UNLOAD}:
         detail = "models come from training and import alone, not from a configuration or files in this call"
         raise BadInput([Fault("/parameters", "unknown_parameter", detail)])

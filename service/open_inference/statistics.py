@@ -1,5 +1,6 @@
 """How often versions were asked since this process started, and where the time went."""
 
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ class _Tally:
 class _Counts:
     version: Version
     rows: int = 0
+    last_milliseconds: int = 0
     parts: dict[str, _Tally] = field(
         default_factory=lambda: {
             name: _Tally()
@@ -45,6 +47,7 @@ class Statistics:
         """Count an answer; seconds: of the parts of its work, and `success`, all of it."""
         counts = self._of(version)
         counts.rows += rows
+        counts.last_milliseconds = int(time.time() * 1000)
         for name, one in seconds.items():
             counts.parts[name].add(one)
 
@@ -71,7 +74,7 @@ def _shown(counts: _Counts) -> dict[str, Any]:
     return {
         "name": counts.version.model,
         "version": str(counts.version.number),
-        "last_inference": 0,
+        "last_inference": counts.last_milliseconds,
         "inference_count": counts.rows,
         "execution_count": counts.parts["success"].count,
         "inference_stats": {name: tally.shown() for name, tally in counts.parts.items()},

@@ -10,7 +10,8 @@ from service.runs.schemas import Description, Evaluation, Tags
 from service.shared.names import Name
 
 # A letter first: where either can stand, digits are a version.
-AliasName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,99}$")]
+ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
+AliasName = Annotated[str, StringConstraints(pattern=ALIAS_PATTERN)]
 
 
 class Origin(BaseModel):

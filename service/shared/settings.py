@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    open_telemetry: bool = Field(default=False, description="Hand requests to the process's OpenTelemetry providers.")
     log_json: bool = Field(default=False, description="Log JSON lines instead of text for people.")
 
     upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Largest upload.")

@@ -1,15 +1,20 @@
 """What the released clients of the Open Inference Protocol do, sync and aio, against a real port."""
 
 import asyncio
+import gzip
+import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 from tritonclient import http
 from tritonclient.http import aio
+from tritonclient.http.auth import BasicAuth
 from tritonclient.utils import InferenceServerException
 
+from service.open_inference import framing
 from tests.conftest import Service
 from tests.contract.conftest import Served
 from tests.service import steps
@@ -97,7 +102,7 @@ def test_codes_are_those_of_v1(
     binary_out: bool,
     compression: str | None,
 ) -> None:
-    image, label = DATA["image"][:5], DATA["label"][:5]
+    image, label = DATA["image"][:50], DATA["label"][:50]  # enough for an answer that is worth compressing
     found = client.infer(
         "pictures",
         [tensor("image", image, binary=binary_in), tensor("label", label, binary=not binary_in)],
@@ -223,8 +228,99 @@ def test_errors_are_told_as_clients_read_them(client: Client, headers: Headers) 
             unsupported(headers=headers)
 
 
+def test_sequences_are_asked_of_the_aio_client_too(trained: Service, served: Served, headers: Headers) -> None:
+    x, given = TRACKS["x"][:4], MASKED[:4]
+
+    async def session() -> Array:
+        async with aio.InferenceServerClient(served.url.removeprefix("http://")) as client:
+            inputs, outputs = [tensor("x", x), tensor("mask.x", given)], wanted("recon.y")
+            found = await client.infer("tracks", inputs, outputs=outputs, headers=dict(headers))
+            array: Array = found.as_numpy("recon.y")
+            return array
+
+    columns = [row[mask].tolist() for row, mask in zip(x, given, strict=True)]
+    answer = trained.http.post("/v1/models/tracks/versions/1/reconstruct", json={"inputs": {"x": columns}}).json()
+    for row, mask, expected in zip(asyncio.run(session()), given, answer["outputs"]["y"]["mean"], strict=True):
+        close(row[mask], expected)
+        assert (row[~mask] == 0).all()
+
+
+def test_a_key_is_taken_as_the_password_of_the_clients_own_plugin(trained: Service, served: Served) -> None:
+    with http.InferenceServerClient(served.url.removeprefix("http://")) as client:
+        client.register_plugin(BasicAuth("anybody", served.key))
+        assert client.is_model_ready("pictures")
+        found = client.infer("pictures", [tensor("label", DATA["label"][:2])])
+        assert found.as_numpy("latent_mean").shape == (2, 16)
+
+
+def raw(served: Served, path: str, content: bytes, **headers: str) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {served.key}", **{name.replace("_", "-"): headers[name] for name in headers}}
+    return httpx.post(f"{served.url}/v2{path}", content=content, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("rows", "accepted", "encoding"),
+    [(50, "gzip", "gzip"), (50, "deflate", "deflate"), (1, "gzip", None), (50, "gzip, deflate", None)],
+)
+def test_answers_are_compressed_when_it_is_asked_for_and_worth_it(
+    trained: Service, served: Served, rows: int, accepted: str, encoding: str | None
+) -> None:
+    given = {"name": "label", "datatype": "INT64", "shape": [rows], "data": [1] * rows}
+    answer = raw(served, "/models/pictures/infer", json.dumps({"inputs": [given]}).encode(), Accept_Encoding=accepted)
+    assert answer.status_code == 200
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.json()["outputs"][0]["shape"] == [rows, 16]
+    assert "compute;dur=" in answer.headers["server-timing"]
+
+
+def test_errors_are_never_compressed_whoever_asks_for_it(trained: Service, served: Served) -> None:
+    many = {"name": "label", "datatype": "INT64", "shape": [50], "data": [9] * 50}
+    answer = raw(served, "/models/pictures/infer", json.dumps({"inputs": [many]}).encode(), Accept_Encoding="gzip")
+    assert (answer.status_code, answer.headers.get("content-encoding")) == (422, None)
+    assert len(answer.content) > framing.LEAST_PACKED
+    assert answer.json()["error"].startswith("input 'label' has 9 at [0], expected a category from 0 to 2")
+
+
+def test_a_body_that_grows_too_far_is_refused(trained: Service, served: Served) -> None:
+    bomb = gzip.compress(bytes(trained.settings.request_bytes + 1))
+    answer = raw(served, "/models/pictures/infer", bomb, Content_Encoding="gzip")
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert answer.json()["error"] == answer.json()["detail"]
+    elsewhere = raw(served, "/repository/index", gzip.compress(b"{}"), Content_Encoding="gzip")
+    assert (elsewhere.status_code, "error" in elsewhere.json()) == (415, True)
+
+
+def test_an_answer_that_is_no_number_is_told_as_an_error(client: Client, headers: Headers) -> None:
+    far = np.full((1, 2, 2), 3e38, np.float32)
+    for outputs in (None, wanted("recon.image")):
+        with pytest.raises(InferenceServerException, match="row 0 has values so far from the training data") as refused:
+            client.infer("pictures", [tensor("image", far)], outputs=outputs, headers=dict(headers))
+        assert refused.value.status() == "422"
+
+
+def test_steps_that_nobody_has_are_zeros_in_the_answer(client: Client, trained: Service, headers: Headers) -> None:
+    x, given = TRACKS["x"][:2], np.zeros((2, TRACKS["x"].shape[1]), bool)
+    given[:, :2] = True
+    inputs = [tensor("x", x), tensor("mask.x", given)]
+    found = client.infer("tracks", inputs, outputs=wanted("latent_mean", "recon.y"), headers=dict(headers))
+    body = {"inputs": {"x": x[:, :2].tolist()}}
+    for name, call, part in (("latent_mean", "encode", "mean"), ("recon.y", "reconstruct", "outputs")):
+        answer = trained.http.post(f"/v1/models/tracks/versions/1/{call}", json=body).json()[part]
+        close(found.as_numpy(name)[:, :2], answer["y"]["mean"] if part == "outputs" else answer)
+        assert found.as_numpy(name).shape[:2] == x.shape[:2]
+        assert (found.as_numpy(name)[:, 2:] == 0).all()
+
+
+def test_the_server_is_found_with_and_without_a_slash(served: Served) -> None:
+    headers = {"Authorization": f"Bearer {served.key}"}
+    for path in ("/v2", "/v2/"):
+        answer = httpx.get(served.url + path, headers=headers, follow_redirects=False)
+        assert (answer.status_code, answer.json()["name"]) == (200, "sensorium")
+    assert httpx.get(f"{served.url}/v2").json()["error"].startswith("send an API key")
+
+
 def test_the_aio_client_does_the_same(trained: Service, served: Served, headers: Headers) -> None:
-    image = DATA["image"][:3]
+    image = DATA["image"][:50]
 
     async def session() -> list[Array]:
         async with aio.InferenceServerClient(served.url.removeprefix("http://")) as client:

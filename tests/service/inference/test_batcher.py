@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,53 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(work)
 
 
+async def begun(asking: Iterable[Coroutine[Any, Any, Answered]]) -> list[asyncio.Task[Answered]]:
+    """The requests: the engine is at work on the first when the others come."""
+    tasks = []
+    for one in asking:
+        tasks.append(asyncio.create_task(one))
+        if len(tasks) == 1:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)
+    return tasks
+
+
+def test_those_who_come_at_once_share_the_first_batch_too(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    slow.go.set()
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
+
+    async def ask() -> list[Answered]:
+        return await asyncio.gather(*(batcher.ask(Question(served, "encode"), static(1, n, b=False)) for n in range(5)))
+
+    assert [answered.batch_rows for answered in run(ask())] == [5] * 5
+    assert slow.batches == [5]
+
+
+def test_a_batch_that_will_be_short_is_computed_without_a_thread(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    threads = []
+
+    class Watched(Slow):
+        def answer(self, question: Question, rows: Rows, state: Any = None) -> Tree:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return super().answer(question, rows, state)
+
+    slow = Watched(engine)
+    slow.go.set()
+    backend = LocalBackend(slow)
+
+    async def ask(rows: Rows, seconds: float) -> None:
+        backend.remember(Question(served, "encode"), [static(1, 0, b=False)], seconds)
+        await backend.compute(Question(served, "encode"), [rows], None)
+
+    run(ask(static(1, 0, b=False), 0.0005))
+    run(ask(static(1, 0, b=False), 0.5))
+    run(ask(static(500, 0, b=False), 0.0005))
+    assert threads == [True, False, False]
+
+
 @pytest.mark.parametrize("config", [STATIC, SEQUENCE], ids=["static", "sequence"])
 def test_those_who_wait_share_a_batch_and_are_answered_as_if_alone(tmp_path: Path, config: Config) -> None:
     engine, served = version(tmp_path, config)
@@ -88,8 +135,7 @@ def test_those_who_wait_share_a_batch_and_are_answered_as_if_alone(tmp_path: Pat
     question = Question(served, "reconstruct", {"targets": ["a", "b"], "n_samples": 3, "seed": 5})
 
     async def ask() -> list[Answered]:
-        asking = [asyncio.create_task(batcher.ask(question, part)) for part in parts]
-        await asyncio.sleep(0.05)
+        asking = await begun(batcher.ask(question, part) for part in parts)
         slow.go.set()
         return await asyncio.gather(*asking)
 
@@ -114,8 +160,7 @@ def test_other_questions_do_not_share_a_batch(tmp_path: Path) -> None:
 
     async def ask() -> None:
         questions = [Question(served, "score", {"n_samples": n % 2, "seed": 0}) for n in range(5)]
-        asking = [asyncio.create_task(batcher.ask(question, rows)) for question in questions]
-        await asyncio.sleep(0.05)
+        asking = await begun(batcher.ask(question, rows) for question in questions)
         slow.go.set()
         await asyncio.gather(*asking)
 
@@ -130,8 +175,7 @@ def test_a_batch_has_no_more_rows_and_steps_than_it_may(tmp_path: Path) -> None:
 
     async def ask() -> None:
         question = Question(served, "encode")
-        asking = [asyncio.create_task(batcher.ask(question, static(2, n, b=False))) for n in range(6)]
-        await asyncio.sleep(0.05)
+        asking = await begun(batcher.ask(question, static(2, n, b=False)) for n in range(6))
         slow.go.set()
         await asyncio.gather(*asking)
 
@@ -148,8 +192,7 @@ def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
 
     async def ask() -> list[Any]:
         parts = [static(1, 0, b=False), static(1, 1, b=False), bad, static(1, 2, b=False)]
-        asking = [asyncio.create_task(batcher.ask(Question(served, "encode"), part)) for part in parts]
-        await asyncio.sleep(0.05)
+        asking = await begun(batcher.ask(Question(served, "encode"), part) for part in parts)
         slow.go.set()
         return await asyncio.gather(*asking, return_exceptions=True)
 
@@ -194,8 +237,7 @@ def test_a_full_queue_is_told_of(tmp_path: Path) -> None:
     rows = static(1, 0, b=False)
 
     async def ask() -> list[Any]:
-        asking = [asyncio.create_task(batcher.ask(Question(served, "encode"), rows)) for _ in range(5)]
-        await asyncio.sleep(0.05)
+        asking = await begun(batcher.ask(Question(served, "encode"), rows) for _ in range(5))
         slow.go.set()
         return await asyncio.gather(*asking, return_exceptions=True)
 

@@ -169,3 +169,14 @@ def test_one_long_sequence_cannot_pad_many_short_ones_to_its_length() -> None:
     (found,) = faults({"audio": [[[1, 2, 3]] * 200, *short]}, SEQUENCE)
     assert (found.pointer, found.code) == ("/inputs", "too_large")
     assert "10 rows x 200 steps x 1 draws are 2000, expected at most 1000" in found.detail
+
+
+@pytest.mark.parametrize("value", ["7", True, {"a": 1}, None])
+def test_what_is_no_number_is_told_of_wherever_it_stands(value: Any) -> None:
+    assert faults({"audio": [[1, 2, 3], [1, value, 3]]})[0].pointer == "/inputs/audio/1"
+
+
+def test_a_long_text_is_refused_before_it_takes_any_memory() -> None:
+    """NumPy would make each of the others as wide: 4 GB for every million characters."""
+    with pytest.raises(BadInput, match="expected numbers"):
+        parse_rows({"height": ["x" * 10**7] + [""] * 4095}, STATIC, Limits(rows=4096, steps=10_000))

@@ -7,10 +7,11 @@ import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from service.inference.payload import Config, Limits, Rows
+from service.inference.questions import merged
 from service.open_inference import framing
-from service.open_inference.outputs import read_outputs
+from service.open_inference.outputs import read_outputs, tensors
 from service.open_inference.parameters import read_parameters
-from service.open_inference.tensors import read_rows
+from service.open_inference.tensors import read_rows, trimmed
 from service.shared.errors import BadInput, SensoriumError
 
 A = ModalityConfig(name="a", shape=(2,), likelihood="gaussian")
@@ -69,6 +70,10 @@ BAD: list[tuple[list[Any], str, str]] = [
     ([GOOD, GOOD], "/inputs/1/name", "stands there twice"),
     ([{**GOOD, "datatype": "BYTES"}], "/inputs/0/datatype", "'BYTES'"),
     ([{**GOOD, "datatype": 3}], "/inputs/0/datatype", "expected one of"),
+    ([{**GOOD, "datatype": ["FP32"]}], "/inputs/0/datatype", "expected one of"),
+    ([{**GOOD, "parameters": [1]}], "/inputs/0/parameters", "expected an object"),
+    ([{**GOOD, "parameters": "x"}], "/inputs/0/parameters", "expected an object"),
+    ([{**GOOD, "parameters": {"shared_memory_region": "r"}}], "/inputs/0/parameters", "expected it in the body"),
     ([{**GOOD, "datatype": "BOOL", "data": [True] * 4}], "/inputs/0/datatype", "expected a type of numbers"),
     ([{**GOOD, "shape": [2, 3]}], "/inputs/0/shape", "expected [-1, 2]"),
     ([{**GOOD, "shape": [-2, 2]}], "/inputs/0/shape", "expected [-1, 2]"),
@@ -81,6 +86,10 @@ BAD: list[tuple[list[Any], str, str]] = [
     ([{**GOOD, "data": [[1, 2], [3]]}], "/inputs/0/data", "expected 4 values"),
     ([{**GOOD, "data": ["x"] * 4}], "/inputs/0/data", "expected 4 values"),
     ([{**GOOD, "data": None}], "/inputs/0/data", "expected 4 values"),
+    ([{**GOOD, "data": [1, 2, 3, None]}], "/inputs/0/data", "expected 4 values"),
+    ([{**GOOD, "data": [True, 2, 3, 4]}], "/inputs/0/data", "expected 4 values"),
+    ([{**GOOD, "data": [[1], [2], [3], [4]]}], "/inputs/0/data", "flat or nested as its shape"),
+    ([{**GOOD, "datatype": "FP16", "data": [1, 2, 3, 7e4]}], "/inputs/0/data", "has inf at [1, 1]"),
     ([{**GOOD, "data": [1, 2, 3, 1e300]}], "/inputs/0/data", "at [1, 1], expected numbers that are finite"),
     ([{**GOOD, "datatype": "INT8", "data": [1, 2, 3, 400]}], "/inputs/0/data", "its datatype does not hold"),
     ([{**LABEL, "data": [0, 3]}], "/inputs/0/data", "has 3 at [1], expected a category from 0 to 2"),
@@ -90,7 +99,7 @@ BAD: list[tuple[list[Any], str, str]] = [
     ([{"name": "mask.a", "datatype": "BOOL", "shape": [2], "data": [True, True]}], "/inputs/0/name", "not among"),
     (
         [GOOD, {"name": "mask.a", "datatype": "FP32", "shape": [2], "data": [1, 0]}],
-        "/inputs/0/datatype",
+        "/inputs/1/datatype",
         "expected BOOL",
     ),
     (
@@ -107,6 +116,83 @@ def test_what_does_not_fit_is_told_with_its_place(tensors: list[Any], place: str
         read(*tensors)
     assert refused.value.faults[0].pointer == place
     assert said in refused.value.faults[0].detail
+
+
+def test_texts_are_refused_before_they_take_memory() -> None:
+    texts = ["x" * 100_000] + [""] * 100_000  # NumPy would make each as wide as the longest: 37 GiB
+    with pytest.raises(BadInput, match="expected 4 values"):
+        read({**GOOD, "data": texts})
+
+
+def test_draws_count_against_the_size_of_a_request_of_samples_too() -> None:
+    with pytest.raises(BadInput, match="2 rows x 1 steps x 51 draws are 102, expected at most 100"):
+        read_rows({"inputs": [GOOD]}, memoryview(b""), STATIC, Limits(rows=10, steps=100, draws=51))
+
+
+def test_any_byte_but_zero_is_true_in_a_binary_mask() -> None:
+    mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}
+    rows = read(GOOD, LABEL, mask, binary=b"\x02\x00")
+    assert rows.present["a"].view(np.uint8).tolist() == [1, 0]
+
+
+def test_a_mask_of_whole_rows_is_about_all_their_steps() -> None:
+    a = {**SERIES, "shape": [2, 3, 2], "data": [0] * 12}
+    b = {"name": "b", "datatype": "INT64", "shape": [2, 3], "data": [0, 1, 2, 0, 1, 2]}
+    mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2], "data": [True, False]}
+    rows = read(a, b, mask, config=SEQUENCE)
+    assert rows.present["a"].tolist() == [[True] * 3, [False] * 3]
+    assert rows.lengths is not None
+    assert rows.lengths.tolist() == [3, 3]
+
+
+def test_rows_that_end_before_their_tensor_does_share_a_batch() -> None:
+    mask = {"name": "mask.a", "datatype": "BOOL", "shape": [1, 3], "data": [True, True, False]}
+    padded = read({**SERIES, "shape": [1, 3, 2], "data": [1, 2, 3, 4, 9, 9]}, mask, config=SEQUENCE)
+    together = merged([trimmed(padded), read(SERIES, config=SEQUENCE)])
+    assert together.lengths is not None
+    assert together.lengths.tolist() == [2, 2]
+    np.testing.assert_array_equal(together.values["a"], [[[1, 2], [3, 4]]] * 2)
+
+
+def test_an_answer_has_the_steps_of_its_question_and_zeros_behind_the_end() -> None:
+    mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2, 3], "data": [True, True, False, True, False, False]}
+    rows = read({**SERIES, "shape": [2, 3, 2], "data": [0] * 12}, mask, config=SEQUENCE)
+    asked = read_outputs({"outputs": [{"name": "latent_mean"}]}, SEQUENCE)
+    mean = np.ones((2, 2, 1), np.float32)
+    mean[1, 1] = np.nan  # padding means nothing
+    described, binary = tensors(asked, rows, {"mean": mean}, {})
+    assert binary == []
+    assert described[0]["shape"] == [2, 3, 1]
+    assert described[0]["data"].tolist() == [1, 1, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "value"), [("latent_mean", "mean", np.inf), ("latent_logvar", "standard_deviation", 0)]
+)
+@pytest.mark.parametrize("binary", [True, False])
+def test_an_answer_that_is_no_number_is_none(name: str, part: str, value: float, binary: bool) -> None:
+    asked = read_outputs({"outputs": [{"name": name, "parameters": {"binary_data": binary}}]}, STATIC)
+    codes = {part: np.array([[1.0], [value]], np.float32)}
+    with pytest.raises(BadInput, match="row 1 has values so far from the training data"):
+        tensors(asked, read(GOOD), codes, {})
+
+
+@pytest.mark.parametrize(
+    ("accepted", "size", "encoding"),
+    [
+        ("gzip", 1025, "gzip"),
+        ("Deflate", 1025, "deflate"),
+        ("gzip", 1024, None),
+        ("gzip, deflate", 1025, None),
+        ("*", 1025, None),
+        ("br", 1025, None),
+        (None, 1025, None),
+    ],
+)
+def test_an_answer_is_compressed_for_who_names_an_encoding_alone(
+    accepted: str | None, size: int, encoding: str | None
+) -> None:
+    assert framing.answer_encoding(accepted, size) == encoding
 
 
 @pytest.mark.parametrize(
@@ -137,6 +223,7 @@ def test_sequences_are_bounded_before_they_are_computed() -> None:
         (b"{}", "-1", "Inference-Header-Content-Length is '-1'"),
         (b"{}", "x", "Inference-Header-Content-Length is 'x'"),
         (b"{}", "9" * 99, "Inference-Header-Content-Length"),
+        (b"{}", "0" * 4400, "Inference-Header-Content-Length"),
         (b"{", None, "is not JSON"),
         (b"[]", None, "is a list"),
         (b'{"a": NaN}', None, "is not JSON"),
@@ -172,6 +259,8 @@ def test_an_encoding_that_we_do_not_read_is_told_of() -> None:
         ({"outputs": [7]}, "/outputs/0/name"),
         ({"outputs": [{"name": "recon.a", "parameters": {"classification": 2}}]}, "/outputs/0/parameters"),
         ({"outputs": [{"name": "recon.a"}] * 99}, "/outputs"),
+        ({"outputs": [{"name": "recon.a"}] * 2}, "/outputs/1/name"),
+        ({"outputs": [{"name": "recon.a", "parameters": {"binary_data": "yes"}}]}, "/outputs/0/parameters"),
     ],
 )
 def test_outputs_that_are_none_are_told_of(head: dict[str, Any], place: str) -> None:
@@ -192,6 +281,7 @@ def test_outputs_that_are_none_are_told_of(head: dict[str, Any], place: str) -> 
         ({"parameters": {"n_samples": 10**6}}, "/parameters/n_samples"),
         ({"parameters": {"temperature": 1}}, "/parameters/temperature"),
         ({"parameters": {"sequence_id": 1}}, "/parameters/sequence_id"),
+        ({"parameters": {"binary_data_output": "yes"}}, "/parameters/binary_data_output"),
         ({"parameters": {"priority": 1, "binary_data_output": True, "timeout": 0}}, None),
     ],
 )

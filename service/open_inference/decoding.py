@@ -1,0 +1,122 @@
+"""Tensors of a request become arrays: nothing is made of them before their shapes, types and sizes fit."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from models.config import ModalityConfig
+from service.inference.payload import Array, Config, Limits, shown, types_within
+from service.open_inference.datatypes import DTYPES
+from service.shared.errors import BadInput, Fault, pointer
+
+MASK = "mask."
+MOST_DIMENSIONS = 16
+_JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
+
+
+def read_arrays(inputs: Any, binary: memoryview, config: Config, limits: Limits) -> dict[str, tuple[int, Array]]:
+    """Every input by its name, with its place in the request, as what it is said to be. Raises BadInput."""
+    if not isinstance(inputs, list) or not inputs:
+        raise BadInput([Fault("/inputs", "no_inputs", f"inputs is {shown(inputs)}, expected a list of tensors")])
+    known = {modality.name: modality for modality in config.modalities}
+    arrays: dict[str, tuple[int, Array]] = {}
+    start = 0
+    for place, tensor in enumerate(inputs):
+        name = tensor.get("name") if isinstance(tensor, dict) else None
+        if not isinstance(name, str) or name.removeprefix(MASK) not in known:
+            expected = sorted([*known, *(MASK + modality for modality in known)])
+            raise bad(place, "name", "unknown_input", f"input {shown(name)}, expected some of {expected}")
+        if name in arrays:
+            raise bad(place, "name", "duplicate_input", f"input {name!r} stands there twice")
+        shape = _shape(place, tensor, name, known[name.removeprefix(MASK)], config.kind, limits)
+        datatype = tensor.get("datatype")
+        dtype = DTYPES.get(datatype) if isinstance(datatype, str) else None
+        if dtype is None:
+            detail = f"input {name!r} has datatype {shown(datatype)}, expected one of {', '.join(DTYPES)}"
+            raise bad(place, "datatype", "unknown_datatype", detail)
+        size = _parameters(place, tensor, name).get("binary_data_size")
+        if size is None:
+            arrays[name] = place, _from_json(place, tensor, dtype, shape)
+            continue
+        needed = math.prod(shape) * dtype.itemsize
+        if type(size) is not int or size != needed:
+            detail = f"input {name!r} has {shown(size)} bytes, shape and datatype make {needed}"
+            raise bad(place, "parameters", "bad_binary_size", detail)
+        if start + size > len(binary):
+            detail = f"input {name!r} ends at byte {start + size} behind the head, the body has {len(binary)} there"
+            raise bad(place, "parameters", "bad_binary_size", detail)
+        arrays[name] = place, _from_bytes(binary[start : start + size], dtype, shape)
+        start += size
+    if start != len(binary):
+        detail = f"{len(binary)} bytes behind the head, the inputs' binary_data_size make {start}"
+        raise BadInput([Fault("/inputs", "bad_binary_size", detail)])
+    if alone := [name for name in arrays if name.startswith(MASK) and name.removeprefix(MASK) not in arrays]:
+        place = arrays[alone[0]][0]
+        raise bad(place, "name", "mask_alone", f"input {alone[0]!r} is about a modality that is not among the inputs")
+    return arrays
+
+
+def bad(place: int, field: str, code: str, detail: str) -> BadInput:
+    """What is wrong with a field of the input at this place."""
+    return BadInput([Fault(pointer("inputs", place, field), code, detail)])
+
+
+def _shape(
+    place: int, tensor: Mapping[str, Any], name: str, modality: ModalityConfig, kind: str, limits: Limits
+) -> list[int]:
+    """What an input says that it is like, as it must be. Nothing was allocated yet."""
+    shape = tensor.get("shape")
+    lead = 1 if kind == "static" else 2
+    whole = isinstance(shape, list) and len(shape) <= MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
+    item = [] if name.startswith(MASK) else list(modality.shape)
+    if whole and isinstance(shape, list):
+        if len(shape) == lead + 1 and not item and shape[-1] == 1:  # as those write it who know no scalars
+            shape = shape[:-1]
+        of_whole_rows = name.startswith(MASK) and len(shape) == 1
+        if of_whole_rows or (len(shape) == lead + len(item) and shape[lead:] == item):
+            if shape[0] > limits.rows:
+                detail = f"input {name!r} has {shape[0]} rows, expected at most {limits.rows}"
+                raise bad(place, "shape", "too_many_rows", detail)
+            return shape
+    expected = [-1] * lead + item
+    raise bad(place, "shape", "bad_shape", f"input {name!r} has shape {shown(shape)}, expected {expected}")
+
+
+def _parameters(place: int, tensor: Mapping[str, Any], name: str) -> dict[str, Any]:
+    given = tensor.get("parameters") or {}
+    if not isinstance(given, dict):
+        detail = f"input {name!r} has parameters {shown(given)}, expected an object"
+        raise bad(place, "parameters", "not_an_object", detail)
+    if any(parameter.startswith("shared_memory_") for parameter in given):
+        detail = f"input {name!r} stands in shared memory, expected it in the body"
+        raise bad(place, "parameters", "no_shared_memory", detail)
+    return given
+
+
+def _from_bytes(raw: memoryview, dtype: "np.dtype[Any]", shape: list[int]) -> Array:
+    if dtype.kind == "b":  # any byte may come, NumPy and torch expect 0 and 1
+        return np.frombuffer(raw, np.uint8).reshape(shape).astype(bool)
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _from_json(place: int, tensor: Mapping[str, Any], dtype: "np.dtype[Any]", shape: list[int]) -> Array:
+    """Values of a nested list, or of a flat one."""
+    name, data, count = tensor["name"], tensor.get("data"), math.prod(shape)
+    array: Array = np.array(None)
+    if isinstance(data, list) and types_within(data) <= _JSON_TYPES[dtype.kind]:
+        try:
+            array = np.array(data)
+        except ValueError:  # lists of different lengths
+            array = np.array(None)
+    fits = array.shape in ((count,), tuple(tensor["shape"]), tuple(shape))
+    if not fits or array.dtype.kind not in {"b": "b", "f": "iuf"}.get(dtype.kind, "iu"):
+        detail = f"input {name!r} has data {shown(data)}, expected {count} values of its datatype"
+        raise bad(place, "data", "bad_data", f"{detail}, flat or nested as its shape")
+    if dtype.kind in "iu" and array.size:
+        held = np.iinfo(dtype)
+        if array.min() < held.min or array.max() > held.max:
+            raise bad(place, "data", "bad_data", f"input {name!r} has values that its datatype does not hold")
+    with np.errstate(over="ignore"):  # what it makes infinite is refused with its place
+        return array.astype(dtype).reshape(shape)
