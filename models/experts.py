@@ -27,6 +27,8 @@ class Posterior(NamedTuple):
 
     def moments(self) -> Gaussian:
         """Mean and standard deviation of the mixture, (B, Z) each, by the law of total variance."""
+        if len(self.weight) == 1:
+            return Gaussian(self.components.mean[0], self.components.standard_deviation[0])
         weight = self.weight.unsqueeze(-1)
         mean = (weight * self.components.mean).sum(dim=0)
         within = (weight * self.components.standard_deviation.square()).sum(dim=0)

@@ -4,6 +4,7 @@ A process does not ask Redis for every request: it takes a few at a time and han
 away every process counts for itself.
 """
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class Limiter:
             self._together = SlidingWindowCounterRateLimiter(storage)
         self._away_until = 0.0
         self._taken: dict[str, _Taken] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
 
     def take(self, project_id: str) -> bool:
         """Use one of the requests that were taken before, if there is one."""
@@ -60,6 +62,11 @@ class Limiter:
 
     async def count(self, project_id: str, per_minute: int) -> None:
         """Count one request. Raises TooMany, with the seconds after which one is allowed again."""
+        # one takes for all who came at once: each for itself would use up the minute
+        async with self._turns.setdefault(project_id, asyncio.Lock()):
+            await self._count(project_id, per_minute)
+
+    async def _count(self, project_id: str, per_minute: int) -> None:
         if self.take(project_id):
             return
         item, several = RateLimitItemPerMinute(per_minute), max(1, int(per_minute * TAKEN_AT_ONCE))

@@ -1,5 +1,6 @@
 """Computes answers: loads a version once, verifies it, warms it up, and runs batches of rows with different subsets."""
 
+import gc
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ class Engine:
         self._memory_bytes = memory_bytes
         self._threads = threads
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
+        self._frozen = False
+        self._told = threading.local()
         self._shelf = threading.Lock()
         self._loading = threading.Lock()
         self._turn = threading.Lock()
@@ -38,6 +41,7 @@ class Engine:
         """
         predictor = self.load(question.version)
         try:
+            self._use_threads()
             with self._turn:
                 return _answer(predictor, question, rows, state)
         except Exception as error:
@@ -80,7 +84,6 @@ class Engine:
             path = self._storage.fetch(version.project_id, version.sha256, version.size_bytes)
         except CorruptArtifact as error:
             raise _unloadable(version, error) from error
-        models.use_threads(self._threads)
         try:
             predictor = models.load(path)
         except models.CheckpointError as error:
@@ -91,8 +94,18 @@ class Engine:
                 f"an engine has {self._memory_bytes} (SENSORIUM_INFERENCE_MEMORY_BYTES)"
             )
             raise Exhausted("engine_out_of_memory", detail)
+        self._use_threads()
         predictor.warm_up()
+        if not self._frozen:  # torch was imported just now: looking through it again and again took 50 ms each time
+            gc.freeze()
+            self._frozen = True
         return predictor
+
+    def _use_threads(self) -> None:
+        """OpenMP asks every thread of ours by itself how many more it may use."""
+        if not getattr(self._told, "threads", 0):
+            models.use_threads(self._threads)
+            self._told.threads = self._threads
 
 
 def _answer(predictor: "Predictor", question: Question, rows: Rows, state: Array | None) -> Tree:
