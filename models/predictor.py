@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import batch, bundle, checkpoint, generation
+from models import batch, bundle, checkpoint, fused, gaussian, generation
 from models.architectures import Model
 from models.batch import Batch, BatchError
 from models.checkpoint import CheckpointError
@@ -62,6 +62,7 @@ class Predictor:
 
     def __init__(self, model: Model) -> None:
         self._model = model.eval()
+        self._fused = fused.fuse(model)
 
     @property
     def config(self) -> MMVAEConfig | MMVRNNConfig:
@@ -98,7 +99,7 @@ class Predictor:
         start = self._state(state, inputs)
         model = self._model
         if isinstance(model, MMVAE):
-            latent = model.encode(inputs)
+            latent = model.encode(inputs) if self._fused is None else self._fused(inputs)
             return Latent(latent.mean.numpy(), latent.standard_deviation.numpy(), None)
         trajectory = model.follow(model.evidence(inputs), None, start)
         mean, deviation = trajectory.posterior
@@ -225,7 +226,11 @@ class Predictor:
         model = self._model
         noise = self._noise(model.latent_shape(inputs), n_samples, seed) if n_samples else None
         if isinstance(model, MMVAE):
-            return model.decode(inputs, targets, noise)
+            if self._fused is None:
+                return model.decode(inputs, targets, noise)
+            latent = self._fused(inputs)
+            codes = latent.mean.unsqueeze(0) if noise is None else gaussian.draw(latent, noise)
+            return model.generate(codes, targets)
         return model.decode_from(inputs, targets, noise, state)[0]
 
     def _known(self, targets: Sequence[str]) -> None:
@@ -253,7 +258,7 @@ class Predictor:
             shape = next(iter(masks.values())).shape
             lengths = np.full(shape[:1], shape[-1])
         inputs = Batch(
-            values={name: _value(known.get(name), value, masks.get(name)) for name, value in values.items()},
+            values={name: _value(known.get(name), value, present.get(name)) for name, value in values.items()},
             present=masks,
             lengths=None if lengths is None else _tensor(lengths, np.int64),
         )
@@ -295,15 +300,15 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _value(modality: ModalityConfig | None, value: np.ndarray, mask: Tensor | None) -> Tensor:
+def _value(modality: ModalityConfig | None, value: np.ndarray, mask: np.ndarray | None) -> Tensor:
     """A value as a tensor with zeros where it is absent, whatever stood there; misfits are left for `batch.check`."""
     categorical = modality is not None and modality.categories is not None
     if categorical and value.dtype.kind not in "iu":
         return _tensor(value, value.dtype)
     tensor = _tensor(value, np.int64 if categorical else np.float32)
-    if mask is None or mask.shape != tensor.shape[: mask.ndim]:
+    if mask is None or mask.shape != value.shape[: mask.ndim] or np.count_nonzero(mask) == mask.size:
         return tensor
-    return torch.where(mask.reshape(*mask.shape, *[1] * (tensor.ndim - mask.ndim)), tensor, 0)
+    return torch.where(_tensor(mask, np.bool_).reshape(*mask.shape, *[1] * (value.ndim - mask.ndim)), tensor, 0)
 
 
 def _tensor(array: np.ndarray, dtype: np.typing.DTypeLike) -> Tensor:

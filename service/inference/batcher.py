@@ -135,14 +135,20 @@ class Batcher:
 
         It is chosen when the loop comes round to this: all that had arrived until then share it.
         """
-        answering = asyncio.ensure_future(self._answer(self._next_batch()))
+        answering = self._answer(self._next_batch())
+        if self._backend.slot_seconds is None:
+            await answering
+            self._free_a_slot()
+            return
         self._begin()
-        try:
-            await asyncio.wait({answering}, timeout=self._backend.slot_seconds)
-        finally:
-            self._under_way -= 1
-            self._begin()
-        await answering
+        task = asyncio.ensure_future(answering)
+        await asyncio.wait({task}, timeout=self._backend.slot_seconds)
+        self._free_a_slot()
+        await task
+
+    def _free_a_slot(self) -> None:
+        self._under_way -= 1
+        self._begin()
 
     def _next_batch(self) -> list[_Ask]:
         """The oldest request, and those behind it that ask the same and fit beside it."""

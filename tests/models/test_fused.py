@@ -1,0 +1,93 @@
+"""The fused posterior is the model's own, whatever networks and subsets."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import fused
+from models.architectures import build
+from models.batch import Batch
+from models.config import CNNConfig, EmbeddingConfig, MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.predictor import Predictor
+
+NUMBERS = ModalityConfig(name="a", shape=(4,), likelihood="gaussian")
+IMAGE = ModalityConfig(name="b", shape=(1, 8, 8), likelihood="gaussian", network=CNNConfig())
+KIND = ModalityConfig(name="c", categories=3, likelihood="categorical", network=EmbeddingConfig())
+COUNTS = ModalityConfig(name="d", shape=(2,), likelihood="poisson")
+FLAG = ModalityConfig(name="e", categories=2, likelihood="categorical")
+ALL = (NUMBERS, IMAGE, KIND, COUNTS, FLAG)
+NETWORKS = (
+    MLPConfig(hidden_features=(7, 5)),
+    MLPConfig(hidden_features=()),
+    MLPConfig(hidden_features=(6,), normalisation="layer", activation="gelu", dropout=0.3),
+)
+
+
+def rows(count: int, names: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    generator = np.random.default_rng(0)
+    values = {
+        "a": generator.normal(size=(count, 4)).astype(np.float32),
+        "b": generator.normal(size=(count, 1, 8, 8)).astype(np.float32),
+        "c": generator.integers(0, 3, count),
+        "d": generator.poisson(3, (count, 2)).astype(np.float32),
+        "e": generator.integers(0, 2, count),
+    }
+    return {name: values[name] for name in names}, {name: generator.random(count) < 0.7 for name in names}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("names", ["abcde", "a", "ce", "bd", "edcba"])
+def test_it_gives_the_moments_of_the_model(network: MLPConfig, names: str) -> None:
+    torch.manual_seed(0)
+    model = build(MMVAEConfig(modalities=ALL, latent_features=3, network=network)).eval()
+    statistics = {name: (torch.full(shape, 0.5), torch.full(shape, 2.0)) for name, shape in (("a", (4,)), ("d", (2,)))}
+    model.set_statistics(statistics)
+    values, present = rows(9, names)
+    inputs = Batch(
+        {name: torch.from_numpy(value) for name, value in values.items()},
+        {name: torch.from_numpy(mask) for name, mask in present.items()},
+    )
+    found = fused.fuse(model)
+    assert found is not None
+    with torch.inference_mode():
+        for own, expected in zip(found(inputs), model.encode(inputs), strict=True):
+            torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_draws_from_it_are_those_of_the_model() -> None:
+    torch.manual_seed(0)
+    model = build(MMVAEConfig(modalities=ALL, latent_features=3)).eval()
+    predictor = Predictor(model)
+    values, present = rows(5, "ac")
+    found = predictor.reconstruct(values, present, None, ["a", "c"], n_samples=6, seed=3)
+    predictor._fused = None
+    expected = predictor.reconstruct(values, present, None, ["a", "c"], n_samples=6, seed=3)
+    for target, parts in expected.items():
+        for name, part in parts.items():
+            np.testing.assert_allclose(found[target][name], part, rtol=1e-4, atol=1e-5)
+
+
+def test_what_stands_where_nothing_is_given_does_not_matter() -> None:
+    predictor = Predictor(build(MMVAEConfig(modalities=(NUMBERS, FLAG), latent_features=3)))
+    values, present = rows(4, "ae")
+    expected = predictor.encode(values, present).mean
+    values["a"] = np.where(present["a"][:, None], values["a"], np.nan).astype(np.float32)
+    np.testing.assert_array_equal(predictor.encode(values, present).mean, expected)
+
+
+@pytest.mark.parametrize("expert", ["weighted_product", "mixture", "mixture_of_products"])
+def test_other_posteriors_stay_as_they_are(expert: Any) -> None:
+    assert fused.fuse(build(MMVAEConfig(modalities=(NUMBERS, FLAG), expert=expert))) is None
+    assert fused.fuse(build(MMVRNNConfig(modalities=(NUMBERS, FLAG)))) is None
+
+
+def test_weights_that_change_later_are_seen() -> None:
+    model = build(MMVAEConfig(modalities=(NUMBERS,), latent_features=3))
+    predictor = Predictor(model)
+    values, present = rows(2, "a")
+    before = predictor.encode(values, present).mean
+    torch.manual_seed(5)
+    model.load_state_dict(build(model.config).state_dict())
+    assert (predictor.encode(values, present).mean != before).any()
