@@ -75,9 +75,19 @@ class CallRoute(KeyedRoute):
         super().__init__(*arguments, **named)
         self.app = self._answer
 
+    def check(self, path: dict[str, str]) -> None:
+        """Raise BadInput with the first part of a path that cannot be what its endpoint says."""
+        check_name(path)
+        version, alias = path.get("version"), path.get("alias")
+        if alias is not None and not _ALIAS.fullmatch(alias):
+            raise _bad("alias", alias, "a letter, then letters, digits, - and _")
+        if version is not None and not (_DIGITS.fullmatch(version) and 1 <= int(version) <= MOST_VERSION):
+            raise _bad("version", version, f"an integer from 1 to {MOST_VERSION}")
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        response = await self.endpoint(request, **_checked(scope["path_params"]))
+        request, path = Request(scope, receive), scope["path_params"]
+        self.check(path)
+        response = await self.endpoint(request, **path)
         await response(scope, receive, send)
 
 
@@ -100,18 +110,11 @@ async def _call(request: Request, name: str, reference: str) -> Call:
     return Call(request, version, caller, state.services, state.batcher)
 
 
-def _checked(path: dict[str, str]) -> dict[str, str]:
-    """What a path names. Raises BadInput with the first that it cannot name."""
-    name, version, alias = path["name"], path.get("version"), path.get("alias")
-    if not _NAME.fullmatch(name):
-        raise _bad("name", name, "up to 200 printable characters")
-    if alias is not None and not _ALIAS.fullmatch(alias):
-        raise _bad("alias", alias, "a letter, then letters, digits, - and _")
-    if version is not None and not (
-        version.isascii() and version.isdecimal() and 1 <= int(version[:20]) <= MOST_VERSION
-    ):
-        raise _bad("version", version, f"an integer from 1 to {MOST_VERSION}")
-    return path
+def check_name(path: dict[str, str], *parts: str) -> None:
+    """Raise BadInput where the name in a path, or another of its parts, is no reference to anything."""
+    for part in ("name", *parts):
+        if not _NAME.fullmatch(path.get(part, "-")):
+            raise _bad(part, path[part], "up to 200 printable characters")
 
 
 def _bad(place: str, came: str, expected: str) -> BadInput:

@@ -13,7 +13,7 @@ from service.inference.questions import Loadable, Question, merged
 
 # A batch that takes no longer is not worth a thread: handing the interpreter back and forth costs several times that.
 # It is also the longest that health and CRUD wait for a batch.
-SHORT_SECONDS = 0.002
+SHORT_SECONDS = 0.005
 # Calling a model at all takes about as long as these many rows of a small one.
 OVERHEAD_ROWS = 32
 MOST_REMEMBERED = 10_000

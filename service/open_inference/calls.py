@@ -12,7 +12,7 @@ from service.shared.names import Reference
 from service.web import PRINCIPAL
 
 
-async def _served(request: Request, name: Reference, version: Reference = "") -> Version:
+async def served_version(request: Request, name: Reference, version: Reference = "") -> Version:
     """The version that a path names; without one what `production` names, else the newest."""
     versions: VersionCache = request.app.state.versions
     project_id = request.scope[PRINCIPAL].project_id
@@ -20,10 +20,10 @@ async def _served(request: Request, name: Reference, version: Reference = "") ->
 
 
 async def _newest(request: Request, name: Reference) -> Version:
-    return await _served(request, name)
+    return await served_version(request, name)
 
 
-ByVersion = Annotated[Version, Depends(_served)]
+ByVersion = Annotated[Version, Depends(served_version)]
 Default = Annotated[Version, Depends(_newest)]
 
 

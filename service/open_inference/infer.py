@@ -2,31 +2,34 @@
 
 import asyncio
 import time
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.quotas import check_request_rows
 from service.inference.batcher import Answered
-from service.inference.calls import is_gone
+from service.inference.calls import CallRoute, check_name, is_gone
 from service.inference.payload import Limits, Rows
 from service.inference.questions import Question, Version
 from service.inference.routes import timing
-from service.keyed import KeyedRoute
 from service.open_inference import framing, schemas
-from service.open_inference.calls import ByVersion, Default
+from service.open_inference.calls import served_version
 from service.open_inference.outputs import Outputs, read_outputs, tensors
 from service.open_inference.parameters import Parameters, read_parameters
 from service.open_inference.tensors import read_rows, trimmed
+from service.shared.names import Reference
 from service.web import PRINCIPAL
 
-router = APIRouter(prefix="/v2/models/{name}", tags=["inference"], route_class=KeyedRoute)
 
-HeadLength = Annotated[
-    str | None,
-    Header(alias="Inference-Header-Content-Length", description="Bytes of JSON before those of binary tensors."),
-]
+class InferRoute(CallRoute):
+    """Takes any reference to a version: a number or an alias."""
+
+    def check(self, path: dict[str, str]) -> None:
+        """Raise BadInput for what refers to nothing."""
+        check_name(path, "version")
+
+
+router = APIRouter(prefix="/v2/models/{name}", tags=["inference"], route_class=InferRoute)
 
 
 def takes_encoded(path: str) -> bool:
@@ -35,36 +38,36 @@ def takes_encoded(path: str) -> bool:
 
 
 @router.post("/infer", operation_id="v2_infer", **schemas.INFER)
-async def infer(request: Request, served: Default, head_length: HeadLength = None) -> Response:
+async def infer(request: Request, name: Reference) -> Response:
     """Codes and predictions of a model's `production` version, else of its newest. A missing modality is left out.
 
     Outputs: `latent_mean`, `latent_logvar`, and `recon.NAME` of any modality. `mask.NAME` says where a modality is
     given. Parameters: `n_samples`, `seed`, and `timeout` in microseconds.
     """
-    return await _infer(request, served, head_length)
+    return await _infer(request, await served_version(request, name))
 
 
 @router.post("/versions/{version}/infer", operation_id="v2_infer_version", **schemas.INFER)
-async def infer_version(request: Request, served: ByVersion, head_length: HeadLength = None) -> Response:
+async def infer_version(request: Request, name: Reference, version: Reference) -> Response:
     """The same of a version, named by its number or an alias."""
-    return await _infer(request, served, head_length)
+    return await _infer(request, await served_version(request, name, version))
 
 
-async def _infer(request: Request, served: Version, head_length: str | None) -> Response:
+async def _infer(request: Request, served: Version) -> Response:
     began_at = time.monotonic()
     try:
-        return await _answered(request, served, head_length, began_at)
+        return await _answered(request, served, began_at)
     except Exception:
         request.app.state.statistics.failed(served, time.monotonic() - began_at)
         raise
 
 
-async def _answered(request: Request, served: Version, head_length: str | None, began_at: float) -> Response:
+async def _answered(request: Request, served: Version, began_at: float) -> Response:
     settings, caller = request.app.state.services.settings, request.scope[PRINCIPAL]
     body, encoding = await request.body(), request.headers.get("content-encoding")
     if encoding is not None:  # not in the event loop: megabytes of zeros take long
         body = await run_in_threadpool(framing.unpacked, body, encoding, settings.request_bytes)
-    head, binary = framing.split(body, head_length)
+    head, binary = framing.split(body, request.headers.get(framing.HEAD_LENGTH))
     parameters = read_parameters(head)
     outputs = read_outputs(head, served.config)
     limits = Limits(settings.inference_rows, settings.inference_steps, max(parameters.n_samples, 1))
@@ -72,9 +75,8 @@ async def _answered(request: Request, served: Version, head_length: str | None, 
     check_request_rows(rows.count, caller.quotas.request_rows)
     asked = trimmed(rows)
     read_at = time.monotonic()
-    found = await asyncio.gather(
-        *(_ask(request, question, asked, parameters) for question in _questions(served, outputs, parameters))
-    )
+    questions = _questions(served, outputs, parameters)
+    found = await asyncio.gather(*(_ask(request, question, asked, parameters) for question in questions))
     computed_at = time.monotonic()
     codes = found[0].tree if outputs.codes else {}
     described, raw = tensors(outputs, rows, codes, found[-1].tree)

@@ -35,6 +35,15 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 INFER: dict[str, Any] = {
     "openapi_extra": {
         "requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}},
+        "parameters": [
+            {
+                "name": "Inference-Header-Content-Length",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": "Bytes of JSON before those of binary tensors.",
+            }
+        ],
     },
     "responses": {
         200: {
