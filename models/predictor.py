@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from models import batch, bundle, checkpoint, fused, gaussian, generation
+from models import batch, bundle, checkpoint, fused, generation
 from models.architectures import Model
 from models.batch import Batch, BatchError
 from models.checkpoint import CheckpointError
@@ -95,11 +96,13 @@ class Predictor:
         state: np.ndarray | None = None,
     ) -> Latent:
         """Posterior mean and standard deviation of the latent codes."""
+        if self._fused is not None and lengths is None and state is None and self._fused.fits(values, present):
+            return Latent(*self._fused(values, present), None)
         inputs = self._batch(values, present, lengths)
         start = self._state(state, inputs)
         model = self._model
         if isinstance(model, MMVAE):
-            latent = model.encode(inputs) if self._fused is None else self._fused(inputs)
+            latent = model.encode(inputs)
             return Latent(latent.mean.numpy(), latent.standard_deviation.numpy(), None)
         trajectory = model.follow(model.evidence(inputs), None, start)
         mean, deviation = trajectory.posterior
@@ -226,11 +229,7 @@ class Predictor:
         model = self._model
         noise = self._noise(model.latent_shape(inputs), n_samples, seed) if n_samples else None
         if isinstance(model, MMVAE):
-            if self._fused is None:
-                return model.decode(inputs, targets, noise)
-            latent = self._fused(inputs)
-            codes = latent.mean.unsqueeze(0) if noise is None else gaussian.draw(latent, noise)
-            return model.generate(codes, targets)
+            return model.decode(inputs, targets, noise)
         return model.decode_from(inputs, targets, noise, state)[0]
 
     def _known(self, targets: Sequence[str]) -> None:
@@ -298,6 +297,7 @@ def ran_out_of_memory(error: Exception) -> bool:
 def use_threads(count: int) -> None:
     """Compute with this many processor threads, in all of this process."""
     torch.set_num_threads(count)
+    threadpool_limits(count, user_api="blas")  # NumPy's
 
 
 def _value(modality: ModalityConfig | None, value: np.ndarray, mask: np.ndarray | None) -> Tensor:

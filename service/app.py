@@ -106,7 +106,7 @@ def _backend(settings: Settings, messages: Celery, engine: Engine | None) -> Bac
     """Where this process has its batches computed."""
     if engine is not None:
         return LocalBackend(engine)
-    return CeleryBackend(messages, settings.broker, settings.inference_reply_seconds)
+    return CeleryBackend(messages, settings.broker, settings.inference_reply_seconds, settings.inference_batches)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -24,8 +24,8 @@ from worker.kinds import library_versions
 
 log = structlog.get_logger(__name__)
 
-# One computes; the others read orders and write answers meanwhile.
-THREADS = 3
+# One computes, and the other loads a version meanwhile; more would only take the interpreter from each other.
+THREADS = 2
 
 
 def main(settings: Settings) -> None:

@@ -22,7 +22,6 @@ from service.shared import broker
 
 log = structlog.get_logger(__name__)
 
-MOST_BATCHES = 4
 # A batch that takes longer does not keep others from being sent: the worker that had it may have been killed.
 SLOT_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
@@ -32,10 +31,10 @@ LISTEN_SECONDS = 5.0
 class CeleryBackend:
     """Sends batches, and gives answers to those who wait. An answer that got lost is noticed, never waited for long."""
 
-    most_batches = MOST_BATCHES
     slot_seconds: float | None = SLOT_SECONDS
 
-    def __init__(self, messages: Celery, redis_url: str, reply_seconds: float) -> None:
+    def __init__(self, messages: Celery, redis_url: str, reply_seconds: float, most_batches: int) -> None:
+        self.most_batches = most_batches
         self._messages = messages
         self._redis = Redis.from_url(
             redis_url, socket_connect_timeout=2, socket_keepalive=True, health_check_interval=10

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
         default="local", description="Where inference is computed: in the API process, or by `infer` workers."
     )
     inference_memory_bytes: int = Field(default=2 * 1024**3, ge=1, description="Most memory for weights in an engine.")
+    inference_batches: int = Field(
+        default=2, ge=1, description="Most batches of an API process that `infer` workers have at once; 2 a worker."
+    )
     inference_reply_seconds: float = Field(
         default=10, gt=0, description="A batch that no `infer` worker has answered by then is given up: 503."
     )

@@ -8,12 +8,12 @@ import torch
 
 from models import fused
 from models.architectures import build
-from models.batch import Batch
+from models.batch import Batch, BatchError
 from models.config import CNNConfig, EmbeddingConfig, MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.predictor import Predictor
 
 NUMBERS = ModalityConfig(name="a", shape=(4,), likelihood="gaussian")
-IMAGE = ModalityConfig(name="b", shape=(1, 8, 8), likelihood="gaussian", network=CNNConfig())
+IMAGE = ModalityConfig(name="b", shape=(1, 8, 8), likelihood="gaussian")
 KIND = ModalityConfig(name="c", categories=3, likelihood="categorical", network=EmbeddingConfig())
 COUNTS = ModalityConfig(name="d", shape=(2,), likelihood="poisson")
 FLAG = ModalityConfig(name="e", categories=2, likelihood="categorical")
@@ -21,7 +21,9 @@ ALL = (NUMBERS, IMAGE, KIND, COUNTS, FLAG)
 NETWORKS = (
     MLPConfig(hidden_features=(7, 5)),
     MLPConfig(hidden_features=()),
-    MLPConfig(hidden_features=(6,), normalisation="layer", activation="gelu", dropout=0.3),
+    MLPConfig(hidden_features=(8,), activation="relu"),
+    MLPConfig(hidden_features=(8,), activation="tanh"),
+    MLPConfig(hidden_features=(6,), normalisation="layer", activation="elu", dropout=0.3),
 )
 
 
@@ -51,22 +53,36 @@ def test_it_gives_the_moments_of_the_model(network: MLPConfig, names: str) -> No
     )
     found = fused.fuse(model)
     assert found is not None
+    assert found.fits(values, present)
     with torch.inference_mode():
-        for own, expected in zip(found(inputs), model.encode(inputs), strict=True):
-            torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+        for own, expected in zip(found(values, present), model.encode(inputs), strict=True):
+            assert own.dtype == np.float32
+            np.testing.assert_allclose(own, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_draws_from_it_are_those_of_the_model() -> None:
-    torch.manual_seed(0)
-    model = build(MMVAEConfig(modalities=ALL, latent_features=3)).eval()
-    predictor = Predictor(model)
-    values, present = rows(5, "ac")
-    found = predictor.reconstruct(values, present, None, ["a", "c"], n_samples=6, seed=3)
-    predictor._fused = None
-    expected = predictor.reconstruct(values, present, None, ["a", "c"], n_samples=6, seed=3)
-    for target, parts in expected.items():
-        for name, part in parts.items():
-            np.testing.assert_allclose(found[target][name], part, rtol=1e-4, atol=1e-5)
+def test_a_model_with_other_layers_is_left_to_torch() -> None:
+    for network in (CNNConfig(), MLPConfig(activation="gelu")):
+        modality = ModalityConfig(name="b", shape=(1, 8, 8), likelihood="gaussian", network=network)
+        assert fused.fuse(build(MMVAEConfig(modalities=(modality,)))) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "present"),
+    [
+        ({}, {}),
+        ({"z": np.zeros((2, 4), np.float32)}, {"z": np.ones(2, bool)}),
+        ({"a": np.zeros((2, 3), np.float32)}, {"a": np.ones(2, bool)}),
+        ({"a": np.zeros((2, 4), np.float32)}, {"a": np.ones(3, bool)}),
+        ({"a": np.zeros((2, 4), np.float32)}, {}),
+        ({"e": np.array([0, 2])}, {"e": np.ones(2, bool)}),
+        ({"e": np.array([0, -1])}, {"e": np.ones(2, bool)}),
+        ({"e": np.array([0.0, 1.0])}, {"e": np.ones(2, bool)}),
+    ],
+)
+def test_what_does_not_fit_is_refused_as_ever(values: dict[str, Any], present: dict[str, Any]) -> None:
+    predictor = Predictor(build(MMVAEConfig(modalities=(NUMBERS, FLAG), latent_features=3)))
+    with pytest.raises(BatchError):
+        predictor.encode(values, present)
 
 
 def test_what_stands_where_nothing_is_given_does_not_matter() -> None:
