@@ -1,6 +1,5 @@
 """The ASGI application: routers, error handlers, and what is open while it runs."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -37,7 +36,7 @@ from service.registry import alias_routes as aliases
 from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
 from service.runs import routes as runs
-from service.shared import broker, signing
+from service.shared import broker, collector, signing
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage, from_settings
@@ -142,7 +141,7 @@ def create_app(settings: Settings) -> FastAPI:
         ]
         for ticker in tickers:
             ticker.start()
-        gc.freeze()  # what is loaded by now lives as long as the process: no need to look at it again and again
+        collector.settle()
         yield
         for ticker in tickers:
             ticker.close()

@@ -9,12 +9,13 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+import models
 from service.inference import wire
 from service.inference.backend import Computed
 from service.inference.engine import Engine
 from service.inference.host import TICK_SECONDS, EngineHost
 from service.jobs import workers
-from service.shared import broker
+from service.shared import broker, collector
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
@@ -46,7 +47,9 @@ def main(settings: Settings) -> None:
     def infer(packed: bytes) -> None:
         attend(engine, answers, packed)
 
-    host.tick()  # what aliases name is loaded before the first order is taken
+    models.use_threads(settings.inference_threads)  # imports torch: nobody's first order waits for that
+    host.tick()  # nor for what aliases name
+    collector.settle()
     tickers = [Ticker("presence", consumer.PRESENCE_SECONDS, beat), Ticker("engine", TICK_SECONDS, host.tick)]
     for ticker in tickers:
         ticker.start()

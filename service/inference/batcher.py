@@ -137,13 +137,17 @@ class Batcher:
         """
         answering = self._answer(self._next_batch())
         if self._backend.slot_seconds is None:
-            await answering
-            self._free_a_slot()
+            try:
+                await answering
+            finally:
+                self._free_a_slot()
             return
         self._begin()
         task = asyncio.ensure_future(answering)
-        await asyncio.wait({task}, timeout=self._backend.slot_seconds)
-        self._free_a_slot()
+        try:
+            await asyncio.wait({task}, timeout=self._backend.slot_seconds)
+        finally:
+            self._free_a_slot()
         await task
 
     def _free_a_slot(self) -> None:
@@ -180,11 +184,8 @@ class Batcher:
         """One batch for all; where that fails, each by itself, so that only bad ones do."""
         if not batch:
             return
-        began_at = time.monotonic()
-        states = [ask.state for ask in batch if ask.state is not None]
-        parts = [ask.rows for ask in batch]
         try:
-            found = await self._backend.compute(batch[0].question, parts, np.concatenate(states) if states else None)
+            await self._compute(batch)
         except Exception as error:
             if len(batch) == 1 or isinstance(error, OF_THE_WHOLE_BATCH):
                 for ask in batch:
@@ -192,7 +193,12 @@ class Batcher:
                 return
             for ask in batch:
                 await self._answer([ask])
-            return
+
+    async def _compute(self, batch: Sequence[_Ask]) -> None:
+        began_at = time.monotonic()
+        states = [ask.state for ask in batch if ask.state is not None]
+        parts = [ask.rows for ask in batch]
+        found = await self._backend.compute(batch[0].question, parts, np.concatenate(states) if states else None)
         count, first = sum(part.count for part in parts), 0
         for ask in batch:
             own = slice(first, first + ask.rows.count)

@@ -1,6 +1,5 @@
 """Computes answers: loads a version once, verifies it, warms it up, and runs batches of rows with different subsets."""
 
-import gc
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import models
 from service.inference.payload import Array, Rows
 from service.inference.questions import Loadable, Question, Tree
+from service.shared import collector
 from service.shared.errors import Damaged, Exhausted, Unavailable
 from service.shared.storage import CorruptArtifact, Storage
 
@@ -26,7 +26,6 @@ class Engine:
         self._memory_bytes = memory_bytes
         self._threads = threads
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
-        self._frozen = False
         self._told = threading.local()
         self._shelf = threading.Lock()
         self._loading = threading.Lock()
@@ -96,9 +95,7 @@ class Engine:
             raise Exhausted("engine_out_of_memory", detail)
         self._use_threads()
         predictor.warm_up()
-        if not self._frozen:  # torch was imported just now: looking through it again and again took 50 ms each time
-            gc.freeze()
-            self._frozen = True
+        collector.settle()  # torch, if this is the first
         return predictor
 
     def _use_threads(self) -> None:

@@ -148,3 +148,17 @@ def test_no_limit_is_no_limit(service: Service) -> None:
     assert Settings().project_requests_per_minute is None
     assert queue_run(service, "pictures", "unlimited")["state"] == "queued"
     service.work("train")
+
+
+def test_many_at_once_take_one_lease() -> None:
+    """Each for itself would use up the minute of a project whose requests come all at once."""
+
+    async def count() -> None:
+        limiter = Limiter(None)
+        await asyncio.gather(*(limiter.count("prj_1", 1000) for _ in range(300)))
+        for _ in range(700):
+            await limiter.count("prj_1", 1000)
+        with pytest.raises(TooMany):
+            await limiter.count("prj_1", 1000)
+
+    asyncio.run(count())
