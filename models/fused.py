@@ -56,11 +56,15 @@ class FusedProduct:
         names = [name for name in self._encoders if name in values]
         with np.errstate(over="ignore"):  # exp(-x) of a large negative x is infinite, and what it divides 0
             raw = np.stack([self._encoded(name, values[name], present[name]) for name in names])
-            mean, unbounded = np.split(raw, 2, axis=-1)
-            deviation = np.maximum(unbounded, 0) + np.log1p(np.exp(-np.abs(unbounded))) + np.float32(FLOOR)
-        precision = np.where(np.stack([present[name] for name in names])[..., None], 1 / np.square(deviation), 0)
-        total = 1 + precision.sum(axis=0)
-        return (mean * precision).sum(axis=0) / total, 1 / np.sqrt(total)
+        half = raw.shape[-1] // 2
+        mean, unbounded = raw[..., :half], raw[..., half:]
+        deviation = np.maximum(unbounded, 0) + np.log1p(np.exp(-np.abs(unbounded))) + np.float32(FLOOR)
+        precision = 1 / np.square(deviation)
+        for index, name in enumerate(names):
+            if np.count_nonzero(present[name]) < len(present[name]):
+                precision[index, ~present[name]] = 0
+        total = 1 + np.add.reduce(precision, axis=0)
+        return np.add.reduce(mean * precision, axis=0) / total, 1 / np.sqrt(total)
 
     def _encoded(self, name: str, value: Array, present: Array) -> Array:
         modality = self._modalities[name]
@@ -150,8 +154,10 @@ def _layer_norm(layer: nn.LayerNorm) -> Step:
 
 
 def _silu(value: Array) -> Array:
-    sigmoid: Array = 1 / (1 + np.exp(-value))
-    return value * sigmoid
+    divisor = np.negative(value)
+    np.exp(divisor, out=divisor)
+    divisor += 1
+    return np.divide(value, divisor, out=divisor)
 
 
 def _relu(value: Array) -> Array:

@@ -87,7 +87,6 @@ class Predictor:
         self.encode(values, present)
         self.reconstruct(values, present, None, list(values))
 
-    @torch.inference_mode()
     def encode(
         self,
         values: Mapping[str, np.ndarray],
@@ -98,6 +97,16 @@ class Predictor:
         """Posterior mean and standard deviation of the latent codes."""
         if self._fused is not None and lengths is None and state is None and self._fused.fits(values, present):
             return Latent(*self._fused(values, present), None)
+        return self._encode(values, present, lengths, state)
+
+    @torch.inference_mode()
+    def _encode(
+        self,
+        values: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+        lengths: np.ndarray | None,
+        state: np.ndarray | None,
+    ) -> Latent:
         inputs = self._batch(values, present, lengths)
         start = self._state(state, inputs)
         model = self._model
