@@ -85,8 +85,9 @@ class Training:
         metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
-        """Add the model version and its evaluation."""
-        runs.keep_evaluation(session, self._assignment.run_id, result["evaluation"])
+        """Add the model version and its evaluation; a figure that is not finite is null."""
+        evaluation = metrics.finite_throughout(result["evaluation"])
+        runs.keep_evaluation(session, self._assignment.run_id, evaluation)
         last = {name: metrics.finite(value) for name, value in result["metrics"].items()}
         registry.add_version(
             session,
@@ -96,7 +97,7 @@ class Training:
             last,
             library_versions(),
             git_revision(),
-            result["evaluation"],
+            evaluation,
         )
 
 

@@ -206,8 +206,8 @@ def evaluation(session: Session, project_id: str, run_id: str) -> schemas.Evalua
 
 
 def keep_evaluation(session: Session, run_id: str, found: Mapping[str, Any]) -> None:
-    """Record what the trainer found on held-out rows; a figure that is not finite is null."""
-    session.get_one(Run, run_id).evaluation = metrics.finite_throughout(found)
+    """Record what the trainer found on held-out rows."""
+    session.get_one(Run, run_id).evaluation = dict(found)
 
 
 def _estimate(asked: Resolved, statistics: Mapping[str, Any]) -> dict[str, int | None]:

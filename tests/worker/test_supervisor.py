@@ -319,8 +319,21 @@ def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, proje
     claim = claimed_run(database, project_id)
     with database.writer.begin() as session:
         training = kinds.KINDS["train"](session, claim)
-        result = {"metrics": {"loss": math.nan, "kl": 2.0}, "evaluation": {"elbo": math.inf, "a": [math.nan]}}
+        evaluation = {
+            "rows": {"split": "test", "count": 1},
+            "matrix": [],
+            "elbo": math.inf,
+            "iwae_64": -3.0,
+            "latent": [{"kl": math.nan, "active": False}],
+            "active_units": 0,
+            "expert_shares": None,
+            "warnings": [],
+        }
+        result = {"metrics": {"loss": math.nan, "kl": 2.0}, "evaluation": evaluation}
         training.complete(session, Stored(project_id, "a" * 64, 10), result)
     with database.reader() as session:
-        assert registry.get_version(session, project_id, "m", 1).metrics == {"loss": None, "kl": 2.0}
-        assert session.scalar(select(Run.evaluation)) == {"elbo": None, "a": [None]}
+        version = registry.get_version(session, project_id, "m", 1)
+        kept = session.scalar(select(Run.evaluation))
+    assert version.metrics == {"loss": None, "kl": 2.0}
+    assert kept == evaluation | {"elbo": None, "latent": [{"kl": None, "active": False}]}
+    assert version.evaluation is not None and version.evaluation.model_dump() == kept
