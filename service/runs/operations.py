@@ -11,7 +11,7 @@ from service.datasets import operations as datasets
 from service.jobs import operations as jobs
 from service.jobs import waiting
 from service.jobs.waiting import Wait
-from service.runs import listing, metrics, requests, schemas
+from service.runs import listing, requests, schemas
 from service.runs.listing import Filters
 from service.runs.requests import Resolved
 from service.shared import storage

@@ -336,4 +336,5 @@ def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, proje
         kept = session.scalar(select(Run.evaluation))
     assert version.metrics == {"loss": None, "kl": 2.0}
     assert kept == evaluation | {"elbo": None, "latent": [{"kl": None, "active": False}]}
-    assert version.evaluation is not None and version.evaluation.model_dump() == kept
+    assert version.evaluation is not None
+    assert version.evaluation.model_dump() == kept
