@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve migrate test fuzz chaos check format lock clean
+.PHONY: help install native demo serve migrate test fuzz chaos check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ packages: # a make of its own, so that PIP sees the environment that was just ma
 	$(PIP) install --quiet --requirement requirements.txt
 	$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python models/native/build.py
+
+native: install ## compile the native loop over time, where there is a C++ compiler
+	@$(BIN)/python models/native/build.py
 
 demo: install ## train on digits and spirals over HTTP, then ask with a modality missing
 	$(BIN)/sensorium serve --port 0 --home var/demo/stack --fresh --run "$(BIN)/python -m examples.demo --out var/demo"
@@ -43,7 +47,7 @@ check: install ## formatting, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## everything: check, then the tests
+test: check native ## everything: check, then the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 # A number per operation, and a seed that is new every time: make fuzz FUZZ_SEED=1234 sends the same again.
@@ -64,9 +68,9 @@ lock: install ## resolve requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-package torch --custom-compile-command "make lock" --output-file requirements.txt --quiet
 
-bench-%: install ## measure one thing: make bench-memory runs benchmarks/memory.py
+bench-%: native ## measure one thing: make bench-memory runs benchmarks/memory.py
 	$(BIN)/python -m benchmarks.$*
 
 clean: ## remove the environment, caches and everything under var/
-	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) var models/native/_loop-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

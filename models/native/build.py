@@ -1,0 +1,62 @@
+"""`python models/native/build.py`: compiles the native loop over time, where there is a C++ compiler.
+
+Needs nothing but Python. One library for each kind of processor, whatever this machine has: installations move.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("loop.cpp")
+# A library of another source is another file: what was built of an older one is never loaded.
+_DIGEST = hashlib.sha256(SOURCE.read_bytes() if SOURCE.exists() else b"").hexdigest()[:12]
+
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+COMPILERS = ("c++", "g++", "clang++")
+# What torch calls kinds of processors, and how to compile for them; for none of these, as for arm64, DEFAULT.
+PROCESSORS = {
+    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+    "AVX2": ["-mavx2", "-mfma"],
+    "DEFAULT": [],
+}
+
+
+def library(processor: str) -> Path:
+    """Where the library for a kind of processor is, or will be."""
+    return SOURCE.with_name(f"_loop-{platform.machine()}-{processor.lower()}-{_DIGEST}.so")
+
+
+def build() -> str:
+    """Compile what is not there; returns what came of it, in one line."""
+    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    for processor, own in PROCESSORS.items():
+        if (own and platform.machine() not in ("x86_64", "AMD64")) or library(processor).exists():
+            continue
+        if compiler is None:
+            return "loop over time: PyTorch, since there is no C++ compiler"
+        # threads where the compiler has OpenMP
+        done = _compile(compiler, [*own, "-fopenmp"], library(processor))
+        if done.returncode:
+            done = _compile(compiler, own, library(processor))
+        if done.returncode:
+            return f"loop over time: PyTorch, since {compiler} failed: {done.stderr.strip().splitlines()[-1]}"
+    for older in {*SOURCE.parent.glob("_loop-*")} - {library(processor) for processor in PROCESSORS}:
+        older.unlink()
+    return "loop over time: native"
+
+
+def _compile(compiler: str, flags: list[str], to: Path) -> subprocess.CompletedProcess[str]:
+    part = to.with_suffix(f".{os.getpid()}")
+    command = [compiler, *FLAGS, *flags, "-Wno-psabi", str(SOURCE), "-o", str(part)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        part.replace(to)  # whoever loads it sees all of it
+    return done
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{build()}\n")

@@ -1,0 +1,692 @@
+// The loop over time of an MM-VRNN with a GRU, forwards and backwards, and Philox's random numbers: what
+// models/native/__init__.py calls.
+//
+// Plain C++ that knows no torch: arrays come as pointers, and every pointer's shape stands where it is read. N sequences
+// of T steps, P features of the posterior's hidden layer, Z latent and H recurrent features, L layers.
+//
+// Inside, sequences stand side by side: an array is (features, columns), a column a sequence, and one instruction
+// computes several columns. A column's arithmetic does not depend on the others, nor on how many there are. Columns go in
+// blocks that fit into the cache, each block through the whole of time, and blocks on as many threads as there are.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#define INLINE static inline __attribute__((always_inline))
+
+namespace {
+
+constexpr float FLOOR = 1e-3F;  // models/gaussian.py
+constexpr int64_t COLUMNS = 16;  // columns are padded to a multiple of these
+constexpr int64_t MOST_COLUMNS = 64;  // a block
+constexpr int64_t MOST_KEPT = 256;  // columns of all steps of a chunk, but for one step of many sequences
+constexpr int64_t ROWS = 24;  // rows of what products write to are padded to a multiple of these: of every tile's height
+
+int64_t padded(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+// What the compiler was told to compile for: build.py makes a library of each. LANES floats at once, products in tiles of
+// HEIGHT rows and WIDTH vectors, as many as there are registers.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, HEIGHT = 8;
+#elif defined(__AVX2__)
+constexpr int LANES = 8, HEIGHT = 6;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, HEIGHT = 8;
+#else
+constexpr int LANES = 4, HEIGHT = 6;
+#endif
+constexpr int WIDTH = 2;
+
+typedef float Float __attribute__((vector_size(LANES * 4)));
+typedef int32_t Int __attribute__((vector_size(LANES * 4)));
+typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+INLINE Float load(const float* from) {
+    return *reinterpret_cast<const Unaligned*>(from);
+}
+
+INLINE void store(float* to, Float value) {
+    *reinterpret_cast<Unaligned*>(to) = value;
+}
+
+// The same, and asks for what stands `ahead` of it: rows are far apart, and no processor guesses that by itself.
+INLINE Float load(const float* from, int64_t ahead) {
+    __builtin_prefetch(from + ahead, 0);
+    return load(from);
+}
+
+INLINE void store(float* to, int64_t ahead, Float value) {
+    __builtin_prefetch(to + ahead, 1);
+    store(to, value);
+}
+
+INLINE Float all(float value) {
+    return value - Float{};  // to add zero would be an instruction: -0 + 0 is 0
+}
+
+// exp(x) to 2 units in the last place, by the polynomial of Cephes; not a number stays that.
+INLINE Float exponential(Float x) {
+    x = x < all(-87.0F) ? all(-87.0F) : x;
+    x = x > all(88.0F) ? all(88.0F) : x;
+    Float power = x * 1.44269504F + 12582912.0F;  // adding 1.5 * 2^23 rounds
+    power -= 12582912.0F;
+    Float rest = x - power * 0.693359375F;
+    rest += power * 2.12194440e-4F;
+    Float sum = all(1.9875691500e-4F);
+    sum = sum * rest + 1.3981999507e-3F;
+    sum = sum * rest + 8.3334519073e-3F;
+    sum = sum * rest + 4.1665795894e-2F;
+    sum = sum * rest + 1.6666665459e-1F;
+    sum = sum * rest + 5.0000001201e-1F;
+    sum = sum * (rest * rest) + rest + 1.0F;
+    Int bits = (__builtin_convertvector(power, Int) + 127) << 23;
+    Float scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+
+INLINE Float sigmoid(Float x) {
+    return 1.0F / (1.0F + exponential(-x));
+}
+
+INLINE Float hyperbolic_tangent(Float x) {
+    Float size = x < 0.0F ? -x : x;
+    Float square = x * x;
+    Float sum = all(-5.70498872745e-3F);
+    sum = sum * square + 2.06390887954e-2F;
+    sum = sum * square - 5.37397155531e-2F;
+    sum = sum * square + 1.33314422036e-1F;
+    sum = sum * square - 3.33332819422e-1F;
+    Float near = sum * square * x + x;
+    Float far = 1.0F - 2.0F / (exponential(size + size) + 1.0F);
+    far = x < 0.0F ? -far : far;
+    return size < all(0.625F) ? near : far;
+}
+
+// log(1 + exp(x)) = max(x, 0) + 2 artanh(u / (2 + u)) with u = exp(-|x|).
+INLINE Float softplus(Float x) {
+    Float u = exponential(x < 0.0F ? x : -x);
+    Float s = u / (2.0F + u);
+    Float square = s * s;
+    Float sum = all(1.0F / 15);
+    sum = sum * square + 1.0F / 13;
+    sum = sum * square + 1.0F / 11;
+    sum = sum * square + 1.0F / 9;
+    sum = sum * square + 1.0F / 7;
+    sum = sum * square + 1.0F / 5;
+    sum = sum * square + 1.0F / 3;
+    sum = sum * square + 1.0F;
+    return (x < 0.0F ? all(0.0F) : x) + 2.0F * s * sum;
+}
+
+// Zeros to begin with, and a cache line to stand on.
+class Array {
+   public:
+    explicit Array(int64_t size) {
+        const size_t bytes = padded(std::max<int64_t>(size, 1) * 4, 64);
+        data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
+        std::memset(data_.get(), 0, bytes);
+    }
+    float* get() const { return data_.get(); }
+
+   private:
+    struct Free {
+        void operator()(float* data) const { std::free(data); }
+    };
+    std::unique_ptr<float, Free> data_;
+};
+
+// A weight (rows, inner) in the order that products read it: tiles of HEIGHT rows, in each column after column.
+struct Packed {
+    Array data;
+    int64_t rows, inner;
+};
+
+// weight[row * row_stride + column * column_stride]; `turn` columns at the end are read first.
+Packed pack(const float* weight, int64_t rows, int64_t inner, int64_t row_stride, int64_t column_stride,
+            int64_t turn = 0) {
+    Packed packed{Array(padded(rows, HEIGHT) * inner), padded(rows, HEIGHT), inner};
+    float* to = packed.data.get();
+    for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t column = 0; column < inner; ++column) {
+            const int64_t source = column < turn ? inner - turn + column : column - turn;
+            to[(row / HEIGHT * inner + column) * HEIGHT + row % HEIGHT] =
+                weight[row * row_stride + source * column_stride];
+        }
+    }
+    return packed;
+}
+
+Packed pack_rows(const float* weight, int64_t rows, int64_t inner) {
+    return pack(weight, rows, inner, inner, 1);
+}
+
+Packed pack_columns(const float* weight, int64_t rows, int64_t inner, int64_t turn = 0) {
+    return pack(weight, inner, rows, 1, inner, turn);
+}
+
+template <int Width>
+INLINE void tile(const float* weight, int64_t inner, const float* in, int64_t columns, const float* bias,
+                 const float* add, float* out) {
+    Float sum[HEIGHT][Width];
+#pragma GCC unroll 8
+    for (int row = 0; row < HEIGHT; ++row) {
+#pragma GCC unroll 4
+        for (int vector = 0; vector < Width; ++vector) {
+            sum[row][vector] = add ? load(add + row * columns + vector * LANES) : all(bias ? bias[row] : 0.0F);
+        }
+    }
+    for (int64_t k = 0; k < inner; ++k) {
+        Float value[Width];
+#pragma GCC unroll 4
+        for (int vector = 0; vector < Width; ++vector) value[vector] = load(in + k * columns + vector * LANES);
+#pragma GCC unroll 8
+        for (int row = 0; row < HEIGHT; ++row) {
+            const Float one = all(weight[k * HEIGHT + row]);
+#pragma GCC unroll 4
+            for (int vector = 0; vector < Width; ++vector) sum[row][vector] += one * value[vector];
+        }
+    }
+#pragma GCC unroll 8
+    for (int row = 0; row < HEIGHT; ++row) {
+#pragma GCC unroll 4
+        for (int vector = 0; vector < Width; ++vector) store(out + row * columns + vector * LANES, sum[row][vector]);
+    }
+}
+
+// out = weight in, plus `add` (an array like out, or out itself), or plus `bias` (one number a row, padded).
+INLINE void multiply(const Packed& weight, const float* in, int64_t columns, const float* bias, const float* add,
+                     float* out) {
+    int64_t column = 0;
+    for (; column + LANES * WIDTH <= columns; column += LANES * WIDTH) {
+        for (int64_t row = 0; row < weight.rows; row += HEIGHT) {
+            tile<WIDTH>(weight.data.get() + row * weight.inner, weight.inner, in + column, columns,
+                              bias ? bias + row : nullptr, add ? add + row * columns + column : nullptr,
+                              out + row * columns + column);
+        }
+    }
+    for (; column < columns; column += LANES) {
+        for (int64_t row = 0; row < weight.rows; row += HEIGHT) {
+            tile<1>(weight.data.get() + row * weight.inner, weight.inner, in + column, columns,
+                       bias ? bias + row : nullptr, add ? add + row * columns + column : nullptr,
+                       out + row * columns + column);
+        }
+    }
+}
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLES
+#endif
+#endif
+
+#ifdef HAS_SHUFFLES
+template <int Distance, int... Lane>
+INLINE void exchange(Float& upper, Float& lower, std::integer_sequence<int, Lane...>) {
+    const Float above = upper, under = lower;
+    upper = __builtin_shufflevector(above, under, (Lane & Distance ? LANES + Lane - Distance : Lane)...);
+    lower = __builtin_shufflevector(above, under, (Lane & Distance ? LANES + Lane : Lane + Distance)...);
+}
+
+// Each step of the recursion transposes blocks twice as large, by exchanging two of their quarters.
+template <int Distance>
+INLINE void transpose(Float* rows) {
+    if constexpr (Distance < LANES) {
+#pragma GCC unroll 16
+        for (int row = 0; row < LANES; ++row) {
+            if (!(row & Distance)) {
+                exchange<Distance>(rows[row], rows[row + Distance], std::make_integer_sequence<int, LANES>());
+            }
+        }
+        transpose<2 * Distance>(rows);
+    }
+}
+#endif
+
+// to[column * to_stride + row] = from[row * from_stride + column]
+INLINE void transposed(const float* from, int64_t from_stride, int64_t rows, int64_t columns, int64_t to_stride, float* to) {
+    constexpr int64_t SQUARE = LANES;
+    for (int64_t row = 0; row < rows; row += SQUARE) {
+        for (int64_t column = 0; column < columns; column += SQUARE) {
+#ifdef HAS_SHUFFLES
+            if (row + SQUARE <= rows && column + SQUARE <= columns) {
+                Float square[LANES];
+#pragma GCC unroll 16
+                for (int one = 0; one < LANES; ++one) square[one] = load(from + (row + one) * from_stride + column);
+                transpose<1>(square);
+#pragma GCC unroll 16
+                for (int one = 0; one < LANES; ++one) store(to + (column + one) * to_stride + row, square[one]);
+                continue;
+            }
+#endif
+            for (int64_t y = row; y < std::min(row + SQUARE, rows); ++y) {
+                for (int64_t x = column; x < std::min(column + SQUARE, columns); ++x) {
+                    to[x * to_stride + y] = from[y * from_stride + x];
+                }
+            }
+        }
+    }
+}
+
+// What callers have, (sequences, ..., features) with a stride between sequences, to columns and back.
+INLINE void read_columns(const float* from, int64_t stride, int64_t sequences, int64_t features, int64_t columns,
+                         float* to) {
+    transposed(from, stride, sequences, features, columns, to);
+}
+
+INLINE void write_columns(const float* from, int64_t columns, int64_t sequences, int64_t features, int64_t stride,
+                          float* to) {
+    transposed(from, columns, features, sequences, stride, to);
+}
+
+struct Sizes {
+    int64_t sequences, steps, hidden, latent, recurrent, layers;
+
+    int64_t columns() const { return padded(sequences, COLUMNS); }
+
+    // What is kept for the way back is (chunks, rows, pitch), a chunk so many steps that products over them are quick.
+    // Whole sequences in a row would put the rows of one step far apart: 16 ms more at T = 100 and 128 features, for
+    // want of entries in the processor's table of pages.
+    int64_t chunk() const {
+        const int64_t wanted = std::min(steps, (steps * columns() + MOST_KEPT - 1) / MOST_KEPT);
+        return (steps + wanted - 1) / wanted;
+    }
+    int64_t chunks() const { return (steps + chunk() - 1) / chunk(); }
+    // Of several layers a step more than the chunk has, for the state after it. An odd number of cache lines: rows would
+    // otherwise take the same places of the cache.
+    int64_t pitch() const { return ((chunk() + (layers > 1)) * columns() / 16 | 1) * 16; }
+    // Where a step's columns begin.
+    int64_t place(int64_t step, int64_t rows, int64_t first) const {
+        return step / chunk() * rows * pitch() + step % chunk() * columns() + first;
+    }
+};
+
+// Rows of what the way forward keeps for the way back.
+struct Kept {
+    int64_t silu, slope, code, opening, first_layer, of_layer, rows;
+    // within a layer
+    int64_t state, reset, keep, candidate, recurrent;
+
+    explicit Kept(const Sizes& s)
+        : silu(0), slope(s.hidden), code(2 * s.hidden), opening(code + s.latent), first_layer(opening + s.latent),
+          of_layer(5 * s.recurrent), rows(first_layer + s.layers * of_layer), state(0), reset(s.recurrent), keep(2 * s.recurrent), candidate(3 * s.recurrent),
+          recurrent(4 * s.recurrent) {}
+};
+
+// Rows of gradients, for the products that give the weights'.
+struct Slopes {
+    int64_t hidden, raw, first_layer, of_layer, rows;
+
+    explicit Slopes(const Sizes& s)
+        : hidden(0), raw(s.hidden), first_layer(raw + 2 * s.latent), of_layer(4 * s.recurrent),
+          rows(first_layer + s.layers * of_layer) {}
+};
+
+// In the order of models.native.weights.
+struct Weights {
+    const float *state, *output, *output_bias, *latent;
+    const float* const* layers;  // recurrent, its bias, and from the second layer on below, its bias
+
+    Weights(const float* const* from) : state(from[0]), output(from[1]), output_bias(from[2]), latent(from[3]), layers(from + 4) {}
+    const float* recurrent(int64_t layer) const { return layers[4 * layer]; }
+    const float* recurrent_bias(int64_t layer) const { return layers[4 * layer + 1]; }
+    const float* below(int64_t layer) const { return layers[4 * layer + 2]; }
+    const float* below_bias(int64_t layer) const { return layers[4 * layer + 3]; }
+};
+
+Array padded_copy(const float* from, int64_t size) {
+    Array copy(padded(size, ROWS));
+    std::memcpy(copy.get(), from, size * 4);
+    return copy;
+}
+
+struct Forward {
+    Sizes sizes;
+    const float *prepared, *gates, *state, *noise;  // (N, T, P), (N, T, 3 H), (N, L H), (N, T, Z) or null
+    Weights weights;
+    float *means, *deviations, *codes, *states, *kept;  // (N, T, Z) thrice, (N, T + 1, L H), kept or null
+    int64_t block, threads;
+};
+
+struct ForwardWeights {
+    Packed state, output, latent;
+    Array output_bias;
+    std::vector<Packed> recurrent, below;
+    std::vector<Array> recurrent_bias, below_bias;
+
+    ForwardWeights(const Sizes& s, const Weights& w)
+        : state(pack_rows(w.state, s.hidden, s.recurrent)),
+          output(pack_rows(w.output, 2 * s.latent, s.hidden)),
+          latent(pack_rows(w.latent, 3 * s.recurrent, s.latent)),
+          output_bias(padded_copy(w.output_bias, 2 * s.latent)) {
+        for (int64_t layer = 0; layer < s.layers; ++layer) {
+            recurrent.push_back(pack_rows(w.recurrent(layer), 3 * s.recurrent, s.recurrent));
+            recurrent_bias.push_back(padded_copy(w.recurrent_bias(layer), 3 * s.recurrent));
+            if (layer) {
+                below.push_back(pack_rows(w.below(layer), 3 * s.recurrent, s.recurrent));
+                below_bias.push_back(padded_copy(w.below_bias(layer), 3 * s.recurrent));
+            }
+        }
+    }
+};
+
+INLINE void keep_states(const Sizes& s, const Kept& kept, const std::vector<Array>& states, int64_t columns, float* to) {
+    for (int64_t layer = 0; layer < s.layers; ++layer) {
+        float* const of_layer = to + (kept.first_layer + layer * kept.of_layer + kept.state) * s.pitch();
+        for (int64_t row = 0; row < s.recurrent; ++row) {
+            std::memcpy(of_layer + row * s.pitch(), states[layer].get() + row * columns, columns * 4);
+        }
+    }
+}
+
+// Sequences first to first + count - 1 through all of time.
+void through_time(const Forward& run, const ForwardWeights& weights, int64_t first, int64_t count) {
+    const Sizes& s = run.sizes;
+    const Kept kept(s);
+    const int64_t columns = padded(count, COLUMNS), pitch = s.pitch();
+    const int64_t H = s.recurrent, Z = s.latent, P = s.hidden, gate = H * columns;
+    Array hidden(padded(P, ROWS) * columns), raw(padded(2 * Z, ROWS) * columns), code(padded(Z, ROWS) * columns);
+    Array noise(padded(Z, ROWS) * columns), of_input(padded(3 * H, ROWS) * columns), of_state(padded(3 * H, ROWS) * columns);
+    std::vector<Array> states;
+    const int64_t states_stride = (s.steps + 1) * s.layers * H;
+    float* states_out = run.states + first * states_stride;
+    for (int64_t layer = 0; layer < s.layers; ++layer) {
+        states.emplace_back(padded(H, ROWS) * columns);
+        read_columns(run.state + first * s.layers * H + layer * H, s.layers * H, count, H, columns, states[layer].get());
+        write_columns(states[layer].get(), columns, count, H, states_stride, states_out + layer * H);
+    }
+    for (int64_t t = 0; t <= s.steps; ++t) {
+        // what the last step of a chunk handed to the layer above
+        if (run.kept && s.layers > 1 && t && (t % s.chunk() == 0 || t == s.steps)) {
+            keep_states(s, kept, states, columns, run.kept + s.place(t - 1, kept.rows, first) + s.columns());
+        }
+        if (t == s.steps) break;
+        float* const keep = run.kept ? run.kept + s.place(t, kept.rows, first) : nullptr;
+        const int64_t ahead = t + 1 < s.steps ? s.place(t + 1, kept.rows, 0) - s.place(t, kept.rows, 0) : 0;
+        if (keep) keep_states(s, kept, states, columns, keep);
+
+        // q(z_t | ...): the hidden layer, then the moments
+        const int64_t step = first * s.steps + t;
+        read_columns(run.prepared + step * P, s.steps * P, count, P, columns, hidden.get());
+        multiply(weights.state, states.back().get(), columns, nullptr, hidden.get(), hidden.get());
+        for (int64_t row = 0; row < P; ++row) {
+            for (int64_t column = 0; column < columns; column += LANES) {
+                const Float x = load(hidden.get() + row * columns + column), part = sigmoid(x);
+                store(hidden.get() + row * columns + column, x * part);
+                if (keep) {
+                    store(keep + (kept.silu + row) * pitch + column, ahead, x * part);
+                    store(keep + (kept.slope + row) * pitch + column, ahead, part * (1.0F + x * (1.0F - part)));
+                }
+            }
+        }
+        multiply(weights.output, hidden.get(), columns, weights.output_bias.get(), nullptr, raw.get());
+        if (run.noise) read_columns(run.noise + step * Z, s.steps * Z, count, Z, columns, noise.get());
+        for (int64_t row = 0; row < Z; ++row) {
+            for (int64_t column = 0; column < columns; column += LANES) {
+                float* const mean = raw.get() + row * columns + column;
+                float* const deviation = mean + Z * columns;
+                const Float unbounded = load(deviation), spread = softplus(unbounded) + FLOOR;
+                store(deviation, spread);
+                const Float draw = load(mean) + spread * load(noise.get() + row * columns + column);
+                store(code.get() + row * columns + column, draw);
+                if (keep) {
+                    store(keep + (kept.code + row) * pitch + column, ahead, draw);
+                    store(keep + (kept.opening + row) * pitch + column, ahead, sigmoid(unbounded));
+                }
+            }
+        }
+        write_columns(raw.get(), columns, count, Z, s.steps * Z, run.means + step * Z);
+        write_columns(raw.get() + Z * columns, columns, count, Z, s.steps * Z, run.deviations + step * Z);
+        write_columns(code.get(), columns, count, Z, s.steps * Z, run.codes + step * Z);
+
+        // h_t
+        read_columns(run.gates + step * 3 * H, s.steps * 3 * H, count, 3 * H, columns, of_input.get());
+        multiply(weights.latent, code.get(), columns, nullptr, of_input.get(), of_input.get());
+        for (int64_t layer = 0; layer < s.layers; ++layer) {
+            float* const state = states[layer].get();
+            float* const keep_layer = keep ? keep + (kept.first_layer + layer * kept.of_layer) * pitch : nullptr;
+            if (layer) {
+                multiply(weights.below[layer - 1], states[layer - 1].get(), columns,
+                            weights.below_bias[layer - 1].get(), nullptr, of_input.get());
+            }
+            multiply(weights.recurrent[layer], state, columns, weights.recurrent_bias[layer].get(), nullptr,
+                        of_state.get());
+            for (int64_t row = 0; row < H; ++row) {
+                for (int64_t column = 0; column < columns; column += LANES) {
+                    const int64_t at = row * columns + column;
+                    const Float reset = sigmoid(load(of_input.get() + at) + load(of_state.get() + at));
+                    const Float stay =
+                        sigmoid(load(of_input.get() + gate + at) + load(of_state.get() + gate + at));
+                    const Float own = load(of_state.get() + 2 * gate + at);
+                    const Float candidate = hyperbolic_tangent(load(of_input.get() + 2 * gate + at) + reset * own);
+                    store(state + at, candidate + stay * (load(state + at) - candidate));
+                    if (keep_layer) {
+                        store(keep_layer + (kept.reset + row) * pitch + column, ahead, reset);
+                        store(keep_layer + (kept.keep + row) * pitch + column, ahead, stay);
+                        store(keep_layer + (kept.candidate + row) * pitch + column, ahead, candidate);
+                        store(keep_layer + (kept.recurrent + row) * pitch + column, ahead, own);
+                    }
+                }
+            }
+            write_columns(state, columns, count, H, states_stride, states_out + ((t + 1) * s.layers + layer) * H);
+        }
+    }
+}
+
+struct Backward {
+    Sizes sizes;
+    const float *noise, *deviations, *kept;  // as on the way forward
+    const float *of_means, *of_deviations, *of_codes, *of_states;  // gradients of what came out, or null
+    Weights weights;
+    float *of_prepared, *of_gates, *of_state, *of_noise, *slopes;  // gradients of what went in, slopes
+    int64_t block, threads;
+};
+
+struct BackwardWeights {
+    Packed state, output, latent;
+    std::vector<Packed> recurrent, below;
+
+    BackwardWeights(const Sizes& s, const Weights& w)
+        : state(pack_columns(w.state, s.hidden, s.recurrent)),
+          output(pack_columns(w.output, 2 * s.latent, s.hidden)),
+          latent(pack_columns(w.latent, 3 * s.recurrent, s.latent)) {
+        for (int64_t layer = 0; layer < s.layers; ++layer) {
+            recurrent.push_back(pack_columns(w.recurrent(layer), 3 * s.recurrent, s.recurrent, s.recurrent));
+            if (layer) below.push_back(pack_columns(w.below(layer), 3 * s.recurrent, s.recurrent));
+        }
+    }
+};
+
+void through_time(const Backward& run, const BackwardWeights& weights, int64_t first, int64_t count) {
+    const Sizes& s = run.sizes;
+    const Kept kept(s);
+    const Slopes slopes(s);
+    const int64_t columns = padded(count, COLUMNS), pitch = s.pitch();
+    const int64_t H = s.recurrent, Z = s.latent, P = s.hidden, gate = H * columns;
+    Array hidden(padded(P, ROWS) * columns), raw(padded(2 * Z, ROWS) * columns), code(padded(Z, ROWS) * columns);
+    Array read(std::max(Z, H) * columns), noise(Z * columns), of_gates(4 * gate);
+    std::vector<Array> states;  // d loss / d state of each layer
+    for (int64_t layer = 0; layer < s.layers; ++layer) states.emplace_back(padded(H, ROWS) * columns);
+    const int64_t states_stride = (s.steps + 1) * s.layers * H;
+
+    for (int64_t t = s.steps; t >= 0; --t) {
+        if (run.of_states) {
+            for (int64_t layer = 0; layer < s.layers; ++layer) {
+                read_columns(run.of_states + first * states_stride + (t * s.layers + layer) * H, states_stride, count, H,
+                             columns, read.get());
+                for (int64_t at = 0; at < gate; at += LANES) {
+                    store(states[layer].get() + at, load(states[layer].get() + at) + load(read.get() + at));
+                }
+            }
+        }
+        if (t == 0) break;
+
+        // states now: of what step t - 1 left. Through its GRU, the top layer first.
+        const int64_t step = first * s.steps + t - 1;
+        const float* const keep = run.kept + s.place(t - 1, kept.rows, first);
+        float* const found = run.slopes + s.place(t - 1, slopes.rows, first);
+        const int64_t ahead = t > 1 ? s.place(t - 2, kept.rows, 0) - s.place(t - 1, kept.rows, 0) : 0;
+        const int64_t found_ahead = t > 1 ? s.place(t - 2, slopes.rows, 0) - s.place(t - 1, slopes.rows, 0) : 0;
+        for (int64_t layer = s.layers - 1; layer >= 0; --layer) {
+            float* const state = states[layer].get();
+            const float* const of = keep + (kept.first_layer + layer * kept.of_layer) * pitch;
+            float* const to = found + (slopes.first_layer + layer * slopes.of_layer) * pitch;
+            for (int64_t row = 0; row < H; ++row) {
+                for (int64_t column = 0; column < columns; column += LANES) {
+                    const int64_t at = row * columns + column;
+                    const Float slope = load(state + at);
+                    const Float before = load(of + (kept.state + row) * pitch + column, ahead);
+                    const Float reset = load(of + (kept.reset + row) * pitch + column, ahead);
+                    const Float stay = load(of + (kept.keep + row) * pitch + column, ahead);
+                    const Float candidate = load(of + (kept.candidate + row) * pitch + column, ahead);
+                    const Float own = load(of + (kept.recurrent + row) * pitch + column, ahead);
+                    const Float of_new = slope * (1.0F - stay) * (1.0F - candidate * candidate);
+                    const Float of_own = of_new * reset;
+                    const Float of_reset = of_own * own * (1.0F - reset);
+                    const Float of_stay = slope * (before - candidate) * stay * (1.0F - stay);
+                    store(state + at, slope * stay);
+                    store(of_gates.get() + at, of_own);
+                    store(of_gates.get() + gate + at, of_reset);
+                    store(of_gates.get() + 2 * gate + at, of_stay);
+                    store(of_gates.get() + 3 * gate + at, of_new);
+                    store(to + row * pitch + column, found_ahead, of_own);
+                    store(to + (H + row) * pitch + column, found_ahead, of_reset);
+                    store(to + (2 * H + row) * pitch + column, found_ahead, of_stay);
+                    store(to + (3 * H + row) * pitch + column, found_ahead, of_new);
+                }
+            }
+            multiply(weights.recurrent[layer], of_gates.get(), columns, nullptr, state, state);
+            if (layer) {
+                float* const under = states[layer - 1].get();
+                multiply(weights.below[layer - 1], of_gates.get() + gate, columns, nullptr, under, under);
+            }
+        }
+        write_columns(of_gates.get() + gate, columns, count, 3 * H, s.steps * 3 * H, run.of_gates + step * 3 * H);
+        multiply(weights.latent, of_gates.get() + gate, columns, nullptr, nullptr, code.get());
+
+        // through the posterior
+        if (run.of_codes) {
+            read_columns(run.of_codes + step * Z, s.steps * Z, count, Z, columns, read.get());
+            for (int64_t at = 0; at < Z * columns; at += LANES) {
+                store(code.get() + at, load(code.get() + at) + load(read.get() + at));
+            }
+        }
+        std::memset(raw.get(), 0, 2 * Z * columns * 4);
+        if (run.of_means) read_columns(run.of_means + step * Z, s.steps * Z, count, Z, columns, raw.get());
+        if (run.of_deviations) {
+            read_columns(run.of_deviations + step * Z, s.steps * Z, count, Z, columns, raw.get() + Z * columns);
+        }
+        if (run.noise) read_columns(run.noise + step * Z, s.steps * Z, count, Z, columns, noise.get());
+        if (run.of_noise) {
+            read_columns(run.deviations + step * Z, s.steps * Z, count, Z, columns, read.get());
+            for (int64_t at = 0; at < Z * columns; at += LANES) {
+                store(read.get() + at, load(read.get() + at) * load(code.get() + at));
+            }
+            write_columns(read.get(), columns, count, Z, s.steps * Z, run.of_noise + step * Z);
+        }
+        for (int64_t row = 0; row < Z; ++row) {
+            for (int64_t column = 0; column < columns; column += LANES) {
+                float* const mean = raw.get() + row * columns + column;
+                float* const deviation = mean + Z * columns;
+                const Float slope = load(code.get() + row * columns + column);
+                const Float opening = load(keep + (kept.opening + row) * pitch + column, ahead);
+                const Float of_mean = load(mean) + slope;
+                const Float of_raw =
+                    (load(deviation) + slope * load(noise.get() + row * columns + column)) * opening;
+                store(mean, of_mean);
+                store(deviation, of_raw);
+                store(found + (slopes.raw + row) * pitch + column, found_ahead, of_mean);
+                store(found + (slopes.raw + Z + row) * pitch + column, found_ahead, of_raw);
+            }
+        }
+        multiply(weights.output, raw.get(), columns, nullptr, nullptr, hidden.get());
+        for (int64_t row = 0; row < P; ++row) {
+            for (int64_t column = 0; column < columns; column += LANES) {
+                float* const at = hidden.get() + row * columns + column;
+                const Float slope = load(at) * load(keep + (kept.slope + row) * pitch + column, ahead);
+                store(at, slope);
+                store(found + (slopes.hidden + row) * pitch + column, found_ahead, slope);
+            }
+        }
+        write_columns(hidden.get(), columns, count, P, s.steps * P, run.of_prepared + step * P);
+        multiply(weights.state, hidden.get(), columns, nullptr, states.back().get(), states.back().get());
+    }
+    for (int64_t layer = 0; layer < s.layers; ++layer) {
+        write_columns(states[layer].get(), columns, count, H, s.layers * H, run.of_state + first * s.layers * H + layer * H);
+    }
+}
+
+template <class RunWeights, class Run>
+void over_blocks(const Run& run) {
+    const RunWeights weights(run.sizes, run.weights);
+    const int64_t blocks = (run.sizes.sequences + run.block - 1) / run.block;
+#pragma omp parallel for num_threads(static_cast<int>(std::min(run.threads, blocks))) if (run.threads > 1 && blocks > 1)
+    for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t first = block * run.block;
+        through_time(run, weights, first, std::min(run.block, run.sizes.sequences - first));
+    }
+}
+
+// Enough blocks for the threads, none of them wider than what fits into the cache.
+int64_t block_of(const Sizes& sizes, int64_t threads) {
+    return std::clamp(padded((sizes.sequences + threads - 1) / threads, COLUMNS), COLUMNS, MOST_COLUMNS);
+}
+
+Sizes sizes_of(const int64_t* from) { return {from[0], from[1], from[2], from[3], from[4], from[5]}; }
+
+}  // namespace
+
+extern "C" {
+
+// sizes: N, T, P, Z, H, L, threads.
+
+// `kept` is (chunks, rows, pitch), and so is `slopes`; what a chunk's steps do not fill has to be zeros.
+void sensorium_layout(const int64_t* sizes, int64_t* layout) {
+    const Sizes s = sizes_of(sizes);
+    layout[0] = Kept(s).rows;
+    layout[1] = Slopes(s).rows;
+    layout[2] = s.chunks();
+    layout[3] = s.chunk();
+    layout[4] = s.pitch();
+    layout[5] = s.columns();
+}
+
+void sensorium_forward(const int64_t* sizes, const float* const* in, const float* const* weights, float* const* out) {
+    const Sizes s = sizes_of(sizes);
+    const Forward run{s, in[0], in[1], in[2], in[3], Weights(weights), out[0], out[1], out[2], out[3], out[4],
+                      block_of(s, sizes[6]), sizes[6]};
+    over_blocks<ForwardWeights>(run);
+}
+
+// models/philox.py: (count, 4 blocks) words, of the counters (block, row, third, fourth).
+void sensorium_philox(const int64_t* rows, int64_t count, int64_t blocks, uint32_t third, uint32_t fourth,
+                      uint32_t low, uint32_t high, uint32_t* words) {
+    for (int64_t row = 0; row < count; ++row) {
+        for (int64_t block = 0; block < blocks; ++block, words += 4) {
+            uint32_t a = static_cast<uint32_t>(block), b = static_cast<uint32_t>(rows[row]), c = third, d = fourth;
+            uint32_t first = low, second = high;
+            for (int round = 0; round < 10; ++round) {
+                const uint64_t left = uint64_t{a} * 0xD2511F53U, right = uint64_t{c} * 0xCD9E8D57U;
+                a = static_cast<uint32_t>(right >> 32) ^ b ^ first;
+                b = static_cast<uint32_t>(right);
+                c = static_cast<uint32_t>(left >> 32) ^ d ^ second;
+                d = static_cast<uint32_t>(left);
+                first += 0x9E3779B9U;
+                second += 0xBB67AE85U;
+            }
+            words[0] = a, words[1] = b, words[2] = c, words[3] = d;
+        }
+    }
+}
+
+void sensorium_backward(const int64_t* sizes, const float* const* in, const float* const* weights, float* const* out) {
+    const Sizes s = sizes_of(sizes);
+    const Backward run{s, in[0], in[1], in[2], in[3], in[4], in[5], in[6], Weights(weights), out[0], out[1], out[2],
+                       out[3], out[4], block_of(s, sizes[6]), sizes[6]};
+    over_blocks<BackwardWeights>(run);
+}
+}
