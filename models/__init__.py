@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
     from models.multimodal import Parts as Parts
+    from models.native import loop_over_time as loop_over_time
     from models.predictor import Predictor as Predictor
     from models.predictor import load as load
     from models.predictor import ran_out_of_memory as ran_out_of_memory
@@ -34,6 +35,7 @@ HOMES = {
     "build": "models.architectures",
     "describe": "models.bundle",
     "load": "models.predictor",
+    "loop_over_time": "models.native",
     "ran_out_of_memory": "models.predictor",
     "save": "models.checkpoint",
     "use_threads": "models.predictor",

@@ -40,6 +40,12 @@ class Batch:
         steps = next(iter(self.present.values())).shape[1]
         return torch.arange(steps, device=self.lengths.device) < self.lengths[:, None]
 
+    def absence(self, name: str) -> Tensor:
+        """0 where a modality is given, 1 where only others are, 2 where nothing is: (B,) or (B, T) int64."""
+        anything = torch.stack(list(self.present.values())).any(dim=0)
+        alone = torch.where(anything, 1, 2)
+        return torch.where(self.present[name], 0, alone) if name in self.present else alone
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         return Batch(

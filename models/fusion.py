@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Fusion(nn.Module, ABC):
@@ -15,6 +17,19 @@ class Fusion(nn.Module, ABC):
         """Join M features (B, T, F), None for a modality without values, by their presence (B, T) bool.
 
         like: any (B, T) tensor. Returns (B, T, out_features).
+        """
+
+    @abstractmethod
+    def behind(
+        self,
+        hidden: Sequence[Tensor | None],
+        lasts: Sequence[nn.Linear],
+        present: Sequence[Tensor | None],
+        like: Tensor,
+    ) -> Tensor:
+        """The same of what the encoders have before their last layers `lasts`: M of (B, T, E).
+
+        Two linear maps behind one another are one, and to multiply the two matrices first takes fewer products.
         """
 
 
@@ -29,11 +44,30 @@ class ZeroConcatenation(Fusion):
     def forward(self, features: Sequence[Tensor | None], present: Sequence[Tensor | None], like: Tensor) -> Tensor:
         """Linear and SiLU of the concatenation."""
         zeros = torch.zeros(*like.shape, self.modality_features, device=like.device)
-        filled = [
-            zeros if feature is None or mask is None else torch.where(mask.unsqueeze(-1), feature, zeros)
-            for feature, mask in zip(features, present, strict=True)
-        ]
-        joined: Tensor = self.join(torch.cat(filled, dim=-1))
+        absent = torch.zeros_like(like, dtype=torch.bool)
+        filled = [zeros if feature is None else feature for feature in features]
+        masks = torch.stack([absent if mask is None else mask for mask in present], dim=-1)  # (B, T, M)
+        # one product: a choice between features and zeros would also have a gradient for the zeros
+        kept = torch.cat(filled, dim=-1).unflatten(-1, (len(filled), -1)) * masks.unsqueeze(-1).float()
+        joined: Tensor = self.join(kept.flatten(2))
+        return joined
+
+    def behind(
+        self,
+        hidden: Sequence[Tensor | None],
+        lasts: Sequence[nn.Linear],
+        present: Sequence[Tensor | None],
+        like: Tensor,
+    ) -> Tensor:
+        """The sum over the present modalities, and SiLU."""
+        linear = cast(nn.Linear, self.join[0])
+        total = linear.bias.expand(*like.shape, -1)
+        parts = linear.weight.split(self.modality_features, dim=1)
+        for value, last, mask, part in zip(hidden, lasts, present, parts, strict=True):
+            if value is not None and mask is not None:
+                own = functional.linear(value, part @ last.weight, part @ last.bias)
+                total = torch.addcmul(total, own, mask.unsqueeze(-1).to(own.dtype))
+        joined: Tensor = self.join[1](total)
         return joined
 
 
@@ -54,4 +88,30 @@ class MissingEmbeddings(Fusion):
             for feature, mask, stand_in in zip(features, masks, self.missing, strict=True)
         ]
         joined: Tensor = self.join(torch.cat([*filled, torch.stack(masks, dim=-1).float()], dim=-1))
+        return joined
+
+    def behind(
+        self,
+        hidden: Sequence[Tensor | None],
+        lasts: Sequence[nn.Linear],
+        present: Sequence[Tensor | None],
+        like: Tensor,
+    ) -> Tensor:
+        """The sum over all modalities, of what is missing its learned vector's share, and SiLU."""
+        linear = cast(nn.Linear, self.join[0])
+        modalities, width = self.missing.shape
+        *parts, bits = linear.weight.split([width] * modalities + [modalities], dim=1)
+        absent = [part @ stand_in for part, stand_in in zip(parts, self.missing, strict=True)]
+        total = (linear.bias + torch.stack(absent).sum(dim=0)).expand(*like.shape, -1)
+        for index, (value, last, mask) in enumerate(zip(hidden, lasts, present, strict=True)):
+            if mask is None:
+                continue
+            if value is None:
+                instead: Tensor = bits[:, index].expand(*like.shape, -1)
+            else:
+                part = parts[index]
+                constant = part @ last.bias + bits[:, index] - absent[index]
+                instead = functional.linear(value, part @ last.weight, constant)
+            total = torch.addcmul(total, instead, mask.unsqueeze(-1).to(instead.dtype))
+        joined: Tensor = self.join[1](total)
         return joined

@@ -56,7 +56,7 @@ def samples(model: MMVAE, rows: int, seed: int) -> dict[str, dict[str, Tensor]]:
 def sequences(model: MMVRNN, rows: int, steps: int, seed: int) -> dict[str, dict[str, Tensor]]:
     """`samples` of sequences that begin at the beginning: (B, T, ...)."""
     randomness = _randomness(model, steps, rows, 1, seed)
-    raws = model.roll(model.recurrence.initial(randomness.latent), steps, randomness)
+    raws = model.roll(model.beginning(randomness.latent), steps, randomness)
     return {name: _drawn(model, name, raw, randomness.values[name]) for name, raw in raws.items()}
 
 

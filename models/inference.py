@@ -20,13 +20,15 @@ class Evidence(NamedTuple):
     """What is observed, N sequences of T steps.
 
     features: M of (N, T, F), None for a modality without values. present: M of (N, T) bool or None. joined:
-    (N, T, hidden_features), the fusion x_t. future: (N, T, H), b_t of x_t and later, None for a filter. valid: (N, T).
+    (N, T, hidden_features), the fusion x_t. future: (N, T, H), b_t of x_t and later, or (N, T, 2 H), of all steps; None
+    for a filter. static: q(g | x), (N, G) twice, None for a model without. valid: (N, T).
     """
 
     features: list[Tensor | None]
     present: list[Tensor | None]
     joined: Tensor
     future: Tensor | None
+    static: Gaussian | None
     valid: Tensor
 
 
@@ -45,10 +47,10 @@ class Inference(nn.Module, ABC):
 class Concatenation(Inference):
     """q(z_t | x_t, h_{t-1}) as one network of both (arXiv:1506.02216, eq. 9), and of b_t when smoothing."""
 
-    def __init__(self, config: MMVRNNConfig) -> None:
+    def __init__(self, config: MMVRNNConfig, future_features: int) -> None:
         super().__init__()
         hidden, recurrent = config.hidden_features, config.recurrent_features
-        seen = hidden + (recurrent if config.inference == "smooth" else 0)
+        seen = hidden + future_features
         self.seen = nn.Linear(seen, hidden)
         self.state = nn.Linear(recurrent, hidden, bias=False)
         self.output = nn.Linear(hidden, 2 * config.latent_features)
@@ -110,5 +112,6 @@ class Product(Inference):
 
 
 def prior(config: MMVRNNConfig) -> nn.Sequential:
-    """p(z_t | h_{t-1}): (N, H) -> (N, 2 Z) (arXiv:1506.02216, eq. 5)."""
-    return stack(config.recurrent_features, (config.hidden_features,), 2 * config.latent_features)
+    """p(z_t | h_{t-1}), or p(z_t | h_{t-1}, g): (N, H) or (N, H + G) -> (N, 2 Z) (arXiv:1506.02216, eq. 5)."""
+    seen = config.recurrent_features + config.static_latent_features
+    return stack(seen, (config.hidden_features,), 2 * config.latent_features)

@@ -65,8 +65,10 @@ class MMVAE(Multimodal):
         posterior = self.posterior(inputs)
         components, weight = posterior.components, posterior.weight
         codes = components.mean if noise is None else gaussian.draw(components, noise)  # (C, B, Z)
-        kl = gaussian.kl_divergence(components, gaussian.standard(codes))
+        kl = gaussian.kl_from_standard(components)
         density, errors = self._densities(codes, targets, weight > 0)
+        if len(weight) == 1:  # a product: its weight is 1
+            return Terms({name: value[0] for name, value in density.items()}, kl[0], None, errors)
         log_likelihood = {name: (weight * value).sum(dim=0) for name, value in density.items()}
         return Terms(log_likelihood, (weight.unsqueeze(-1) * kl).sum(dim=0), None, errors)
 

@@ -64,7 +64,7 @@ NO_PARTS = Parts()
 
 
 class Multimodal(nn.Module, ABC):
-    """Base class of the models. B samples, T steps (sequences only), Z latent features, S or K draws.
+    """Base class of the models. B samples, T steps (sequences only), Z latent features in all, S or K draws.
 
     Modalities are kept sorted by name, whatever order the config has: order carries no meaning, and the same seed
     builds the same weights.
@@ -79,7 +79,7 @@ class Multimodal(nn.Module, ABC):
         self.index = {modality.name: index for index, modality in enumerate(self.modalities)}
         if strangers := sorted({*parts.encoders, *parts.decoders} - self.index.keys()):
             raise ValueError(f"parts are given for {', '.join(strangers)}, expected some of {', '.join(self.index)}")
-        self.latent_features = config.latent_features
+        self.latent_features = config.code_features
         self.likelihoods = nn.ModuleList(likelihood.build(modality) for modality in self.modalities)
         self.encoders = nn.ModuleList(
             parts.encoders[modality.name]
@@ -154,12 +154,21 @@ class Multimodal(nn.Module, ABC):
 
     def reconstruct(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, dict[str, Tensor]]:
         """For every target its predictive distribution, averaged over the draws, in the user's units."""
-        return {name: self.describe(name, raw) for name, raw in self.decode(inputs, targets, noise).items()}
+        return {
+            name: self.describe(name, raw, inputs.absence(name))
+            for name, raw in self.decode(inputs, targets, noise).items()
+        }
 
-    def describe(self, name: str, raw: Tensor) -> dict[str, Tensor]:
-        """The predictive distribution that S equally likely parameters mean: (S, B, ...) or (S, B, T, ...)."""
-        leading = raw.shape[1 : raw.ndim - len(self.likelihood(name).parameter_shape)]
-        described = self.likelihood(name).describe(raw.flatten(1, len(leading)))
+    def describe(self, name: str, raw: Tensor, absence: Tensor | None = None) -> dict[str, Tensor]:
+        """The predictive distribution that S equally likely parameters mean: (S, B, ...) or (S, B, T, ...).
+
+        absence: (B,) or (B, T), what calibration goes by (`Batch.absence`); None leaves it out.
+        """
+        likelihood = self.likelihood(name)
+        leading = raw.shape[1 : raw.ndim - len(likelihood.parameter_shape)]
+        described = likelihood.describe(raw.flatten(1, len(leading)))
+        if absence is not None:
+            described = likelihood.widen(described, absence.flatten(), len(raw))
         return {key: value.unflatten(0, leading) for key, value in described.items()}
 
     def expert_shares(self, inputs: Batch) -> dict[str, Tensor] | None:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import ELBO, IWAE, ModalityConfig, SubsampledELBO, TrainingConfig
+from models.deletion import deletion_mix
 from models.dropout import burst_deletion, modality_dropout, random_subset
 from models.multimodal import Multimodal, Particles, Terms
 from models.philox import Draws
 
 # The streams of random numbers that a step of training draws from.
-NOISE, DROPOUT, BURST, SUBSETS = range(4)
+NOISE, DROPOUT, BURST, SUBSETS, MIX = range(5)
 
 
 class Objective(NamedTuple):
@@ -64,8 +65,7 @@ def negative_bound(
         case SubsampledELBO(subsets=random):
             inputs, repeated = _subsets(targets, random, draws(SUBSETS), rows)
             count = inputs.rows // len(rows)
-            if training.burst_deletion is not None:
-                inputs = burst_deletion(inputs, training.burst_deletion, draws(BURST), np.tile(rows, count))
+            inputs = _with_gaps(inputs, training, draws, np.tile(rows, count))
             noise = noise_of.normal(rows, *latent[:-1], count, latent[-1]).movedim(-2, 0).flatten(0, 1)
             each = negative_elbo(model.terms(inputs, repeated, noise.to(device)), beta, weight, training.free_bits)
             return _mean_over_subsets(each, inputs, count)
@@ -79,12 +79,26 @@ def negative_bound(
             return negative_elbo(model.terms(inputs, targets, noise.to(device)), beta, weight, training.free_bits)
 
 
+def negative_profile(model: Multimodal, inputs: Batch, targets: Batch) -> Tensor:
+    """Negative profile log-likelihood of the targets given the posterior mean, in nats a row: (B,).
+
+    Each row's numbers have the spread that suits them best. Where rows differ much in how hard they are, as sequences
+    with other gaps do, a mean over rows is then about all of them and not about the few worst.
+    """
+    names = list(model.given(targets))
+    found = torch.zeros(targets.rows, device=next(iter(targets.present.values())).device)
+    for name, raw in model.decode(inputs, names, None).items():
+        present = targets.present[name]
+        found = found + model.likelihood(name).profile(
+            raw[0][present], targets.values[name][present], present.nonzero()[:, 0], targets.rows
+        )
+    return found
+
+
 def hidden(targets: Batch, training: TrainingConfig, draws: Callable[[int], Draws], rows: NDArray[np.int64]) -> Batch:
-    """The inputs: what modality dropout and burst deletion leave of the targets."""
+    """The inputs: what modality dropout and deletions leave of the targets."""
     inputs = modality_dropout(targets, training.modality_dropout, draws(DROPOUT), rows)
-    if training.burst_deletion is None:
-        return inputs
-    return burst_deletion(inputs, training.burst_deletion, draws(BURST), rows)
+    return _with_gaps(inputs, training, draws, rows)
 
 
 def negative_elbo(
@@ -96,12 +110,15 @@ def negative_elbo(
     its KL counts, max(free_bits, KL) (arXiv:1606.04934, eq. 15; there of the batch's mean, here of every sample, so
     that a sample's loss does not depend on the others).
     """
-    log_likelihood = {name: value.reshape(len(value), -1).sum(dim=1) for name, value in terms.log_likelihood.items()}
+    log_likelihood = {
+        name: value if value.ndim == 1 else value.sum(dim=1) for name, value in terms.log_likelihood.items()
+    }
     counted = terms.kl.clamp(min=free_bits) if free_bits else terms.kl
     if free_bits and terms.valid is not None:
         counted = torch.where(terms.valid.unsqueeze(-1), counted, 0.0)
     kl = terms.kl.flatten(1).sum(dim=1)
-    loss = beta * counted.flatten(1).sum(dim=1) - _weighted(log_likelihood, weight)
+    spent = counted.flatten(1).sum(dim=1) if free_bits else kl
+    loss = beta * spent - _weighted(log_likelihood, weight)
     return Objective(loss, log_likelihood, kl, terms.errors)
 
 
@@ -118,8 +135,21 @@ def negative_iwae(particles: Particles, beta: float = 1.0, weight: Mapping[str, 
     return Objective(-bound, log_likelihood, -(share * particles.log_ratio).sum(dim=0), particles.errors)
 
 
+def _with_gaps(
+    inputs: Batch, training: TrainingConfig, draws: Callable[[int], Draws], rows: NDArray[np.int64]
+) -> Batch:
+    """What deletions of time steps leave."""
+    if training.burst_deletion is not None:
+        inputs = burst_deletion(inputs, training.burst_deletion, draws(BURST), rows)
+    if training.deletion_mix is not None:
+        inputs = deletion_mix(inputs, training.deletion_mix, draws(MIX), rows)
+    return inputs
+
+
 def _weighted(log_likelihood: Mapping[str, Tensor], weight: Mapping[str, float] | None) -> Tensor:
-    return torch.stack([(1.0 if weight is None else weight[name]) * v for name, v in log_likelihood.items()]).sum(dim=0)
+    counts = weight or {}
+    each = [value if counts.get(name, 1.0) == 1.0 else counts[name] * value for name, value in log_likelihood.items()]
+    return torch.stack(each).sum(dim=0)
 
 
 def _subsets(targets: Batch, random: int, draws: Draws, rows: NDArray[np.int64]) -> tuple[Batch, Batch]:

@@ -114,7 +114,7 @@ class Predictor:
             latent = model.encode(inputs)
             return Latent(latent.mean.numpy(), latent.standard_deviation.numpy(), None)
         trajectory = model.follow(model.evidence(inputs), None, start)
-        mean, deviation = trajectory.posterior
+        mean, deviation = model.moments(trajectory)
         last = None if model.smoother else model.last_state(trajectory, inputs).numpy()
         return Latent(mean.numpy(), deviation.numpy(), last)
 
@@ -139,7 +139,7 @@ class Predictor:
         self._known(targets)
         inputs = self._batch(values, present, lengths)
         raws = self._decoded(inputs, targets, n_samples, seed, self._state(state, inputs))
-        return {name: _arrays(self._model.describe(name, raw)) for name, raw in raws.items()}
+        return {name: _arrays(self._model.describe(name, raw, inputs.absence(name))) for name, raw in raws.items()}
 
     @torch.inference_mode()
     def impute(

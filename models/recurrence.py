@@ -100,18 +100,36 @@ RECURRENCES: dict[str, type[Recurrence]] = {"gru": GRU, "lstm": LSTM}
 
 
 class Smoother(nn.Module):
-    """What is to come, for every step: a GRU that runs over x_T, ..., x_t of each sequence."""
+    """What is to come, for every step: a GRU that runs over x_T, ..., x_t of each sequence.
 
-    def __init__(self, in_features: int, recurrent_features: int) -> None:
+    both_ways: a second one over x_1, ..., x_t, for models whose state does not see the observations.
+    """
+
+    def __init__(self, in_features: int, recurrent_features: int, both_ways: bool = False) -> None:
         super().__init__()
         self.gru = nn.GRU(in_features, recurrent_features, batch_first=True)
+        self.past = nn.GRU(in_features, recurrent_features, batch_first=True) if both_ways else None
+        self.out_features = (1 + both_ways) * recurrent_features
 
     def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        """b_t of x_t and later: (N, T, F), valid (N, T) bool -> (N, T, H). Padding steps mean nothing."""
+        """b_t: (N, T, F), valid (N, T) bool -> (N, T, out_features). Padding steps mean nothing."""
         lengths = valid.sum(dim=1, keepdim=True)
         step = torch.arange(valid.shape[1], device=valid.device)
         # each sequence backwards within its own length; the padding stays behind it
         order = torch.where(valid, lengths - 1 - step, step).unsqueeze(-1)
         backward, _ = self.gru(features.gather(1, order.expand_as(features)))
         smoothed: Tensor = backward.gather(1, order.expand_as(backward))
-        return smoothed
+        if self.past is None:
+            return smoothed
+        forward, _ = self.past(features)
+        return torch.cat([smoothed, forward], dim=-1)
+
+    def ends(self, smoothed: Tensor, valid: Tensor) -> Tensor:
+        """What each direction knows once it has seen all: (N, T, out_features) -> (N, out_features)."""
+        first = smoothed[:, 0].clone()
+        if self.past is None:
+            return first
+        half = self.out_features // 2
+        last = (valid.sum(dim=1) - 1).clamp(min=0)
+        rows = torch.arange(len(last), device=last.device)
+        return torch.cat([first[:, :half], smoothed[rows, last, half:]], dim=-1)

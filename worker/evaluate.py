@@ -1,8 +1,9 @@
 """How good a trained model is on rows it has not seen: every observed subset of the modalities against every target."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,23 +41,34 @@ ACTIVE_VARIANCE = 0.01
 # Nats for each latent feature (and step) under which the posterior has become the prior.
 COLLAPSED_KL = 0.01
 DOMINANT_SHARE = 0.9
+# Of fewer rows an error says little about others.
+FEW_ROWS = 30
+# Nats a number by which held-out rows may cost more than those that were learned from.
+OVERFITTED = 1.0
 
 NOISE, PARTICLE_NOISE = 16, 17
 
 
 def evaluate(
-    model: Model, samples: Samples, train_rows: Rows, validation_rows: Rows, seed: int, device: str = "cpu"
+    model: Model,
+    samples: Samples,
+    train_rows: Rows,
+    validation_rows: Rows,
+    seed: int,
+    device: str = "cpu",
+    metrics: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Everything as JSON: the matrix, the bounds, the latent features, and warnings in words.
 
     On the dataset's test rows if it has some, else on the validation rows, else on training rows: `rows` says which.
+    metrics: of the epoch whose weights the model has, for a warning where it has learned its rows by heart.
     """
     samples = data.select(samples, model.config)
     test_rows = np.flatnonzero(data.splits_of(samples) == SPLITS.index("test"))
     kinds = {"test": test_rows, "validation": validation_rows, "training": train_rows}
     split = next(name for name, rows in kinds.items() if len(rows))
-    row_elements = _row_elements(model, samples)
-    most = min(MOST_ROWS, max(LEAST_ROWS, MOST_WORK // (DRAWS * row_elements)))
+    elements = row_elements(model, samples)
+    most = min(MOST_ROWS, max(LEAST_ROWS, MOST_WORK // (DRAWS * elements)))
     rows = _some(kinds[split], most, seed)
     with torch.no_grad():
         model = model.eval().to(device)
@@ -67,7 +79,7 @@ def evaluate(
             for observed in observed_subsets(list(model.index))
             for entry in _entries(model, samples, rows, observed, reference, seed, device)
         ]
-        most = min(MOST_BOUND_ROWS, max(LEAST_ROWS, MOST_WORK // (PARTICLES * row_elements)))
+        most = min(MOST_BOUND_ROWS, max(LEAST_ROWS, MOST_WORK // (PARTICLES * elements)))
         bounds = _bounds(model, samples, _some(rows, most, seed), seed, device)
         latent, shares = _latent(model, samples, rows, device)
     return {
@@ -77,7 +89,11 @@ def evaluate(
         "latent": latent,
         "active_units": sum(feature["active"] for feature in latent),
         "expert_shares": shares,
-        "warnings": _warnings(latent, shares, split != "training"),
+        "warnings": [
+            *_warnings(latent, shares),
+            *_doubts(matrix, split, len(rows)),
+            *_overfitting(metrics, data.observed_values_per_row(samples)),
+        ],
     }
 
 
@@ -103,7 +119,7 @@ def _entries(
     """One line of the matrix for each target: from rows that have all that is to be observed."""
     having = data.rows_with_all(samples, list(observed))
     rows = rows[having[rows]]
-    sums = {name: _Sums(model, name, reference[name]) for name in model.index}
+    sums = {name: _Sums(model, name, reference[name], name not in observed) for name in model.index}
     for targets, chunk in _chunks(model, samples, rows, DRAWS, device):
         inputs = Batch(
             {name: targets.values[name] for name in observed},
@@ -123,10 +139,11 @@ def _entries(
 class _Sums:
     """Errors of one target, added up over batches."""
 
-    def __init__(self, model: Multimodal, name: str, reference: Tensor) -> None:
+    def __init__(self, model: Multimodal, name: str, reference: Tensor, missing: bool) -> None:
         self._model = model
         self._name = name
         self._reference = reference
+        self._missing = missing
         self._config = model.likelihood(name).modality
         self._continuous = self._config.likelihood in ("gaussian", "laplace")
         self.values = 0
@@ -158,7 +175,8 @@ class _Sums:
         each = torch.stack([likelihood.log_prob(raw, value) for raw in of_draws])
         self.log_likelihood += (each.logsumexp(dim=0) - math.log(len(each))).double().sum().item()
         if self._continuous:
-            spread = likelihood.describe(of_draws)
+            absence = torch.full((len(value),), int(self._missing), device=value.device)  # others are given
+            spread = likelihood.widen(likelihood.describe(of_draws), absence, len(of_draws))
             inside = (spread["mean"] - value).abs() <= INTERVAL * spread["standard_deviation"]
             self.covered += int(inside.sum())
 
@@ -217,7 +235,8 @@ def _latent(
     return features, shares or None
 
 
-def _warnings(latent: list[dict[str, Any]], shares: dict[str, float] | None, held_out: bool) -> list[dict[str, str]]:
+def _warnings(latent: list[dict[str, Any]], shares: dict[str, float] | None) -> list[dict[str, str]]:
+    """What is wrong with the latent code."""
     found = []
     active = sum(feature["active"] for feature in latent)
     if not active or all(feature["kl"] < COLLAPSED_KL for feature in latent):
@@ -234,21 +253,56 @@ def _warnings(latent: list[dict[str, Any]], shares: dict[str, float] | None, hel
                 "try modality_weights auto, more modality_dropout or expert weighted_product"
             )
             found.append({"type": "dominant_modality", "message": message})
-    if not held_out:
+    return found
+
+
+def _doubts(matrix: list[dict[str, Any]], split: str, count: int) -> list[dict[str, str]]:
+    """Why the figures, or the model, may be of little use."""
+    found = []
+    if split == "training":
         message = "no rows were held out, so the evaluation is on training rows and says little about new ones"
         found.append({"type": "no_validation", "message": message})
+    elif count < FEW_ROWS:
+        message = f"the evaluation is on {count} {split} rows, too few to tell how good the model is"
+        found.append({"type": "few_rows", "message": message})
+    useless = [
+        f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}"
+        for entry in matrix
+        if entry["target"] not in entry["observed"]
+        and entry["error"] is not None
+        and entry["error"] >= entry["baseline_error"]
+    ]
+    if useless:
+        message = (
+            f"the model predicts {'; '.join(useless[:5])} no better than the training rows' mean or most frequent "
+            "category; the modalities may have nothing to do with each other, or the rows are too few"
+        )
+        found.append({"type": "no_better_than_baseline", "message": message})
     return found
+
+
+def _overfitting(metrics: Mapping[str, float], values: float) -> list[dict[str, str]]:
+    if "validation_loss" not in metrics:
+        return []
+    more = (metrics["validation_loss"] - metrics["loss"]) / values
+    if more <= OVERFITTED:
+        return []
+    message = (
+        f"held-out rows cost {more:.2g} nats a number more than those that were learned from: the model knows its rows "
+        "by heart; more rows, a smaller network, more weight_decay or a larger beta may help"
+    )
+    return [{"type": "overfitting", "message": message}]
 
 
 def _chunks(model: Model, samples: Samples, rows: Rows, draws: int, device: str) -> Iterator[tuple[Batch, Rows]]:
     """The rows in batches of which `draws` copies fit."""
-    size = max(1, MOST_ELEMENTS // (draws * _row_elements(model, samples)))
+    size = max(1, MOST_ELEMENTS // (draws * row_elements(model, samples)))
     for start in range(0, len(rows), size):
         chunk = rows[start : start + size]
         yield data.batch_of(samples, chunk).to(device), chunk
 
 
-def _row_elements(model: Model, samples: Samples) -> int:
+def row_elements(model: Model, samples: Samples) -> int:
     """Numbers in one layer for the longest row."""
     longest = 1 if samples.offsets is None else int(np.diff(samples.offsets).max())
     width = sum(math.prod(model.likelihood(name).parameter_shape) for name in model.index)

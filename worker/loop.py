@@ -40,7 +40,8 @@ class Epoch:
 
     metrics, in nats per row, means over the epoch: loss, kl, reconstruction/NAME (the negative log-likelihood of a
     modality); with the prefix validation_ the same on the held-out rows, with the same masks and noise after every
-    epoch and the last beta, so that epochs can be compared; and beta and learning_rate of the epoch's last step.
+    epoch and the last beta, so that epochs can be compared, and validation_profile (`models.objective.
+    negative_profile`); and beta and learning_rate of the epoch's last step.
     """
 
     epoch: int
@@ -167,4 +168,5 @@ def fit(
             yield Checkpoint(session.state(identity), "epoch")
             saved_at = time.monotonic()
     epoch, metrics = session.choose(session.step // steps_per_epoch)
+    session.calibrate(validation_rows, validation_seed)
     yield Finished(session.model.eval(), epoch, metrics, train_rows, validation_rows)

@@ -1,21 +1,23 @@
 """A model under training: its optimiser, the epoch's sums, and the best weights so far."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from models import batch, checkpoint, objective
 from models.architectures import Model as Model
 from models.architectures import build
+from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.multimodal import Parts
 from models.objective import Objective
 from models.philox import Draws
 from service.shared.samples import Samples
-from worker import data, state
+from worker import calibration, data, state
+from worker.average import WeightAverage
 from worker.data import Rows
 from worker.group import Group
 from worker.state import Best, TrainingState, UnusableState
@@ -34,11 +36,13 @@ class Totals:
 
     def add(self, objective: Objective, rows: int) -> None:
         """Count a batch, of which `rows` rows were computed in all processes together."""
-        parts = {"loss": objective.loss, "kl": objective.kl}
-        parts |= {f"reconstruction/{name}": -value for name, value in objective.log_likelihood.items()}
-        for name, value in parts.items():
-            total = value.detach().double().sum()
-            self.sums[name] = self.sums[name] + total if name in self.sums else total
+        names = ["loss", "kl", *(f"reconstruction/{name}" for name in objective.log_likelihood)]
+        with torch.no_grad():
+            parts = torch.stack([objective.loss, objective.kl, *objective.log_likelihood.values()])
+            totals = parts.sum(dim=1, dtype=torch.float64)
+            totals[2:].neg_()
+            for name, total in zip(names, totals.unbind(), strict=True):
+                self.sums[name] = self.sums[name] + total if name in self.sums else total
         self.rows += rows
 
     def means(self, group: Group, prefix: str = "") -> dict[str, float]:
@@ -72,11 +76,14 @@ class Session:
         self.model.set_statistics(data.statistics(samples, config, train_rows))
         self.model.to(self._device)
         kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
+        self._parameters = list(self.model.parameters())
         self._optimiser = kind(
-            self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+            self._parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
         # Adam does not mind the size of the objective, but clipping does: per value it means the same at any length.
         self._values = data.observed_values_per_row(samples)
+        decay = training.weight_average
+        self._average = WeightAverage(self.model, decay) if decay else None
         self._totals = Totals()
         self._best: Best | None = None
         self._lowest: float | None = None
@@ -86,18 +93,20 @@ class Session:
 
     def advance(self, rows: Rows, beta: float, learning_rate: float) -> bool:
         """One step of the optimiser on these rows; false, and nothing has changed, where it would not be finite."""
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         found = self._objective(self._group.share(rows), beta, self.step, self._noise_seed)
-        self._optimiser.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None  # what the optimiser's zero_grad does, without its hooks
         loss = found.loss.sum() / len(rows)
         (loss / self._values).backward()
         gradients = [
             parameter.grad if parameter.grad is not None else _zero_gradient(parameter)
-            for parameter in self.model.parameters()
+            for parameter in self._parameters
         ]
         whole = loss.detach().clone()
         self._group.add([*gradients, *found.errors.values(), whole])
-        norm = clip_grad_norm_(self.model.parameters(), self._training.gradient_clip_norm)
+        norm = _clip(gradients, self._training.gradient_clip_norm)
         if not torch.isfinite(whole + norm):
             return False
         for group in self._optimiser.param_groups:
@@ -106,6 +115,8 @@ class Session:
         self.model.adapt(found.errors)
         self._totals.add(found, len(rows))
         self.step += 1
+        if self._average is not None:
+            self._average.follow(self.step)
         return True
 
     def close_epoch(self) -> dict[str, float]:
@@ -120,13 +131,19 @@ class Session:
         self.model.eval()
         totals = Totals()
         size = self._training.batch_size
-        for start in range(0, len(rows), size):
-            chunk = rows[start : start + size]
-            mine = self._group.share(chunk)
-            if len(mine):
-                totals.add(self._objective(mine, beta, 0, seed), len(chunk))
-            else:
-                totals.rows += len(chunk)
+        profile = torch.zeros((), dtype=torch.float64, device=self._device)
+        with self._averaged():
+            for start in range(0, len(rows), size):
+                chunk = rows[start : start + size]
+                mine = self._group.share(chunk)
+                if len(mine):
+                    totals.add(self._objective(mine, beta, 0, seed), len(chunk))
+                    targets = data.batch_of(self._samples, mine).to(self._device)
+                    inputs = self._hide(targets, mine, seed)
+                    profile += objective.negative_profile(self.model, inputs, targets).double().sum()
+                else:
+                    totals.rows += len(chunk)
+        totals.sums["profile"] = profile
         return totals.means(self._group, "validation_")
 
     def judge(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -135,7 +152,8 @@ class Session:
         if self._training.select == "best" and self._training.holds_out:
             value = metrics[self._training.select_metric]
             if self._best is None or value < self._best.value:
-                self._best = Best(epoch, value, metrics, _copied(self.model.state_dict().items()))
+                with self._averaged():
+                    self._best = Best(epoch, value, metrics, _copied(self.model.state_dict().items()))
         if (stopping := self._training.early_stopping) is not None:
             value = metrics[stopping.metric]
             if self._lowest is None or value < self._lowest - stopping.minimum_change:
@@ -151,19 +169,32 @@ class Session:
     def choose(self, last_epoch: int) -> tuple[int, dict[str, float]]:
         """Give the model the weights that are the result; returns their epoch and its metrics."""
         if self._best is None:
+            with self._averaged():
+                weights = _copied(self.model.state_dict().items())
+            self.model.load_state_dict(weights)
             return last_epoch, self._metrics
         self.model.load_state_dict(self._best.weights)
         return self._best.epoch, self._best.metrics
+
+    def calibrate(self, rows: Rows, seed: int) -> None:
+        """Make the deviations predicted for missing values right on held-out rows, with the masks of `validate`."""
+        calibration.calibrate(
+            self.model.eval(), self._samples, rows, lambda targets, rows: self._hide(targets, rows, seed), seed
+        )
 
     def state(self, identity: dict[str, Any]) -> TrainingState:
         """All of this, to go on from; the same in every process, which all have to ask."""
         totals = _copied(self._totals.sums.items())
         self._group.add(list(totals.values()))
+        with self._averaged():
+            weights = _copied(self.model.state_dict().items())
+            live = _copied(self._average.aside().items()) if self._average is not None else {}
         return TrainingState(
             header=checkpoint.header(self.model, {}),
             identity=identity,
             step=self.step,
-            weights=_copied(self.model.state_dict().items()),
+            weights=weights,
+            live=live,
             optimiser=state.optimiser_tensors(self._optimiser),
             totals=totals,
             rows=self._totals.rows,
@@ -176,12 +207,16 @@ class Session:
     def warm_start(self, weights: Mapping[str, Tensor]) -> None:
         """Begin with the weights, and the standardisation, of a model of the same configuration."""
         self.model.load_state_dict(dict(weights))
+        if self._average is not None:
+            self._average = WeightAverage(self.model, self._training.weight_average)
 
     def restore(self, saved: TrainingState, identity: dict[str, Any]) -> None:
         """Go on from a state. Raises UnusableState for one of another training."""
         if different := [key for key, value in identity.items() if saved.identity.get(key) != value]:
             raise UnusableState(f"the checkpoint is of a training with another {', '.join(different)}")
         self.model.load_state_dict(saved.weights)
+        if self._average is not None:
+            self._average.begin_with(saved.live)
         state.restore_optimiser(self._optimiser, saved.optimiser)
         # sums of all processes: one takes them along, or they would count several times
         share = 1.0 if self._group.rank == 0 else 0.0
@@ -191,14 +226,20 @@ class Session:
         self._metrics = saved.metrics
         self.step = saved.step
 
+    def _hide(self, targets: Batch, rows: Rows, seed: int) -> Batch:
+        return objective.hidden(targets, self._training, lambda stream: Draws(seed, 0, stream), rows)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within it the model has the weights that are validated, kept and served."""
+        return nullcontext() if self._average is None else self._average.in_place()
+
     def _objective(self, rows: Rows, beta: float, step: int, seed: int) -> Objective:
         targets = data.batch_of(self._samples, rows)
         batch.check(targets, self.model.modalities, self.model.config.kind)
         half = self._training.precision == "bfloat16"
-        cards = [self._device] if self._device.type == "cuda" else []
         # What networks draw by themselves, as dropout does, has no rows; it is a function of seed, step and process.
-        with torch.random.fork_rng(devices=cards), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
-            torch.manual_seed(hash((seed, step, self._group.rank)))
+        randomness = _seeded(self._device, hash((seed, step, self._group.rank)))
+        with randomness, torch.autocast(self._device.type, torch.bfloat16) if half else nullcontext():
             return objective.negative_bound(
                 self.model,
                 targets.to(self._device),
@@ -214,6 +255,32 @@ def _build(config: MMVAEConfig | MMVRNNConfig, parts: Parts, seed: int) -> Model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(config, parts)
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Within it torch's own generators begin at this seed; the caller gets them back as they were."""
+    if device.type == "cuda":
+        with torch.random.fork_rng(devices=[device]):
+            torch.manual_seed(seed)
+            yield
+        return
+    # that function also notes the stack for every kind of device that is not there: 0.6 of a small step's 3 ms
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
+@torch.no_grad()
+def _clip(gradients: list[Tensor], most: float) -> Tensor:
+    """`torch.nn.utils.clip_grad_norm_` in four calls, also on a CPU; returns the norm."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def _zero_gradient(parameter: nn.Parameter) -> Tensor:

@@ -35,7 +35,8 @@ class Best:
 class TrainingState:
     """Taken after `step` optimiser steps. All tensors are copies on the CPU.
 
-    header: what a checkpoint says of the model. identity: what has to be the same when it goes on (configuration,
+    header: what a checkpoint says of the model. weights: those to serve. live: the parameters under training, where
+    `weights` are their running averages. identity: what has to be the same when it goes on (configuration,
     training, seed, rows). totals: sums of the epoch that is under way, over `rows` rows. waited: epochs since early
     stopping's metric was best, `lowest`.
     """
@@ -51,11 +52,12 @@ class TrainingState:
     waited: int = 0
     lowest: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    live: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save(state: TrainingState, path: Path) -> None:
     """Write the state; the file is there whole and durable, or not at all."""
-    groups = {"optimiser": state.optimiser, "totals": state.totals}
+    groups = {"optimiser": state.optimiser, "totals": state.totals, "live": state.live}
     if state.best is not None:
         groups["best"] = state.best.weights
     extra = {f"{group}/{name}": tensor for group, members in groups.items() for name, tensor in members.items()}
@@ -79,7 +81,7 @@ def save(state: TrainingState, path: Path) -> None:
 
 def load(path: Path) -> TrainingState:
     """Read what `save` wrote. Raises UnusableState."""
-    groups: dict[str, dict[str, Tensor]] = {"optimiser": {}, "totals": {}, "best": {}}
+    groups: dict[str, dict[str, Tensor]] = {"optimiser": {}, "totals": {}, "live": {}, "best": {}}
     try:
         training = checkpoint.read_metadata(path).get("training", {})
         if training.get("format") != FORMAT:
@@ -102,6 +104,7 @@ def load(path: Path) -> TrainingState:
         waited=training["waited"],
         lowest=training["lowest"],
         metrics=training["metrics"],
+        live=groups["live"],
     )
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 import torch
 
-from models import checkpoint
+from models import checkpoint, native
 from models.config import TrainingConfig, parse
 from service.shared import samples
-from worker import group, protocol, state
+from worker import group, heap, protocol, state
 from worker.data import UnusableData
 from worker.evaluate import evaluate
 from worker.loop import Checkpoint, Epoch, Finished, Started, fit
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
     """Train as the spec says; the finished event has the paths, the metrics of the model's epoch and its evaluation."""
     torch.set_num_threads(spec["threads"])
+    heap.keep()
     device = group.device()
     data = samples.open(Path(spec["samples"]))
     started_at, first_step = time.monotonic(), 0
@@ -49,6 +50,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
         for event in events:
             match event:
                 case Started():
+                    log.info(f"loop over time: {native.loop_over_time()}")
                     _note(emit, "info", "training", _announcement(event, device))
                     started_at, first_step, steps = time.monotonic(), event.step, event.steps
                 case Epoch():
@@ -73,7 +75,8 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
 def _finish(
     spec: dict[str, Any], event: Finished, data: samples.Samples, device: str, emit: protocol.Emit
 ) -> dict[str, Any]:
-    evaluation = evaluate(event.model, data, event.train_rows, event.validation_rows, spec["seed"], device)
+    rows = event.train_rows, event.validation_rows
+    evaluation = evaluate(event.model, data, *rows, spec["seed"], device, event.metrics)
     for warning in evaluation["warnings"]:
         _note(emit, "warning", warning["type"], warning["message"])
     result = Path(spec["result"])

@@ -32,6 +32,7 @@ from models.config.schedules import LinearBeta as LinearBeta
 from models.config.training import ELBO as ELBO
 from models.config.training import IWAE as IWAE
 from models.config.training import BurstDeletion as BurstDeletion
+from models.config.training import DeletionMix as DeletionMix
 from models.config.training import EarlyStopping as EarlyStopping
 from models.config.training import IndependentDropout as IndependentDropout
 from models.config.training import NumberDropout as NumberDropout

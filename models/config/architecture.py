@@ -27,6 +27,11 @@ class _MMVAE(Frozen):
     )
     network: NetworkConfig = Field(default=MLPConfig(), description="Encoder and decoder of every modality.")
 
+    @property
+    def code_features(self) -> int:
+        """Size of what encoding answers for a sample."""
+        return self.latent_features
+
     @field_validator("expert")
     @classmethod
     def _expert_exists(cls, name: str) -> str:
@@ -56,9 +61,36 @@ class _MMVRNN(Frozen):
     inference: Literal["filter", "smooth"] = Field(
         default="filter", description="filter: z_t knows the past. smooth: also what is observed later."
     )
+    static_latent_features: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Size of a second latent code, one for the whole sequence, beside those of the steps; 0: none. "
+        "With it the state follows the codes alone, not the observations. Needs inference smooth and a fusion by "
+        "concatenation.",
+    )
     network: NetworkConfig = Field(
         default=MLPConfig(hidden_features=(64,)), description="Encoder and decoder of every modality."
     )
+
+    @property
+    def code_features(self) -> int:
+        """Size of what encoding answers for a time step: the step's own code, then the sequence's."""
+        return self.latent_features + self.static_latent_features
+
+    @model_validator(mode="after")
+    def _static_latent_sees_the_sequence(self) -> Self:
+        if self.static_latent_features and self.inference != "smooth":
+            raise ValueError(
+                f"static_latent_features is {self.static_latent_features} with inference filter, which has not seen "
+                "the whole sequence; expected inference smooth, or 0"
+            )
+        if self.static_latent_features and self.fusion == "product_of_experts":
+            raise ValueError(
+                f"static_latent_features is {self.static_latent_features} with fusion product_of_experts, expected a "
+                "fusion by concatenation, or 0"
+            )
+        return self
 
 
 class _Chosen(Frozen):

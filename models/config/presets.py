@@ -1,34 +1,129 @@
-"""Named starting points: what a user wants of a model, as training choices. What is named in a request wins."""
+"""Named starting points: what a user wants of a model, as choices that were measured (`docs/models.md`).
 
-from typing import Any, Literal
+What a request names itself wins. A request that names no preset gets the recommended one.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from models.config.frozen import Kind
 
 Preset = Literal["joint-embedding", "cross-modal", "sequence-imputation", "forecasting"]
 
+# Optimiser steps after which more of them hardly help; an epoch of a large dataset has more.
+STEPS: dict[Kind, int] = {"static": 4000, "sequence": 1900}
+FEWEST_EPOCHS, MOST_EPOCHS = 20, 400
+# Of fewer rows a tenth says little.
+FEW_ROWS = 200
+
+_STATIC: dict[str, Any] = {"batch_size": 64, "weight_average": 0.99}
+_SEQUENCES: dict[str, Any] = {
+    "batch_size": 50,
+    "learning_rate": 3e-3,
+    "modality_dropout": 0.0,
+    "weight_average": 0.99,
+    # of sequences with gaps of every kind, the few hardest would decide a mean of plain losses
+    "select_metric": "validation_profile",
+}
+_SMOOTHING = {"inference": "smooth", "static_latent_features": 8, "modality_features": 16}
+
 # Each holds what differs from the defaults: {"architecture": ..., "training": ...}.
-PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
+PRESETS: dict[tuple[Preset, Kind], dict[str, dict[str, Any]]] = {
     # one code for all that is given: seldom without a modality
-    "joint-embedding": {"architecture": {}, "training": {"modality_dropout": 0.25}},
+    ("joint-embedding", "static"): {"architecture": {}, "training": {**_STATIC, "modality_dropout": 0.25}},
     # one modality from another: mostly without some
-    "cross-modal": {"architecture": {}, "training": {"modality_dropout": 0.8}},
-    # gaps in sequences: what comes later helps to fill them
-    "sequence-imputation": {
-        "architecture": {"inference": "smooth"},
-        "training": {"burst_deletion": {"probability": 0.5, "longest": 0.4}},
+    ("cross-modal", "static"): {"architecture": {}, "training": {**_STATIC, "modality_dropout": 0.8}},
+    ("joint-embedding", "sequence"): {
+        "architecture": _SMOOTHING,
+        "training": {**_SEQUENCES, "deletion_mix": {"nothing": 0.5}},
     },
-    # what comes next: the past alone
-    "forecasting": {
+    ("cross-modal", "sequence"): {
+        "architecture": _SMOOTHING,
+        "training": {**_SEQUENCES, "deletion_mix": {"modalities": 0.6}},
+    },
+    # gaps of every kind in sequences that are there as a whole
+    ("sequence-imputation", "sequence"): {
+        "architecture": _SMOOTHING,
+        "training": {**_SEQUENCES, "deletion_mix": {}},
+    },
+    # what comes next, from the past alone, as it arrives
+    ("forecasting", "sequence"): {
         "architecture": {"inference": "filter"},
-        "training": {"burst_deletion": {"probability": 0.3, "longest": 0.3}},
+        "training": {**_SEQUENCES, "deletion_mix": {"future": 0.4, "past": 0.0}},
     },
 }
 
-OF_SEQUENCES: tuple[Preset, ...] = ("sequence-imputation", "forecasting")
+
+class UnfitPreset(ValueError):
+    """A preset that is for other data; the message says which ones fit."""
 
 
-def misfit(preset: Preset, kind: Kind) -> str | None:
-    """Why a preset does not fit data of this kind, or None when it does."""
-    if preset in OF_SEQUENCES and kind != "sequence":
-        return f"preset {preset!r} is for sequences, and the dataset is {kind}"
-    return None
+def recommended(kind: Kind, modalities: int, architecture: Mapping[str, Any]) -> Preset:
+    """The preset of a request that names none. architecture: what it says of the model."""
+    if kind == "static":
+        return "cross-modal" if modalities > 1 else "joint-embedding"
+    past_alone = architecture.get("inference") == "filter" or architecture.get("fusion") == "product_of_experts"
+    return "forecasting" if past_alone else "sequence-imputation"
+
+
+def misfit(preset: Preset, kind: Kind, modalities: int) -> str | None:
+    """Why a preset does not fit data of this kind, and which do; None when it does."""
+    fitting = [name for name, of in PRESETS if of == kind and (name != "cross-modal" or modalities > 1)]
+    if preset in fitting:
+        return None
+    if (preset, kind) in PRESETS:
+        why = f"preset {preset!r} predicts some modalities from others, and the dataset has one"
+    else:
+        why = f"preset {preset!r} is for sequences, and the dataset is {kind}"
+    return f"{why}; expected {' or '.join(map(repr, fitting))}"
+
+
+class Choices(NamedTuple):
+    """A preset with what a request says in its place, as options of an architecture and of `TrainingConfig`."""
+
+    preset: Preset
+    architecture: dict[str, Any]
+    training: dict[str, Any]
+
+
+def choose(
+    preset: Preset | None,
+    kind: Kind,
+    modalities: int,
+    rows: int,
+    architecture: Mapping[str, Any],
+    training: Mapping[str, Any],
+    held_out: int = 0,
+) -> Choices:
+    """Everything that a request leaves open, for a dataset of so many modalities and rows. Raises UnfitPreset.
+
+    rows: of the dataset without its test rows. held_out: those of them that the dataset itself keeps for validation.
+    """
+    preset = preset or recommended(kind, modalities, architecture)
+    if why := misfit(preset, kind, modalities):
+        raise UnfitPreset(why)
+    options = {**PRESETS[preset, kind]["architecture"], **architecture}
+    return Choices(preset, options, _training(preset, kind, rows, training, held_out))
+
+
+def _training(preset: Preset, kind: Kind, rows: int, given: Mapping[str, Any], held_out: int) -> dict[str, Any]:
+    """Batches are smaller, and more is held out, where rows are few; the length is so many steps, within bounds."""
+    chosen = {**PRESETS[preset, kind]["training"], **given}
+    if not held_out and "validation_rows" not in given:
+        chosen.setdefault("validation_fraction", 0.1 if rows >= FEW_ROWS else 0.2)
+        held_out = round(chosen["validation_fraction"] * rows)
+    elif not held_out:
+        held_out = len(given["validation_rows"] or ())
+    learned = max(1, rows - held_out)
+    if "batch_size" not in given:
+        chosen["batch_size"] = min(chosen["batch_size"], max(8, learned // 8), learned)
+    if "epochs" not in given:
+        epochs = math.ceil(STEPS[kind] / math.ceil(learned / chosen["batch_size"]))
+        chosen["epochs"] = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
+        if held_out and "early_stopping" not in given:
+            metric = chosen.get("select_metric", "validation_loss")
+            chosen["early_stopping"] = {"metric": metric, "patience": max(10, chosen["epochs"] // 4)}
+    if not held_out:
+        chosen.pop("select_metric", None)
+    return chosen

@@ -12,6 +12,7 @@ from models.config.training import IWAE, SubsampledELBO, TrainingConfig
 FLOAT_BYTES = 4
 # Weights, their gradients, and two averages of Adam.
 COPIES = 4
+STATIC_POOLS = 4
 
 
 class Size(NamedTuple):
@@ -38,7 +39,7 @@ def size_of(config: MMVAEConfig | MMVRNNConfig) -> Size | None:
         encoded, decoded = 2 * latent, latent
     else:
         total += _sequence_parts(config)
-        encoded, decoded = config.modality_features, latent + config.recurrent_features
+        encoded, decoded = config.modality_features, config.code_features + config.recurrent_features
     for modality, network in zip(config.modalities, networks, strict=True):
         total += _encoder(network, modality, encoded) + _decoder(network, decoded, modality)
     return total
@@ -61,24 +62,34 @@ def _sequence_parts(config: MMVRNNConfig) -> Size:
     """Everything of an MM-VRNN but its encoders, decoders and likelihoods."""
     latent, hidden, recurrent = config.latent_features, config.hidden_features, config.recurrent_features
     modalities, features = len(config.modalities), config.modality_features
+    static = config.static_latent_features
     smooths = config.inference == "smooth"
+    smoothed = (recurrent if smooths else 0) * (2 if static else 1)
     if config.fusion == "zero":
         total = _linear(modalities * features, hidden)
     else:
         total = _linear(modalities * (features + 1), hidden) + Size(modalities * features, 0)
-    total += _stack(recurrent, (hidden,), 2 * latent)
+    total += _stack(recurrent + static, (hidden,), 2 * latent)
     if config.fusion == "product_of_experts":
         total += Size(modalities * _linear(features, 2 * latent).parameters, 2 * modalities * latent)
         total += _linear(recurrent, 2 * latent) if smooths else Size(0, 0)
     else:
-        total += _linear(hidden + (recurrent if smooths else 0), hidden) + Size(recurrent * hidden, 0)
+        total += _linear(hidden + smoothed, hidden) + Size(recurrent * hidden, 0)
         total += _linear(hidden, 2 * latent)
     if smooths:
-        total += Size(3 * recurrent * (hidden + recurrent + 2), 4 * recurrent)
+        directions = 2 if static else 1
+        total += Size(directions * 3 * recurrent * (hidden + recurrent + 2), directions * 4 * recurrent)
     gates = 3 if config.recurrence == "gru" else 4
     width = gates * recurrent
-    total += _linear(hidden, width) + Size(latent * width, 0)
+    total += _linear(static or hidden, width) + Size(latent * width, 0)
     layers = config.recurrent_layers
+    if static:
+        vectors = 1 if config.recurrence == "gru" else 2
+        total += _linear(smoothed, STATIC_POOLS) + Size(static * hidden, 0)
+        # once for a sequence, not for every step
+        once = _stack((STATIC_POOLS + 1) * smoothed, (hidden,), 2 * static)
+        once += _linear(static, vectors * layers * recurrent)
+        total += Size(once.parameters, 0)
     between = Size((layers - 1) * _linear(recurrent, width).parameters, (layers - 1) * width)
     return total + between + Size(layers * _linear(recurrent, width).parameters, layers * width)
 

@@ -83,6 +83,41 @@ class BurstDeletion(Frozen):
     longest: float = Field(default=0.2, gt=0, le=1, description="Part of the sequence that the longest burst takes.")
 
 
+class DeletionMix(Frozen):
+    """What a sequence's inputs lose: one of several families of gaps, drawn for each sequence by these weights.
+
+    A model learns to fill the gaps it was shown; the families together hold what sensors, gaps in records, forecasts
+    and missing modalities look like.
+    """
+
+    nothing: float = Field(default=0.08, ge=0, description="Weight of: all stays.")
+    steps: float = Field(default=0.20, ge=0, description="Weight of: random steps, up to 90 % of a modality's.")
+    bursts: float = Field(default=0.15, ge=0, description="Weight of: one burst a modality, up to 60 % of the steps.")
+    future: float = Field(default=0.20, ge=0, description="Weight of: all modalities end early, at 30 % or later.")
+    past: float = Field(default=0.10, ge=0, description="Weight of: all begin late, after up to 70 %.")
+    windows: float = Field(
+        default=0.22,
+        ge=0,
+        description="Weight of: some modalities stay whole, the others only in a window: their beginning, their end, "
+        "or some of the middle.",
+    )
+    modalities: float = Field(default=0.05, ge=0, description="Weight of: some modalities are missing as a whole.")
+    more_steps: Probability = Field(
+        default=0.25, description="Probability that up to half of a modality's steps vanish beside all that."
+    )
+
+    @model_validator(mode="after")
+    def _something_has_a_weight(self) -> Self:
+        if not sum(self.weights):
+            raise ValueError("all weights are 0, expected at least one above")
+        return self
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the families, in the order they are written here."""
+        return (self.nothing, self.steps, self.bursts, self.future, self.past, self.windows, self.modalities)
+
+
 class EarlyStopping(Frozen):
     """Training ends when the metric has not become better for `patience` epochs."""
 
@@ -129,6 +164,15 @@ class TrainingConfig(Frozen):
         default=SubsetDropout(), description="Which modalities a row's inputs lose; its targets stay."
     )
     burst_deletion: BurstDeletion | None = Field(default=None, description="For sequences.")
+    deletion_mix: DeletionMix | None = Field(
+        default=None, description="For sequences: gaps of every kind, after modality_dropout."
+    )
+    weight_average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the running average of the weights that is validated, kept and served; 0: the last ones.",
+    )
 
     @model_validator(mode="after")
     def _every_cycle_has_an_epoch(self) -> Self:
@@ -155,8 +199,12 @@ def misfits(training: TrainingConfig, config: MMVAEConfig | MMVRNNConfig, rows: 
 
     named("modality_weights", training.modality_weights)
     named("modality_dropout", getattr(training.modality_dropout, "probabilities", None))
-    if training.burst_deletion is not None and config.kind == "static":
-        found.append(Misfit(("burst_deletion",), "samples have no time steps, and bursts are of time steps"))
+    if config.kind == "static":
+        found += [
+            Misfit((name,), f"samples have no time steps, and {name} is of time steps")
+            for name in ("burst_deletion", "deletion_mix")
+            if getattr(training, name) is not None
+        ]
     if training.free_bits and isinstance(training.objective, IWAE):
         found.append(Misfit(("free_bits",), "the objective iwae has no KL divergence that could be free"))
     strangers = [row for row in training.validation_rows or () if row >= rows]
@@ -180,4 +228,4 @@ def misfits(training: TrainingConfig, config: MMVAEConfig | MMVRNNConfig, rows: 
 def metric_names(modalities: list[str], holds_out: bool) -> list[str]:
     """The metrics of an epoch that can be compared with those of another; lower is better for each."""
     names = ["loss", "kl", *(f"reconstruction/{name}" for name in modalities)]
-    return names + [f"validation_{name}" for name in names] if holds_out else names
+    return [*names, *(f"validation_{name}" for name in names), "validation_profile"] if holds_out else names

@@ -38,6 +38,14 @@ class Likelihood(nn.Module, ABC):
         raw: (N, *parameter_shape) from the decoder. value: (N, *shape) in the user's units. Returns (N,).
         """
 
+    def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int) -> Tensor:
+        """Negative log-likelihood of every row in nats, with the spread that suits the row best, where there is one.
+
+        raw: (N, *parameter_shape). value: (N, *shape). row: (N,) int64, which of the `rows` rows a value belongs to.
+        Up to a constant that the number of values decides. Returns (rows,).
+        """
+        return raw.new_zeros(rows).index_add(0, row, -self.log_prob(raw, value))
+
     def errors(self, raw: Tensor, value: Tensor, present: Tensor) -> Tensor:
         """Sums over the present values of a training batch that `adapt` needs: a vector, empty when it needs none.
 
@@ -54,6 +62,13 @@ class Likelihood(nn.Module, ABC):
 
         raw: (S, N, *parameter_shape). Returns name -> (N, ...).
         """
+
+    def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
+        """The same with the standard deviations of missing values as calibration found them.
+
+        absence: (N,) as `Batch.absence` tells it. draws: how many the description averages.
+        """
+        return described
 
     @abstractmethod
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:

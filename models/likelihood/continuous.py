@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import gaussian
 from models.config import ModalityConfig
-from models.gaussian import Gaussian
 from models.likelihood.base import Likelihood, inner, total
 
 
@@ -30,10 +28,15 @@ class Continuous(Likelihood):
     FLOOR = 1e-2
     POWER: int
     """The error whose mean tells the spread: 2 for squared, 1 for absolute."""
+    NORMALISATION: float
 
     offset: Tensor
     scale: Tensor
     moment: Tensor
+    widening: Tensor
+    """What calibration multiplies predicted deviations of missing values by, (2, 2, *shape): without draws and with;
+    where other modalities are given, and where nothing is.
+    """
 
     def __init__(self, modality: ModalityConfig) -> None:
         super().__init__(modality, parameters=2 if modality.scale == "predicted" else 1)
@@ -42,6 +45,7 @@ class Continuous(Likelihood):
         self.register_buffer("scale", torch.ones(shape))
         # mean of |x - mu|^POWER, standardised
         self.register_buffer("moment", torch.ones(shape))
+        self.register_buffer("widening", torch.ones(2, 2, *shape))
         self._fix()
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
@@ -72,7 +76,22 @@ class Continuous(Likelihood):
     def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
         """log p(value; offset + scale mu, scale s), computed where numbers are of size 1."""
         centre, spread = self.centre_and_spread(raw)
-        return total(self.log_density(self.standardise(value) - centre, spread.expand_as(centre)) - self.scale.log())
+        misfit = self.misfit((self.standardise(value) - centre) / spread)
+        # what is the same for all values is not computed for each
+        constant = self.scale.log() + self.NORMALISATION
+        if self.modality.scale == "predicted":
+            misfit = misfit + spread.log()
+        else:
+            constant = constant + spread.log()
+        return -total(misfit) - constant.expand(self.modality.shape).sum()
+
+    def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int) -> Tensor:
+        """n log(mean |x - mu|^POWER) / POWER over the row's n numbers: one bad row costs a logarithm, not a square."""
+        centre, _ = self.centre_and_spread(raw)
+        error = total((centre - self.standardise(value)).abs().pow(self.POWER))
+        numbers = raw.new_zeros(rows).index_add(0, row, torch.full_like(error, value[0].numel() if len(value) else 1))
+        mean = raw.new_zeros(rows).index_add(0, row, error) / numbers.clamp(min=1)
+        return numbers * mean.clamp(min=self.FLOOR**self.POWER).log() / self.POWER
 
     @torch.no_grad()
     def errors(self, raw: Tensor, value: Tensor, present: Tensor) -> Tensor:
@@ -103,6 +122,11 @@ class Continuous(Likelihood):
         deviation = (within + centre.var(dim=0, correction=0)).sqrt() * self.scale
         return {"mean": self.offset + self.scale * centre.mean(dim=0), "standard_deviation": deviation}
 
+    def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
+        """Missing ones times `widening`."""
+        factors = torch.cat([torch.ones_like(self.widening[0, :1]), self.widening[int(draws > 1)]])  # (3, *shape)
+        return {**described, "standard_deviation": described["standard_deviation"] * factors[absence]}
+
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
         """offset + scale (mu + s F^-1(probability)), F of the standard density."""
         centre, spread = self.centre_and_spread(raw)
@@ -113,8 +137,8 @@ class Continuous(Likelihood):
         return described["mean"]
 
     @abstractmethod
-    def log_density(self, residual: Tensor, spread: Tensor) -> Tensor:
-        """log p of every element, for x - mu and s."""
+    def misfit(self, ratio: Tensor) -> Tensor:
+        """-log p of every element for (x - mu) / s, but for log s and NORMALISATION."""
 
     @abstractmethod
     def standard_quantile(self, probability: Tensor) -> Tensor:
@@ -133,10 +157,11 @@ class GaussianLikelihood(Continuous):
     """N(x; mu, s^2)."""
 
     POWER = 2
+    NORMALISATION = 0.5 * math.log(2 * math.pi)
 
-    def log_density(self, residual: Tensor, spread: Tensor) -> Tensor:
-        """-(r / s)^2 / 2 - log s - log(2 pi) / 2."""
-        return gaussian.log_density(residual, Gaussian(torch.zeros_like(residual), spread))
+    def misfit(self, ratio: Tensor) -> Tensor:
+        """r^2 / 2."""
+        return 0.5 * ratio.square()
 
     def standard_quantile(self, probability: Tensor) -> Tensor:
         """The probit."""
@@ -152,10 +177,11 @@ class LaplaceLikelihood(Continuous):
     """Laplace(x; mu, s): density exp(-|x - mu| / s) / 2 s. Outliers cost less than under a Gaussian."""
 
     POWER = 1
+    NORMALISATION = math.log(2)
 
-    def log_density(self, residual: Tensor, spread: Tensor) -> Tensor:
-        """-|r| / s - log 2 s."""
-        return -residual.abs() / spread - (2 * spread).log()
+    def misfit(self, ratio: Tensor) -> Tensor:
+        """|r|."""
+        return ratio.abs()
 
     def standard_quantile(self, probability: Tensor) -> Tensor:
         """-sign(p - 1/2) log(1 - 2 |p - 1/2|)."""

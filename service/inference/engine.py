@@ -4,6 +4,8 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import structlog
+
 import models
 from service.inference.payload import Array, Rows
 from service.inference.questions import Loadable, Question, Tree
@@ -13,6 +15,8 @@ from service.shared.storage import CorruptArtifact, Storage
 
 if TYPE_CHECKING:
     from models.predictor import Predictor
+
+log = structlog.get_logger(__name__)
 
 
 class Engine:
@@ -29,6 +33,7 @@ class Engine:
         self._told = threading.local()
         self._shelf = threading.Lock()
         self._loading = threading.Lock()
+        self._announced = False
         self._turn = threading.Lock()
 
     def answer(self, question: Question, rows: Rows, state: Array | None = None) -> Tree:
@@ -93,6 +98,9 @@ class Engine:
                 f"an engine has {self._memory_bytes} (SENSORIUM_INFERENCE_MEMORY_BYTES)"
             )
             raise Exhausted("engine_out_of_memory", detail)
+        if not self._announced:
+            log.info(f"loop over time: {models.loop_over_time()}")
+            self._announced = True
         self._use_threads()
         predictor.warm_up()
         collector.settle()  # torch, if this is the first

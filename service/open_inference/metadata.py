@@ -77,7 +77,7 @@ def _outputs(config: Config) -> list[tuple[str, str, list[int]]]:
     found = []
     for name, (target, part) in known(config).items():
         if name in CODES or target is None:
-            found.append((name, "FP32", [config.latent_features]))
+            found.append((name, "FP32", [config.code_features]))
         else:
             found.append((name, *_predicted(modalities[target], part)))
     return found

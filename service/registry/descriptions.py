@@ -99,5 +99,5 @@ def signature(config: MMVAEConfig | MMVRNNConfig) -> schemas.Signature:
             )
             for modality in config.modalities
         ],
-        latent_features=config.latent_features,
+        latent_features=config.code_features,
     )

@@ -74,17 +74,19 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
     """
     name, number = request.dataset.name, request.dataset.version
     _, version, _ = datasets.ready_version(session, project_id, name, number, lock=True)
-    asked = requests.resolve(session, project_id, request, Schema.model_validate(version.schema), version.rows or 0)
+    statistics = version.statistics or {}
+    schema = Schema.model_validate(version.schema)
+    asked = requests.resolve(session, project_id, request, schema, version.rows or 0, statistics.get("splits"))
     run = Run(
         project_id=project_id,
         dataset_version_id=version.id,
         model_name=request.model,
-        preset=request.preset,
+        preset=asked.preset,
         architecture=asked.config.model_dump(mode="json"),
         training=asked.training.model_dump(mode="json"),
         init_from=request.init_from and request.init_from.model_dump(mode="json"),
         init_artifact_id=asked.init_artifact_id,
-        estimate=_estimate(asked, version.statistics or {}),
+        estimate=_estimate(asked, statistics),
         seed=request.seed,
         description=request.description,
     )

@@ -1,5 +1,6 @@
 """From what a request asks for to everything a training needs, checked against the dataset."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +22,7 @@ from models.config import (
     parse,
     presets,
 )
+from models.config.presets import Preset, UnfitPreset
 from models.config.training import misfits
 from service.runs import checkpoints, schemas
 from service.shared.errors import BadInput, Fault, NotFound, pointer
@@ -33,22 +35,37 @@ _OPTIONS: TypeAdapter[MMVAEOptions | MMVRNNOptions] = TypeAdapter(ArchitectureOp
 class Resolved(NamedTuple):
     """A request with every default filled in."""
 
+    preset: Preset
     config: MMVAEConfig | MMVRNNConfig
     training: TrainingConfig
     init_artifact_id: str | None
 
 
-def resolve(session: Session, project_id: str, request: schemas.RunRequest, schema: Schema, rows: int) -> Resolved:
-    """Check the whole request against the dataset. Raises BadInput with everything that does not fit, and NotFound."""
-    preset = presets.PRESETS[request.preset] if request.preset else {"architecture": {}, "training": {}}
-    if request.preset and (why := presets.misfit(request.preset, schema.kind)):
-        raise BadInput([Fault("/preset", "misfit", why)])
-    training = TrainingConfig.model_validate({**preset["training"], **request.training.model_dump(exclude_unset=True)})
+def resolve(
+    session: Session,
+    project_id: str,
+    request: schemas.RunRequest,
+    schema: Schema,
+    rows: int,
+    splits: Mapping[str, int] | None,
+) -> Resolved:
+    """Check the whole request against a dataset of so many rows. splits: how many are what, None where all are alike.
+
+    Raises BadInput with everything that does not fit, and NotFound.
+    """
     options = request.architecture or (MMVAEOptions() if schema.kind == "static" else MMVRNNOptions())
     if options.kind != schema.kind:
         detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
         raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
-    chosen = {**preset["architecture"], **options.model_dump(exclude_unset=True), "architecture": options.architecture}
+    asked = options.model_dump(exclude_unset=True)
+    usable, held_out = (rows, 0) if splits is None else (rows - splits["test"], splits["validation"])
+    named = request.training.model_dump(exclude_unset=True)
+    try:
+        choices = presets.choose(request.preset, schema.kind, len(schema.modalities), usable, asked, named, held_out)
+    except UnfitPreset as error:
+        raise BadInput([Fault("/preset", "misfit", str(error))]) from error
+    training = TrainingConfig.model_validate(choices.training)
+    chosen = {**choices.architecture, "architecture": options.architecture}
     try:
         modalities = [_modality(modality) for modality in schema.modalities]
     except ValidationError as error:
@@ -66,7 +83,7 @@ def resolve(session: Session, project_id: str, request: schemas.RunRequest, sche
         faults += _differences(config, other)
     if faults:
         raise BadInput(faults)
-    return Resolved(config, training, artifact_id)
+    return Resolved(choices.preset, config, training, artifact_id)
 
 
 def _init(

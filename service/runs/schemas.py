@@ -56,7 +56,11 @@ class RunRequest(BaseModel):
 
     dataset: DatasetReference
     model: Name = Field(description="Name in the registry under which the result becomes the next version.")
-    preset: Preset | None = Field(default=None, description="A starting point; what the request names itself wins.")
+    preset: Preset | None = Field(
+        default=None,
+        description="A starting point; what the request names itself wins. By default cross-modal for samples and "
+        "sequence-imputation for sequences.",
+    )
     architecture: ArchitectureOptions | None = Field(
         default=None, description="By default an MM-VAE for static samples and an MM-VRNN for sequences."
     )

@@ -31,6 +31,16 @@ COMBINATIONS = [
         ["zero", "missing_embeddings", "product_of_experts"], ["filter", "smooth"], ["gru", "lstm"], [1, 2]
     )
 ]
+COMBINATIONS += [
+    {
+        "fusion": fusion,
+        "inference": "smooth",
+        "recurrence": recurrence,
+        "recurrent_layers": layers,
+        "static_latent_features": 3,
+    }
+    for fusion, recurrence, layers in product(["zero", "missing_embeddings"], ["gru", "lstm"], [1, 2])
+]
 MODELS = {"-".join(str(value) for value in c.values()): c for c in COMBINATIONS}
 
 every = pytest.mark.parametrize("model", [sequence_model(**c) for c in COMBINATIONS], ids=list(MODELS))
@@ -58,7 +68,7 @@ def test_absent_values_do_not_matter(model: MMVRNN) -> None:
     batch = randomly_present(sequence_batch())
     garbage = {**batch.values, "audio": batch.values["audio"].clone()}
     garbage["audio"][~batch.present["audio"]] = 1e4
-    noise = torch.randn(3, 5, 4)
+    noise = torch.randn(3, 5, model.latent_features)
     assert_close(_terms(model, batch, noise), _terms(model, Batch(garbage, batch.present, batch.lengths), noise))
 
 
@@ -76,7 +86,7 @@ def test_the_order_of_modalities_changes_nothing(options: dict[str, object]) -> 
 
 @every
 def test_a_sequence_s_terms_do_not_depend_on_the_others(model: MMVRNN) -> None:
-    batch, noise = randomly_present(sequence_batch()), torch.randn(3, 5, 4)
+    batch, noise = randomly_present(sequence_batch()), torch.randn(3, 5, model.latent_features)
     together = _terms(model, batch, noise)
     for row in range(3):
         alone = _terms(model, rows_of(batch, [row]), noise[row : row + 1])
@@ -90,7 +100,7 @@ def test_a_sequence_s_terms_do_not_depend_on_the_others(model: MMVRNN) -> None:
 @given(padding=st.integers(1, 4), garbage=st.floats(-1e3, 1e3), seed=st.integers(0, 99))
 def test_padding_costs_nothing_and_changes_nothing(model: MMVRNN, padding: int, garbage: float, seed: int) -> None:
     batch = randomly_present(sequence_batch((4, 2), seed=seed), seed)
-    noise = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(2, 4, model.latent_features, generator=torch.Generator().manual_seed(seed))
 
     def padded(value: Tensor, fill: float) -> Tensor:
         return torch.cat([value, torch.full((2, padding, *value.shape[2:]), fill).to(value.dtype)], dim=1)
@@ -129,7 +139,7 @@ def test_a_filter_never_looks_ahead_and_a_smoother_does(model: MMVRNN) -> None:
 def test_every_parameter_learns(model: MMVRNN) -> None:
     batch = randomly_present(sequence_batch((5, 4, 3)))
     model.zero_grad()
-    negative_elbo(model.terms(batch, batch, torch.randn(3, 5, 4)), 1.0).loss.sum().backward()
+    negative_elbo(model.terms(batch, batch, torch.randn(3, 5, model.latent_features)), 1.0).loss.sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name

@@ -80,6 +80,16 @@ def test_an_mmvrnn_has_as_many_parameters_as_computed(
     assert size.parameters == _built(config)
 
 
+@pytest.mark.parametrize(("fusion", "recurrence", "layers"), [("zero", "gru", 1), ("missing_embeddings", "lstm", 3)])
+def test_a_static_latent_has_as_many_parameters_as_computed(fusion: str, recurrence: str, layers: int) -> None:
+    options = {"fusion": fusion, "recurrence": recurrence, "recurrent_layers": layers, "inference": "smooth"}
+    widths = {"latent_features": 3, "static_latent_features": 2, "modality_features": 5, "hidden_features": 6}
+    config = MMVRNNConfig.model_validate({"modalities": MODALITIES, **options, **widths, "recurrent_features": 7})
+    size = size_of(config)
+    assert size is not None
+    assert size.parameters == _built(config)
+
+
 def test_memory_grows_with_the_batch_and_the_steps() -> None:
     config = MMVRNNConfig(modalities=MODALITIES)
     small, long = (memory_bytes(config, TrainingConfig(), steps) for steps in (10, 100))

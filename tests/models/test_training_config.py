@@ -73,6 +73,7 @@ def test_metrics_are_those_of_an_epoch() -> None:
         "validation_loss",
         "validation_kl",
         "validation_reconstruction/a",
+        "validation_profile",
     ]
     for metric in metric_names(["audio", "face", "word"], holds_out=True):
         assert _found({"early_stopping": {"metric": metric}, "select_metric": metric}) == []

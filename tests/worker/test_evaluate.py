@@ -89,11 +89,22 @@ def test_a_collapsed_posterior_and_a_dominant_modality_are_told() -> None:
             encoder[-1].bias.zero_()
             encoder[-1].bias[model.latent_features :] = 8.0  # deviations of 8: nothing is said
     found = evaluate(model, static(), np.arange(50), np.arange(50, 100), seed=0)
-    assert [warning["type"] for warning in found["warnings"]] == ["posterior_collapse"]
+    assert [warning["type"] for warning in found["warnings"]] == ["posterior_collapse", "no_better_than_baseline"]
     with torch.no_grad():
         model.encoders[0][-1].bias[model.latent_features :] = -4.0
     found = evaluate(model, static(), np.arange(50), np.arange(50, 100), seed=0)
     assert "dominant_modality" in [warning["type"] for warning in found["warnings"]]
+
+
+def test_few_rows_and_a_model_that_knows_its_rows_by_heart_are_told() -> None:
+    rows, held_out = static(), np.arange(90, 100)
+    values = data.observed_values_per_row(rows)
+    for more, expected in ((0.9 * values, False), (1.1 * values, True)):
+        metrics = {"loss": 5.0, "validation_loss": 5.0 + more}
+        found = evaluate(build(two()), rows, np.arange(90), held_out, seed=0, metrics=metrics)
+        types = [warning["type"] for warning in found["warnings"]]
+        assert "few_rows" in types
+        assert ("overfitting" in types) == expected
 
 
 def test_a_target_that_never_stands_beside_what_is_observed_has_no_figures() -> None:

@@ -55,6 +55,12 @@ def _interrupted(
         (two(expert="mixture"), {"objective": {"name": "iwae", "particles": 2}}),
         (two("sequence"), {"burst_deletion": {"probability": 0.5}, "objective": {"name": "subsampled_elbo"}}),
         (two("sequence", inference="smooth", recurrence="lstm"), {"select": "last"}),
+        (two(), {"weight_average": 0.9}),
+        (
+            two("sequence", inference="smooth", static_latent_features=3),
+            {"weight_average": 0.9, "deletion_mix": {}, "select_metric": "validation_profile"},
+        ),
+        (two("sequence"), {"weight_average": 0.5, "select": "last"}),
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(

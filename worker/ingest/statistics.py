@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from service.shared.samples import ModalitySchema, Samples
+from service.shared.samples import SPLITS, ModalitySchema, Samples
 from worker.ingest.block import Array
 
 
@@ -18,10 +18,13 @@ class Statistics:
         self._together: dict[str, dict[str, int]] = {}
         self._lengths = _Moments()
         self._rows = 0
+        self._splits = np.zeros(len(SPLITS), np.int64)
 
     def add(self, piece: Samples) -> None:
         """Count some more rows."""
         self._rows += piece.rows
+        if piece.splits is not None:
+            self._splits += np.bincount(piece.splits, minlength=len(SPLITS))
         having = {}
         for modality in piece.schema.modalities:
             present = piece.present[modality.name]
@@ -45,6 +48,8 @@ class Statistics:
             described = figures.describe(categories.get(name))
             modalities[name] = {"rows": self._together[name][name], **described, "nan": nan.get(name, 0)}
         found: dict[str, Any] = {"rows": self._rows, "modalities": modalities, "together": self._together}
+        if self._splits.any():
+            found["splits"] = dict(zip(SPLITS, self._splits.tolist(), strict=True))
         if self._lengths.count:
             whole = self._lengths.describe()
             lengths = {"minimum": int(whole["minimum"]), "mean": whole["mean"], "maximum": int(whole["maximum"])}

@@ -20,11 +20,12 @@ Y = [None, [[-1.0], [-0.5]]]
 
 @pytest.fixture(scope="module")
 def trained(service: Service) -> Service:
-    """The module's service with a model of samples and one of sequences."""
+    """The module's service with a model of samples, one of sequences that filters, and one that smooths."""
     dataset(service, "pictures", **pictures())
     dataset(service, "tracks", {"kind": "sequence"}, **tracks())
-    for name in ("pictures", "tracks"):
-        assert train(service, name, name)["state"] == "succeeded"
+    assert train(service, "pictures", "pictures")["state"] == "succeeded"
+    assert train(service, "tracks", "tracks", preset="forecasting")["state"] == "succeeded"
+    assert train(service, "tracks", "whole")["state"] == "succeeded"
     return service
 
 
@@ -95,6 +96,26 @@ def test_draws_are_values_of_all_modalities(trained: Service) -> None:
     assert np.array(ask(trained, f"{SEQUENCE}/sample", rows=2, steps=7)["outputs"]["x"]["value"]).shape == (2, 7, 2)
 
 
+def test_a_model_that_smooths_answers_everything_but_pieces(trained: Service) -> None:
+    path = "/v1/models/whole/versions/1"
+    config = trained.http.get(path).json()["config"]
+    width = config["latent_features"] + config["static_latent_features"]
+    assert config["static_latent_features"] > 0
+    codes = np.array(ask(trained, f"{path}/encode", inputs={"x": X[:1], "y": Y[:1]})["mean"][0])
+    assert codes.shape == (len(X[0]), width)
+    assert (codes[:, config["latent_features"] :] == codes[0, config["latent_features"] :]).all()
+    assert trained.http.get(path).json()["signature"]["latent_features"] == width
+    for operation, body in {
+        "reconstruct": {"inputs": {"x": X}, "n_samples": 3},
+        "score": {"inputs": {"x": X, "y": Y}},
+        "forecast": {"inputs": {"x": X}, "horizon": 3},
+        "sample": {"rows": 2, "steps": 3},
+    }.items():
+        assert ask(trained, f"{path}/{operation}", **body)["version"] == 1
+    answer = trained.http.post(f"{path}/encode", json={"inputs": {"x": X}, "state": None})
+    assert "state" not in answer.json()
+
+
 def test_a_sequence_in_pieces_is_answered_as_a_whole(trained: Service) -> None:
     whole = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0], X[0]]})
     first = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0][:2]] * 2}, state=None)
@@ -119,7 +140,7 @@ def test_a_state_belongs_to_its_version_and_its_rows(trained: Service) -> None:
         assert fault(answer, 400) == ("/state", "invalid_state")
     other = trained.http.post(f"{SEQUENCE}/encode", json={"inputs": {"x": X[:1]}, "state": state})
     assert fault(other, 400) == ("/state", "invalid_state")
-    assert train(trained, "tracks", "tracks")["version"] == 2
+    assert train(trained, "tracks", "tracks", preset="forecasting")["version"] == 2
     answer = trained.http.post("/v1/models/tracks/versions/2/encode", json={"inputs": {"x": X}, "state": state})
     assert fault(answer, 400) == ("/state", "invalid_state")
 

@@ -23,7 +23,7 @@ def trained(service: Service) -> Service:
     dataset(service, "pictures", **pictures())
     dataset(service, "tracks", {"kind": "sequence"}, **tracks())
     assert train(service, "pictures", "still")["state"] == "succeeded"
-    assert train(service, "tracks", "moving")["state"] == "succeeded"
+    assert train(service, "tracks", "moving", preset="forecasting")["state"] == "succeeded"
     return service
 
 

@@ -7,6 +7,8 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from models.config import TrainingConfig
+from models.config.presets import choose
 from service.jobs import workers
 from tests.conftest import Service
 from tests.service.steps import dataset, fault, pictures, problem, queue_dataset, queue_run, tracks, train
@@ -224,7 +226,23 @@ def test_what_a_run_asks_for_is_kept_and_shown(service: Service) -> None:
     problem(service.http.get("/v1/runs", params={"state": "asleep"}), 422)
     service.http.post(f"/v1/runs/{run['id']}/cancel")
     refused = {"dataset": {"name": "asked"}, "model": "m", "preset": "forecasting"}
-    assert fault(service.http.post("/v1/runs", json=refused)) == ("/preset", "misfit")
+    answer = service.http.post("/v1/runs", json=refused)
+    assert fault(answer) == ("/preset", "misfit")
+    assert "expected 'joint-embedding' or 'cross-modal'" in answer.json()["errors"][0]["detail"]
+
+
+def test_a_run_that_names_only_its_dataset_gets_the_recommended_preset(service: Service) -> None:
+    rows = 40
+    held_out = {"split": np.array(["test"] * 10 + ["validation"] * 6 + ["training"] * 24)}
+    dataset(service, "plain", {"kind": "sequence"}, **tracks(rows))
+    dataset(service, "divided", {"kind": "sequence", "split": {"column": "split"}}, **tracks(rows), **held_out)
+    for name, usable, validation in (("plain", rows, 0), ("divided", 30, 6)):
+        run = service.http.post("/v1/runs", json={"dataset": {"name": name}, "model": "m"}).json()
+        expected = choose(None, "sequence", 2, usable, {}, {}, validation)
+        assert run["preset"] == expected.preset == "sequence-imputation"
+        assert run["training"] == TrainingConfig.model_validate(expected.training).model_dump(mode="json")
+        assert expected.architecture.items() <= run["architecture"].items()
+        service.http.post(f"/v1/runs/{run['id']}/cancel")
 
 
 def test_workers_that_are_alive_are_listed(service: Service) -> None:

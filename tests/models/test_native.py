@@ -1,0 +1,260 @@
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models import native
+from models.config import ModalityConfig
+from models.mmvrnn import MMVRNN
+from models.native import build
+from models.objective import negative_elbo
+from models.philox import Draws
+from tests.models.small import randomly_present, sequence_batch, sequence_model
+
+built = pytest.mark.skipif(not native.available(), reason="the native loop is not built")
+
+
+def _model(layers: int, widths: dict[str, int], **options: str) -> MMVRNN:
+    return sequence_model(
+        [ModalityConfig(name="a", shape=(2,), likelihood="gaussian")], recurrent_layers=layers, **widths, **options
+    )
+
+
+def _inputs(model: MMVRNN, rows: int, steps: int, drawn: bool) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    config = model.config
+    sizes = {
+        "prepared": (rows, steps, config.hidden_features),
+        "gates": (rows, steps, 3 * config.recurrent_features),
+        "state": (rows, config.recurrent_layers * config.recurrent_features),
+        "noise": (rows, steps, config.latent_features),
+    }
+    found = {name: 2 * torch.randn(size, generator=generator) for name, size in sizes.items()}
+    return {name: value.requires_grad_() for name, value in found.items() if drawn or name != "noise"}
+
+
+def _loop(model: MMVRNN, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What comes out of the loop, and the gradients of a sum of it, weighted at random."""
+    posterior, codes, states = model.loop(**{"noise": None, **inputs})
+    found = {"mean": posterior.mean, "deviation": posterior.standard_deviation, "codes": codes, "states": states}
+    generator = torch.Generator().manual_seed(2)
+    loss = sum((torch.randn(value.shape, generator=generator) * value).sum() for value in found.values())
+    sources = inputs | {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith(
+            ("inference.state", "inference.output", "recurrence.latent", "recurrence.re", "recurrence.b")
+        )
+    }
+    gradients = torch.autograd.grad(loss, list(sources.values()))
+    return found | {f"gradient of {name}": value for name, value in zip(sources, gradients, strict=True)}
+
+
+@pytest.fixture(params=list(build.PROCESSORS))
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of processor up to this machine's own."""
+    own = torch.backends.cpu.get_cpu_capability()
+    newest = list(build.PROCESSORS).index(own) if own in build.PROCESSORS else len(build.PROCESSORS) - 1
+    if list(build.PROCESSORS).index(request.param) < newest:
+        pytest.skip(f"this machine has no {request.param}")
+    monkeypatch.setattr(native, "_library", native.load(request.param))
+
+
+SMALL = {"latent_features": 4, "hidden_features": 6, "recurrent_features": 7}
+LARGE = {"latent_features": 19, "hidden_features": 50, "recurrent_features": 33}
+
+
+@built
+@pytest.mark.usefixtures("processor")
+@pytest.mark.parametrize("drawn", [True, False], ids=["noise", "means"])
+@pytest.mark.parametrize(
+    ("layers", "widths", "rows", "steps"),
+    [(1, SMALL, 1, 1), (1, SMALL, 3, 5), (2, SMALL, 17, 4), (3, SMALL, 2, 6), (2, LARGE, 70, 9), (1, LARGE, 64, 2)],
+)
+def test_it_computes_what_the_pytorch_loop_does(
+    monkeypatch: pytest.MonkeyPatch, layers: int, widths: dict[str, int], rows: int, steps: int, drawn: bool
+) -> None:
+    model = _model(layers, widths)
+    inputs = _inputs(model, rows, steps, drawn)
+    ours = _loop(model, inputs)
+    monkeypatch.setattr(native, "_library", None)
+    reference = _loop(model, inputs)
+    # products over all rows and steps: to the rounding of sums of that many terms
+    torch.testing.assert_close(ours, reference, rtol=2e-5, atol=1e-4 if widths is LARGE else 2e-5)
+
+
+@built
+def test_values_far_out_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model(1, SMALL)
+    inputs = {name: 60 * value.detach() for name, value in _inputs(model, 5, 7, True).items()}
+    inputs = {name: value.requires_grad_() for name, value in inputs.items()}
+    ours = _loop(model, inputs)
+    monkeypatch.setattr(native, "_library", None)
+    torch.testing.assert_close(ours, _loop(model, inputs), rtol=1e-4, atol=1e-3)
+
+
+@built
+def test_what_is_not_a_number_comes_out() -> None:
+    model = _model(1, SMALL)
+    inputs = {name: value.detach().clone() for name, value in _inputs(model, 3, 4, True).items()}
+    inputs["prepared"][1, 2, 0] = float("nan")
+    with torch.no_grad():
+        posterior, _, states = model.loop(**inputs)
+    assert posterior.mean[1, 2:].isnan().all()
+    assert not posterior.mean[[0, 2]].isnan().any()
+    assert states[1, 3:].isnan().all()
+
+
+@built
+def test_a_sequence_is_the_same_in_any_batch() -> None:
+    model = _model(2, LARGE)
+    inputs = {name: value.detach() for name, value in _inputs(model, 100, 5, True).items()}
+    with torch.no_grad():
+        together = model.loop(**inputs)
+        alone = model.loop(**{name: value[70:71] for name, value in inputs.items()})
+    assert torch.equal(together[0].mean[70], alone[0].mean[0])
+    assert torch.equal(together[2][70], alone[2][0])
+
+
+@built
+def test_threads_change_nothing() -> None:
+    model = _model(2, LARGE)
+    inputs = _inputs(model, 100, 5, True)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = _loop(model, inputs)
+        torch.set_num_threads(2)
+        two = _loop(model, inputs)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one[name], two[name]) for name in ("mean", "deviation", "codes", "states"))
+    torch.testing.assert_close(one, two)
+
+
+@built
+def test_only_what_is_needed_has_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes alone are asked for, the weights are frozen: what the sequence model of one stream trains."""
+    model = _model(2, SMALL).requires_grad_(False)
+    inputs = _inputs(model, 3, 4, False)
+
+    def gradients() -> tuple[Tensor, ...]:
+        _, codes, _ = model.loop(**inputs, noise=None)
+        return torch.autograd.grad(codes.square().sum(), list(inputs.values()))
+
+    ours = gradients()
+    monkeypatch.setattr(native, "_library", None)
+    torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
+
+
+@built
+def test_a_models_loss_and_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sequence_model(recurrent_layers=2, inference="smooth")
+    batch = randomly_present(sequence_batch((5, 3, 4)))
+    noise = torch.randn(3, *model.latent_shape(batch), generator=torch.Generator().manual_seed(0))
+
+    def gradients() -> dict[str, Tensor]:
+        loss = negative_elbo(model.terms(batch, batch, noise), beta=1.0).loss
+        parameters = dict(model.named_parameters())
+        found = torch.autograd.grad(loss.sum(), list(parameters.values()))
+        return {"loss": loss, **dict(zip(parameters, found, strict=True))}
+
+    ours = gradients()
+    monkeypatch.setattr(native, "_library", None)
+    torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"recurrence": "lstm"}, {"fusion": "product_of_experts"}, {}])
+def test_the_pytorch_loop_serves_what_the_library_does_not(
+    monkeypatch: pytest.MonkeyPatch, option: dict[str, str]
+) -> None:
+    """Other cells and posteriors, other types of numbers, and installations without the library."""
+    if not option:
+        monkeypatch.setattr(native, "_library", None)
+        assert native.loop_over_time().startswith("PyTorch")
+    model = sequence_model(**option)
+    batch = sequence_batch((5, 3, 4))
+    with torch.no_grad():
+        assert model.encode(batch).mean.isfinite().all()
+        follow = model.follow(model.evidence(batch), None)
+    assert native.follow(model.inference, model.recurrence, follow.codes, follow.codes, None, follow.states) is None
+
+
+def test_half_the_precision_is_for_pytorch() -> None:
+    model = _model(1, SMALL)
+    inputs = {name: value.detach() for name, value in _inputs(model, 3, 4, True).items()}
+    halves = inputs | {"prepared": inputs["prepared"].bfloat16(), "gates": inputs["gates"].bfloat16()}
+    assert native.follow(model.inference, model.recurrence, **halves) is None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert model.loop(**halves)[2].dtype == torch.float32
+
+
+def test_without_a_compiler_there_is_a_line_and_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "library", lambda processor: tmp_path / f"{processor}.so")
+    monkeypatch.setattr(build, "COMPILERS", ("no-such-compiler",))
+    assert "no C++ compiler" in build.build()
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_builds_without_torch_or_anything_else_of_python(tmp_path: Path) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(build.__file__).parent)!r})
+import build
+assert not {{"torch", "numpy"}} & sys.modules.keys()
+print(build.library('DEFAULT').name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ}
+    )
+    assert done.stdout.strip() == build.library("DEFAULT").name
+
+
+@built
+@pytest.mark.parametrize(("rows", "steps"), [(130, 23), (20, 50), (64, 7), (300, 3), (1, 300)])
+def test_more_sequences_than_a_block_and_steps_than_a_chunk_have_the_same_gradients(
+    monkeypatch: pytest.MonkeyPatch, rows: int, steps: int
+) -> None:
+    model = _model(2, SMALL)
+    inputs = _inputs(model, rows, steps, True)
+    ours = _loop(model, inputs)
+    monkeypatch.setattr(native, "_library", None)
+    torch.testing.assert_close(ours, _loop(model, inputs), rtol=1e-4, atol=1e-3)
+
+
+@built
+def test_gates_that_are_the_same_at_every_step_get_the_sum_of_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a latent for the whole sequence gives them, with a state of its own."""
+    model = _model(1, SMALL)
+    inputs = _inputs(model, 3, 6, True)
+    code = inputs["gates"].detach()[:, 0].clone().requires_grad_()
+
+    def gradient() -> Tensor:
+        gates = code.unsqueeze(1).expand(-1, 6, -1)
+        _, codes, states = model.loop(inputs["prepared"], gates, inputs["state"], inputs["noise"])
+        return torch.autograd.grad(codes.sum() + states.square().sum(), code)[0]
+
+    ours = gradient()
+    monkeypatch.setattr(native, "_library", None)
+    torch.testing.assert_close(ours, gradient(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_with_the_library_can_be_copied_and_pickled() -> None:
+    assert copy.deepcopy(_model(1, SMALL)).config == _model(1, SMALL).config
+
+
+@built
+@pytest.mark.parametrize("step", [0, 7, 2**40 + 3])
+def test_random_numbers_are_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    rows = np.array([0, 5, 2**31 + 1, 3])
+    draws = Draws(2**50 + 9, step, 3)
+    ours = draws.uniform(rows, 9), draws.normal(rows, 5, 3)
+    monkeypatch.setattr(native, "_library", None)
+    assert torch.equal(ours[0], draws.uniform(rows, 9))
+    assert torch.equal(ours[1], draws.normal(rows, 5, 3))
