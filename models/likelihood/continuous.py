@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -147,6 +148,11 @@ class Continuous(Likelihood):
     @abstractmethod
     def deviation(self, spread: float) -> float:
         """The standard deviation that belongs to a spread."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Weights from before there was a calibration are those of a model that has none."""
+        state_dict.setdefault(f"{prefix}widening", torch.ones(self.widening.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _fix(self) -> None:
         if not isinstance(self.modality.scale, str):

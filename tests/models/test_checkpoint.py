@@ -37,6 +37,16 @@ EVERY = (
 NETWORK = {"name": "mlp", "hidden_features": [6], "activation": "gelu", "normalisation": "layer", "dropout": 0.3}
 
 
+def test_weights_from_before_there_was_a_calibration_have_none(tmp_path: Path) -> None:
+    model = static_model()
+    before = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("widening")}
+    checkpoint.write(tmp_path / "old", checkpoint.header(model, {}), before)
+    loaded = checkpoint.load(tmp_path / "old").state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded[name], tensor)
+
+
 def _values(batch: Batch, *leading: int) -> Batch:
     """The batch with values of the modalities of EVERY too."""
     generator = torch.Generator().manual_seed(1)

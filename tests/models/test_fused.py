@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from models import fused
 from models.architectures import build
 from models.batch import Batch, BatchError
 from models.config import CNNConfig, EmbeddingConfig, MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.multimodal import Parts
 from models.predictor import Predictor
 
 NUMBERS = ModalityConfig(name="a", shape=(4,), likelihood="gaussian")
@@ -41,12 +43,14 @@ def rows(count: int, names: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("names", ["abcde", "a", "ce", "bd", "edcba"])
-def test_it_gives_the_moments_of_the_model(network: MLPConfig, names: str) -> None:
+@pytest.mark.parametrize("count", [1, 9, fused.MOST_ROWS + 1, 2 * fused.PIECE_ROWS + 3])
+def test_it_gives_the_moments_of_the_model(network: MLPConfig, names: str, count: int) -> None:
     torch.manual_seed(0)
     model = build(MMVAEConfig(modalities=ALL, latent_features=3, network=network)).eval()
     statistics = {name: (torch.full(shape, 0.5), torch.full(shape, 2.0)) for name, shape in (("a", (4,)), ("d", (2,)))}
     model.set_statistics(statistics)
-    values, present = rows(9, names)
+    values, present = rows(count, names)
+    given = {name: value.copy() for name, value in values.items()}
     inputs = Batch(
         {name: torch.from_numpy(value) for name, value in values.items()},
         {name: torch.from_numpy(mask) for name, mask in present.items()},
@@ -58,6 +62,34 @@ def test_it_gives_the_moments_of_the_model(network: MLPConfig, names: str) -> No
         for own, expected in zip(found(values, present), model.encode(inputs), strict=True):
             assert own.dtype == np.float32
             np.testing.assert_allclose(own, expected.numpy(), rtol=1e-5, atol=1e-6)
+    for name, value in given.items():
+        np.testing.assert_array_equal(values[name], value)  # nothing was computed in the caller's place
+
+
+def test_modules_of_somebody_s_own_are_left_to_torch() -> None:
+    class Residual(nn.Sequential):
+        def forward(self, value: Tensor) -> Tensor:
+            added: Tensor = value.repeat(1, 4) + super().forward(value)
+            return added
+
+    config = MMVAEConfig(modalities=(NUMBERS,), latent_features=8)
+    own = Residual(nn.Linear(4, 16, bias=False), nn.ELU(alpha=0.3))
+    model = build(config, Parts(encoders={"a": own}))
+    assert fused.fuse(model) is None
+    values, present = rows(3, "a")
+    np.testing.assert_array_equal(
+        Predictor(model).encode(values, present).mean, Predictor(model)._encode(values, present, None, None).mean
+    )
+
+
+def test_many_categories_take_no_memory_of_their_own() -> None:
+    many = ModalityConfig(name="e", categories=200_000, likelihood="categorical")
+    network = MLPConfig(hidden_features=(1,))
+    found = fused.fuse(build(MMVAEConfig(modalities=(many,), latent_features=1, network=network)).eval())
+    assert found is not None
+    for count in (2, 3000):  # as one-hot vectors 2.4 GB
+        mean, _ = found({"e": np.full(count, 199_999)}, {"e": np.ones(count, bool)})
+        assert np.isfinite(mean).all()
 
 
 def test_a_model_with_other_layers_is_left_to_torch() -> None:
