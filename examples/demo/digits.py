@@ -27,7 +27,7 @@ def run(client: Client, out: Path) -> list[tuple[str, str, str, str, str]]:
         "label.present": np.random.default_rng(8).random(len(labels) - HELD_OUT) >= MISSING,
     }
     client.dataset("digits", client.upload(arrays), "static")
-    model = client.train("digits", "digits", seed=1)
+    model = client.train("digits", "digits", seed=1, training={"epochs": 50})
 
     guessed = client.reconstruct(model, {"image": images[held_out].tolist()}, "label")
     accuracy = float((guessed["category"] == labels[held_out]).mean())

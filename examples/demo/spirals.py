@@ -18,7 +18,7 @@ def run(client: Client, out: Path) -> list[tuple[str, str, str, str, str]]:
     data = spirals(TRAINED, STEPS, seed=1)
     test = spirals(TESTED, STEPS, seed=2)
     client.dataset("spirals", client.upload(data), "sequence")
-    model = client.train("spirals", "spirals", seed=1)
+    model = client.train("spirals", "spirals", seed=1, training={"epochs": 30})
 
     predicted = client.reconstruct(model, {"m1": test["m1"].tolist()}, "m2")
     error = float(np.square(predicted["mean"] - test["m2"]).mean())
