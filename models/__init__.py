@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from models.bundle import describe as describe
     from models.checkpoint import CheckpointError as CheckpointError
     from models.checkpoint import save as save
+    from models.devices import cards as cards
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
     from models.multimodal import Parts as Parts
@@ -33,6 +34,7 @@ HOMES = {
     "Parts": "models.multimodal",
     "Predictor": "models.predictor",
     "build": "models.architectures",
+    "cards": "models.devices",
     "describe": "models.bundle",
     "load": "models.predictor",
     "loop_over_time": "models.native",

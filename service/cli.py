@@ -13,7 +13,7 @@ import typer
 import uvicorn
 from sqlalchemy.orm import Session
 
-from service import embedded, migrate
+from service import doctor, embedded, migrate
 from service.access import audit
 from service.access import operations as access
 from service.access.scopes import SCOPES
@@ -43,8 +43,10 @@ class KeyScope(StrEnum):
 
 key = typer.Typer(no_args_is_help=True, help="API keys.")
 project = typer.Typer(no_args_is_help=True, help="Projects.")
+db = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(key, name="key")
 app.add_typer(project, name="project")
+app.add_typer(db, name="db")
 
 
 @app.command()
@@ -97,11 +99,35 @@ def api(
 
 
 @app.command("migrate")
+@db.command("migrate")
 def upgrade() -> None:
     """Bring the database up to the newest schema."""
     settings = Settings()
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     migrate.upgrade(settings.database_url)
+
+
+@db.command("check")
+def check_schema() -> None:
+    """Say whether the database has the schema of this release; ends with 1 where it has not."""
+    found, newest = migrate.revisions(Settings().database_url)
+    if found != newest:
+        sys.exit(
+            f"sensorium: the database is at revision {found or 'none'}, expected {newest}: run sensorium db migrate"
+        )
+    print(f"at revision {newest}")  # noqa: T201
+
+
+@app.command("doctor")
+def examine() -> None:
+    """Look at everything an installation needs, and say what to do about what is wrong; ends with 1 then."""
+    problems = 0
+    for finding in doctor.examine(Settings()):
+        problems += finding.state == doctor.State.PROBLEM
+        print(f"{finding.state:8} {finding.name}: {finding.detail}")  # noqa: T201
+        if finding.advice:
+            print(f"{'':8} -> {finding.advice}")  # noqa: T201
+    sys.exit(1 if problems else 0)
 
 
 @app.command()
