@@ -113,7 +113,8 @@ class MMVRNN(Multimodal):
         """
         if not self.training or not isinstance(self.inference, inference.Concatenation):
             return None
-        last = [encoder[-1] for encoder in self.encoders if isinstance(encoder, nn.Sequential) and len(encoder)]
+        # a class of somebody's own may do more than one layer after the other
+        last = [encoder[-1] for encoder in self.encoders if type(encoder) is nn.Sequential and len(encoder)]
         found = [layer for layer in last if type(layer) is nn.Linear]
         return found if len(found) == len(self.encoders) else None
 

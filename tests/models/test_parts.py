@@ -86,3 +86,15 @@ def test_parts_for_a_stranger_are_refused() -> None:
 def test_a_sequence_model_has_no_expert() -> None:
     with pytest.raises(ValueError, match="an MM-VRNN has a fusion"):
         build(sequence_config(), Parts(expert=Strongest(3, 4)))
+
+
+def test_own_modules_do_in_training_what_they_do_in_answers() -> None:
+    class Residual(nn.Sequential):
+        def forward(self, value: Tensor) -> Tensor:
+            added: Tensor = value.repeat(1, 5)[:, :5] + super().forward(value)
+            return added
+
+    torch.manual_seed(0)
+    model = build(sequence_config(), Parts(encoders={"audio": Residual(nn.Linear(3, 6), nn.SiLU(), nn.Linear(6, 5))}))
+    batch = sequence_batch((5, 3, 4))
+    torch.testing.assert_close(model.train().encode(batch), model.eval().encode(batch))
