@@ -22,7 +22,7 @@ from service.inference import routes as inference
 from service.inference.backend import Backend
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
-from service.inference.host import TICK_SECONDS, EngineHost
+from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
 from service.inference.local import LocalBackend
 from service.inference.remote import CeleryBackend
 from service.inference.versions import VersionCache
@@ -138,6 +138,7 @@ def create_app(settings: Settings) -> FastAPI:
         tickers = [
             Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
             Ticker("engine", TICK_SECONDS, host.tick),
+            Ticker("engine beat", BEAT_SECONDS, host.beat),
         ]
         for ticker in tickers:
             ticker.start()

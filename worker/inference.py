@@ -13,7 +13,7 @@ import models
 from service.inference import wire
 from service.inference.backend import Computed
 from service.inference.engine import Engine
-from service.inference.host import TICK_SECONDS, EngineHost
+from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
 from service.jobs import workers
 from service.shared import broker, collector
 from service.shared.database import Database
@@ -48,11 +48,16 @@ def main(settings: Settings) -> None:
         attend(engine, answers, packed)
 
     models.use_threads(settings.inference_threads)  # imports torch: nobody's first order waits for that
+    tickers = [
+        Ticker("presence", consumer.PRESENCE_SECONDS, beat),
+        Ticker("engine beat", BEAT_SECONDS, host.beat),
+        Ticker("engine", TICK_SECONDS, host.tick),
+    ]
+    for ticker in tickers[:2]:
+        ticker.start()
     host.tick()  # nor for what aliases name
     collector.settle()
-    tickers = [Ticker("presence", consumer.PRESENCE_SECONDS, beat), Ticker("engine", TICK_SECONDS, host.tick)]
-    for ticker in tickers:
-        ticker.start()
+    tickers[2].start()
     try:
         consumer.consume(messages, broker.INFER, owner, THREADS)
     finally:

@@ -1,9 +1,8 @@
 """A process's part in moving aliases: its engine loads what they are about to name, then they move."""
 
-import math
 import os
 import socket
-import time
+import threading
 
 import structlog
 
@@ -30,12 +29,24 @@ class EngineHost:
         self._memory_bytes = settings.inference_memory_bytes
         self._warm_timeout_seconds = settings.warm_timeout_seconds
         self._id: str | None = None
-        self._beaten_at = -math.inf
+        self._registering = threading.Lock()
+        self._has_named = False
+
+    def beat(self) -> None:
+        """Say that the engine lives. On a thread of its own: a version that takes long to load must not silence it."""
+        if self._engine is None:
+            return
+        with self._registering, self._database.writer.begin() as session:
+            if self._id is None or not swaps.beat(session, self._id):
+                self._id = swaps.register(session, socket.gethostname(), os.getpid())
 
     def tick(self) -> None:
-        """Say now and then that the engine lives, load what is wanted, and move the aliases that may move."""
-        if self._engine is not None and time.monotonic() - self._beaten_at > BEAT_SECONDS:
-            self._beat(self._engine)
+        """Load what is wanted, and move the aliases that may move."""
+        if self._engine is not None and not self._has_named:
+            if self._id is None:
+                self.beat()
+            self._has_named = True
+            self._load_named(self._engine)
         with self._database.reader() as session:
             if not swaps.has_pending(session):
                 return
@@ -51,15 +62,6 @@ class EngineHost:
         if self._id is not None:
             with self._database.writer.begin() as session:
                 swaps.unregister(session, self._id)
-
-    def _beat(self, engine: Engine) -> None:
-        with self._database.writer.begin() as session:
-            new = self._id is None or not swaps.beat(session, self._id)
-            if new:
-                self._id = swaps.register(session, socket.gethostname(), os.getpid())
-        self._beaten_at = time.monotonic()
-        if new:
-            self._load_named(engine)
 
     def _load_named(self, engine: Engine) -> None:
         """An engine that starts loads what aliases name: these need not wait for their first callers."""
@@ -86,4 +88,7 @@ class EngineHost:
         except SensoriumError as error:
             log.warning("version_not_loaded", model=version.model, version=version.number, error=error.detail)
             return error.detail
+        except Exception as error:  # a disk that is full, a version that no memory holds: the others go on
+            log.exception("version_not_loaded", model=version.model, version=version.number)
+            return f"{type(error).__name__}: {error}"[:1000]
         return None

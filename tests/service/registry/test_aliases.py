@@ -1,16 +1,19 @@
 """Aliases: told over HTTP, moved by the engines, and used by inference."""
 
 from collections.abc import Iterator
+from threading import Event, Thread
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.access import operations as access
 from service.inference.engine import Engine
 from service.inference.host import EngineHost
-from service.registry import aliases, descriptions
-from service.shared.database import Database
-from service.shared.storage import from_settings
+from service.inference.questions import Loadable
+from service.registry import aliases, descriptions, swaps
+from service.shared.database import Database, now
+from service.shared.storage import Storage, from_settings
 from service.shared.tables import Alias, Artifact, Model, ModelVersion
 from service.shared.tables import Engine as EngineRow
 from tests.conftest import Service, wait_until
@@ -149,6 +152,64 @@ def test_an_alias_waits_for_every_live_engine_and_no_longer_than_it_may(
     assert _named(database) == (first, None)
     for host in hosts:
         host.close()
+
+
+class _Unlucky(Engine):
+    """An engine that cannot load one version, for a reason that nobody has thought of, and waits for another."""
+
+    def __init__(self, storage: Storage, broken: str, slow: str) -> None:
+        super().__init__(storage, 2**30, 1)
+        self.broken, self.slow = broken, slow
+        self.loading, self.goes_on = Event(), Event()
+
+    def load(self, version: Loadable) -> Any:
+        if version.id == self.broken:
+            raise RuntimeError("the disk is full")
+        if version.id == self.slow:
+            self.loading.set()
+            assert self.goes_on.wait(10)
+        return None
+
+
+def test_a_load_that_fails_for_any_reason_keeps_only_its_own_alias(
+    database: Database, versions: Service, alias: str
+) -> None:
+    project, model, first, second = _copied(database, versions)
+    with database.reader() as session:
+        ids = dict(session.execute(select(ModelVersion.version, ModelVersion.id)).all())
+    host = EngineHost(database, _Unlucky(from_settings(versions.settings), ids[second], ""), versions.settings)
+    with database.writer.begin() as session:
+        for name in ("one", "two"):
+            aliases.put(session, project, model, name, first, None, only_new=False)
+            aliases.put(session, project, model, name, second, None, only_new=False)
+    host.tick()
+    with database.reader() as session:
+        found = session.execute(select(Alias.version_id, Alias.pending_version_id, Alias.error)).all()
+    assert [tuple(row) for row in found] == 2 * [(ids[first], None, "RuntimeError: the disk is full")]
+    host.close()
+
+
+def test_an_engine_that_takes_long_to_load_is_waited_for(database: Database, versions: Service, alias: str) -> None:
+    project, model, first, second = _copied(database, versions)
+    with database.reader() as session:
+        ids = dict(session.execute(select(ModelVersion.version, ModelVersion.id)).all())
+    engine = _Unlucky(from_settings(versions.settings), "", ids[second])
+    host, other = EngineHost(database, engine, versions.settings), EngineHost(database, None, versions.settings)
+    with database.writer.begin() as session:
+        aliases.put(session, project, model, "live", first, None, only_new=False)
+        aliases.put(session, project, model, "live", second, None, only_new=False)
+    ticking = Thread(target=host.tick)
+    ticking.start()
+    assert engine.loading.wait(10)
+    with database.writer.begin() as session:  # as if it had begun long ago
+        session.execute(update(EngineRow).values(heartbeat_at=now(-swaps.ALIVE_SECONDS - 1)))
+    host.beat()
+    other.tick()
+    assert _named(database) == (first, second)
+    engine.goes_on.set()
+    ticking.join()
+    assert _named(database) == (second, None)
+    host.close()
 
 
 def _copied(database: Database, service: Service) -> tuple[str, str, int, int]:
