@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 # One computes, and the other loads a version meanwhile; more would only take the interpreter from each other.
 THREADS = 2
+# Redis cuts off who has 32 MB of messages to read: larger answers are fetched.
+MOST_PUBLISHED_BYTES = 2**20
+KEPT_SECONDS = 30
 
 
 def main(settings: Settings) -> None:
@@ -83,6 +86,10 @@ def attend(engine: Engine, answers: Redis, packed: bytes) -> None:
         log.warning("order_failed", order_id=order.id, error=f"{type(error).__name__}: {error}")
         answer = wire.pack_failure(order.id, error)
     try:
+        if len(answer) > MOST_PUBLISHED_BYTES:
+            key = f"sensorium.answer.{order.id}"
+            answers.set(key, answer, ex=KEPT_SECONDS)
+            answer = wire.pack_kept(order.id, key)
         answers.publish(order.channel, answer)
     except RedisError as error:
         log.warning("answer_not_sent", order_id=order.id, error=str(error))  # who waits is told after a time

@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch.nn import functional
 
 from models.config import ModalityConfig
 from models.likelihood.base import Likelihood, inner, total
+from models.likelihood.widening import Widening
 
 
 class Continuous(Likelihood):
@@ -34,10 +34,6 @@ class Continuous(Likelihood):
     offset: Tensor
     scale: Tensor
     moment: Tensor
-    widening: Tensor
-    """What calibration multiplies predicted deviations of missing values by, (2, 2, *shape): without draws and with;
-    where other modalities are given, and where nothing is.
-    """
 
     def __init__(self, modality: ModalityConfig) -> None:
         super().__init__(modality, parameters=2 if modality.scale == "predicted" else 1)
@@ -46,7 +42,7 @@ class Continuous(Likelihood):
         self.register_buffer("scale", torch.ones(shape))
         # mean of |x - mu|^POWER, standardised
         self.register_buffer("moment", torch.ones(shape))
-        self.register_buffer("widening", torch.ones(2, 2, *shape))
+        self.widening = Widening(shape)
         self._fix()
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
@@ -124,9 +120,9 @@ class Continuous(Likelihood):
         return {"mean": self.offset + self.scale * centre.mean(dim=0), "standard_deviation": deviation}
 
     def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
-        """Missing ones times `widening`."""
-        factors = torch.cat([torch.ones_like(self.widening[0, :1]), self.widening[int(draws > 1)]])  # (3, *shape)
-        return {**described, "standard_deviation": described["standard_deviation"] * factors[absence]}
+        """Missing ones as `Widening` says."""
+        widened: Tensor = self.widening(described["standard_deviation"] / self.scale, absence, draws)
+        return {**described, "standard_deviation": widened * self.scale}
 
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
         """offset + scale (mu + s F^-1(probability)), F of the standard density."""
@@ -148,11 +144,6 @@ class Continuous(Likelihood):
     @abstractmethod
     def deviation(self, spread: float) -> float:
         """The standard deviation that belongs to a spread."""
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Weights from before there was a calibration are those of a model that has none."""
-        state_dict.setdefault(f"{prefix}widening", torch.ones(self.widening.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _fix(self) -> None:
         if not isinstance(self.modality.scale, str):

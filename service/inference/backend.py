@@ -33,8 +33,13 @@ class Backend(Protocol):
     async def forget(self, version: Loadable) -> None:
         """Let a version go. It comes back with the next request."""
 
-    async def compute(self, question: Question, parts: Sequence[Rows], state: Array | None) -> Computed:
-        """The answer about the rows of all parts. Raises Damaged, Exhausted, Unavailable."""
+    async def compute(
+        self, question: Question, parts: Sequence[Rows], state: Array | None, within_seconds: float
+    ) -> Computed:
+        """The answer about the rows of all parts. Raises Damaged, Exhausted, Unavailable.
+
+        within_seconds: after that nobody waits for it any more.
+        """
 
     async def open(self) -> None:
         """Begin to work."""

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from service.inference.backend import Backend, BackendAway
-from service.inference.payload import Array, Rows
+from service.inference.payload import MOST_BYTES, Array, Rows
 from service.inference.questions import Loadable, Question, part_of
+from service.inference.sizes import row_bytes
 from service.shared.errors import Damaged, Exhausted, TimedOut, Unavailable
 
 # What is wrong with the version, or with whoever computes, is wrong for each of a batch.
 OF_THE_WHOLE_BATCH = (BackendAway, Damaged, Exhausted)
-MOST_BYTES = 512 * 1024**2
 
 
 class Answered(NamedTuple):
@@ -24,6 +24,7 @@ class Answered(NamedTuple):
 
     tree: dict[str, Any]
     queue_seconds: float
+    batch_seconds: float
     compute_seconds: float
     batch_rows: int
 
@@ -37,11 +38,7 @@ class _Ask:
     deadline: float
     is_gone: Callable[[], bool]
     answered: asyncio.Future[Answered]
-
-    @property
-    def steps(self) -> int:
-        """Of its longest sequence."""
-        return 1 if self.rows.lengths is None else int(self.rows.lengths.max(initial=1))
+    waits: bool = False
 
     def is_over(self, now: float) -> bool:
         """Whether nobody waits for the answer any more. Then it is said so to whoever might."""
@@ -59,8 +56,8 @@ def _stays() -> bool:
 class Batcher:
     """What is computed together, and when. All of it happens in one event loop.
 
-    A batch has at most `most_rows` rows and `most_steps` time steps, padding and draws included, unless a single
-    request has more.
+    A batch has at most `most_rows` rows, `most_steps` time steps, padding and draws included, and `MOST_BYTES`,
+    unless a single request has more.
     """
 
     def __init__(self, backend: Backend, most_waiting: int, most_rows: int, most_steps: int) -> None:
@@ -95,9 +92,9 @@ class Batcher:
         Raises Unavailable when too much waits already, TimedOut when the time is up before it is computed. Who stops
         waiting, or is gone when its batch begins, is not computed for.
         """
-        size = sum(array.nbytes for array in rows.values.values())
+        size = rows.nbytes
         waiting = len(self._waiting) + self._preparing
-        if waiting >= self._most_waiting or self._bytes + size > MOST_BYTES:
+        if waiting >= self._most_waiting or (self._bytes and self._bytes + size > MOST_BYTES):
             raise Unavailable("engine_busy", f"{waiting} requests wait for the engine already; try again")
         now = time.monotonic()
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
@@ -112,6 +109,8 @@ class Batcher:
             raise TimedOut(f"no answer within timeout_seconds, {timeout_seconds:g}") from error
         finally:
             self._bytes -= size
+            if ask.waits:  # whoever gave up takes no place in the queue
+                self._waiting.remove(ask)
 
     async def _answer_to(self, ask: _Ask) -> Answered:
         self._preparing += 1
@@ -120,6 +119,7 @@ class Batcher:
         finally:
             self._preparing -= 1
         self._waiting.append(ask)
+        ask.waits = True
         self._begin()
         return await ask.answered
 
@@ -158,26 +158,30 @@ class Batcher:
         """The oldest request, and those behind it that ask the same and fit beside it."""
         kept: deque[_Ask] = deque()
         batch: list[_Ask] = []
-        rows = longest = 0
+        size = _Size()
         now = time.monotonic()
         for ask in self._waiting:
             if ask.is_over(now):
+                ask.waits = False
                 continue
-            if not batch or (self._fits(ask, batch[0], rows, longest)):
+            if not batch or self._fits(ask, batch[0], size):
                 batch.append(ask)
-                rows, longest = rows + ask.rows.count, max(longest, ask.steps)
+                size.add(ask.rows)
+                ask.waits = False
             else:
                 kept.append(ask)
         self._waiting = kept
         return batch
 
-    def _fits(self, ask: _Ask, first: _Ask, rows: int, longest: int) -> bool:
-        rows += ask.rows.count
+    def _fits(self, ask: _Ask, first: _Ask, size: "_Size") -> bool:
+        if ask.question != first.question or ask.question.operation == "sample":
+            return False
+        rows, steps = size.rows + ask.rows.count, max(size.steps, ask.rows.steps)
+        columns = size.columns if size.columns.keys() >= ask.rows.values.keys() else size.columns | row_bytes(ask.rows)
         return (
-            ask.question == first.question
-            and ask.question.operation != "sample"
-            and rows <= self._most_rows
-            and rows * max(longest, ask.steps) <= self._most_steps
+            rows <= self._most_rows
+            and rows * steps <= self._most_steps
+            and rows * steps * sum(columns.values()) <= MOST_BYTES
         )
 
     async def _answer(self, batch: Sequence[_Ask]) -> None:
@@ -192,20 +196,39 @@ class Batcher:
                     _fail(ask, error)
                 return
             for ask in batch:
-                await self._answer([ask])
+                if not ask.is_over(time.monotonic()):
+                    await self._answer([ask])
 
     async def _compute(self, batch: Sequence[_Ask]) -> None:
         began_at = time.monotonic()
         states = [ask.state for ask in batch if ask.state is not None]
         parts = [ask.rows for ask in batch]
-        found = await self._backend.compute(batch[0].question, parts, np.concatenate(states) if states else None)
+        state = np.concatenate(states) if states else None
+        within = max(ask.deadline for ask in batch) - began_at
+        found = await self._backend.compute(batch[0].question, parts, state, within)
+        seconds = time.monotonic() - began_at
         count, first = sum(part.count for part in parts), 0
         for ask in batch:
             own = slice(first, first + ask.rows.count)
             first = own.stop
             if not ask.answered.done():  # else nobody waits any more
                 tree = part_of(found.tree, own)
-                ask.answered.set_result(Answered(tree, began_at - ask.asked_at, found.seconds, count))
+                ask.answered.set_result(Answered(tree, began_at - ask.asked_at, seconds, found.seconds, count))
+
+
+class _Size:
+    """What a batch that is being chosen comes to: rows, steps of its longest, and bytes of each modality's values."""
+
+    def __init__(self) -> None:
+        self.rows = self.steps = 0
+        self.columns: dict[str, int] = {}
+
+    def add(self, rows: Rows) -> None:
+        """Count some more rows."""
+        self.rows += rows.count
+        self.steps = max(self.steps, rows.steps)
+        if not self.columns.keys() >= rows.values.keys():
+            self.columns |= row_bytes(rows)
 
 
 def _fail(ask: _Ask, error: Exception) -> None:

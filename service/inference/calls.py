@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.access.operations import Principal
 from service.http_protocol import IS_GONE
+from service.inference import sizes
 from service.inference.batcher import Answered, Batcher
 from service.inference.payload import Array, Rows, shown
 from service.inference.questions import Question, Version
@@ -38,6 +39,7 @@ class Call:
 
     async def ask(self, question: Question, rows: Rows, state: Array | None, timeout_seconds: float) -> Answered:
         """The answer about these rows, unless the client has gone before it is computed."""
+        sizes.check(question, rows, self.version.config)
         return await self.batcher.ask(question, rows, state, timeout_seconds, is_gone(self.request))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from service.inference.backend import Computed
@@ -29,7 +29,7 @@ class LocalBackend:
         self._engine = engine
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._paces: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._paces: OrderedDict[Hashable, float] = OrderedDict()
 
     async def prepare(self, version: Loadable) -> None:
         """Load a version unless it is there."""
@@ -40,7 +40,9 @@ class LocalBackend:
         """Let a version go."""
         self._engine.forget(version)
 
-    async def compute(self, question: Question, parts: Sequence[Rows], state: Array | None) -> Computed:
+    async def compute(
+        self, question: Question, parts: Sequence[Rows], state: Array | None, within_seconds: float
+    ) -> Computed:
         """The answer of the engine in this process."""
         if self._will_be_short(question, parts) and self._engine.holds(question.version):
             computed = self._compute(question, parts, state)
@@ -52,7 +54,7 @@ class LocalBackend:
 
     def remember(self, question: Question, parts: Sequence[Rows], seconds: float) -> None:
         """How long a batch took, to tell how long the next will."""
-        asked = question.version.id, question.operation
+        asked = _asked(question, parts)
         self._paces[asked] = seconds / _work(question, parts)
         self._paces.move_to_end(asked)
         if len(self._paces) > MOST_REMEMBERED:
@@ -72,15 +74,21 @@ class LocalBackend:
         return Computed(tree, time.monotonic() - began_at)
 
     def _will_be_short(self, question: Question, parts: Sequence[Rows]) -> bool:
-        """Whether a batch is, by the pace of the one before. What was never computed yet is not."""
-        pace = self._paces.get((question.version.id, question.operation))
+        """Whether a batch is, by the pace of the last one like it. What was never computed yet is not."""
+        pace = self._paces.get(_asked(question, parts))
         return pace is not None and pace * _work(question, parts) < SHORT_SECONDS
+
+
+def _asked(question: Question, parts: Sequence[Rows]) -> Hashable:
+    """What makes batches alike: which networks run. An image takes longer than a label."""
+    given = frozenset().union(*(rows.values for rows in parts))
+    return question.version.id, question.operation, given, tuple(question.arguments.get("targets", ()))
 
 
 def _work(question: Question, parts: Sequence[Rows]) -> float:
     """How much a batch is, in rows, steps and draws. What every batch costs counts as some rows."""
     arguments = question.arguments
-    steps = max((1 if rows.lengths is None else int(rows.lengths.max(initial=1))) for rows in parts)
+    steps = max(rows.steps for rows in parts)
     draws = max(int(arguments.get("n_samples", 1)), 1) * max(int(arguments.get("horizon", 1)), 1)
     rows = sum(rows.count for rows in parts)
     return OVERHEAD_ROWS + rows * max(steps, int(arguments.get("steps") or 1)) * draws

@@ -3,6 +3,7 @@
 Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3], expected 40`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.config.modality import COUNTS
-from service.shared.errors import BadInput, Fault, pointer
+from service.shared.errors import BadInput, Fault, TooLarge, pointer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Config = MMVAEConfig | MMVRNNConfig
@@ -22,6 +23,8 @@ Place = tuple[str | int, ...]
 
 MOST_FAULTS = 20
 MOST_TARGETS = 100
+MOST_BYTES = 512 * 1024**2
+"""Of the values of one request, of all that wait, and of a batch."""
 # Each of numbers whose squares add up to less is finite, in 32 bits too.
 LARGEST_SQUARE = 1e76
 _CAST = nullcontext()
@@ -39,6 +42,16 @@ class Rows:
     values: dict[str, Array]
     present: dict[str, Array]
     lengths: Array | None
+
+    @property
+    def steps(self) -> int:
+        """Of the longest sequence; 1 of samples."""
+        return 1 if self.lengths is None else int(self.lengths.max(initial=1))
+
+    @property
+    def nbytes(self) -> int:
+        """What the values take, with what stands in for missing ones."""
+        return sum(array.nbytes for array in self.values.values())
 
 
 @dataclass(frozen=True)
@@ -173,9 +186,18 @@ def check_size(rows: int, longest: int, limits: Limits, place: str = "/inputs") 
         raise BadInput([Fault(place, "too_large", detail)])
 
 
+def _check_bytes(count: int, modality: ModalityConfig) -> None:
+    """Nulls are short, and zeros in their place are not. Raises TooLarge."""
+    size = count * math.prod(modality.shape) * np.dtype(_dtype(modality)).itemsize
+    if size > MOST_BYTES:
+        detail = f"inputs.{modality.name} has room for {count} values of {modality.shape}: {size} bytes with those "
+        raise TooLarge("rows_too_large", f"{detail}that are missing, expected at most {MOST_BYTES}; send fewer rows")
+
+
 def _static(columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]) -> Rows:
     values, present = {}, {}
     for name, column in columns.items():
+        _check_bytes(count, known[name])
         values[name], present[name] = _filled(column, known[name], ("inputs", name), faults)
     return Rows(count, values, present, None)
 
@@ -204,6 +226,7 @@ def _sequences(
     check_size(count, longest, limits)
     for name, column in columns.items():
         modality = known[name]
+        _check_bytes(count * longest, modality)
         values[name] = np.zeros((count, longest, *modality.shape), dtype=_dtype(modality))
         present[name] = np.zeros((count, longest), dtype=bool)
         for row, steps in enumerate(column):

@@ -17,7 +17,7 @@ from service.inference import wire
 from service.inference.backend import BackendAway, Computed
 from service.inference.payload import Array, Rows
 from service.inference.questions import Loadable, Question, merged
-from service.inference.wire import Order
+from service.inference.wire import Kept, Order
 from service.shared import broker
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,7 @@ class CeleryBackend:
         self._sending = ThreadPoolExecutor(1, thread_name_prefix="orders")
         self._listening: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self._closing = False
 
     async def open(self) -> None:
         """Begin to listen for answers."""
@@ -52,6 +53,7 @@ class CeleryBackend:
 
     async def close(self) -> None:
         """Stop listening; nobody waits any more."""
+        self._closing = True  # the client's own time-outs may swallow a cancellation
         if self._listening is not None:
             self._listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -65,16 +67,19 @@ class CeleryBackend:
     async def forget(self, version: Loadable) -> None:
         """Workers let go of what they were not asked about for longest."""
 
-    async def compute(self, question: Question, parts: Sequence[Rows], state: Array | None) -> Computed:
+    async def compute(
+        self, question: Question, parts: Sequence[Rows], state: Array | None, within_seconds: float
+    ) -> Computed:
         """The answer of whichever worker takes the batch."""
         if not self._connected.is_set():
             raise _away("Redis does not answer")
         order_id, loop = uuid4().hex, asyncio.get_running_loop()
         answer: asyncio.Future[Computed] = loop.create_future()
         self._waiting[order_id] = answer
+        seconds = min(self._reply_seconds, within_seconds)
         try:
             async with asyncio.timeout(self._reply_seconds):
-                await loop.run_in_executor(self._sending, self._send, order_id, question, parts, state)
+                await loop.run_in_executor(self._sending, self._send, order_id, question, parts, state, seconds)
                 return await answer
         except TimeoutError as error:
             raise _away(f"no infer worker has answered within {self._reply_seconds:g} s") from error
@@ -83,38 +88,54 @@ class CeleryBackend:
         finally:
             del self._waiting[order_id]
 
-    def _send(self, order_id: str, question: Question, parts: Sequence[Rows], state: Array | None) -> None:
-        expires_at = time.time() + self._reply_seconds
-        order = Order(order_id, self._channel, expires_at, question, merged(parts), state)
-        broker.order(self._messages, wire.pack_order(order), self._reply_seconds)
+    def _send(
+        self, order_id: str, question: Question, parts: Sequence[Rows], state: Array | None, seconds: float
+    ) -> None:
+        order = Order(order_id, self._channel, time.time() + seconds, question, merged(parts), state)
+        broker.order(self._messages, wire.pack_order(order), seconds)
 
     async def _listen(self) -> None:
         """Hand out answers, for as long as the process lives. Pub/sub keeps nothing for those who are away."""
-        while True:
+        while not self._closing:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=False) as answers:
                     await answers.subscribe(self._channel)
-                    while True:
+                    while not self._closing:
                         message = await answers.get_message(timeout=LISTEN_SECONDS)
                         if message is None:
                             await answers.ping()  # notices a connection that is open and dead
                         elif message["type"] == "subscribe":
                             self._connected.set()
                         elif message["type"] == "message":
-                            self._hand_out(message["data"])
+                            await self._hear(message["data"])
             except (RedisError, OSError) as error:
                 log.warning("answers_not_heard", error=str(error))
-                self._fail_all()
+            except Exception:  # whatever it is, later answers are to be heard
+                log.exception("answers_not_heard")
+            self._fail_all()
+            if not self._closing:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    def _hand_out(self, packed: bytes) -> None:
-        order_id, found = wire.read_answer(packed)
+    async def _hear(self, packed: bytes) -> None:
+        """Hand out an answer. One that cannot be read, as of another release, is left alone."""
+        try:
+            order_id, found = wire.read_answer(packed)
+            if isinstance(found, Kept):
+                whole = await self._redis.getdel(found.key) if order_id in self._waiting else None
+                if not isinstance(whole, bytes):
+                    return
+                order_id, found = wire.read_answer(whole)
+        except (RedisError, OSError):
+            raise
+        except Exception:
+            log.exception("answer_not_read")
+            return
         waiting = self._waiting.get(order_id)
         if waiting is None or waiting.done():
             return
         if isinstance(found, Exception):
             waiting.set_exception(found)
-        else:
+        elif isinstance(found, Computed):
             waiting.set_result(found)
 
     def _fail_all(self) -> None:

@@ -46,7 +46,7 @@ async def reconstruct(call: Call) -> Response:
     n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
     rows = _rows(body, call, max(n_samples, 1))
     state = _state(body, call, rows)
-    drawn = {"targets": targets, "n_samples": n_samples, "seed": seed}
+    drawn = {"targets": targets, "n_samples": n_samples, "seed": seed if n_samples else 0}
     asked = Question(call.version, "reconstruct", drawn, state is not None)
     answered = await call.ask(asked, rows, state, body.seconds("timeout_seconds"))
     return _answer(call, {"outputs": shaped(answered.tree, rows.lengths)}, answered)
@@ -57,7 +57,7 @@ async def score(call: Call) -> Response:
     body = Body(await call.request.body(), {"inputs", "n_samples", "seed", "timeout_seconds"})
     n_samples, seed = body.integer("n_samples", 0, MOST_DRAWS), body.integer("seed", 0, MOST_SEED)
     rows = _rows(body, call, max(n_samples, 1))
-    asked = Question(call.version, "score", {"n_samples": n_samples, "seed": seed})
+    asked = Question(call.version, "score", {"n_samples": n_samples, "seed": seed if n_samples else 0})
     answered = await call.ask(asked, rows, None, body.seconds("timeout_seconds"))
     each = answered.tree["log_likelihood"]
     answered.tree["log_likelihood"] = {name: each[name] for name in rows.values}  # others are of others' rows
@@ -76,7 +76,8 @@ async def forecast(call: Call) -> Response:
     rows = _rows(body, call, max(n_samples, 1))
     check_size(rows.count, horizon, _limits(call, max(n_samples, 1)), "/horizon")
     state = _state(body, call, rows)
-    drawn = {"horizon": horizon, "targets": targets, "n_samples": n_samples, "seed": seed, "quantiles": quantiles}
+    drawn = {"horizon": horizon, "targets": targets, "n_samples": n_samples, "quantiles": quantiles}
+    drawn["seed"] = seed if n_samples else 0
     asked = Question(call.version, "forecast", drawn, state is not None)
     answered = await call.ask(asked, rows, state, body.seconds("timeout_seconds"))
     return _answer(call, {"outputs": shaped(answered.tree, None)}, answered)
@@ -119,7 +120,7 @@ def _refuse_samples(version: Version) -> None:
 def _state(body: Body, call: Call, rows: Rows) -> Any:
     if "state" in body:
         _refuse_samples(call.version)
-        if getattr(call.version.config, "smoother", None) is not None:
+        if getattr(call.version.config, "inference", None) == "smooth":
             detail = "the model looks at each sequence as a whole, and cannot take it in pieces"
             raise BadInput([Fault("/state", "whole_sequences_only", detail)])
     return streaming.unpack(call.services.signer, call.version, body.get("state"), rows.count)
@@ -142,8 +143,11 @@ def _answer(call: Call, answer: dict[str, Any], answered: Answered) -> Response:
 
 def timing(answered: Answered) -> str:
     """Where the time of an answer went, as the Server-Timing header says it."""
-    queue, compute = answered.queue_seconds * 1e3, answered.compute_seconds * 1e3
-    return f'queue;dur={queue:.3f}, compute;dur={compute:.3f}, batch;desc="{answered.batch_rows} rows"'
+    queue, batch, compute = (
+        seconds * 1e3 for seconds in (answered.queue_seconds, answered.batch_seconds, answered.compute_seconds)
+    )
+    rows = answered.batch_rows
+    return f'queue;dur={queue:.3f}, batch;dur={batch:.3f};desc="{rows} rows", compute;dur={compute:.3f}'
 
 
 class Operation(NamedTuple):

@@ -33,6 +33,13 @@ class Order:
     state: Array | None
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An answer that is too large for a channel: it stands under a key of Redis for a while."""
+
+    key: str
+
+
 def pack_order(order: Order) -> bytes:
     """An order as a message."""
     rows = order.rows
@@ -71,9 +78,16 @@ def pack_failure(order_id: str, error: Exception) -> bytes:
     return _pack({"id": order_id, "error": "", "code": "", "detail": f"{type(error).__name__}: {error}"})
 
 
-def read_answer(packed: bytes) -> tuple[str, Computed | Exception]:
+def pack_kept(order_id: str, key: str) -> bytes:
+    """Where the answer is."""
+    return _pack({"id": order_id, "kept": key})
+
+
+def read_answer(packed: bytes) -> tuple[str, Computed | Exception | Kept]:
     """The id of an order, and what came of it."""
     read = _unpack(packed)
+    if "kept" in read:
+        return read["id"], Kept(read["kept"])
     if "tree" in read:
         return read["id"], Computed(read["tree"], read["seconds"])
     if kind := KNOWN_ERRORS.get(read["error"]):

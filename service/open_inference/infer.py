@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.quotas import check_request_rows
+from service.inference import sizes
 from service.inference.batcher import Answered
 from service.inference.calls import CallRoute, check_name, is_gone
 from service.inference.payload import Limits, Rows
@@ -76,7 +77,7 @@ async def _answered(request: Request, served: Version, began_at: float) -> Respo
     asked = trimmed(rows)
     read_at = time.monotonic()
     questions = _questions(served, outputs, parameters)
-    found = await asyncio.gather(*(_ask(request, question, asked, parameters) for question in questions))
+    found = await asyncio.gather(*(_ask(request, served, question, asked, parameters) for question in questions))
     computed_at = time.monotonic()
     codes = found[0].tree if outputs.codes else {}
     described, raw = tensors(outputs, rows, codes, found[-1].tree)
@@ -94,12 +95,14 @@ async def _answered(request: Request, served: Version, began_at: float) -> Respo
 def _questions(served: Version, outputs: Outputs, parameters: Parameters) -> list[Question]:
     questions = [Question(served, "encode")] if outputs.codes else []
     if outputs.targets:
-        drawn = {"targets": outputs.targets, "n_samples": parameters.n_samples, "seed": parameters.seed}
+        drawn = {"targets": outputs.targets, "n_samples": parameters.n_samples}
+        drawn["seed"] = parameters.seed if parameters.n_samples else 0
         questions.append(Question(served, "reconstruct", drawn))
     return questions
 
 
-async def _ask(request: Request, question: Question, rows: Rows, parameters: Parameters) -> Answered:
+async def _ask(request: Request, served: Version, question: Question, rows: Rows, parameters: Parameters) -> Answered:
+    sizes.check(question, rows, served.config)
     answered: Answered = await request.app.state.batcher.ask(
         question, rows, None, parameters.timeout_seconds, is_gone(request)
     )

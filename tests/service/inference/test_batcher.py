@@ -1,6 +1,7 @@
 """Requests that wait share a batch, and nothing else."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -117,7 +118,7 @@ def test_a_batch_that_will_be_short_is_computed_without_a_thread(tmp_path: Path)
 
     async def ask(rows: Rows, seconds: float) -> None:
         backend.remember(Question(served, "encode"), [static(1, 0, b=False)], seconds)
-        await backend.compute(Question(served, "encode"), [rows], None)
+        await backend.compute(Question(served, "encode"), [rows], None, math.inf)
 
     run(ask(static(1, 0, b=False), 0.0005))
     run(ask(static(1, 0, b=False), 0.5))
@@ -228,6 +229,62 @@ def test_what_nobody_waits_for_is_not_computed(tmp_path: Path) -> None:
 
     assert run(ask()) < 1
     assert slow.batches == [1, 1]
+
+
+def test_who_gave_up_takes_no_place_in_the_queue(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    batcher = Batcher(LocalBackend(slow), 2, 1, 10_000)
+    rows = static(1, 0, b=False)
+
+    async def ask() -> Answered:
+        question = Question(served, "encode")
+        first = asyncio.create_task(batcher.ask(question, rows))
+        await asyncio.sleep(0.05)
+        for _ in range(5):  # each waits alone, and none of them is left behind
+            with pytest.raises(TimedOut):
+                await batcher.ask(question, rows, timeout_seconds=0.02)
+        last = asyncio.create_task(batcher.ask(question, rows))
+        await asyncio.sleep(0.02)
+        slow.go.set()
+        await first
+        return await last
+
+    assert isinstance(run(ask()), Answered)
+    assert slow.batches == [1, 1]
+
+
+def test_a_batch_has_no_more_bytes_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of one modality has room for all modalities of the others."""
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    both = static(1, 0, b=True)
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
+
+    async def ask() -> None:
+        parts = [static(1, n, b=n == 1) for n in range(4)]
+        asking = await begun(batcher.ask(Question(served, "encode"), part) for part in parts)
+        slow.go.set()
+        await asyncio.gather(*asking)
+
+    run(ask())
+    assert slow.batches == [1, 3]
+    monkeypatch.setattr("service.inference.batcher.MOST_BYTES", both.nbytes)
+    batcher._bytes = -(10**9)  # what waits in all is another limit
+    slow.batches.clear()
+    run(ask())
+    assert slow.batches == [1, 1, 2]
+
+
+def test_a_dear_batch_does_not_look_short_behind_a_cheap_one(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    backend = LocalBackend(engine)
+    cheap, dear = (Question(served, "reconstruct", {"targets": [name]}) for name in "ba")
+    rows = [static(1, 0, b=True)]
+    backend.remember(cheap, rows, 0.0001)
+    assert backend._will_be_short(cheap, rows)
+    assert not backend._will_be_short(dear, rows)
+    assert not backend._will_be_short(cheap, [static(1, 0, b=False)])
 
 
 def test_a_full_queue_is_told_of(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""What a predicted standard deviation of a missing value has to be multiplied by, to be right on held-out data."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LEVEL = 0.9
+# Of a Gaussian: that part lies within so many standard deviations.
+INTERVAL = 1.6448536
+KNOTS = 6
+# Fewer errors say nothing about the tenth of them that are largest.
+LEAST_ERRORS = 100
+# Of deviations that hardly differ, a curve over them would be chance.
+LEAST_SPREAD = 1e-3
+
+
+class Widening(nn.Module):
+    """Factors that make nine of ten errors lie within 1.645 predicted deviations: locally weighted split conformal
+    inference (arXiv:1604.04173, section 5.2), one curve over the deviation for each of four cases.
+
+    The cases: predictions without draws and with them; values missing beside others, and missing with all others
+    (`Batch.absence` 1 and 2). A curve, because a spread that was learned from easy and hard cases alike is too wide for
+    the ones and too narrow for the others. Deviations are standardised; `shape` is that of the spread, one a feature.
+    """
+
+    at: Tensor
+    """Logarithms of deviations, (2, 2, KNOTS, *shape)."""
+    logarithm: Tensor
+    """Of the factors there; between them it is linear, beyond them constant."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("at", torch.zeros(2, 2, KNOTS, *shape))
+        self.register_buffer("logarithm", torch.zeros(2, 2, KNOTS, *shape))
+
+    def forward(self, deviation: Tensor, absence: Tensor, draws: int) -> Tensor:
+        """Deviations (N, *shape) with those of missing values widened. absence: (N,) of 0, 1 and 2."""
+        place, widened = deviation.log(), deviation
+        absence = absence.reshape(-1, *[1] * (deviation.ndim - 1))
+        for kind in (1, 2):
+            at, logarithm = self.at[int(draws > 1), kind - 1], self.logarithm[int(draws > 1), kind - 1]
+            part = (place - at[:-1].unsqueeze(1)) / at.diff(dim=0).clamp(min=1e-6).unsqueeze(1)  # (KNOTS - 1, N, ...)
+            grown = logarithm[0] + (part.clamp(0, 1) * logarithm.diff(dim=0).unsqueeze(1)).sum(dim=0)
+            widened = torch.where(absence == kind, deviation * grown.exp(), widened)
+        return widened
+
+    def fit(self, deviation: Tensor, error: Tensor, absence: Tensor) -> None:
+        """Take the factors from held-out missing values: deviation, |error| (2, N, *shape), of both ways; absence (N,).
+
+        A feature has its own curve where it has enough errors, else the modality's; fewer leave factors of 1.
+        """
+        features = self.at[0, 0, 0].numel()
+        for kind in (1, 2):
+            own = absence == kind
+            chosen = own if int(own.sum()) >= LEAST_ERRORS else torch.ones_like(own)
+            for way in (0, 1):
+                sizes, errors = deviation[way, chosen], error[way, chosen]
+                each = features if len(sizes) >= LEAST_ERRORS else 1
+                columns = sizes.reshape(-1, each), errors.reshape(-1, each)
+                if len(columns[0]) < LEAST_ERRORS:
+                    continue
+                curves = [_curve(*column) for column in zip(*(column.T for column in columns), strict=True)]
+                at, logarithm = (torch.stack(part, dim=1) for part in zip(*curves, strict=True))  # (KNOTS, features)
+                shape = self.at.shape[2:] if each > 1 else (KNOTS, *[1] * (self.at.ndim - 3))
+                self.at[way, kind - 1] = at.reshape(shape)
+                self.logarithm[way, kind - 1] = logarithm.reshape(shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Weights from before there was a calibration are those of a model that has none."""
+        for name in ("at", "logarithm"):
+            state_dict.setdefault(prefix + name, torch.zeros(self.at.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _curve(deviation: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the knots of one feature are, and the logarithms of its factors there: (KNOTS,) each."""
+    place, order = deviation.double().log().sort()
+    ratio = (error.double() / deviation.double())[order]
+    bins = min(KNOTS, len(place) // LEAST_ERRORS) if place[-1] - place[0] > LEAST_SPREAD else 1
+    pieces = list(zip(place.tensor_split(bins), ratio.tensor_split(bins), strict=True))
+    at = torch.stack([where.mean() for where, _ in pieces])
+    factors = torch.stack([_quantile(piece) / INTERVAL for _, piece in pieces]).clamp(min=1e-6)
+    last = KNOTS - bins
+    return torch.cat([at, at[-1:].repeat(last)]), torch.cat([factors.log(), factors[-1:].log().repeat(last)])
+
+
+def _quantile(ratio: Tensor) -> Tensor:
+    """`torch.quantile` takes no more than 16 million values."""
+    return ratio.kthvalue(max(1, round(LEVEL * len(ratio)))).values

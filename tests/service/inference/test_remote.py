@@ -1,0 +1,88 @@
+"""Answers that come over Redis: large ones, ones that cannot be read, and orders that nobody waits for."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from service.inference import wire
+from service.inference.backend import BackendAway, Computed
+from service.inference.payload import Rows
+from service.inference.questions import Loadable, Question
+from service.inference.remote import CeleryBackend
+from service.inference.wire import Order
+from service.shared import broker
+from service.shared.settings import Settings
+from worker.inference import attend
+
+QUESTION = Question(Loadable("v", "p", "m", 1, "0" * 64, 1), "encode")
+ROWS = Rows(1, {"a": np.zeros((1, 2), np.float32)}, {"a": np.ones(1, bool)}, None)
+
+
+class Telling:
+    """An engine that answers with so many numbers."""
+
+    def __init__(self, numbers: int) -> None:
+        self.numbers = numbers
+        self.asked = 0
+
+    def answer(self, question: Question, rows: Rows, state: Any = None) -> dict[str, Any]:
+        self.asked += 1
+        return {"mean": np.arange(self.numbers, dtype=np.float32)[None]}
+
+
+def _asked(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, take: Callable[[Redis, bytes], None], seconds: float = 30.0
+) -> Computed:
+    """What comes of a batch that `take` gets in place of a worker."""
+    client = Redis.from_url(redis_url)
+    monkeypatch.setattr(broker, "order", lambda messages, packed, expires: take(client, packed))
+
+    async def ask() -> Computed:
+        backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, 5.0, 2)
+        await backend.open()
+        try:
+            await asyncio.wait_for(backend._connected.wait(), 5)
+            return await backend.compute(QUESTION, [ROWS], None, seconds)
+        finally:
+            await backend.close()
+
+    return asyncio.run(ask())
+
+
+def test_an_answer_larger_than_a_channel_takes_arrives(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Telling(12_000_000)  # 48 MB; Redis cuts off who has 32 MB to read
+    found = _asked(redis_url, monkeypatch, lambda client, packed: attend(engine, client, packed))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.tree["mean"][0], np.arange(12_000_000, dtype=np.float32))
+    assert not Redis.from_url(redis_url).keys("sensorium.answer.*")  # nothing of it stays
+
+
+def test_what_cannot_be_read_is_left_alone(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Telling(3)
+
+    def take(client: Redis, packed: bytes) -> None:
+        channel = wire.read_order(packed).channel
+        for nonsense in (b"", b"\xc1", b"\x93\x01\x02\x03", wire._pack({"id": "x", "tree": {}, "seconds": None})):
+            client.publish(channel, nonsense)
+        attend(engine, client, packed)  # type: ignore[arg-type]
+
+    assert _asked(redis_url, monkeypatch, take).tree["mean"].shape == (1, 3)
+
+
+def test_an_order_is_worth_nothing_once_nobody_waits(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, orders = Telling(3), []
+
+    def take(client: Redis, packed: bytes) -> None:
+        order: Order = wire.read_order(packed)
+        orders.append(order.expires_at - time.time())
+        time.sleep(0.3)
+        attend(engine, client, packed)  # type: ignore[arg-type]
+
+    with pytest.raises(BackendAway):
+        _asked(redis_url, monkeypatch, take, seconds=0.2)
+    assert orders[0] <= 0.2
+    assert engine.asked == 0
