@@ -54,6 +54,15 @@ class Batch:
             lengths=None if self.lengths is None else self.lengths.to(device),
         )
 
+    def split(self, rows: Sequence[int]) -> "list[Batch]":
+        """Batches of samples of so many rows each, one after the other: views."""
+        values = {name: value.split(list(rows)) for name, value in self.values.items()}
+        present = {name: mask.split(list(rows)) for name, mask in self.present.items()}
+        return [
+            Batch({name: parts[index] for name, parts in values.items()}, {n: p[index] for n, p in present.items()})
+            for index in range(len(rows))
+        ]
+
 
 def check(batch: Batch, modalities: Sequence[ModalityConfig], kind: Kind) -> None:
     """Raise BatchError, naming every fault, unless the batch fits a model of these modalities."""

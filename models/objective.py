@@ -17,7 +17,7 @@ from models.batch import Batch
 from models.config import ELBO, IWAE, ModalityConfig, SubsampledELBO, TrainingConfig
 from models.deletion import deletion_mix
 from models.dropout import burst_deletion, modality_dropout, random_subset
-from models.multimodal import Multimodal, Particles, Terms
+from models.multimodal import Descent, Multimodal, Particles, Terms
 from models.philox import Draws
 
 # The streams of random numbers that a step of training draws from.
@@ -31,6 +31,13 @@ class Objective(NamedTuple):
     log_likelihood: dict[str, Tensor]
     kl: Tensor
     errors: dict[str, Tensor]
+
+
+class Drawn(NamedTuple):
+    """The inputs, what is hidden of the targets, and noise from N(0, I) for the latent: (B, Z) or (B, T, Z)."""
+
+    inputs: Batch
+    noise: Tensor
 
 
 def weights(training: TrainingConfig, modalities: list[ModalityConfig]) -> dict[str, float]:
@@ -53,10 +60,14 @@ def negative_bound(
     beta: float,
     draws: Callable[[int], Draws],
     rows: NDArray[np.int64],
+    slope: float | None = None,
+    drawn: Drawn | None = None,
 ) -> Objective:
     """The training objective of a batch: `training` says which bound, and what the inputs lose.
 
-    rows: (B,) the rows' numbers in the dataset. draws: stream -> the random numbers of this step.
+    rows: (B,) the rows' numbers in the dataset. draws: stream -> the random numbers of this step. Given a slope,
+    the gradients of so many times the summed loss are in the parameters' `grad` already, where the loss that comes back
+    requires none. drawn: what `draw` found, where that was asked before.
     """
     weight = weights(training, model.modalities)
     noise_of, latent = draws(NOISE), model.latent_shape(targets)
@@ -74,9 +85,24 @@ def negative_bound(
             inputs = hidden(targets, training, draws, rows)
             return negative_iwae(model.particles(inputs, targets, noise.to(device)), beta, weight)
         case ELBO():
-            inputs = hidden(targets, training, draws, rows)
-            noise = noise_of.normal(rows, *latent)
-            return negative_elbo(model.terms(inputs, targets, noise.to(device)), beta, weight, training.free_bits)
+            inputs, noise = drawn or draw(model, targets, training, draws, rows)
+            terms = None
+            if slope is not None:
+                of_each = {name: -slope * weight[name] for name in model.index}
+                descent = Descent(slope * beta, training.free_bits, of_each)
+                terms = model.descend(inputs, targets, noise, descent)
+            if terms is None:
+                terms = model.terms(inputs, targets, noise)
+            return negative_elbo(terms, beta, weight, training.free_bits)
+
+
+def draw(
+    model: Multimodal, targets: Batch, training: TrainingConfig, draws: Callable[[int], Draws], rows: NDArray[np.int64]
+) -> Drawn:
+    """All that is random in the evidence bound of these rows; they may be of several steps."""
+    device = next(iter(targets.present.values())).device
+    noise = draws(NOISE).normal(rows, *model.latent_shape(targets))
+    return Drawn(hidden(targets, training, draws, rows), noise.to(device))
 
 
 def negative_profile(model: Multimodal, inputs: Batch, targets: Batch) -> Tensor:

@@ -36,11 +36,14 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
 
 
 class Draws:
-    """The random numbers of one purpose (`stream`, below 256) at one step of a training with this seed."""
+    """The random numbers of one purpose (`stream`, below 256) at one step of a training with this seed.
 
-    def __init__(self, seed: int, step: int, stream: int) -> None:
+    Or at several: an array has the step of every row (B,) that is asked for.
+    """
+
+    def __init__(self, seed: int, step: int | NDArray[np.int64], stream: int) -> None:
         self.key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
-        self.step = step
+        self.steps = np.atleast_1d(np.asarray(step, np.int64))
         self.stream = stream
 
     def uniform(self, rows: NDArray[np.int64], count: int) -> Tensor:
@@ -62,9 +65,10 @@ class Draws:
     def _words(self, rows: NDArray[np.int64], count: int) -> Words | NDArray[np.uint32]:
         """At least `count` words for every row: (B, 4 n)."""
         blocks = -(-count // 4)
-        last = self.step & 0xFFFFFFFF, self.stream | (self.step >> 32) << 8
-        if (found := native.philox_words(rows, blocks, last, self.key)) is not None:
+        if (found := native.philox_words(rows, blocks, self.steps, self.stream, self.key)) is not None:
             return found
-        block, row = np.broadcast_arrays(np.arange(blocks, dtype=np.uint64), rows.astype(np.uint64)[:, None])
-        step, stream = np.full_like(block, last[0]), np.full_like(block, last[1])
+        steps = self.steps.astype(np.uint64)[:, None]
+        counter = np.arange(blocks, dtype=np.uint64), rows.astype(np.uint64)[:, None], steps & LOW, steps >> HALF
+        block, row, step, high = np.broadcast_arrays(*counter)
+        stream = np.uint64(self.stream) | high << np.uint64(8)
         return np.stack(philox((block, row, step, stream), self.key), axis=-1).reshape(len(rows), 4 * blocks)

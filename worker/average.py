@@ -42,9 +42,9 @@ class WeightAverage:
     @torch.no_grad()
     def begin_with(self, live: Mapping[str, Tensor]) -> None:
         """What the model has are the averages; these are the weights under training, and take their place."""
-        for name, value in self._values.items():
-            value.copy_(live[name])
-        self._swap()
+        for name, parameter in self._parameters.items():
+            self._values[name].copy_(parameter)
+            parameter.copy_(live[name])
 
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():

@@ -1,6 +1,7 @@
 """How far off a trained model's predicted standard deviations are, measured on held-out rows and put right."""
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from models.architectures import Model
 from models.batch import Batch
 from models.likelihood.continuous import Continuous
+from models.likelihood.widening import LEAST_ERRORS
 from models.philox import Draws
 from service.shared.samples import Samples
 from worker import data
@@ -19,11 +21,18 @@ MOST_ROWS = 2000
 # Numbers of one layer that are computed at once, and errors that are kept.
 MOST_ELEMENTS = 2**22
 LEAST_ROWS = 100
+# Draws of gaps for a row, and values that count of each: those of a sequence err alike, and a long gap is one gap.
+MOST_REPEATS = 8
+MOST_VALUES = 5
 NOISE = 18
 
 
+Hide = Callable[[Batch, Rows, int], Batch]
+"""What is left of a batch of these rows, in the so-manieth draw of gaps."""
+
+
 @torch.no_grad()
-def calibrate(model: Model, samples: Samples, rows: Rows, hide: Callable[[Batch, Rows], Batch], seed: int) -> None:
+def calibrate(model: Model, samples: Samples, rows: Rows, hide: Hide, seed: int) -> None:
     """Widen, or narrow, the deviations predicted for missing numbers until nine of ten errors lie within the interval.
 
     A posterior that was trained with beta below 1 is too sure of itself, and a spread that was learned from observed
@@ -31,23 +40,25 @@ def calibrate(model: Model, samples: Samples, rows: Rows, hide: Callable[[Batch,
     what comes of it.
     """
     names = [name for name in model.index if isinstance(model.likelihood(name), Continuous)]
-    if not names or not len(rows):
+    independent = len(rows) * (1 if samples.offsets is None else MOST_VALUES)
+    if not names or independent < LEAST_ERRORS:
         return
     found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
     elements = row_elements(model, samples)
     most = min(MOST_ROWS, max(LEAST_ROWS, MOST_ELEMENTS // elements))
     rows = rows[:: -(-len(rows) // most)]
     size = max(1, MOST_ELEMENTS // (DRAWS * elements))
+    repeats = min(MOST_REPEATS, max(1, most // len(rows)))
     device = next(model.parameters()).device
-    for start in range(0, len(rows), size):
+    for start, repeat in product(range(0, len(rows), size), range(repeats)):
         chunk = rows[start : start + size]
         targets = data.batch_of(samples, chunk).to(device)
-        inputs = hide(targets, chunk)
+        inputs = hide(targets, chunk, repeat)
         *steps, features = model.latent_shape(targets)
-        noise = Draws(seed, 0, NOISE).normal(chunk, *steps, DRAWS, features).movedim(-2, 0).to(device)
+        noise = Draws(seed, repeat, NOISE).normal(chunk, *steps, DRAWS, features).movedim(-2, 0).to(device)
         ways = [model.decode(inputs, names, None), model.decode(inputs, names, noise)]
         for name in names:
-            gone = targets.present[name] & ~inputs.present[name]
+            gone = _some(targets.present[name] & ~inputs.present[name])
             value = targets.values[name][gone]
             described = [model.describe(name, raws[name]) for raws in ways]
             deviations = torch.stack([way["standard_deviation"][gone] for way in described])
@@ -59,3 +70,12 @@ def calibrate(model: Model, samples: Samples, rows: Rows, hide: Callable[[Batch,
         deviation, error = (torch.cat([piece[part] for piece in pieces], dim=1) for part in (0, 1))  # (2, N, *shape)
         scale, absence = likelihood.scale.cpu(), torch.cat([piece[2] for piece in pieces])
         likelihood.widening.fit(deviation / scale, error / scale, absence)
+
+
+def _some(gone: Tensor) -> Tensor:
+    """Up to MOST_VALUES of the places (B, T) of every row, evenly spaced; of samples, (B,), all."""
+    if gone.ndim == 1:
+        return gone
+    rank, count = gone.cumsum(dim=1) - 1, gone.sum(dim=1, keepdim=True)
+    chosen = ((torch.arange(MOST_VALUES, device=gone.device) + 0.5) / MOST_VALUES * count).long()  # (B, MOST_VALUES)
+    return gone & (rank.unsqueeze(2) == chosen.unsqueeze(1)).any(dim=2)

@@ -14,9 +14,11 @@ from service.inference import wire
 from service.inference.backend import Computed
 from service.inference.engine import Engine
 from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
+from service.inference.wire import Order
 from service.jobs import workers
 from service.shared import broker, collector
 from service.shared.database import Database
+from service.shared.errors import Unavailable
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from service.shared.ticker import Ticker
@@ -86,10 +88,18 @@ def attend(engine: Engine, answers: Redis, packed: bytes) -> None:
         log.warning("order_failed", order_id=order.id, error=f"{type(error).__name__}: {error}")
         answer = wire.pack_failure(order.id, error)
     try:
-        if len(answer) > MOST_PUBLISHED_BYTES:
-            key = f"sensorium.answer.{order.id}"
-            answers.set(key, answer, ex=KEPT_SECONDS)
-            answer = wire.pack_kept(order.id, key)
-        answers.publish(order.channel, answer)
+        answers.publish(order.channel, answer if len(answer) <= MOST_PUBLISHED_BYTES else _kept(answers, order, answer))
     except RedisError as error:
         log.warning("answer_not_sent", order_id=order.id, error=str(error))  # who waits is told after a time
+
+
+def _kept(answers: Redis, order: Order, answer: bytes) -> bytes:
+    """Keep a large answer for who waits to fetch. Returns where it is, or why it is nowhere."""
+    key = f"sensorium.answer.{order.id}"
+    try:
+        answers.set(key, answer, ex=KEPT_SECONDS)
+    except RedisError as error:  # it has no memory left, or takes no value as large
+        log.warning("answer_not_kept", order_id=order.id, bytes=len(answer), error=str(error))
+        detail = f"Redis does not take the batch's answer of {len(answer)} bytes: {error}; ask for less at once"
+        return wire.pack_failure(order.id, Unavailable("inference_unavailable", detail))
+    return wire.pack_kept(order.id, key)

@@ -141,7 +141,7 @@ def fit(
             break
         done = session.step - (epoch - 1) * steps_per_epoch
         order = np.random.default_rng([order_seed, epoch]).permutation(train_rows)
-        for rows in np.array_split(order, steps_per_epoch)[done:]:
+        for ready in session.ahead(np.array_split(order, steps_per_epoch)[done:]):
             if group.any(should_stop()):
                 yield Checkpoint(session.state(identity), "stopped")
                 return
@@ -151,7 +151,7 @@ def fit(
             beta = schedule.beta_at(training.beta, session.step, steps, steps_per_epoch)
             factor = schedule.learning_rate_factor(training.learning_rate_schedule, session.step, steps)
             rate = training.learning_rate * factor
-            if not session.advance(rows, beta, rate):
+            if not session.advance(ready, beta, rate):
                 yield Checkpoint(session.state(identity), "diverged")
                 raise TrainingDiverged(
                     f"the loss or its gradient is no longer a number at step {session.step + 1} of {steps} "

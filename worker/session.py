@@ -1,26 +1,32 @@
 """A model under training: its optimiser, the epoch's sums, and the best weights so far."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import batch, checkpoint, objective
 from models.architectures import Model as Model
 from models.architectures import build
 from models.batch import Batch
-from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.config import ELBO, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.multimodal import Parts
-from models.objective import Objective
+from models.objective import Drawn, Objective
 from models.philox import Draws
 from service.shared.samples import Samples
-from worker import calibration, data, state
+from worker import calibration, data
 from worker.average import WeightAverage
 from worker.data import Rows
 from worker.group import Group
+from worker.optimiser import Optimiser
 from worker.state import Best, TrainingState, UnusableState
+
+# Numbers that are read and drawn at once: a call for a few takes as long as one for thousands.
+AHEAD = 2**17
 
 
 class TrainingDiverged(RuntimeError):
@@ -32,7 +38,13 @@ class Totals:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.sums: dict[str, Tensor] = {}
+        self._names: list[str] = []
+        self._values: Tensor | None = None
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """By name, what has been counted."""
+        return {} if self._values is None else dict(zip(self._names, self._values.unbind(), strict=True))
 
     def add(self, objective: Objective, rows: int) -> None:
         """Count a batch, of which `rows` rows were computed in all processes together."""
@@ -41,15 +53,33 @@ class Totals:
             parts = torch.stack([objective.loss, objective.kl, *objective.log_likelihood.values()])
             totals = parts.sum(dim=1, dtype=torch.float64)
             totals[2:].neg_()
-            for name, total in zip(names, totals.unbind(), strict=True):
-                self.sums[name] = self.sums[name] + total if name in self.sums else total
+            if self._values is not None:
+                if names != self._names:  # a stored state has them in another order
+                    sums = self.sums
+                    self._values = torch.stack([sums[name] for name in names])
+                totals += self._values
         self.rows += rows
+        self._names, self._values = names, totals
 
-    def means(self, group: Group, prefix: str = "") -> dict[str, float]:
-        """Means over all rows counted so far, of all processes."""
-        sums = {name: total.clone() for name, total in self.sums.items()}
+    def begin_with(self, sums: Mapping[str, Tensor], rows: int) -> None:
+        """Go on from these."""
+        self.rows, self._names = rows, list(sums)
+        self._values = torch.stack(list(sums.values())) if sums else None
+
+    def means(self, group: Group, prefix: str = "", **others: Tensor) -> dict[str, float]:
+        """Means over all rows counted so far, of all processes; `others` are further sums over them."""
+        sums = {name: total.clone() for name, total in {**self.sums, **others}.items()}
         group.add(list(sums.values()))
         return {f"{prefix}{name}": total.item() / self.rows for name, total in sums.items()}
+
+
+class Ready(NamedTuple):
+    """What a step begins with: this process's rows, how many all processes have, their values, and what was drawn."""
+
+    rows: Rows
+    batch_rows: int
+    targets: Batch
+    drawn: Drawn | None = None
 
 
 class Session:
@@ -75,13 +105,12 @@ class Session:
         self.model = _build(config, parts, weight_seed)
         self.model.set_statistics(data.statistics(samples, config, train_rows))
         self.model.to(self._device)
-        kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
-        self._parameters = list(self.model.parameters())
-        self._optimiser = kind(
-            self._parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
+        self._optimiser = Optimiser(list(self.model.parameters()), training.optimiser, training.weight_decay)
         # Adam does not mind the size of the objective, but clipping does: per value it means the same at any length.
         self._values = data.observed_values_per_row(samples)
+        numbers = self.model.latent_features + sum(math.prod(one.shape) for one in samples.schema.modalities)
+        # sequences are padded to the longest of their own batch
+        self._at_once = max(1, AHEAD // (training.batch_size * numbers)) if samples.offsets is None else 1
         decay = training.weight_average
         self._average = WeightAverage(self.model, decay) if decay else None
         self._totals = Totals()
@@ -91,29 +120,28 @@ class Session:
         self._metrics: dict[str, float] = {}
         self.step = 0
 
-    def advance(self, rows: Rows, beta: float, learning_rate: float) -> bool:
-        """One step of the optimiser on these rows; false, and nothing has changed, where it would not be finite."""
+    def ahead(self, batches: Sequence[Rows]) -> Iterator[Ready]:
+        """What the next steps, one on each of these rows, begin with: that of several small ones is read at once."""
+        for start in range(0, len(batches), self._at_once):
+            yield from self._ready(batches[start : start + self._at_once])
+
+    def advance(self, ready: Ready, beta: float, learning_rate: float) -> bool:
+        """One step of the optimiser; false, and nothing has changed, where it would not be finite."""
         if not self.model.training:
             self.model.train()
-        found = self._objective(self._group.share(rows), beta, self.step, self._noise_seed)
-        for parameter in self._parameters:
-            parameter.grad = None  # what the optimiser's zero_grad does, without its hooks
-        loss = found.loss.sum() / len(rows)
-        (loss / self._values).backward()
-        gradients = [
-            parameter.grad if parameter.grad is not None else _zero_gradient(parameter)
-            for parameter in self._parameters
-        ]
-        whole = loss.detach().clone()
-        self._group.add([*gradients, *found.errors.values(), whole])
-        norm = _clip(gradients, self._training.gradient_clip_norm)
-        if not torch.isfinite(whole + norm):
+        slope = 1 / (ready.batch_rows * self._values)
+        self._optimiser.zero_gradients()
+        found = self._objective(ready, beta, self.step, self._noise_seed, slope)
+        if found.loss.requires_grad:
+            found.loss.backward(torch.full_like(found.loss, slope))
+        whole = found.loss.detach().sum() / ready.batch_rows
+        self._group.add([*self._optimiser.gradients, *found.errors.values(), whole])
+        norm = self._optimiser.clip(self._training.gradient_clip_norm)
+        if not math.isfinite(whole.item() + norm):
             return False
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
-        self._optimiser.step()
+        self._optimiser.step(learning_rate)
         self.model.adapt(found.errors)
-        self._totals.add(found, len(rows))
+        self._totals.add(found, ready.batch_rows)
         self.step += 1
         if self._average is not None:
             self._average.follow(self.step)
@@ -137,14 +165,13 @@ class Session:
                 chunk = rows[start : start + size]
                 mine = self._group.share(chunk)
                 if len(mine):
-                    totals.add(self._objective(mine, beta, 0, seed), len(chunk))
-                    targets = data.batch_of(self._samples, mine).to(self._device)
+                    targets = self._targets(mine)
+                    totals.add(self._objective(Ready(mine, len(chunk), targets), beta, 0, seed), len(chunk))
                     inputs = self._hide(targets, mine, seed)
                     profile += objective.negative_profile(self.model, inputs, targets).double().sum()
                 else:
                     totals.rows += len(chunk)
-        totals.sums["profile"] = profile
-        return totals.means(self._group, "validation_")
+        return totals.means(self._group, "validation_", profile=profile)
 
     def judge(self, epoch: int, metrics: dict[str, float]) -> None:
         """Keep the weights if the epoch is the best, and count how long early stopping has waited."""
@@ -167,7 +194,8 @@ class Session:
         return stopping is not None and self._waited >= stopping.patience
 
     def choose(self, last_epoch: int) -> tuple[int, dict[str, float]]:
-        """Give the model the weights that are the result; returns their epoch and its metrics."""
+        """Give the model the weights that are the result, for good; returns their epoch and its metrics."""
+        self._optimiser.release()
         if self._best is None:
             with self._averaged():
                 weights = _copied(self.model.state_dict().items())
@@ -177,10 +205,12 @@ class Session:
         return self._best.epoch, self._best.metrics
 
     def calibrate(self, rows: Rows, seed: int) -> None:
-        """Make the deviations predicted for missing values right on held-out rows, with the masks of `validate`."""
-        calibration.calibrate(
-            self.model.eval(), self._samples, rows, lambda targets, rows: self._hide(targets, rows, seed), seed
-        )
+        """Make the deviations predicted for missing values right on held-out rows, with gaps like the training's."""
+
+        def hide(targets: Batch, rows: Rows, number: int) -> Batch:
+            return self._hide(targets, rows, seed, number)
+
+        calibration.calibrate(self.model.eval(), self._samples, rows, hide, seed)
 
     def state(self, identity: dict[str, Any]) -> TrainingState:
         """All of this, to go on from; the same in every process, which all have to ask."""
@@ -195,7 +225,7 @@ class Session:
             step=self.step,
             weights=weights,
             live=live,
-            optimiser=state.optimiser_tensors(self._optimiser),
+            optimiser=self._optimiser.tensors(),
             totals=totals,
             rows=self._totals.rows,
             best=self._best,
@@ -217,36 +247,56 @@ class Session:
         self.model.load_state_dict(saved.weights)
         if self._average is not None:
             self._average.begin_with(saved.live)
-        state.restore_optimiser(self._optimiser, saved.optimiser)
+        self._optimiser.restore(saved.optimiser)
         # sums of all processes: one takes them along, or they would count several times
         share = 1.0 if self._group.rank == 0 else 0.0
-        self._totals.sums = {name: share * total.to(self._device) for name, total in saved.totals.items()}
-        self._totals.rows = saved.rows
+        totals = {name: share * total.to(self._device) for name, total in saved.totals.items()}
+        self._totals.begin_with(totals, saved.rows)
         self._best, self._waited, self._lowest = saved.best, saved.waited, saved.lowest
         self._metrics = saved.metrics
         self.step = saved.step
 
-    def _hide(self, targets: Batch, rows: Rows, seed: int) -> Batch:
-        return objective.hidden(targets, self._training, lambda stream: Draws(seed, 0, stream), rows)
+    def _hide(self, targets: Batch, rows: Rows, seed: int, number: int = 0) -> Batch:
+        return objective.hidden(targets, self._training, lambda stream: Draws(seed, number, stream), rows)
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within it the model has the weights that are validated, kept and served."""
         return nullcontext() if self._average is None else self._average.in_place()
 
-    def _objective(self, rows: Rows, beta: float, step: int, seed: int) -> Objective:
+    def _targets(self, rows: Rows) -> Batch:
         targets = data.batch_of(self._samples, rows)
         batch.check(targets, self.model.modalities, self.model.config.kind)
+        return targets.to(self._device)
+
+    def _ready(self, batches: Sequence[Rows]) -> list[Ready]:
+        mine = [self._group.share(rows) for rows in batches]
+        sizes, counts = [len(rows) for rows in mine], [len(rows) for rows in batches]
+        every = np.concatenate(mine)
+        targets = self._targets(every)
+        parts = targets.split(sizes) if len(mine) > 1 else [targets]
+        if not isinstance(self._training.objective, ELBO):
+            return [Ready(*part) for part in zip(mine, counts, parts, strict=True)]
+        steps = np.repeat(np.arange(self.step, self.step + len(mine)), sizes)
+        seed = self._noise_seed
+        drawn = objective.draw(self.model, targets, self._training, lambda stream: Draws(seed, steps, stream), every)
+        inputs = drawn.inputs.split(sizes) if len(mine) > 1 else [drawn.inputs]
+        of_each = map(Drawn, inputs, drawn.noise.split(sizes))
+        return [Ready(*part) for part in zip(mine, counts, parts, of_each, strict=True)]
+
+    def _objective(self, ready: Ready, beta: float, step: int, seed: int, slope: float | None = None) -> Objective:
         half = self._training.precision == "bfloat16"
         # What networks draw by themselves, as dropout does, has no rows; it is a function of seed, step and process.
         randomness = _seeded(self._device, hash((seed, step, self._group.rank)))
         with randomness, torch.autocast(self._device.type, torch.bfloat16) if half else nullcontext():
             return objective.negative_bound(
                 self.model,
-                targets.to(self._device),
+                ready.targets,
                 self._training,
                 beta,
                 lambda stream: Draws(seed, step, stream),
-                rows,
+                ready.rows,
+                slope,
+                ready.drawn,
             )
 
 
@@ -273,19 +323,6 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
         yield
     finally:
         generator.set_state(before)
-
-
-@torch.no_grad()
-def _clip(gradients: list[Tensor], most: float) -> Tensor:
-    """`torch.nn.utils.clip_grad_norm_` in four calls, also on a CPU; returns the norm."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
-    return norm
-
-
-def _zero_gradient(parameter: nn.Parameter) -> Tensor:
-    parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
 
 
 def _copied(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from models import checkpoint
@@ -106,18 +105,3 @@ def load(path: Path) -> TrainingState:
         metrics=training["metrics"],
         live=groups["live"],
     )
-
-
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state by parameter number and name, copied to the CPU."""
-    state = optimiser.state_dict()["state"]
-    return {f"{number}/{key}": value.cpu().clone() for number, part in state.items() for key, value in part.items()}
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave; its groups stay as they were built."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, name = key.split("/")
-        state.setdefault(int(number), {})[name] = value.clone()
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -67,17 +67,17 @@ def follow(
 
 
 def philox_words(
-    rows: NDArray[np.int64], blocks: int, last: tuple[int, int], key: tuple[int, int]
+    rows: NDArray[np.int64], blocks: int, steps: NDArray[np.int64], stream: int, key: tuple[int, int]
 ) -> NDArray[np.uint32] | None:
-    """Philox's words of the counters (block, row, *last), as `models.philox` has them: (B, 4 blocks), or None."""
-    if _library is None or not len(rows) or int(rows.max()) >> 32:
+    """Philox's words of the counters that `models.philox` has, (B, 4 blocks), or None; steps: (B,) or (1,)."""
+    if _library is None or not len(rows) or len(steps) not in (1, len(rows)) or int(rows.max()) >> 32:
         return None
-    rows = np.ascontiguousarray(rows, np.int64)
+    rows, steps = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(steps, np.int64)
     words = np.empty((len(rows), 4 * blocks), np.uint32)
-    numbers = (ctypes.c_uint32(number) for number in (*last, *key))
-    pointers = ctypes.c_void_p(rows.ctypes.data), ctypes.c_void_p(words.ctypes.data)
-    sizes = ctypes.c_int64(len(rows)), ctypes.c_int64(blocks)
-    _library.sensorium_philox(pointers[0], *sizes, *numbers, pointers[1])
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (rows, steps, words)]
+    sizes = [ctypes.c_int64(size) for size in (len(steps) == len(rows), len(rows), blocks)]
+    numbers = [ctypes.c_uint32(number) for number in (stream, *key)]
+    _library.sensorium_philox(*pointers[:2], *sizes, *numbers, pointers[2])
     return words
 
 

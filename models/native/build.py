@@ -1,4 +1,4 @@
-"""`python models/native/build.py`: compiles the native loop over time, where there is a C++ compiler.
+"""`python models/native/build.py`: compiles the native functions, where there is a C++ compiler.
 
 Needs nothing but Python. One library for each kind of processor, whatever this machine has: installations move.
 """
@@ -11,9 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("loop.cpp")
+FOLDER = Path(__file__).parent
+SOURCES = sorted(FOLDER.glob("*.cpp"))
 # A library of another source is another file: what was built of an older one is never loaded.
-_DIGEST = hashlib.sha256(SOURCE.read_bytes() if SOURCE.exists() else b"").hexdigest()[:12]
+_DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in [*SOURCES, *sorted(FOLDER.glob("*.h"))])).hexdigest()[
+    :12
+]
 
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 COMPILERS = ("c++", "g++", "clang++")
@@ -27,7 +30,7 @@ PROCESSORS = {
 
 def library(processor: str) -> Path:
     """Where the library for a kind of processor is, or will be."""
-    return SOURCE.with_name(f"_loop-{platform.machine()}-{processor.lower()}-{_DIGEST}.so")
+    return FOLDER / f"_loop-{platform.machine()}-{processor.lower()}-{_DIGEST}.so"
 
 
 def build() -> str:
@@ -44,14 +47,14 @@ def build() -> str:
             done = _compile(compiler, own, library(processor))
         if done.returncode:
             return f"loop over time: PyTorch, since {compiler} failed: {done.stderr.strip().splitlines()[-1]}"
-    for older in {*SOURCE.parent.glob("_loop-*")} - {library(processor) for processor in PROCESSORS}:
+    for older in {*FOLDER.glob("_loop-*")} - {library(processor) for processor in PROCESSORS}:
         older.unlink()
     return "loop over time: native"
 
 
 def _compile(compiler: str, flags: list[str], to: Path) -> subprocess.CompletedProcess[str]:
     part = to.with_suffix(f".{os.getpid()}")
-    command = [compiler, *FLAGS, *flags, "-Wno-psabi", str(SOURCE), "-o", str(part)]
+    command = [compiler, *FLAGS, *flags, "-Wno-psabi", *map(str, SOURCES), "-o", str(part)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         part.replace(to)  # whoever loads it sees all of it

@@ -8,280 +8,12 @@
 // computes several columns. A column's arithmetic does not depend on the others, nor on how many there are. Columns go in
 // blocks that fit into the cache, each block through the whole of time, and blocks on as many threads as there are.
 
-#include <algorithm>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <utility>
-#include <vector>
-
-#define INLINE static inline __attribute__((always_inline))
+#include "columns.h"
 
 namespace {
 
-constexpr float FLOOR = 1e-3F;  // models/gaussian.py
-constexpr int64_t COLUMNS = 16;  // columns are padded to a multiple of these
 constexpr int64_t MOST_COLUMNS = 64;  // a block
 constexpr int64_t MOST_KEPT = 256;  // columns of all steps of a chunk, but for one step of many sequences
-constexpr int64_t ROWS = 24;  // rows of what products write to are padded to a multiple of these: of every tile's height
-
-int64_t padded(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-
-// What the compiler was told to compile for: build.py makes a library of each. LANES floats at once, products in tiles of
-// HEIGHT rows and WIDTH vectors, as many as there are registers.
-#if defined(__AVX512F__)
-constexpr int LANES = 16, HEIGHT = 8;
-#elif defined(__AVX2__)
-constexpr int LANES = 8, HEIGHT = 6;
-#elif defined(__aarch64__)
-constexpr int LANES = 4, HEIGHT = 8;
-#else
-constexpr int LANES = 4, HEIGHT = 6;
-#endif
-constexpr int WIDTH = 2;
-
-typedef float Float __attribute__((vector_size(LANES * 4)));
-typedef int32_t Int __attribute__((vector_size(LANES * 4)));
-typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-INLINE Float load(const float* from) {
-    return *reinterpret_cast<const Unaligned*>(from);
-}
-
-INLINE void store(float* to, Float value) {
-    *reinterpret_cast<Unaligned*>(to) = value;
-}
-
-// The same, and asks for what stands `ahead` of it: rows are far apart, and no processor guesses that by itself.
-INLINE Float load(const float* from, int64_t ahead) {
-    __builtin_prefetch(from + ahead, 0);
-    return load(from);
-}
-
-INLINE void store(float* to, int64_t ahead, Float value) {
-    __builtin_prefetch(to + ahead, 1);
-    store(to, value);
-}
-
-INLINE Float all(float value) {
-    return value - Float{};  // to add zero would be an instruction: -0 + 0 is 0
-}
-
-// exp(x) to 2 units in the last place, by the polynomial of Cephes; not a number stays that.
-INLINE Float exponential(Float x) {
-    x = x < all(-87.0F) ? all(-87.0F) : x;
-    x = x > all(88.0F) ? all(88.0F) : x;
-    Float power = x * 1.44269504F + 12582912.0F;  // adding 1.5 * 2^23 rounds
-    power -= 12582912.0F;
-    Float rest = x - power * 0.693359375F;
-    rest += power * 2.12194440e-4F;
-    Float sum = all(1.9875691500e-4F);
-    sum = sum * rest + 1.3981999507e-3F;
-    sum = sum * rest + 8.3334519073e-3F;
-    sum = sum * rest + 4.1665795894e-2F;
-    sum = sum * rest + 1.6666665459e-1F;
-    sum = sum * rest + 5.0000001201e-1F;
-    sum = sum * (rest * rest) + rest + 1.0F;
-    Int bits = (__builtin_convertvector(power, Int) + 127) << 23;
-    Float scale;
-    std::memcpy(&scale, &bits, sizeof scale);
-    return sum * scale;
-}
-
-INLINE Float sigmoid(Float x) {
-    return 1.0F / (1.0F + exponential(-x));
-}
-
-INLINE Float hyperbolic_tangent(Float x) {
-    Float size = x < 0.0F ? -x : x;
-    Float square = x * x;
-    Float sum = all(-5.70498872745e-3F);
-    sum = sum * square + 2.06390887954e-2F;
-    sum = sum * square - 5.37397155531e-2F;
-    sum = sum * square + 1.33314422036e-1F;
-    sum = sum * square - 3.33332819422e-1F;
-    Float near = sum * square * x + x;
-    Float far = 1.0F - 2.0F / (exponential(size + size) + 1.0F);
-    far = x < 0.0F ? -far : far;
-    return size < all(0.625F) ? near : far;
-}
-
-// log(1 + exp(x)) = max(x, 0) + 2 artanh(u / (2 + u)) with u = exp(-|x|).
-INLINE Float softplus(Float x) {
-    Float u = exponential(x < 0.0F ? x : -x);
-    Float s = u / (2.0F + u);
-    Float square = s * s;
-    Float sum = all(1.0F / 15);
-    sum = sum * square + 1.0F / 13;
-    sum = sum * square + 1.0F / 11;
-    sum = sum * square + 1.0F / 9;
-    sum = sum * square + 1.0F / 7;
-    sum = sum * square + 1.0F / 5;
-    sum = sum * square + 1.0F / 3;
-    sum = sum * square + 1.0F;
-    return (x < 0.0F ? all(0.0F) : x) + 2.0F * s * sum;
-}
-
-// Zeros to begin with, and a cache line to stand on.
-class Array {
-   public:
-    explicit Array(int64_t size) {
-        const size_t bytes = padded(std::max<int64_t>(size, 1) * 4, 64);
-        data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-        std::memset(data_.get(), 0, bytes);
-    }
-    float* get() const { return data_.get(); }
-
-   private:
-    struct Free {
-        void operator()(float* data) const { std::free(data); }
-    };
-    std::unique_ptr<float, Free> data_;
-};
-
-// A weight (rows, inner) in the order that products read it: tiles of HEIGHT rows, in each column after column.
-struct Packed {
-    Array data;
-    int64_t rows, inner;
-};
-
-// weight[row * row_stride + column * column_stride]; `turn` columns at the end are read first.
-Packed pack(const float* weight, int64_t rows, int64_t inner, int64_t row_stride, int64_t column_stride,
-            int64_t turn = 0) {
-    Packed packed{Array(padded(rows, HEIGHT) * inner), padded(rows, HEIGHT), inner};
-    float* to = packed.data.get();
-    for (int64_t row = 0; row < rows; ++row) {
-        for (int64_t column = 0; column < inner; ++column) {
-            const int64_t source = column < turn ? inner - turn + column : column - turn;
-            to[(row / HEIGHT * inner + column) * HEIGHT + row % HEIGHT] =
-                weight[row * row_stride + source * column_stride];
-        }
-    }
-    return packed;
-}
-
-Packed pack_rows(const float* weight, int64_t rows, int64_t inner) {
-    return pack(weight, rows, inner, inner, 1);
-}
-
-Packed pack_columns(const float* weight, int64_t rows, int64_t inner, int64_t turn = 0) {
-    return pack(weight, inner, rows, 1, inner, turn);
-}
-
-template <int Width>
-INLINE void tile(const float* weight, int64_t inner, const float* in, int64_t columns, const float* bias,
-                 const float* add, float* out) {
-    Float sum[HEIGHT][Width];
-#pragma GCC unroll 8
-    for (int row = 0; row < HEIGHT; ++row) {
-#pragma GCC unroll 4
-        for (int vector = 0; vector < Width; ++vector) {
-            sum[row][vector] = add ? load(add + row * columns + vector * LANES) : all(bias ? bias[row] : 0.0F);
-        }
-    }
-    for (int64_t k = 0; k < inner; ++k) {
-        Float value[Width];
-#pragma GCC unroll 4
-        for (int vector = 0; vector < Width; ++vector) value[vector] = load(in + k * columns + vector * LANES);
-#pragma GCC unroll 8
-        for (int row = 0; row < HEIGHT; ++row) {
-            const Float one = all(weight[k * HEIGHT + row]);
-#pragma GCC unroll 4
-            for (int vector = 0; vector < Width; ++vector) sum[row][vector] += one * value[vector];
-        }
-    }
-#pragma GCC unroll 8
-    for (int row = 0; row < HEIGHT; ++row) {
-#pragma GCC unroll 4
-        for (int vector = 0; vector < Width; ++vector) store(out + row * columns + vector * LANES, sum[row][vector]);
-    }
-}
-
-// out = weight in, plus `add` (an array like out, or out itself), or plus `bias` (one number a row, padded).
-INLINE void multiply(const Packed& weight, const float* in, int64_t columns, const float* bias, const float* add,
-                     float* out) {
-    int64_t column = 0;
-    for (; column + LANES * WIDTH <= columns; column += LANES * WIDTH) {
-        for (int64_t row = 0; row < weight.rows; row += HEIGHT) {
-            tile<WIDTH>(weight.data.get() + row * weight.inner, weight.inner, in + column, columns,
-                              bias ? bias + row : nullptr, add ? add + row * columns + column : nullptr,
-                              out + row * columns + column);
-        }
-    }
-    for (; column < columns; column += LANES) {
-        for (int64_t row = 0; row < weight.rows; row += HEIGHT) {
-            tile<1>(weight.data.get() + row * weight.inner, weight.inner, in + column, columns,
-                       bias ? bias + row : nullptr, add ? add + row * columns + column : nullptr,
-                       out + row * columns + column);
-        }
-    }
-}
-
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define HAS_SHUFFLES
-#endif
-#endif
-
-#ifdef HAS_SHUFFLES
-template <int Distance, int... Lane>
-INLINE void exchange(Float& upper, Float& lower, std::integer_sequence<int, Lane...>) {
-    const Float above = upper, under = lower;
-    upper = __builtin_shufflevector(above, under, (Lane & Distance ? LANES + Lane - Distance : Lane)...);
-    lower = __builtin_shufflevector(above, under, (Lane & Distance ? LANES + Lane : Lane + Distance)...);
-}
-
-// Each step of the recursion transposes blocks twice as large, by exchanging two of their quarters.
-template <int Distance>
-INLINE void transpose(Float* rows) {
-    if constexpr (Distance < LANES) {
-#pragma GCC unroll 16
-        for (int row = 0; row < LANES; ++row) {
-            if (!(row & Distance)) {
-                exchange<Distance>(rows[row], rows[row + Distance], std::make_integer_sequence<int, LANES>());
-            }
-        }
-        transpose<2 * Distance>(rows);
-    }
-}
-#endif
-
-// to[column * to_stride + row] = from[row * from_stride + column]
-INLINE void transposed(const float* from, int64_t from_stride, int64_t rows, int64_t columns, int64_t to_stride, float* to) {
-    constexpr int64_t SQUARE = LANES;
-    for (int64_t row = 0; row < rows; row += SQUARE) {
-        for (int64_t column = 0; column < columns; column += SQUARE) {
-#ifdef HAS_SHUFFLES
-            if (row + SQUARE <= rows && column + SQUARE <= columns) {
-                Float square[LANES];
-#pragma GCC unroll 16
-                for (int one = 0; one < LANES; ++one) square[one] = load(from + (row + one) * from_stride + column);
-                transpose<1>(square);
-#pragma GCC unroll 16
-                for (int one = 0; one < LANES; ++one) store(to + (column + one) * to_stride + row, square[one]);
-                continue;
-            }
-#endif
-            for (int64_t y = row; y < std::min(row + SQUARE, rows); ++y) {
-                for (int64_t x = column; x < std::min(column + SQUARE, columns); ++x) {
-                    to[x * to_stride + y] = from[y * from_stride + x];
-                }
-            }
-        }
-    }
-}
-
-// What callers have, (sequences, ..., features) with a stride between sequences, to columns and back.
-INLINE void read_columns(const float* from, int64_t stride, int64_t sequences, int64_t features, int64_t columns,
-                         float* to) {
-    transposed(from, stride, sequences, features, columns, to);
-}
-
-INLINE void write_columns(const float* from, int64_t columns, int64_t sequences, int64_t features, int64_t stride,
-                          float* to) {
-    transposed(from, columns, features, sequences, stride, to);
-}
 
 struct Sizes {
     int64_t sequences, steps, hidden, latent, recurrent, layers;
@@ -337,12 +69,6 @@ struct Weights {
     const float* below(int64_t layer) const { return layers[4 * layer + 2]; }
     const float* below_bias(int64_t layer) const { return layers[4 * layer + 3]; }
 };
-
-Array padded_copy(const float* from, int64_t size) {
-    Array copy(padded(size, ROWS));
-    std::memcpy(copy.get(), from, size * 4);
-    return copy;
-}
 
 struct Forward {
     Sizes sizes;
@@ -662,10 +388,13 @@ void sensorium_forward(const int64_t* sizes, const float* const* in, const float
     over_blocks<ForwardWeights>(run);
 }
 
-// models/philox.py: (count, 4 blocks) words, of the counters (block, row, third, fourth).
-void sensorium_philox(const int64_t* rows, int64_t count, int64_t blocks, uint32_t third, uint32_t fourth,
-                      uint32_t low, uint32_t high, uint32_t* words) {
+// models/philox.py: (count, 4 blocks) words, of the counters (block, row, step, stream | high word of step << 8). Rows
+// have a step each, or all of them the first.
+void sensorium_philox(const int64_t* rows, const int64_t* steps, int64_t of_each, int64_t count, int64_t blocks,
+                      uint32_t stream, uint32_t low, uint32_t high, uint32_t* words) {
     for (int64_t row = 0; row < count; ++row) {
+        const int64_t step = steps[of_each ? row : 0];
+        const uint32_t third = static_cast<uint32_t>(step), fourth = stream | static_cast<uint32_t>(step >> 32) << 8;
         for (int64_t block = 0; block < blocks; ++block, words += 4) {
             uint32_t a = static_cast<uint32_t>(block), b = static_cast<uint32_t>(rows[row]), c = third, d = fourth;
             uint32_t first = low, second = high;

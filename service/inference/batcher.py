@@ -12,7 +12,7 @@ import numpy as np
 from service.inference.backend import Backend, BackendAway
 from service.inference.payload import MOST_BYTES, Array, Rows
 from service.inference.questions import Loadable, Question, part_of
-from service.inference.sizes import row_bytes
+from service.inference.sizes import MOST_TOGETHER, draws_of, row_bytes, steps_of
 from service.shared.errors import Damaged, Exhausted, TimedOut, Unavailable
 
 # What is wrong with the version, or with whoever computes, is wrong for each of a batch.
@@ -37,16 +37,20 @@ class _Ask:
     asked_at: float
     deadline: float
     is_gone: Callable[[], bool]
+    numbers: int
     answered: asyncio.Future[Answered]
     waits: bool = False
 
     def is_over(self, now: float) -> bool:
-        """Whether nobody waits for the answer any more. Then it is said so to whoever might."""
+        """Whether nobody waits for the answer any more. Then it is said so to whoever might, and has left the queue."""
         if not self.answered.done() and now > self.deadline:
             self.answered.set_exception(TimeoutError())
         elif not self.answered.done() and self.is_gone():
             self.answered.set_exception(Unavailable("client_gone", "nobody waits for the answer any more"))
-        return self.answered.done()
+        if self.answered.done():
+            self.waits = False
+            return True
+        return False
 
 
 def _stays() -> bool:
@@ -56,8 +60,8 @@ def _stays() -> bool:
 class Batcher:
     """What is computed together, and when. All of it happens in one event loop.
 
-    A batch has at most `most_rows` rows, `most_steps` time steps, padding and draws included, and `MOST_BYTES`,
-    unless a single request has more.
+    A batch has at most `most_rows` rows, `most_steps` time steps, padding and draws included, `MOST_BYTES`, and
+    `MOST_TOGETHER` numbers to compute, unless a single request has more.
     """
 
     def __init__(self, backend: Backend, most_waiting: int, most_rows: int, most_steps: int) -> None:
@@ -86,19 +90,23 @@ class Batcher:
         state: Array | None = None,
         timeout_seconds: float = float("inf"),
         is_gone: Callable[[], bool] = _stays,
+        numbers: int = 1,
     ) -> Answered:
-        """The answer about these rows.
+        """The answer about these rows, of each of whose time steps the model makes so many numbers (`sizes.check`).
 
         Raises Unavailable when too much waits already, TimedOut when the time is up before it is computed. Who stops
         waiting, or is gone when its batch begins, is not computed for.
         """
         size = rows.nbytes
+        if len(self._waiting) + self._preparing >= self._most_waiting:
+            now = time.monotonic()
+            self._waiting = deque(ask for ask in self._waiting if not ask.is_over(now))
         waiting = len(self._waiting) + self._preparing
         if waiting >= self._most_waiting or (self._bytes and self._bytes + size > MOST_BYTES):
             raise Unavailable("engine_busy", f"{waiting} requests wait for the engine already; try again")
         now = time.monotonic()
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        ask = _Ask(question, rows, state, now, now + timeout_seconds, is_gone, answered)
+        ask = _Ask(question, rows, state, now, now + timeout_seconds, is_gone, numbers, answered)
         self._bytes += size
         try:
             if timeout_seconds == float("inf"):
@@ -162,11 +170,10 @@ class Batcher:
         now = time.monotonic()
         for ask in self._waiting:
             if ask.is_over(now):
-                ask.waits = False
                 continue
             if not batch or self._fits(ask, batch[0], size):
                 batch.append(ask)
-                size.add(ask.rows)
+                size.add(ask)
                 ask.waits = False
             else:
                 kept.append(ask)
@@ -176,11 +183,12 @@ class Batcher:
     def _fits(self, ask: _Ask, first: _Ask, size: "_Size") -> bool:
         if ask.question != first.question or ask.question.operation == "sample":
             return False
-        rows, steps = size.rows + ask.rows.count, max(size.steps, ask.rows.steps)
+        rows, steps = size.rows + ask.rows.count, max(size.steps, steps_of(ask.question, ask.rows))
         columns = size.columns if size.columns.keys() >= ask.rows.values.keys() else size.columns | row_bytes(ask.rows)
         return (
             rows <= self._most_rows
-            and rows * steps <= self._most_steps
+            and rows * steps * draws_of(first.question) <= self._most_steps
+            and rows * steps * max(size.numbers, ask.numbers) <= MOST_TOGETHER
             and rows * steps * sum(columns.values()) <= MOST_BYTES
         )
 
@@ -217,16 +225,18 @@ class Batcher:
 
 
 class _Size:
-    """What a batch that is being chosen comes to: rows, steps of its longest, and bytes of each modality's values."""
+    """What a batch that is being chosen comes to: rows, steps of its longest, and of each step numbers and bytes."""
 
     def __init__(self) -> None:
-        self.rows = self.steps = 0
+        self.rows = self.steps = self.numbers = 0
         self.columns: dict[str, int] = {}
 
-    def add(self, rows: Rows) -> None:
-        """Count some more rows."""
+    def add(self, ask: _Ask) -> None:
+        """Count one more request."""
+        rows = ask.rows
         self.rows += rows.count
-        self.steps = max(self.steps, rows.steps)
+        self.steps = max(self.steps, steps_of(ask.question, rows))
+        self.numbers = max(self.numbers, ask.numbers)
         if not self.columns.keys() >= rows.values.keys():
             self.columns |= row_bytes(rows)
 

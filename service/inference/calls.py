@@ -39,8 +39,8 @@ class Call:
 
     async def ask(self, question: Question, rows: Rows, state: Array | None, timeout_seconds: float) -> Answered:
         """The answer about these rows, unless the client has gone before it is computed."""
-        sizes.check(question, rows, self.version.config)
-        return await self.batcher.ask(question, rows, state, timeout_seconds, is_gone(self.request))
+        numbers = sizes.check(question, rows, self.version.config)
+        return await self.batcher.ask(question, rows, state, timeout_seconds, is_gone(self.request), numbers)
 
 
 Answer = Callable[[Call], Awaitable[Response]]

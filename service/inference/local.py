@@ -10,6 +10,7 @@ from service.inference.backend import Computed
 from service.inference.engine import Engine
 from service.inference.payload import Array, Rows
 from service.inference.questions import Loadable, Question, merged
+from service.inference.sizes import draws_of
 
 # A batch that takes no longer is not worth a thread: handing the interpreter back and forth costs several times that.
 # It is also the longest that health and CRUD wait for a batch.
@@ -80,15 +81,22 @@ class LocalBackend:
 
 
 def _asked(question: Question, parts: Sequence[Rows]) -> Hashable:
-    """What makes batches alike: which networks run. An image takes longer than a label."""
+    """What makes batches alike but for their rows and steps: which networks run, and how often each.
+
+    An image takes longer than a label, and what is drawn a thousand times says nothing about how long encoding takes.
+    """
     given = frozenset().union(*(rows.values for rows in parts))
-    return question.version.id, question.operation, given, tuple(question.arguments.get("targets", ()))
+    arguments = question.arguments
+    often = arguments.get("n_samples"), arguments.get("horizon")
+    return question.version.id, question.operation, given, tuple(arguments.get("targets", ())), often
 
 
 def _work(question: Question, parts: Sequence[Rows]) -> float:
-    """How much a batch is, in rows, steps and draws. What every batch costs counts as some rows."""
-    arguments = question.arguments
+    """How much a batch is, in rows, steps and draws. What every batch costs counts as some rows.
+
+    A forecast goes through what is given once, and from there on as often as it draws.
+    """
     steps = max(rows.steps for rows in parts)
-    draws = max(int(arguments.get("n_samples", 1)), 1) * max(int(arguments.get("horizon", 1)), 1)
-    rows = sum(rows.count for rows in parts)
-    return OVERHEAD_ROWS + rows * max(steps, int(arguments.get("steps") or 1)) * draws
+    draws, horizon = draws_of(question), int(question.arguments.get("horizon", 0))
+    each = steps + horizon * draws if horizon else max(steps, int(question.arguments.get("steps") or 1)) * draws
+    return OVERHEAD_ROWS + sum(rows.count for rows in parts) * each

@@ -4,7 +4,7 @@ Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -186,18 +186,21 @@ def check_size(rows: int, longest: int, limits: Limits, place: str = "/inputs") 
         raise BadInput([Fault(place, "too_large", detail)])
 
 
-def _check_bytes(count: int, modality: ModalityConfig) -> None:
-    """Nulls are short, and zeros in their place are not. Raises TooLarge."""
-    size = count * math.prod(modality.shape) * np.dtype(_dtype(modality)).itemsize
-    if size > MOST_BYTES:
-        detail = f"inputs.{modality.name} has room for {count} values of {modality.shape}: {size} bytes with those "
-        raise TooLarge("rows_too_large", f"{detail}that are missing, expected at most {MOST_BYTES}; send fewer rows")
+def _check_bytes(count: int, modalities: Iterable[ModalityConfig]) -> None:
+    """Nulls are short, and zeros in their place are not. Raises TooLarge before any of them is there."""
+    size = 0
+    for modality in modalities:
+        size += count * math.prod(modality.shape) * (4 if modality.categories is None else 8)
+        if size > MOST_BYTES:
+            detail = f"inputs.{modality.name} has room for {count} values of shape {list(modality.shape)}: {size} bytes"
+            expected = f"with zeros for what is missing, and the modalities before it, expected at most {MOST_BYTES}"
+            raise TooLarge("rows_too_large", f"{detail} {expected}; send fewer rows")
 
 
 def _static(columns: dict[str, list[Any]], known: dict[str, ModalityConfig], count: int, faults: list[Fault]) -> Rows:
     values, present = {}, {}
+    _check_bytes(count, (known[name] for name in columns))
     for name, column in columns.items():
-        _check_bytes(count, known[name])
         values[name], present[name] = _filled(column, known[name], ("inputs", name), faults)
     return Rows(count, values, present, None)
 
@@ -224,9 +227,9 @@ def _sequences(
         return Rows(count, values, present, lengths)
     longest = int(lengths.max(initial=1))
     check_size(count, longest, limits)
+    _check_bytes(count * longest, (known[name] for name in columns))
     for name, column in columns.items():
         modality = known[name]
-        _check_bytes(count * longest, modality)
         values[name] = np.zeros((count, longest, *modality.shape), dtype=_dtype(modality))
         present[name] = np.zeros((count, longest), dtype=bool)
         for row, steps in enumerate(column):

@@ -41,7 +41,7 @@ class CeleryBackend:
         )
         self._reply_seconds = reply_seconds
         self._channel = f"sensorium.answers.{uuid4().hex}"
-        self._waiting: dict[str, asyncio.Future[Computed]] = {}
+        self._waiting: dict[str, asyncio.Future[Computed | Kept]] = {}
         self._sending = ThreadPoolExecutor(1, thread_name_prefix="orders")
         self._listening: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
@@ -74,13 +74,14 @@ class CeleryBackend:
         if not self._connected.is_set():
             raise _away("Redis does not answer")
         order_id, loop = uuid4().hex, asyncio.get_running_loop()
-        answer: asyncio.Future[Computed] = loop.create_future()
+        answer: asyncio.Future[Computed | Kept] = loop.create_future()
         self._waiting[order_id] = answer
         seconds = min(self._reply_seconds, within_seconds)
         try:
             async with asyncio.timeout(self._reply_seconds):
                 await loop.run_in_executor(self._sending, self._send, order_id, question, parts, state, seconds)
-                return await answer
+                found = await answer
+                return found if isinstance(found, Computed) else await self._fetch(found)
         except TimeoutError as error:
             raise _away(f"no infer worker has answered within {self._reply_seconds:g} s") from error
         except (KombuError, OSError) as error:
@@ -107,7 +108,7 @@ class CeleryBackend:
                         elif message["type"] == "subscribe":
                             self._connected.set()
                         elif message["type"] == "message":
-                            await self._hear(message["data"])
+                            self._hear(message["data"])
             except (RedisError, OSError) as error:
                 log.warning("answers_not_heard", error=str(error))
             except Exception:  # whatever it is, later answers are to be heard
@@ -116,17 +117,23 @@ class CeleryBackend:
             if not self._closing:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _hear(self, packed: bytes) -> None:
+    async def _fetch(self, kept: Kept) -> Computed:
+        """An answer that a channel does not carry. Who fetches keeps nobody from hearing theirs."""
+        try:
+            packed = await self._redis.getdel(kept.key)
+        except (RedisError, OSError) as error:
+            raise _away(f"the answer could not be fetched: {error}") from error
+        if not isinstance(packed, bytes):
+            raise _away("the answer was kept for too short a time")
+        _, found = wire.read_answer(packed)
+        if not isinstance(found, Computed):
+            raise _away("the answer that was kept is none")
+        return found
+
+    def _hear(self, packed: bytes) -> None:
         """Hand out an answer. One that cannot be read, as of another release, is left alone."""
         try:
             order_id, found = wire.read_answer(packed)
-            if isinstance(found, Kept):
-                whole = await self._redis.getdel(found.key) if order_id in self._waiting else None
-                if not isinstance(whole, bytes):
-                    return
-                order_id, found = wire.read_answer(whole)
-        except (RedisError, OSError):
-            raise
         except Exception:
             log.exception("answer_not_read")
             return
@@ -135,7 +142,7 @@ class CeleryBackend:
             return
         if isinstance(found, Exception):
             waiting.set_exception(found)
-        elif isinstance(found, Computed):
+        else:
             waiting.set_result(found)
 
     def _fail_all(self) -> None:

@@ -102,9 +102,9 @@ def _questions(served: Version, outputs: Outputs, parameters: Parameters) -> lis
 
 
 async def _ask(request: Request, served: Version, question: Question, rows: Rows, parameters: Parameters) -> Answered:
-    sizes.check(question, rows, served.config)
+    numbers = sizes.check(question, rows, served.config, sizes.V2)
     answered: Answered = await request.app.state.batcher.ask(
-        question, rows, None, parameters.timeout_seconds, is_gone(request)
+        question, rows, None, parameters.timeout_seconds, is_gone(request), numbers
     )
     return answered
 

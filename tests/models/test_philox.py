@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import native
 from models.philox import Draws, philox
 
 # kat_vectors of Random123, the reference implementation: counter, key, answer
@@ -84,3 +85,13 @@ def test_another_seed_step_or_stream_gives_other_numbers(other: Draws) -> None:
     assert not (one == two).any()
     assert torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1].abs() < 0.1
     assert torch.equal(one, Draws(7, 2, 3).normal(rows, 20))
+
+
+def test_rows_of_several_steps_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, steps = np.array([4, 9, 4, 2**31 + 5]), np.array([0, 3, 2**40 + 1, 3])
+    for library in (native._library, None):
+        monkeypatch.setattr(native, "_library", library)
+        together = Draws(2**50 + 9, steps, 3).normal(rows, 5)
+        for index, step in enumerate(steps):
+            alone = Draws(2**50 + 9, int(step), 3).normal(rows[index : index + 1], 5)
+            assert torch.equal(together[index : index + 1], alone)

@@ -39,7 +39,7 @@ def _samples(rows: int = ROWS) -> dict[str, np.ndarray]:
 
 
 def _without(*names: str) -> Any:
-    def hide(targets: Batch, rows: Rows) -> Batch:
+    def hide(targets: Batch, rows: Rows, number: int = 0) -> Batch:
         present = {n: mask & (n not in names) for n, mask in targets.present.items()}
         return Batch(targets.values, present, targets.lengths)
 

@@ -198,3 +198,20 @@ def test_a_row_s_noise_and_masks_do_not_depend_on_the_batch_it_is_in() -> None:
     )
     for name in ("validation_loss", "validation_kl", "validation_reconstruction/m1"):
         assert small.metrics[name] == pytest.approx(large.metrics[name], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"modality_dropout": {"strategy": "number", "probability": 0.7}},
+        {"modality_dropout": {"strategy": "independent", "probabilities": {"m1": 0.4}}},
+        {"objective": {"name": "subsampled_elbo", "subsets": 1}},
+        {},
+    ],
+)
+def test_reading_ahead_changes_nothing(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
+    training = TrainingConfig.model_validate({**SMALL.model_dump(mode="json"), **changes})
+    ahead = _weights(_events(static(), training))
+    monkeypatch.setattr("worker.session.AHEAD", 1)
+    one_by_one = _weights(_events(static(), training))
+    assert all(torch.equal(value, one_by_one[name]) for name, value in ahead.items())

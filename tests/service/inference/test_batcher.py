@@ -20,6 +20,7 @@ from service.inference.engine import Engine
 from service.inference.local import LocalBackend
 from service.inference.payload import Config, Rows
 from service.inference.questions import Loadable, Question, Tree, Version, merged
+from service.inference.sizes import MOST_TOGETHER
 from service.shared.errors import TimedOut, Unavailable
 from service.shared.storage import Storage
 
@@ -276,6 +277,42 @@ def test_a_batch_has_no_more_bytes_than_it_may(tmp_path: Path, monkeypatch: pyte
     assert slow.batches == [1, 1, 2]
 
 
+def test_a_batch_has_no_more_draws_and_numbers_than_it_may(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 100)
+
+    async def ask(n_samples: int, numbers: int) -> list[int]:
+        question = Question(served, "reconstruct", {"targets": ["a"], "n_samples": n_samples, "seed": 0})
+        parts = [static(1, n, b=False) for n in range(7)]
+        slow.go.clear()
+        slow.batches.clear()
+        asking = await begun(batcher.ask(question, part, numbers=numbers) for part in parts)
+        slow.go.set()
+        await asyncio.gather(*asking)
+        return [*slow.batches]
+
+    async def all_of_them() -> list[list[int]]:
+        return [await ask(0, 1), await ask(40, 1), await ask(0, MOST_TOGETHER // 3)]
+
+    assert run(all_of_them()) == [[1, 6], [1, 2, 2, 2], [1, 3, 3]]
+
+
+def test_a_batch_of_forecasts_counts_the_steps_to_come(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, SEQUENCE)
+    slow = Slow(engine)
+    slow.go.set()
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 100)
+    asked = {"horizon": 10, "targets": ["a"], "n_samples": 5, "quantiles": [0.5], "seed": 0}
+
+    async def ask() -> None:
+        parts = [sequences([2], n, b=False) for n in range(5)]
+        await asyncio.gather(*(batcher.ask(Question(served, "forecast", asked), part) for part in parts))
+
+    run(ask())
+    assert slow.batches == [2, 2, 1]
+
+
 def test_a_dear_batch_does_not_look_short_behind_a_cheap_one(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     backend = LocalBackend(engine)
@@ -285,6 +322,18 @@ def test_a_dear_batch_does_not_look_short_behind_a_cheap_one(tmp_path: Path) -> 
     assert backend._will_be_short(cheap, rows)
     assert not backend._will_be_short(dear, rows)
     assert not backend._will_be_short(cheap, [static(1, 0, b=False)])
+    drawn = Question(served, "reconstruct", {"targets": ["b"], "n_samples": 1000})
+    backend.remember(drawn, rows, 0.001)
+    assert backend._will_be_short(drawn, rows)
+    assert not backend._will_be_short(Question(served, "reconstruct", {"targets": ["b"], "n_samples": 999}), rows)
+
+
+def test_a_long_past_does_not_make_drawing_the_future_look_short(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, SEQUENCE)
+    backend = LocalBackend(engine)
+    asked = Question(served, "forecast", {"targets": ["a"], "n_samples": 100, "horizon": 100})
+    backend.remember(asked, [sequences([1000], 0, b=False)], 0.1)
+    assert not backend._will_be_short(asked, [sequences([1], 0, b=False)])
 
 
 def test_a_full_queue_is_told_of(tmp_path: Path) -> None:
@@ -299,6 +348,58 @@ def test_a_full_queue_is_told_of(tmp_path: Path) -> None:
         return await asyncio.gather(*asking, return_exceptions=True)
 
     assert [type(answer) for answer in run(ask())] == [Answered] * 3 + [Unavailable] * 2
+
+
+def test_who_has_gone_makes_place_in_a_full_queue(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    batcher = Batcher(LocalBackend(slow), 2, 1, 10_000)
+    question, rows = Question(served, "encode"), static(1, 0, b=False)
+    hung_up: list[bool] = []
+
+    async def ask() -> list[Any]:
+        asking = await begun(batcher.ask(question, rows, is_gone=lambda: bool(hung_up)) for _ in range(3))
+        hung_up.append(True)
+        asking.append(asyncio.create_task(batcher.ask(question, rows)))
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [getattr(answer, "code", "") for answer in run(ask())] == ["", "client_gone", "client_gone", ""]
+    assert slow.batches == [1, 1]
+    assert batcher._bytes == 0
+
+
+def test_who_has_gone_is_not_asked_for_alone_when_a_batch_fails(tmp_path: Path) -> None:
+    engine, served = version(tmp_path, STATIC)
+    slow = Slow(engine)
+    slow.fails = lambda rows: rows.count > 1
+    batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
+    question = Question(served, "encode")
+    hung_up: list[bool] = []
+
+    async def ask() -> list[Any]:
+        first = [batcher.ask(question, static(1, 0, b=False))]
+        others = (
+            batcher.ask(question, static(1, 1, b=False), is_gone=lambda: bool(hung_up)),
+            batcher.ask(question, static(2, 2, b=False), timeout_seconds=0.3),
+            batcher.ask(question, static(1, 3, b=False)),
+        )
+        asking = await begun([*first, *others])
+        slow.go.set()
+        await asking[0]
+        slow.go.clear()
+        while len(slow.batches) < 2:  # the three have begun together
+            await asyncio.sleep(0.01)
+        hung_up.append(True)
+        with pytest.raises(TimedOut):
+            await asking[2]
+        slow.go.set()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    found = run(ask())
+    assert [type(answer) for answer in found] == [Answered, Unavailable, TimedOut, Answered]
+    assert slow.batches == [1, 4, 1]
 
 
 def test_merged_sequences_are_padded_and_absent_where_they_lack_something() -> None:

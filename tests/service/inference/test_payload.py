@@ -8,7 +8,7 @@ import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from service.inference.payload import Limits, Rows, answerable, parse_rows, parse_targets
-from service.shared.errors import BadInput, Fault
+from service.shared.errors import BadInput, Fault, TooLarge
 
 IMAGE = ModalityConfig(name="image", shape=(2, 2), likelihood="gaussian")
 AUDIO = ModalityConfig(name="audio", shape=(3,), likelihood="gaussian")
@@ -169,6 +169,19 @@ def test_one_long_sequence_cannot_pad_many_short_ones_to_its_length() -> None:
     (found,) = faults({"audio": [[[1, 2, 3]] * 200, *short]}, SEQUENCE)
     assert (found.pointer, found.code) == ("/inputs", "too_large")
     assert "10 rows x 200 steps x 1 draws are 2000, expected at most 1000" in found.detail
+
+
+@pytest.mark.parametrize("kind", [MMVAEConfig, MMVRNNConfig])
+@pytest.mark.parametrize("features", [2**20, 2**16])
+def test_zeros_for_what_is_missing_are_counted_before_there_are_any(
+    kind: type[MMVAEConfig | MMVRNNConfig], features: int
+) -> None:
+    """Those of all modalities together: of 2**16 features each by itself would fit."""
+    large = [ModalityConfig(name=name, shape=(features,), likelihood="gaussian") for name in "ab"]
+    missing: list[Any] = [None] * 1100
+    inputs = {"a": missing, "b": missing, "label": [1 if kind is MMVAEConfig else [1]] * 1100}
+    with pytest.raises(TooLarge, match=r"inputs\.[ab] has room for 1100 values .* expected at most 536870912"):
+        parse_rows(inputs, kind(modalities=(*large, LABEL)), Limits(rows=4096, steps=10_000))
 
 
 @pytest.mark.parametrize("value", ["7", True, {"a": 1}, None])
