@@ -90,7 +90,7 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     yield "without the end", good[:-1024]
     yield "a byte more", good + b"\0"
     yield "another bundle behind it", good + good
-    yield "zeros behind it, as other programs write them", good + bytes(-len(good) % 10240)
+    yield "zeros behind it, as other programs write them", good + bytes(10240 - len(good) % 10240)
     yield "words in the padding", good[:-1030] + b"secret" + good[-1024:]
     yield "words in the end", good[:-6] + b"secret"
     yield "another weight", good[: start + 5000] + bytes([good[start + 5000] ^ 1]) + good[start + 5001 :]
