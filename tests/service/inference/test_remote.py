@@ -14,12 +14,14 @@ from service.inference.backend import BackendAway, Computed
 from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question
 from service.inference.remote import CeleryBackend
-from service.inference.wire import Order
+from service.inference.wire import Kept, Order
 from service.shared import broker
+from service.shared.errors import Unavailable
 from service.shared.settings import Settings
 from worker.inference import attend
 
 QUESTION = Question(Loadable("v", "p", "m", 1, "0" * 64, 1), "encode")
+REPLY_SECONDS = 5.0
 ROWS = Rows(1, {"a": np.zeros((1, 2), np.float32)}, {"a": np.ones(1, bool)}, None)
 
 
@@ -43,7 +45,7 @@ def _asked(
     monkeypatch.setattr(broker, "order", lambda messages, packed, expires: take(client, packed))
 
     async def ask() -> Computed:
-        backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, 5.0, 2)
+        backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, REPLY_SECONDS, 2)
         await backend.open()
         try:
             await asyncio.wait_for(backend._connected.wait(), 5)
@@ -86,3 +88,100 @@ def test_an_order_is_worth_nothing_once_nobody_waits(redis_url: str, monkeypatch
         _asked(redis_url, monkeypatch, take, seconds=0.2)
     assert orders[0] <= 0.2
     assert engine.asked == 0
+
+
+def test_an_answer_that_is_kept_for_too_short_a_time_is_told_of_at_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(client: Redis, packed: bytes) -> None:
+        order = wire.read_order(packed)
+        client.publish(order.channel, wire.pack_kept(order.id, "sensorium.answer.none"))
+
+    began_at = time.monotonic()
+    with pytest.raises(BackendAway, match="too short a time"):
+        _asked(redis_url, monkeypatch, take)
+    assert time.monotonic() - began_at < REPLY_SECONDS
+
+
+def test_who_fetches_a_large_answer_keeps_nobody_from_hearing_theirs(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, engine = Redis.from_url(redis_url), Telling(3)
+    fetching = asyncio.Event()
+
+    def take(packed: bytes) -> None:
+        order = wire.read_order(packed)
+        if order.rows.count == 2:
+            client.publish(order.channel, wire.pack_kept(order.id, "sensorium.answer.large"))
+        else:
+            attend(engine, client, packed)  # type: ignore[arg-type]
+
+    async def fetch(kept: Kept) -> Computed:
+        fetching.set()
+        return await asyncio.Future()
+
+    async def ask() -> Computed:
+        backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, REPLY_SECONDS, 2)
+        monkeypatch.setattr(backend, "_fetch", fetch)
+        await backend.open()
+        try:
+            await asyncio.wait_for(backend._connected.wait(), 5)
+            two = Rows(2, {"a": np.zeros((2, 2), np.float32)}, {"a": np.ones(2, bool)}, None)
+            slow = asyncio.create_task(backend.compute(QUESTION, [two], None, 30.0))
+            await asyncio.wait_for(fetching.wait(), 5)
+            found = await backend.compute(QUESTION, [ROWS], None, 30.0)
+            assert not slow.done()
+            slow.cancel()
+            return found
+        finally:
+            await backend.close()
+
+    monkeypatch.setattr(broker, "order", lambda messages, packed, expires: take(packed))
+    assert asyncio.run(ask()).tree["mean"].shape == (1, 3)
+
+
+def test_an_answer_that_redis_does_not_take_fails_its_batch_alone(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Telling(1_000_000)
+    memory = Redis.from_url(redis_url)
+
+    def take(client: Redis, packed: bytes) -> None:
+        memory.config_set("maxmemory", "1mb")
+        attend(engine, client, packed)  # type: ignore[arg-type]
+
+    try:
+        with pytest.raises(Unavailable, match=r"does not take the batch's answer of 4\d{6} bytes") as caught:
+            _asked(redis_url, monkeypatch, take)
+    finally:
+        memory.config_set("maxmemory", "0")
+    assert not isinstance(caught.value, BackendAway)  # the others of the batch are asked for alone
+
+
+def test_whatever_ends_the_listening_it_begins_anew(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, hear = Telling(3), CeleryBackend._hear
+    heard: list[bytes] = []
+
+    def stumble(backend: CeleryBackend, packed: bytes) -> None:
+        heard.append(packed)
+        if len(heard) == 1:
+            raise ZeroDivisionError
+        hear(backend, packed)
+
+    monkeypatch.setattr(CeleryBackend, "_hear", stumble)
+    client = Redis.from_url(redis_url)
+    monkeypatch.setattr(broker, "order", lambda messages, packed, expires: attend(engine, client, packed))  # type: ignore[arg-type]
+
+    async def ask() -> Computed:
+        backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, REPLY_SECONDS, 2)
+        await backend.open()
+        try:
+            await asyncio.wait_for(backend._connected.wait(), 5)
+            with pytest.raises(BackendAway, match="connection on which answers come was lost"):
+                await backend.compute(QUESTION, [ROWS], None, 30.0)
+            await asyncio.wait_for(backend._connected.wait(), 5)
+            return await backend.compute(QUESTION, [ROWS], None, 30.0)
+        finally:
+            await backend.close()
+
+    assert asyncio.run(ask()).tree["mean"].shape == (1, 3)
