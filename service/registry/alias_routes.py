@@ -55,9 +55,9 @@ def put_alias(
     if only_new and if_none_match != "*":
         raise BadInput([Fault("if-none-match", "bad_etag", f"If-None-Match is {if_none_match!r}, expected *")])
     with services.database.writer.begin() as session:
-        if if_match == "*":
-            aliases.get(session, caller.project_id, name, alias)
-        put, new = aliases.put(session, caller.project_id, name, alias, body.version, expected, only_new)
+        put, new = aliases.put(
+            session, caller.project_id, name, alias, body.version, expected, only_new, only_old=if_match == "*"
+        )
     response.status_code = 201 if new else 200
     response.headers["ETag"] = _etag(put)
     return put

@@ -12,12 +12,20 @@ MOST_ALIASES = 100
 
 
 def put(
-    session: Session, project_id: str, name: str, alias: str, number: int, expected: int | None, only_new: bool
+    session: Session,
+    project_id: str,
+    name: str,
+    alias: str,
+    number: int,
+    expected: int | None,
+    only_new: bool,
+    only_old: bool = False,
 ) -> tuple[schemas.Alias, bool]:
     """Tell an alias which version to name; second, whether it is new.
 
     A new one names it at once: nobody uses it yet. Another names what it did until the engines have loaded the version.
-    Raises NotFound, and PreconditionFailed when its revision is not the `expected` one, or it exists and was to be new.
+    Raises NotFound, and PreconditionFailed when its revision is not the `expected` one, it exists and was to be new, or
+    does not and was to be there.
     """
     model = _model(session, project_id, name)
     version = session.scalar(
@@ -29,6 +37,8 @@ def put(
         raise NotFound("model version", f"{name}/{number}")
     found = session.scalar(select(Alias).where(Alias.model_id == model.id, Alias.name == alias).with_for_update())
     _check(found, expected, only_new)
+    if found is None and only_old:
+        raise PreconditionFailed("alias_missing", "the alias does not exist, If-Match expects any that does")
     if found is None:
         _check_room(session, model)
         found = Alias(id=new_id("als"), model_id=model.id, name=alias, version_id=version.id, revision=1)
@@ -59,7 +69,7 @@ def list_all(session: Session, project_id: str, name: str) -> schemas.AliasList:
 
 def remove(session: Session, project_id: str, name: str, alias: str, expected: int | None) -> None:
     """Forget an alias. Raises NotFound, PreconditionFailed."""
-    found = _find(session, project_id, name, alias)
+    found = _find(session, project_id, name, alias, lock=True)
     _check(found, expected, only_new=False)
     session.execute(delete(Alias).where(Alias.id == found.id))
 
@@ -85,13 +95,13 @@ def _model(session: Session, project_id: str, name: str) -> Model:
     return model
 
 
-def _find(session: Session, project_id: str, name: str, alias: str) -> Alias:
+def _find(session: Session, project_id: str, name: str, alias: str, lock: bool = False) -> Alias:
     query = (
         select(Alias)
         .join(Model, Model.id == Alias.model_id)
         .where(Model.project_id == project_id, Model.name == name, Alias.name == alias)
     )
-    found = session.scalar(query)
+    found = session.scalar(query.with_for_update(of=Alias) if lock else query)
     if found is None:
         raise NotFound("alias", f"{name}/{alias}")
     return found

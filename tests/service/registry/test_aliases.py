@@ -85,7 +85,7 @@ def test_who_moves_an_alias_may_say_what_it_must_still_be(versions: Service, ali
     problem(versions.http.delete(alias, headers={"If-Match": '"1"'}), 412, "revision_mismatch")
     assert versions.http.put(alias, json={"version": 3}, headers={"If-Match": "*"}).status_code == 200
     assert versions.http.delete(alias, headers={"If-Match": '"3"'}).status_code == 204
-    problem(versions.http.put(alias, json={"version": 3}, headers={"If-Match": "*"}), 404, "alias_not_found")
+    problem(versions.http.put(alias, json={"version": 3}, headers={"If-Match": "*"}), 412, "alias_missing")
 
 
 @pytest.mark.parametrize("given", ["1", 'W/"1"', '"x"', '""', '"1", "2"'])
