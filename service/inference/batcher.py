@@ -164,10 +164,14 @@ class Batcher:
 
     def _next_batch(self) -> list[_Ask]:
         """The oldest request, and those behind it that ask the same and fit beside it."""
+        now = time.monotonic()
+        if len(self._waiting) == 1:  # nobody to share it with: its size does not matter
+            ask = self._waiting.popleft()
+            ask.waits = False
+            return [] if ask.is_over(now) else [ask]
         kept: deque[_Ask] = deque()
         batch: list[_Ask] = []
         size = _Size()
-        now = time.monotonic()
         for ask in self._waiting:
             if ask.is_over(now):
                 continue

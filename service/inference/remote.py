@@ -19,6 +19,7 @@ from service.inference.payload import Array, Rows
 from service.inference.questions import Loadable, Question, merged
 from service.inference.wire import Kept, Order
 from service.shared import broker
+from service.shared.errors import TooLarge
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 SLOT_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
 LISTEN_SECONDS = 5.0
+# Redis hangs up on who sends a value of more than 512 MB, and kombu sends four bytes for three.
+MOST_SENT_BYTES = 256 * 1024**2
 
 
 class CeleryBackend:
@@ -93,7 +96,13 @@ class CeleryBackend:
         self, order_id: str, question: Question, parts: Sequence[Rows], state: Array | None, seconds: float
     ) -> None:
         order = Order(order_id, self._channel, time.time() + seconds, question, merged(parts), state)
-        broker.order(self._messages, wire.pack_order(order), seconds)
+        packed = wire.pack_order(order)
+        if len(packed) > MOST_SENT_BYTES:
+            detail = (
+                f"the rows are a message of {len(packed)} bytes, expected at most {MOST_SENT_BYTES}; send fewer rows"
+            )
+            raise TooLarge("rows_too_large", detail)
+        broker.order(self._messages, packed, seconds)
 
     async def _listen(self) -> None:
         """Hand out answers, for as long as the process lives. Pub/sub keeps nothing for those who are away."""

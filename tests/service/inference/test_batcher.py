@@ -369,7 +369,15 @@ def test_who_has_gone_makes_place_in_a_full_queue(tmp_path: Path) -> None:
 def test_who_has_gone_is_not_asked_for_alone_when_a_batch_fails(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
-    slow.fails = lambda rows: rows.count > 1
+    together, fails = threading.Event(), threading.Event()
+
+    def fail(rows: Rows) -> bool:
+        if rows.count == 1:
+            return False
+        together.set()
+        return fails.wait(10)
+
+    slow.fails = fail
     batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     question = Question(served, "encode")
     hung_up: list[bool] = []
@@ -378,19 +386,16 @@ def test_who_has_gone_is_not_asked_for_alone_when_a_batch_fails(tmp_path: Path) 
         first = [batcher.ask(question, static(1, 0, b=False))]
         others = (
             batcher.ask(question, static(1, 1, b=False), is_gone=lambda: bool(hung_up)),
-            batcher.ask(question, static(2, 2, b=False), timeout_seconds=0.3),
+            batcher.ask(question, static(2, 2, b=False), timeout_seconds=1),
             batcher.ask(question, static(1, 3, b=False)),
         )
         asking = await begun([*first, *others])
         slow.go.set()
-        await asking[0]
-        slow.go.clear()
-        while len(slow.batches) < 2:  # the three have begun together
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(together.wait, 10)
         hung_up.append(True)
         with pytest.raises(TimedOut):
             await asking[2]
-        slow.go.set()
+        fails.set()
         return await asyncio.gather(*asking, return_exceptions=True)
 
     found = run(ask())

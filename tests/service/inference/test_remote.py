@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from service.inference import wire
+from service.inference import remote, wire
 from service.inference.backend import BackendAway, Computed
 from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question
 from service.inference.remote import CeleryBackend
 from service.inference.wire import Kept, Order
 from service.shared import broker
-from service.shared.errors import Unavailable
+from service.shared.errors import TooLarge, Unavailable
 from service.shared.settings import Settings
 from worker.inference import attend
 
@@ -156,6 +156,12 @@ def test_an_answer_that_redis_does_not_take_fails_its_batch_alone(
     finally:
         memory.config_set("maxmemory", "0")
     assert not isinstance(caught.value, BackendAway)  # the others of the batch are asked for alone
+
+
+def test_rows_that_redis_never_takes_are_not_to_be_tried_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MOST_SENT_BYTES", 100)
+    with pytest.raises(TooLarge, match=r"a message of \d+ bytes, expected at most 100"):
+        _asked(redis_url, monkeypatch, lambda client, packed: None)
 
 
 def test_whatever_ends_the_listening_it_begins_anew(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,25 @@
 """Really trained models answer over HTTP for any subset of their modalities."""
 
+import asyncio
+import json
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from fastapi import Request
 
+from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from service.access.operations import Principal
+from service.inference import routes
+from service.inference.calls import Answer, Call
+from service.inference.questions import Question, Version
+from service.open_inference.infer import _questions
+from service.open_inference.outputs import read_outputs
+from service.open_inference.parameters import read_parameters
+from service.shared.settings import Settings
+from service.web import Services
 from tests.conftest import Service
 from tests.service.steps import Body, dataset, fault, pictures, problem, tracks, train
 
@@ -196,3 +210,56 @@ def test_a_damaged_version_is_told_of_and_others_are_served(trained: Service) ->
     answer = trained.http.post("/v1/models/spoiled/versions/1/encode", json={"inputs": {"label": [1]}})
     problem(answer, 500, "artifact_corrupt")
     assert ask(trained, f"{STATIC}/encode", inputs={"label": [1]})["mean"]
+
+
+class _AskedError(Exception):
+    """What would have been computed."""
+
+
+class _Nobody:
+    """In place of a batcher: tells what it was asked."""
+
+    async def ask(self, question: Question, *_: Any) -> None:
+        raise _AskedError(question)
+
+
+HEIGHT = ModalityConfig(name="height", likelihood="gaussian")
+BODIES = [
+    (routes.reconstruct, MMVAEConfig(modalities=(HEIGHT,)), {"inputs": {"height": [1]}}),
+    (routes.score, MMVAEConfig(modalities=(HEIGHT,)), {"inputs": {"height": [1]}}),
+    (routes.forecast, MMVRNNConfig(modalities=(HEIGHT,)), {"inputs": {"height": [[1, 2]]}}),
+]
+
+
+@pytest.mark.parametrize(("answer", "config", "body"), BODIES, ids=["reconstruct", "score", "forecast"])
+def test_a_seed_keeps_nobody_from_sharing_a_batch_where_nothing_is_drawn(
+    answer: Answer, config: MMVAEConfig | MMVRNNConfig, body: Body
+) -> None:
+    version = Version("v", "p", "m", 1, "0" * 64, 1, config)
+    services = cast("Services", SimpleNamespace(settings=Settings(), signer=None))
+
+    async def asked(**fields: Any) -> Question:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": json.dumps({**body, **fields}).encode()}
+
+        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+        caller = Principal("p", "k", frozenset())
+        with pytest.raises(_AskedError) as caught:
+            await answer(Call(request, version, caller, services, cast("Any", _Nobody())))
+        question: Question = caught.value.args[0]
+        return question
+
+    assert asyncio.run(asked(seed=1, n_samples=0)) == asyncio.run(asked(seed=2, n_samples=0))
+    assert asyncio.run(asked(seed=1, n_samples=1)) != asyncio.run(asked(seed=2, n_samples=1))
+
+
+def test_a_seed_of_the_other_protocol_splits_no_batch_where_nothing_is_drawn() -> None:
+    config = MMVAEConfig(modalities=(HEIGHT,))
+    version = Version("v", "p", "m", 1, "0" * 64, 1, config)
+    outputs = read_outputs({"outputs": [{"name": "recon.height"}]}, config)
+
+    def asked(**parameters: int) -> list[Question]:
+        return _questions(version, outputs, read_parameters({"parameters": parameters}))
+
+    assert asked(seed=1) == asked(seed=2)
+    assert asked(seed=1, n_samples=1) != asked(seed=2, n_samples=1)

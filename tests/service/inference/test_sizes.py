@@ -1,51 +1,97 @@
-"""What asks for too much is refused before it is allocated."""
+"""What no process should compute, or answer, is refused before anything is allocated for it."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models.config import MMVAEConfig, ModalityConfig
+from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from service.inference import payload, sizes
-from service.inference.payload import Limits, Rows
-from service.inference.questions import Loadable, Question
-from service.shared.errors import BadInput, TooLarge
+from service.inference.payload import Config, Limits, Rows
+from service.inference.questions import Operation, Question, Version
+from service.inference.sizes import MOST_ANSWERED, MOST_COMPUTED
+from service.shared.errors import BadInput, Fault, TooLarge
 
-IMAGE = ModalityConfig(name="image", shape=(3, 64, 64), likelihood="gaussian")
-LABEL = ModalityConfig(name="label", categories=5, likelihood="categorical")
-CONFIG = MMVAEConfig(modalities=(IMAGE, LABEL))
-
-
-def _labels(count: int) -> Rows:
-    return Rows(count, {"label": np.zeros(count, np.int64)}, {"label": np.ones(count, bool)}, None)
+IMAGE = ModalityConfig(name="image", shape=(64, 64), likelihood="gaussian")
+LABEL = ModalityConfig(name="label", categories=4, likelihood="categorical")
+STATIC = MMVAEConfig(modalities=(IMAGE, LABEL), latent_features=16)
+SEQUENCE = MMVRNNConfig(modalities=(IMAGE, LABEL), latent_features=16)
 
 
-def _asked(**arguments: Any) -> Question:
-    return Question(Loadable("v", "p", "m", 1, "0" * 64, 1), "reconstruct", arguments)
+def labels(rows: int, steps: int | None = None) -> Rows:
+    shape = (rows,) if steps is None else (rows, steps)
+    lengths = None if steps is None else np.full(rows, steps)
+    return Rows(rows, {"label": np.zeros(shape, np.int64)}, {"label": np.ones(shape, bool)}, lengths)
+
+
+def check(operation: Operation, rows: Rows, config: Config, places: sizes.Places = sizes.V1, **arguments: Any) -> int:
+    version = Version("v", "p", "m", 1, "0" * 64, 1, config)
+    return sizes.check(Question(version, operation, arguments), rows, config, places)
+
+
+def fault(*asked: Any, **arguments: Any) -> Fault:
+    with pytest.raises(BadInput) as caught:
+        check(*asked, **arguments)
+    (found,) = caught.value.faults
+    return found
+
+
+def test_draws_of_images_from_labels_are_counted() -> None:
+    asked = {"targets": ["image"], "n_samples": 1000, "seed": 0}
+    found = fault("reconstruct", labels(262), STATIC, **asked)
+    assert (found.pointer, found.code) == ("/n_samples", "too_large")
+    assert f"262 rows x 1 steps x {4096 * 1000} numbers, draws included" in found.detail
+    assert f"expected {MOST_COMPUTED} at most" in found.detail
+    assert check("reconstruct", labels(262), STATIC, **asked | {"targets": ["label"]}) == 4 * 1000
+    assert check("reconstruct", labels(32), STATIC, **asked) == 4096 * 1000
+    assert fault("reconstruct", labels(262), STATIC, sizes.V2, **asked).pointer == "/parameters/n_samples"
+
+
+def test_a_forecast_draws_what_it_does_not_answer() -> None:
+    asked = {"targets": ["label"], "horizon": 1, "n_samples": 1000, "quantiles": [0.5]}
+    assert fault("forecast", labels(262, 3), SEQUENCE, **asked).pointer == "/n_samples"
+    assert check("forecast", labels(3, 3), SEQUENCE, **asked) == (4096 + 4) * 1000
 
 
 @pytest.mark.parametrize(
-    ("count", "arguments", "place"),
+    ("operation", "rows", "config", "arguments", "place"),
     [
-        (262, {"targets": ["image"], "n_samples": 1000, "seed": 1}, "/n_samples"),
-        (4096, {"targets": ["image"], "n_samples": 0, "seed": 0}, "/targets"),
+        ("reconstruct", labels(4097), STATIC, {"targets": ["image"], "n_samples": 0}, "/targets"),
+        ("sample", Rows(4096, {}, {}, None), STATIC, {"steps": None}, "/rows"),
+        ("sample", Rows(2, {}, {}, None), SEQUENCE, {"steps": 4096}, "/rows"),
+        ("encode", labels(1, 2**20 + 1), SEQUENCE, {}, "/inputs"),
+        (
+            "forecast",
+            labels(1, 2),
+            SEQUENCE,
+            {"targets": ["image"], "horizon": 1000, "n_samples": 1, "quantiles": [0.1] * 8},
+            "/targets",
+        ),
     ],
 )
-def test_few_bytes_that_ask_for_many(count: int, arguments: dict[str, Any], place: str) -> None:
-    with pytest.raises(BadInput) as caught:
-        sizes.check(_asked(**arguments), _labels(count), CONFIG)
-    assert caught.value.faults[0].pointer == place
+def test_an_answer_that_is_too_large_is_refused_where_it_is_asked_for(
+    operation: Operation, rows: Rows, config: Config, arguments: dict[str, Any], place: str
+) -> None:
+    found = fault(operation, rows, config, **arguments)
+    assert (found.pointer, found.code) == (place, "answer_too_large")
+    assert f"expected {MOST_ANSWERED} at most" in found.detail
 
 
-def test_what_is_asked_for_decides() -> None:
-    sizes.check(_asked(targets=["label"], n_samples=1000, seed=0), _labels(262), CONFIG)
-    sizes.check(_asked(targets=["image"], n_samples=0, seed=0), _labels(1000), CONFIG)
+def test_a_score_takes_no_more_for_its_draws() -> None:
+    assert check("score", labels(4096), STATIC, n_samples=64, seed=0) == 4
+
+
+def test_rows_that_never_fit_are_told_so_instead_of_to_try_again() -> None:
+    image = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**15 + 1, 64, 64), (0, 0, 0))
+    rows = Rows(len(image), {"image": image}, {"image": np.ones(len(image), bool)}, None)
+    with pytest.raises(TooLarge, match=r"the rows take \d+ bytes, .* expected at most 536870912"):
+        check("encode", rows, STATIC)
 
 
 def test_nulls_are_short_and_zeros_in_their_place_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    each = np.dtype(payload._dtype(IMAGE)).itemsize * 3 * 64 * 64
-    monkeypatch.setattr(payload, "MOST_BYTES", 10 * each)
-    image = np.zeros((3, 64, 64)).tolist()
-    payload.parse_rows({"image": [image] + [None] * 9, "label": [0] * 10}, CONFIG, Limits(4096, 4096))
-    with pytest.raises(TooLarge, match=r"inputs\.image has room for 11 values of \(3, 64, 64\)"):
-        payload.parse_rows({"image": [image] + [None] * 10, "label": [0] * 11}, CONFIG, Limits(4096, 4096))
+    monkeypatch.setattr(payload, "MOST_BYTES", 10 * (4 * 64 * 64 + 8))
+    image = np.zeros((64, 64)).tolist()
+    limits = Limits(rows=4096, steps=4096)
+    payload.parse_rows({"image": [image] + [None] * 9, "label": [0] * 10}, STATIC, limits)
+    with pytest.raises(TooLarge, match=r"inputs\.image has room for 11 values of shape \[64, 64\]"):
+        payload.parse_rows({"image": [image] + [None] * 10, "label": [0] * 11}, STATIC, limits)
