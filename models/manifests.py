@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from typing import Any, NoReturn, TypedDict, TypeGuard, cast
+from typing import Any, NoReturn, NotRequired, TypedDict, TypeGuard, cast
 
 FORMAT = "sensorium-bundle"
 VERSION = 1
@@ -38,6 +38,7 @@ class Manifest(TypedDict):
     config: dict[str, Any]
     metrics: dict[str, Any]
     lineage: dict[str, Any]
+    evaluation: NotRequired[dict[str, Any] | None]
     artifact: Contents
 
 

@@ -80,7 +80,8 @@ class Training:
         """Keep the metrics of an epoch, or a checkpoint."""
         if event["event"] == "checkpoint":
             run_id, step, reason = self._assignment.run_id, event["step"], event["reason"]
-            checkpoints.keep(session, run_id, self._attempt, event["stored"], step, reason)
+            made_with = library_versions(), git_revision()
+            checkpoints.keep(session, run_id, self._attempt, event["stored"], step, reason, *made_with)
             return
         metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
 

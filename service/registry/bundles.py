@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from sqlalchemy.orm import Session
 
 import models
@@ -14,7 +14,7 @@ from models.config import parse
 from models.manifests import ARTIFACT, Manifest
 from service.registry import operations as registry
 from service.registry import schemas
-from service.runs.schemas import Description, Tags
+from service.runs.schemas import Description, Evaluation, Tags
 from service.shared import collector, storage
 from service.shared.errors import BadInput, Fault
 from service.shared.names import Name
@@ -54,6 +54,14 @@ class _Said(BaseModel):
     tags: Tags
     metrics: dict[_Word, Annotated[float, Field(allow_inf_nan=False)] | None] = Field(max_length=1000)
     lineage: _Lineage
+    evaluation: Evaluation | None = None
+
+    @field_validator("evaluation")
+    @classmethod
+    def _evaluation_can_be_stored(cls, evaluation: Evaluation | None) -> Evaluation | None:
+        if evaluation is not None and "\\u0000" in evaluation.model_dump_json():
+            raise ValueError("has a zero character, which no database takes")
+        return evaluation
 
 
 def manifest_of(version: schemas.ModelVersion) -> Manifest:
@@ -71,6 +79,7 @@ def manifest_of(version: schemas.ModelVersion) -> Manifest:
         "config": shown["config"],
         "metrics": shown["metrics"],
         "lineage": shown["lineage"],
+        "evaluation": shown["evaluation"],
         "artifact": {"name": ARTIFACT, "sha256": version.sha256, "size_bytes": version.size_bytes},
     }
 
@@ -116,6 +125,7 @@ def register(
         tags=said.tags,
         config=parse(manifest["config"]).model_dump(mode="json"),
         metrics=said.metrics,
+        evaluation=said.evaluation and said.evaluation.model_dump(mode="json"),
         lineage=said.lineage.model_dump(mode="json") | {"imported_from": origin.model_dump(mode="json")},
     )
     name = name or said.model

@@ -84,7 +84,8 @@ def register_checkpoint(
         dataset_sha256=samples,
         seed=run.seed,
         training=run.training,
-        libraries={},
+        libraries=checkpoint.libraries,
+        git_revision=checkpoint.git_revision,
     )
     made = ModelVersion(
         run_id=None,

@@ -1,6 +1,6 @@
 """The states of a training that are kept: to go on from, to download, to register as a version."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
@@ -14,11 +14,30 @@ from service.shared.tables import Artifact, Run, RunCheckpoint, new_id
 KEPT_INTERVALS = 2
 
 
-def keep(session: Session, run_id: str, attempt: int, stored: Stored, step: int, reason: str) -> None:
-    """T5: record a checkpoint whose file is durable, in the transaction that renews the attempt's lease."""
+def keep(
+    session: Session,
+    run_id: str,
+    attempt: int,
+    stored: Stored,
+    step: int,
+    reason: str,
+    libraries: Mapping[str, str],
+    git_revision: str | None,
+) -> None:
+    """T5: record a checkpoint whose file is durable, in the transaction that renews the attempt's lease.
+
+    libraries, git_revision: what has computed it.
+    """
     artifact = storage.record(session, stored)
     checkpoint = RunCheckpoint(
-        id=new_id("ckp"), run_id=run_id, attempt=attempt, step=step, reason=reason, artifact_id=artifact.id
+        id=new_id("ckp"),
+        run_id=run_id,
+        attempt=attempt,
+        step=step,
+        reason=reason,
+        artifact_id=artifact.id,
+        libraries=dict(libraries),
+        git_revision=git_revision,
     )
     session.add(checkpoint)
     session.flush()

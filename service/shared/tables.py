@@ -373,6 +373,9 @@ class RunCheckpoint(Table):
     # Why it was made: an interval passed, an epoch is to be kept, the training was stopped, or it diverged.
     reason: Mapped[str] = mapped_column(String(20))
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
+    # What computed it.
+    libraries: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    git_revision: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
     __table_args__ = (Index(None, "run_id", "step"),)

@@ -140,6 +140,7 @@ def test_checkpoints_are_downloaded_and_registered_and_begun_from(ready: Service
     assert models.load(path).config.architecture == "mmvae"
 
     answer = ready.http.post("/v1/models/early/versions", json={"run": run["id"], "step": step})
+    assert answer.json()["lineage"]["libraries"].keys() >= {"torch", "sensorium", "numpy"}
     assert answer.status_code == 201, answer.text
     version = answer.json()
     assert (version["version"], version["lineage"]["step"], version["sha256"]) == (1, step, found[1]["sha256"])

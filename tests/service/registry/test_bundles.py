@@ -112,7 +112,8 @@ def test_a_version_answers_the_same_elsewhere(
     version = answer.json()
     assert answer.headers["location"] == f"/v1/models/pictures/versions/{version['version']}"
     assert elsewhere.http.get(answer.headers["location"]).json() == version
-    for field in ("sha256", "size_bytes", "config", "metrics", "description", "tags"):
+    assert original["evaluation"]["matrix"]
+    for field in ("sha256", "size_bytes", "config", "metrics", "evaluation", "description", "tags"):
         assert version[field] == original[field], field
     origin = {"model": "pictures", "version": 1, "artifact_sha256": original["sha256"]}
     assert version["lineage"] == {**original["lineage"], "imported_from": origin}
@@ -272,6 +273,18 @@ def test_a_checkpoint_that_cannot_answer_leaves_nothing(elsewhere: Other, name: 
     assert elsewhere.http.get("/readyz").status_code == 200
 
 
+NOTHING_FOUND: dict[str, Any] = {
+    "rows": {"split": "test", "count": 1},
+    "matrix": [],
+    "elbo": None,
+    "iwae_64": None,
+    "latent": [],
+    "active_units": 0,
+    "expert_shares": None,
+    "warnings": [],
+}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -292,6 +305,9 @@ def test_a_checkpoint_that_cannot_answer_leaves_nothing(elsewhere: Other, name: 
         {"lineage": {**bundles.LINEAGE, "seed": -(2**70)}},
         {"lineage": {**bundles.LINEAGE, "training": json.loads("[" * 400 + "]" * 400)}},
         {"lineage": {**bundles.LINEAGE, "run": "x" * 10_000}},
+        {"evaluation": {"rows": 5}},
+        {"evaluation": {**NOTHING_FOUND, "warnings": [{"type": "zero \0 inside", "message": "m"}]}},
+        {"evaluation": {**NOTHING_FOUND, "warnings": [{"type": "half \ud800 a pair", "message": "m"}]}},
         {"config": {}},
         {"config": static_model(latent_features=3).config.model_dump(mode="json")},
         {"signature": {"more": 10**30}},
