@@ -105,7 +105,7 @@ def _backend(settings: Settings, messages: Celery, engine: Engine | None) -> Bac
     """Where this process has its batches computed."""
     if engine is not None:
         return LocalBackend(engine)
-    return CeleryBackend(messages, settings.broker, settings.inference_reply_seconds, settings.inference_batches)
+    return CeleryBackend(messages, settings.broker_url, settings.inference_reply_seconds, settings.inference_batches)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         audit.attach(database.writer)
         storage = from_settings(settings)
         messages = broker.connect(settings)
-        limiter = Limiter(settings.broker if settings.broker.startswith("redis") else None)
+        limiter = Limiter(settings.broker_url if settings.broker.startswith("redis") else None)
         app.state.services = Services(
             settings, database, storage, messages, KeyCache(database, settings), limiter, signer
         )

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
 import uvicorn
 from sqlalchemy.orm import Session
+from typer.core import TyperGroup
 
 from service import doctor, embedded, migrate
 from service.access import audit
@@ -19,17 +20,27 @@ from service.access import operations as access
 from service.access.scopes import SCOPES
 from service.app import create_app
 from service.http_protocol import BoundedProtocol
-from service.shared import lifeline, storage
+from service.shared import lifeline, preflight, storage
 from service.shared.database import Database
-from service.shared.errors import Misconfigured, NotFound, SensoriumError
-from service.shared.settings import Settings
+from service.shared.errors import NotFound
+from service.shared.preflight import read_settings
 from service.shared.storage import garbage
 from service.shared.tables import Project
 from service.shared.telemetry import configure_logging
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+class Named(TyperGroup):
+    """A command that fails says so in a sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run what was asked for."""
+        with preflight.named():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(cls=Named, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 class KeyScope(StrEnum):
@@ -59,12 +70,13 @@ def serve(
 ) -> None:
     """Run the whole service on this machine: API, a train worker and a data worker."""
     chosen = {"host": host, "port": port, "home": home}
-    settings = Settings().model_copy(update={name: value for name, value in chosen.items() if value is not None})
+    settings = read_settings(**{name: value for name, value in chosen.items() if value is not None})
+    preflight.check(settings)
     configure_logging(settings)
     _warn_of_strangers(settings.host)
     try:
         status = embedded.serve(settings, fresh, run)
-    except (embedded.StackFailed, OSError) as error:
+    except embedded.StackFailed as error:
         sys.exit(f"sensorium: {error}")
     sys.exit(status)
 
@@ -74,14 +86,12 @@ def api(
     listener: Annotated[int | None, typer.Option(help="Descriptor of a socket that listens already.")] = None,
 ) -> None:
     """Run the API alone."""
-    settings = Settings()
+    settings = read_settings()
+    preflight.check(settings, signs=True)
     configure_logging(settings)
     if settings.exit_with_stdin:
         lifeline.end_with_stdin()
-    try:
-        served = create_app(settings)
-    except Misconfigured as error:
-        sys.exit(f"sensorium: {error.detail}")
+    served = create_app(settings)
     _warn_of_strangers(settings.host)
     config = uvicorn.Config(
         served,
@@ -100,17 +110,19 @@ def api(
 
 @app.command("migrate")
 @db.command("migrate")
-def upgrade() -> None:
+def upgrade(
+    revision: Annotated[str, typer.Option(help="The schema to go to; the newest by default.")] = "head",
+) -> None:
     """Bring the database up to the newest schema."""
-    settings = Settings()
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    migrate.upgrade(settings.database_url)
+    settings = read_settings()
+    preflight.check(settings)
+    migrate.upgrade(settings.database_url, revision)
 
 
 @db.command("check")
 def check_schema() -> None:
     """Say whether the database has the schema of this release; ends with 1 where it has not."""
-    found, newest = migrate.revisions(Settings().database_url)
+    found, newest = migrate.revisions(read_settings().database_url)
     if found != newest:
         sys.exit(
             f"sensorium: the database is at revision {found or 'none'}, expected {newest}: run sensorium db migrate"
@@ -122,7 +134,7 @@ def check_schema() -> None:
 def examine() -> None:
     """Look at everything an installation needs, and say what to do about what is wrong; ends with 1 then."""
     problems = 0
-    for finding in doctor.examine(Settings()):
+    for finding in doctor.examine(read_settings()):
         problems += finding.state == doctor.State.PROBLEM
         print(f"{finding.state:8} {finding.name}: {finding.detail}")  # noqa: T201
         if finding.advice:
@@ -136,7 +148,7 @@ def gc(
     older_than_seconds: Annotated[float, typer.Option(min=0, help="Leave files alone that are younger.")] = 3600,
 ) -> None:
     """Show, or remove, stored files that no row names; show rows whose file is gone."""
-    settings = Settings()
+    settings = read_settings()
     database, store = Database(settings.database_url), storage.from_settings(settings)
     try:
         found = garbage.find(database, store, older_than_seconds)
@@ -147,8 +159,6 @@ def gc(
         print(*lines, sep="\n")  # noqa: T201
         if yes:
             print(f"{garbage.collect(database, store, found)} files removed")  # noqa: T201
-    except SensoriumError as error:
-        sys.exit(f"sensorium: {error.detail}")
     finally:
         database.close()
 
@@ -221,13 +231,11 @@ def _record(session: Session, project_id: str, action: str, resource: str, made:
 
 @contextmanager
 def _session() -> Iterator[Session]:
-    """A transaction of one command. What the caller got wrong ends it with a sentence."""
-    database = Database(Settings().database_url)
+    """A transaction of one command."""
+    database = Database(read_settings().database_url)
     try:
         with database.writer.begin() as session:
             yield session
-    except SensoriumError as error:
-        sys.exit(f"sensorium: {error.detail}")
     finally:
         database.close()
 

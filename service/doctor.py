@@ -22,6 +22,7 @@ from service.jobs import workers
 from service.shared import storage
 from service.shared.database import Database, now
 from service.shared.errors import SensoriumError
+from service.shared.preflight import first_line
 from service.shared.settings import Settings
 
 LEAST_FREE_BYTES = 2 * 1024**3
@@ -62,7 +63,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     try:
         database = Database(settings.database_url)
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        yield Finding("database", State.PROBLEM, f"{shown}: {_first_line(error)}", "set SENSORIUM_DATABASE to a URL")
+        yield Finding("database", State.PROBLEM, f"{shown}: {first_line(error)}", "set SENSORIUM_DATABASE to a URL")
         return
     try:
         with database.reader() as session:
@@ -83,7 +84,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield _workers([worker.queue for worker, _ in workers.alive(session)], settings)
     except (SQLAlchemyError, OSError) as error:
         advice = "start the server, or correct SENSORIUM_DATABASE"
-        yield Finding("database", State.PROBLEM, f"{shown} does not answer: {_first_line(error)}", advice)
+        yield Finding("database", State.PROBLEM, f"{shown} does not answer: {first_line(error)}", advice)
     finally:
         database.close()
 
@@ -109,15 +110,15 @@ def _workers(alive: list[str], settings: Settings) -> Finding:
 def _broker(settings: Settings) -> Finding:
     if not settings.broker.startswith("redis"):
         return _writable("broker", settings.queue_folder)
-    shown = _shown(settings.broker)
+    shown = _shown(settings.broker_url)
     client = redis.Redis.from_url(
-        settings.broker, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
+        settings.broker_url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
     )
     try:
         version = client.info("server")["redis_version"]
     except (redis.RedisError, OSError) as error:
         advice = "start the server, or correct SENSORIUM_BROKER; until then jobs are accepted and wait longer"
-        return Finding("broker", State.PROBLEM, f"{shown} does not answer: {_first_line(error)}", advice)
+        return Finding("broker", State.PROBLEM, f"{shown} does not answer: {first_line(error)}", advice)
     finally:
         client.close()
     return Finding("broker", State.OK, f"{shown}: Redis {version}")
@@ -148,7 +149,7 @@ def _storage(settings: Settings) -> Finding:
         return Finding("storage", State.PROBLEM, f"{place}: {error.detail}", "look at SENSORIUM_STORAGE and its keys")
     except OSError as error:
         advice = "let the service's user write there, or set SENSORIUM_STORAGE"
-        return Finding("storage", State.PROBLEM, f"{place}: {_first_line(error)}", advice)
+        return Finding("storage", State.PROBLEM, f"{place}: {first_line(error)}", advice)
     return Finding("storage", State.OK, f"{place}: written, read and removed")
 
 
@@ -191,12 +192,8 @@ def _writable(name: str, folder: Path) -> Finding:
         probe.unlink()
     except OSError as error:
         advice = "let the service's user write there, or set SENSORIUM_HOME"
-        return Finding(name, State.PROBLEM, f"{place}: {_first_line(error)}", advice)
+        return Finding(name, State.PROBLEM, f"{place}: {first_line(error)}", advice)
     return Finding(name, State.OK, str(place))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).partition("\n")[0]
 
 
 def _shown(url: str) -> str:

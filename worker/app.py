@@ -12,8 +12,9 @@ from celery import signals
 from service.jobs import workers
 from service.jobs.reconciler import Reconciler
 from service.runs import operations as runs
-from service.shared import broker, lifeline
+from service.shared import broker, lifeline, preflight
 from service.shared.database import Database
+from service.shared.preflight import read_settings
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
@@ -28,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 def main(queue: str) -> None:
     """Serve a queue until SIGTERM."""
-    settings = Settings()
+    settings = read_settings()
+    preflight.check(settings)
     configure_logging(settings)
     if settings.exit_with_stdin:
         lifeline.end_with_stdin()
@@ -102,4 +104,5 @@ def end_if_deaf(context: Context, queue: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with preflight.named():
+        main(sys.argv[1])

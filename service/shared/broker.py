@@ -34,7 +34,7 @@ STALE_SECONDS = 600.0
 def connect(settings: Settings) -> Celery:
     """The Celery application, for those who send and for those who consume."""
     # kombu warns of a URL without a host at every connection
-    url = "filesystem://localhost" if _is_folder(settings) else settings.broker
+    url = "filesystem://localhost" if _is_folder(settings) else settings.broker_url
     app = Celery("sensorium", broker=url, set_as_current=False)
     app.conf.update(
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (*TASKS, INFER)],

@@ -1,7 +1,7 @@
 """Every error a caller can meet. Operations raise them; one handler in `service.problems` renders them.
 
 SensoriumError                500
-├── Misconfigured                  a setting without which nothing can start; never an answer
+├── Misconfigured                  settings with which nothing can start; never an answer
 ├── BadInput                  422  one or more faults, each with the place, what came and what was expected
 │   └── NotOurs               400  a token that we did not give
 ├── Unauthenticated           401
@@ -75,10 +75,11 @@ class NotOurs(BadInput):
 
 
 class Misconfigured(SensoriumError):
-    """A setting without which nothing can start."""
+    """Settings with which nothing can start; `found` is a sentence for each."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__("misconfigured", detail)
+    def __init__(self, found: Sequence[str]) -> None:
+        together = "".join(f"\n  {one}" for one in found)
+        super().__init__("misconfigured", f"{len(found)} settings are wrong:{together}" if len(found) > 1 else found[0])
 
 
 class Unauthenticated(SensoriumError):

@@ -1,25 +1,50 @@
-"""Settings: the only reader of the environment. Every field is set by SENSORIUM_<NAME>."""
+"""Settings: the only reader of the environment. Every field is set by SENSORIUM_<NAME>.
 
+SENSORIUM_SECRETS_DIR names a folder, where the files `sensorium_<name>` set what no variable sets: that is how secrets
+reach containers.
+"""
+
+import os
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import orjson
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
+PREFIX = "SENSORIUM_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 BUCKETS = "s3://"
 
 
 class Settings(BaseSettings):
     """All that can be set from outside. The defaults run the embedded stack in `var/`."""
 
-    model_config = SettingsConfigDict(env_prefix="SENSORIUM_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     home: Path = Field(default=Path("var"), description="Folder of everything the service writes.")
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
     database: str | None = Field(default=None, description="SQLAlchemy URL; a SQLite file in `home` when unset.")
+    database_password: SecretStr | None = Field(default=None, description="Put into the URL of `database`.")
     broker: str = Field(default="filesystem://", description="Celery broker URL: filesystem:// or redis://…")
+    broker_password: SecretStr | None = Field(default=None, description="Put into the URL of `broker`.")
     secret_key: SecretStr | None = Field(
         default=None, min_length=32, description="Signs what clients carry; a file in `home` when embedded and unset."
     )
@@ -34,7 +59,7 @@ class Settings(BaseSettings):
     s3_access_key_id: str | None = Field(default=None, description="Unset: what AWS_* and the machine's role say.")
     s3_secret_access_key: SecretStr | None = Field(default=None, description="Belongs to s3_access_key_id.")
     cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Most bytes of local copies of what is in S3.")
-    source_prefixes: list[str] = Field(
+    source_prefixes: Annotated[list[str], NoDecode] = Field(
         default=[], description="What datasets may be read from, as JSON: s3://BUCKET/PREFIX and file:///FOLDER."
     )
 
@@ -93,33 +118,76 @@ class Settings(BaseSettings):
     )
     exit_with_stdin: bool = Field(default=False, description="The process ends when its standard input is closed.")
 
-    @model_validator(mode="after")
-    def _leases_outlive_heartbeats(self) -> Self:
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then variables, then the files of SENSORIUM_SECRETS_DIR."""
+        folder = os.environ.get(SECRETS_DIR)
+        files = (SecretsSettingsSource(settings_cls, folder),) if folder else ()
+        return init_settings, env_settings, *files
+
+    @field_validator("source_prefixes", mode="before")
+    @classmethod
+    def _read_list(cls, given: Any) -> Any:
+        try:
+            return orjson.loads(given) if isinstance(given, str) else given
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f'not JSON, expected a list such as ["s3://bucket/prefix"]: {error}') from error
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _find_all_at_once(cls, given: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
+        """Raises one error with every value that is wrong, and with what contradicts among those that are not."""
+        faults: list[InitErrorDetails] = []
+        try:
+            settings = validate(given)
+        except ValidationError as error:
+            faults = [_fault(one["type"], one["msg"], one["loc"]) for one in error.errors()]
+            wrong = {one["loc"][0] for one in error.errors()}
+            settings = validate({name: value for name, value in given.items() if name not in wrong})
+        faults += [_fault("contradiction", detail, (name,)) for name, detail in settings.contradictions()]
+        if faults:
+            raise ValidationError.from_exception_data(cls.__name__, faults, hide_input=True)
+        return settings
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """The settings that do not go with others, each with why."""
+        found = []
         if self.lease_seconds < 2 * self.heartbeat_seconds:
-            raise ValueError(
-                f"lease_seconds is {self.lease_seconds}, expected at least twice heartbeat_seconds "
-                f"({self.heartbeat_seconds}): a lease must outlive one late heartbeat"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _workers_answer_over_redis(self) -> Self:
+            detail = f"{self.lease_seconds}, expected at least twice heartbeat_seconds ({self.heartbeat_seconds}): "
+            found.append(("lease_seconds", f"{detail}a lease must outlive one late heartbeat"))
         if self.inference_backend == "celery" and not self.broker.startswith("redis"):
-            raise ValueError(f"inference_backend celery takes a broker redis://…, broker is {self.broker!r}")
-        return self
-
-    @model_validator(mode="after")
-    def _storage_is_a_folder_or_a_bucket(self) -> Self:
+            found.append(("inference_backend", "celery takes a broker redis://…, and SENSORIUM_BROKER is another"))
         if self.storage is not None and "://" in self.storage and not re.match(r"s3://[^/]+", self.storage):
-            raise ValueError(f"storage is {self.storage!r}, expected s3://BUCKET/PREFIX or a folder")
+            found.append(("storage", f"{self.storage!r}, expected s3://BUCKET/PREFIX or a folder"))
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            raise ValueError("s3_access_key_id and s3_secret_access_key belong together; set both or none")
-        return self
+            found.append(("s3_access_key_id", "belongs together with s3_secret_access_key: set both or none"))
+        if self.previous_secret_key is not None and self.secret_key is None:
+            found.append(("previous_secret_key", "is set, and secret_key, which came after it, is not"))
+        for name, url, password in (
+            ("database", self.database, self.database_password),
+            ("broker", self.broker, self.broker_password),
+        ):
+            found += _url_contradictions(name, url, password)
+        return found
 
     @property
     def database_url(self) -> str:
         """The database in use."""
-        return self.database or f"sqlite:///{self.home.absolute() / 'sensorium.db'}"
+        if self.database is None:
+            return f"sqlite:///{self.home.absolute() / 'sensorium.db'}"
+        return _with_password(self.database, self.database_password)
+
+    @property
+    def broker_url(self) -> str:
+        """The broker in use."""
+        return _with_password(self.broker, self.broker_password)
 
     @property
     def is_embedded(self) -> bool:
@@ -152,3 +220,32 @@ class Settings(BaseSettings):
     def queue_folder(self) -> Path:
         """Where the filesystem:// broker keeps its messages."""
         return self.home / "queue"
+
+
+def _fault(kind: str, said: str, place: tuple[int | str, ...]) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{said}", {"said": said}), loc=place, input=None)
+
+
+def _url_contradictions(name: str, url: str | None, password: SecretStr | None) -> list[tuple[str, str]]:
+    """What is wrong with a URL, which is not repeated: a password may stand in it."""
+    if url is None:
+        return [(f"{name}_password", f"is set, and {name}, which it belongs to, is not")] if password else []
+    try:
+        parsed = urlsplit(url)
+        whole = bool(parsed.scheme) and (parsed.port or True)
+    except ValueError:
+        whole = False
+    if not whole:
+        return [(name, "is no URL such as SCHEME://USER@HOST:PORT/NAME")]
+    if password and (parsed.password or not parsed.hostname):
+        why = "the URL has a password already" if parsed.password else "the URL names no server"
+        return [(f"{name}_password", f"is set, and does not go with {name}: {why}")]
+    return []
+
+
+def _with_password(url: str, password: SecretStr | None) -> str:
+    if password is None:
+        return url
+    parsed = urlsplit(url)
+    user, _, server = parsed.netloc.rpartition("@")
+    return parsed._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{server}").geturl()

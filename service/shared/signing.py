@@ -14,6 +14,10 @@ from service.shared.errors import Misconfigured
 from service.shared.settings import Settings
 
 KEY_FILE = "secret-key"
+NO_KEY = (
+    "SENSORIUM_SECRET_KEY is not set: with a database server or Redis all processes need the same one; "
+    "make one with `openssl rand -hex 32`"
+)
 
 
 class Forged(ValueError):
@@ -47,10 +51,7 @@ def from_settings(settings: Settings) -> Signer:
         given = (settings.previous_secret_key, settings.secret_key)
         return Signer([key.get_secret_value() for key in given if key is not None])
     if not settings.is_embedded:
-        raise Misconfigured(
-            "SENSORIUM_SECRET_KEY is not set: with a database server or Redis all processes need the same one; "
-            "make one with `openssl rand -hex 32`"
-        )
+        raise Misconfigured([NO_KEY])
     return Signer([_own_key(settings.home / KEY_FILE)])
 
 
