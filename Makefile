@@ -64,9 +64,11 @@ format: install ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: install ## resolve requirements.txt anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-package torch --custom-compile-command "make lock" --output-file requirements.txt --quiet
+LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-package torch \
+  --custom-compile-command "make lock" --quiet
+lock: install ## resolve anew from pyproject.toml: requirements.txt, and of that what the image needs
+	$(LOCK) --all-extras --output-file requirements.txt
+	$(LOCK) --extra build --constraints requirements.txt --output-file requirements-image.txt
 
 bench-%: native ## measure one thing: make bench-memory runs benchmarks/memory.py
 	$(BIN)/python -m benchmarks.$*

@@ -14,7 +14,7 @@ import uvicorn
 from sqlalchemy.orm import Session
 from typer.core import TyperGroup
 
-from service import doctor, embedded, migrate
+from service import doctor, embedded, migrate, secret_files
 from service.access import audit
 from service.access import operations as access
 from service.access.scopes import SCOPES
@@ -128,6 +128,15 @@ def check_schema() -> None:
             f"sensorium: the database is at revision {found or 'none'}, expected {newest}: run sensorium db migrate"
         )
     print(f"at revision {newest}")  # noqa: T201
+
+
+@app.command("secrets")
+def make_secrets(
+    folder: Annotated[Path, typer.Argument(help="Where; a folder below it for each who reads some.")],
+) -> None:
+    """Make the secrets of an installation of containers that it does not have yet."""
+    for name in secret_files.make(folder, read_settings()):
+        print(f"made {name}")  # noqa: T201
 
 
 @app.command("doctor")

@@ -36,7 +36,7 @@ BUCKETS = "s3://"
 class Settings(BaseSettings):
     """All that can be set from outside. The defaults run the embedded stack in `var/`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     home: Path = Field(default=Path("var"), description="Folder of everything the service writes.")
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")

@@ -1,0 +1,60 @@
+# One image for every process of the service. The command says which: `sensorium api`, `python -m worker.app train`.
+#
+# TORCH_INDEX: the wheel index that torch is taken from, for a CPU build or for one CUDA. Without it pip takes its own
+# index's wheel, which on x86-64 Linux is a CUDA build: it runs everywhere, and takes several gigabytes.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+RUN python -m venv /opt/sensorium
+ENV PATH=/opt/sensorium/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+WORKDIR /source
+COPY requirements-image.txt ./
+RUN pip install --quiet --require-hashes --requirement requirements-image.txt
+COPY pyproject.toml ./
+ARG TORCH_INDEX=
+RUN pip install --quiet ${TORCH_INDEX:+--index-url ${TORCH_INDEX}} "$(python -c 'import tomllib; \
+  print(*[each for each in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if each.startswith("torch")])')" \
+  # what only those need who compile against torch, or test it
+  && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch" \
+  && rm -rf include share/cmake test bin/*test* bin/protoc* lib/*.a
+COPY README.md LICENSE ./
+COPY models models
+COPY service service
+COPY worker worker
+COPY migrations migrations
+# The loop over time, compiled for several kinds of processor: the image may move to any of them.
+RUN pip install --quiet --no-deps --no-build-isolation . \
+  && cd / && python "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/models/native/build.py" \
+  && pip uninstall --quiet --yes hatchling editables pip \
+  && python -m compileall -q -j 0 -x py312_intrinsics /opt/sensorium/lib
+
+FROM ${BASE}
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends tini && rm -rf /var/lib/apt/lists /var/cache/apt \
+  && groupadd --gid 10001 sensorium \
+  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sensorium \
+  && install --directory --mode 0700 --owner sensorium --group sensorium /var/lib/sensorium /secrets/sensorium \
+  && install --directory --mode 0755 --owner sensorium --group sensorium /secrets/postgres /secrets/redis
+COPY --from=build /opt/sensorium /opt/sensorium
+ARG GIT_REVISION=
+ENV PATH=/opt/sensorium/bin:$PATH \
+  PYTHONDONTWRITEBYTECODE=1 \
+  PYTHONSAFEPATH=1 \
+  PYTHONUNBUFFERED=1 \
+  SENSORIUM_GIT_REVISION=${GIT_REVISION} \
+  SENSORIUM_HOME=/var/lib/sensorium \
+  SENSORIUM_HOST=0.0.0.0 \
+  SENSORIUM_LOG_JSON=true \
+  SENSORIUM_METRICS_HOST=0.0.0.0
+LABEL org.opencontainers.image.title="Sensorium" \
+  org.opencontainers.image.description="Trains and serves multimodal generative models that stay useful when modalities are missing." \
+  org.opencontainers.image.licenses="MIT" \
+  org.opencontainers.image.revision=${GIT_REVISION}
+USER 10001:10001
+WORKDIR /var/lib/sensorium
+VOLUME /var/lib/sensorium
+EXPOSE 8000 9100
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "service.probe"]
+ENTRYPOINT ["tini", "--"]
+CMD ["sensorium", "api"]
