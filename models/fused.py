@@ -51,7 +51,7 @@ class FusedProduct:
             for name, index in model.index.items()
         }
         self._networks: dict[str, list[Callable[[Tensor], Tensor]]] = {
-            name: [model.likelihood(name).standardise, *_in_place(model.encoders[index])]
+            name: [*_standardise_in_place(model.likelihood(name)), *_in_place(model.encoders[index])]
             for name, index in model.index.items()
         }
 
@@ -149,6 +149,16 @@ def _standardise(likelihood: Likelihood) -> list[Step]:
     offset, scale = likelihood.offset.numpy(), likelihood.scale.numpy()
     shift: list[Step] = [lambda value: (value - offset) / scale]
     return [np.log1p, *shift] if isinstance(likelihood, Count) else shift
+
+
+def _standardise_in_place(likelihood: Likelihood) -> list[Callable[[Tensor], Tensor]]:
+    """The same by torch; the value itself stays as it is."""
+    if not isinstance(likelihood, Continuous | Count):
+        return []
+    offset, scale = likelihood.offset, likelihood.scale
+    if isinstance(likelihood, Count):
+        return [lambda value: value.log1p().sub_(offset).div_(scale)]
+    return [lambda value: (value - offset).div_(scale)]
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:

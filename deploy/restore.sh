@@ -1,0 +1,25 @@
+#!/bin/sh
+# Bring back what deploy/backup.sh has saved, into an installation that has no data: deploy/restore.sh FOLDER
+#
+# Everything of it must be down and its volumes gone (`docker compose down --volumes`), so that nothing is overwritten.
+# The release may be newer than the one that was saved: the database is brought to its schema.
+set -eu
+[ $# -eq 1 ] && [ -d "$1" ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
+compose="docker-compose"
+docker compose version >/dev/null 2>&1 && compose="docker compose"
+
+(cd "$1" && sha256sum --check --quiet SHA256SUMS)
+if $compose run --rm -T --no-deps --entrypoint sh secrets -c '[ -e /secrets/sensorium/sensorium_secret_key ]' </dev/null; then
+  echo "there is an installation already; take it away first: $compose down --volumes" >&2
+  exit 1
+fi
+$compose run --rm -T --no-deps --entrypoint tar secrets -C /secrets -xf - <"$1/secrets.tar"
+$compose run --rm -T --no-deps --entrypoint tar migrate -C /var/lib/sensorium -xf - <"$1/artifacts.tar"
+$compose up --detach postgres
+until $compose exec -T postgres pg_isready --quiet --host=127.0.0.1 --username=sensorium --dbname=sensorium </dev/null; do
+  sleep 1
+done
+$compose exec -T postgres pg_restore --username=sensorium --dbname=sensorium --exit-on-error --single-transaction \
+  <"$1/database.dump"
+$compose up --detach
+echo "restored from $1"

@@ -1,0 +1,242 @@
+"""The Compose installation, from its first start to its last: built, upgraded, used, scaled, hurt, saved and removed."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from service import migrate
+from tests.containers.engine import ROOT, Container, Project, docker
+from tests.containers.load import Load
+from tests.containers.report import Report
+from tests.conftest import wait_until
+from tests.e2e.stack import FINAL, Caller
+from tests.servers import free_port
+
+IMAGE = "sensorium:test"
+# Half a minute on one core: long enough to be hurt in the middle.
+LONG = {"epochs": 6000, "select": "last", "patience": None}
+CRASHED = ("training-worker", "data-worker", "inference-worker", "api", "proxy")
+KILLED = ("redis", "postgres")
+FIRST_SCHEMA = "0001"
+
+
+def build(report: Report) -> None:
+    """Build the image, and look at it."""
+    with report.step("the image builds"):
+        began_at = time.monotonic()
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        told = [f"--build-arg=GIT_REVISION={revision.stdout.strip()}"]
+        told.append(f"--build-arg=TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}")
+        docker("build", "--quiet", f"--tag={IMAGE}", *told, str(ROOT))
+        report.figure("image built", f"{time.monotonic() - began_at:.0f} s")
+    size, base = (int(docker("image", "inspect", "--format={{.Size}}", each)) for each in (IMAGE, base_image()))
+    report.figure("image", f"{size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB of it on top of {base_image()}")
+    with report.step("it runs as nobody special, read-only, without a compiler, behind an init"):
+        inside = "id -u; for c in cc gcc g++; do command -v $c; done; cat /proc/1/comm; python -m torch.utils.collect_env >/dev/null && python -c 'import models; print(models.loop_over_time())'"
+        shown = docker("run", "--rm", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", IMAGE, "sh", "-c", inside)
+        assert shown.split() == ["10001", "tini", "native"], shown
+
+
+def base_image() -> str:
+    """What the image stands on."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    return next(line.removeprefix("ARG BASE=") for line in lines if line.startswith("ARG BASE="))
+
+
+class Installation:
+    """docker-compose.yml under a name and a port of its own."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        port = free_port()
+        self.environment = {"SENSORIUM_IMAGE": IMAGE, "SENSORIUM_LISTEN": f"127.0.0.1:{port}"}
+        self.project = Project(f"sensorium-test-{os.getpid()}", [ROOT / "docker-compose.yml"], **self.environment)
+        self.url = f"http://127.0.0.1:{port}"
+        self.key = ""
+        self.caller = Caller(self.url, "")
+
+    def sensorium(self, *command: str) -> str:
+        """What a command of ours prints, run in the API's container."""
+        return self.project.compose("exec", "-T", "api", "sensorium", *command)
+
+    def answers(self) -> bool:
+        """Whether requests come through."""
+        try:
+            return self.caller.http.get("/readyz").is_success
+        except Exception:
+            return False
+
+    def upgrade(self) -> None:
+        """From the first schema with data in it to a service that shows the data."""
+        with self.report.step("a database of the first schema, with data"):
+            self.project.compose(
+                "run", "--rm", "-T", "migrate", "sensorium", "db", "migrate", "--revision", FIRST_SCHEMA
+            )
+            before = (Path(__file__).parent / "before.sql").read_bytes()
+            sql = ("exec", "-T", "postgres", "psql", "--username=sensorium", "--quiet", "--set=ON_ERROR_STOP=1")
+            self.project.compose(*sql, given=before)
+        with self.report.step("everything starts on top of it"):
+            seconds = self.project.start()
+            wait_until(self.answers, 60, "the service")
+            self.report.figure("from `up` to healthy, image there", f"{seconds:.0f} s")
+            ended = {one.facts["Config"]["Labels"]["com.docker.compose.service"]: one.exit_code
+                     for one in self.project.containers(everything=True) if not one.started_at}  # fmt: skip
+            assert ended == {"secrets": 0, "migrate": 0}, ended
+            assert self.sensorium("db", "check") == f"at revision {migrate.newest()}"
+        with self.report.step("what was there before is there"):
+            self.key = self.sensorium("key", "create", "before", "test")
+            self.caller = Caller(self.url, self.key)
+            names = [one["name"] for one in self.caller.call("GET", "/v1/datasets")["items"]]
+            assert names == ["heartbeats"], names
+        with self.report.step("the doctor finds nothing"):
+            self.report.figure("doctor", f"{self.sensorium('doctor').count('ok ')} findings, all well")
+
+    def demo(self) -> None:
+        """The demo's client, from outside."""
+        key = self.sensorium("project", "create", "demo")
+        with self.report.step("the demo, from outside"), tempfile.TemporaryDirectory() as out:
+            began_at = time.monotonic()
+            environment = {**os.environ, "SENSORIUM_URL": self.url, "SENSORIUM_API_KEY": key}
+            command = [sys.executable, "-m", "examples.demo", "--out", out]
+            subprocess.run(command, env=environment, cwd=ROOT, check=True)
+            self.report.figure("the demo", f"{time.monotonic() - began_at:.0f} s")
+
+    def scale(self) -> None:
+        """Two APIs and two training workers."""
+        with self.report.step("two APIs and two training workers"):
+            self.project.start(API_REPLICAS="2", TRAINING_WORKERS="2")
+            self.environment |= {"API_REPLICAS": "2", "TRAINING_WORKERS": "2"}
+            wait_until(lambda: [len(self.project.containers(one)) for one in ("api", "training-worker")] == [2, 2], 60)
+            self.caller.dataset("small")
+            runs = [self.caller.submit("small", **LONG) for _ in range(2)]
+            wait_until(lambda: [self.caller.run(one)["state"] for one in runs] == ["running"] * 2, 60, "both at once")
+            for run in runs:
+                self.succeeded(run)
+
+    def succeeded(self, run_id: str) -> dict[str, Any]:
+        """The run, which has to end well, and whose model has to answer."""
+        wait_until(lambda: self.state(run_id) in FINAL, 300, f"{run_id} ended")
+        run = self.caller.run(run_id)
+        assert run["state"] == "succeeded", run
+        self.caller.ask(run)
+        return run
+
+    def state(self, run_id: str) -> str | None:
+        """A run's state; None while nobody answers."""
+        try:
+            return str(self.caller.run(run_id)["state"])
+        except Exception:
+            return None
+
+    def hurt(self) -> None:
+        """Each part is killed while a training goes on and callers ask."""
+        model = self.succeeded(self.caller.submit("small"))
+        for service in CRASHED:
+            self._hurt(service, model, lambda container: container.crash())
+        for service in KILLED:
+            self._hurt(service, model, lambda container: (container.kill(), container.start()))
+        with self.report.step("jobs are accepted while Redis is down"):
+            redis = self.project.containers("redis")[0]
+            redis.kill()
+            wait_until(lambda: self.caller.http.get("/readyz").json()["status"] == "degraded", 30, "degraded")
+            run = self.caller.submit("small")
+            redis.start()
+            self.succeeded(run)
+        with self.report.step("without PostgreSQL the service says that it is not ready"):
+            postgres = self.project.containers("postgres")[0]
+            postgres.kill()
+            wait_until(lambda: self.caller.http.get("/readyz").status_code == 503, 30, "not ready")
+            postgres.start()
+            wait_until(self.answers, 60, "the service")
+
+    def _hurt(self, service: str, model: dict[str, Any], how: Callable[[Container], object]) -> None:
+        with self.report.step(f"{service} is killed during training and inference"):
+            run = self.caller.submit("small", **LONG)
+            wait_until(lambda: self.state(run) == "running", 60, "training")
+            with Load(self.url, self.key, model) as load:
+                time.sleep(2)
+                container = self._at_work(service, run)
+                before, began_at = container.started_at, time.monotonic()
+                how(container)
+                container.wait_until_back(before)
+                back = time.monotonic() - began_at
+                wait_until(self.answers, 60, "the service")
+                asked = load.outcomes["200"]
+                wait_until(lambda: load.outcomes["200"] > asked + 20, 60, "answers")
+            found = self.succeeded(run)
+            counts = f"{load.failed} of {load.outcomes.total()} requests failed, {found['attempt']} attempts"
+            self.report.figure(f"{service} killed", f"healthy after {back:.1f} s, {counts}")
+
+    def _at_work(self, service: str, run_id: str) -> Container:
+        """A service's container; of training workers the one that does the run."""
+        found = self.project.containers(service)
+        if service == "training-worker":
+            host = next(one["host"] for one in self.workers() if one["job"] == self.caller.run(run_id)["id"])
+            found = [one for one in found if one.id.startswith(host)]
+        return found[0]
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers that are alive, and what they do."""
+        columns = "SELECT w.host, r.id FROM workers w JOIN jobs j ON j.id = w.job_id JOIN runs r ON r.job_id = j.id"
+        sql = ("psql", "--username=sensorium", "--no-align", "--tuples-only", "--field-separator= ", "--command")
+        rows = self.project.compose("exec", "-T", "postgres", *sql, f"{columns} WHERE w.stopped_at IS NULL")
+        return [dict(zip(("host", "job"), row.split(), strict=True)) for row in rows.splitlines()]
+
+    def roll(self) -> None:
+        """Every part of ours is told to stop and started again, one after the other, and no request fails."""
+        model = self.succeeded(self.caller.submit("small"))
+        run = self.caller.submit("small", **LONG)
+        wait_until(lambda: self.state(run) == "running", 60, "training")
+        with self.report.step("a rolling restart of everything of ours"), Load(self.url, self.key, model) as load:
+            self.project.start(
+                INFERENCE_WORKERS="2", **{k: self.environment[k] for k in ("API_REPLICAS", "TRAINING_WORKERS")}
+            )
+            for service in ("api", "inference-worker", "training-worker", "data-worker"):
+                for container in self.project.containers(service):
+                    began_at = time.monotonic()
+                    assert container.stop(60) in (0, 143), f"{service} ended with {container.exit_code}"
+                    stopped = time.monotonic() - began_at
+                    container.start()
+                    wait_until(lambda c=container: c.health == "healthy", 60, service)  # type: ignore[misc]
+                self.report.figure(
+                    f"{service} restarted",
+                    f"stopped in {stopped:.1f} s, healthy after {time.monotonic() - began_at:.1f} s",
+                )
+            assert not load.failed, load.outcomes
+        self.report.figure("rolling restart", f"{load.outcomes['200']} requests, {load.failed} failed")
+        found = self.succeeded(run)
+        assert found["failures"] == 0 if "failures" in found else True
+
+    def save_and_restore(self) -> None:
+        """A backup, everything gone, a restore: the same model gives the same answers."""
+        model = self.succeeded(self.caller.submit("small"))
+        asked = {"inputs": {"audio": [[1, 2, 3]]}}
+        path = f"/v1/models/{model['model']}/versions/{model['version']}/encode"
+        said = self.caller.call("POST", path, json=asked)["mean"]
+        named = {"COMPOSE_PROJECT_NAME": self.project.name, "COMPOSE_FILE": str(ROOT / "docker-compose.yml")}
+        environment = {**os.environ, **self.environment, **named}
+        with tempfile.TemporaryDirectory() as folder:
+            saved = f"{folder}/saved"
+            with self.report.step("a backup while it runs"):
+                began_at = time.monotonic()
+                subprocess.run([ROOT / "deploy" / "backup.sh", saved], env=environment, check=True, cwd=ROOT)
+                self.report.figure("backup", f"{time.monotonic() - began_at:.1f} s")
+            with self.report.step("everything is taken away and restored"):
+                assert self.project.remove() == []
+                began_at = time.monotonic()
+                subprocess.run([ROOT / "deploy" / "restore.sh", saved], env=environment, check=True, cwd=ROOT)
+                self.project.wait_until_healthy()
+                wait_until(self.answers, 60, "the service")
+                self.report.figure("restore", f"{time.monotonic() - began_at:.1f} s")
+            assert self.caller.call("POST", path, json=asked)["mean"] == said
+
+    def remove(self) -> None:
+        """Nothing stays."""
+        with self.report.step("everything is taken down and nothing is left"):
+            left = self.project.remove()
+            assert not left, left
