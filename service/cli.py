@@ -20,6 +20,7 @@ from service.access import operations as access
 from service.access.scopes import SCOPES
 from service.app import create_app
 from service.http_protocol import BoundedProtocol
+from service.server import Server, listen
 from service.shared import lifeline, preflight, storage
 from service.shared.database import Database
 from service.shared.errors import NotFound
@@ -98,14 +99,13 @@ def api(
         http=BoundedProtocol,
         server_header=False,
         reset_contextvars=True,  # who acts, and for which request, is known of one request alone
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=10,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_graceful_shutdown=settings.drain_seconds,
     )
-    sockets = None if listener is None else [socket.socket(fileno=listener)]
-    uvicorn.Server(config).run(sockets=sockets)
+    open_port = listen(settings.host, settings.port) if listener is None else socket.socket(fileno=listener)
+    Server(config, on_drain=lambda: served.state.feed.close()).run(sockets=[open_port])
 
 
 @app.command("migrate")

@@ -11,7 +11,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import structlog
 
 from service import migrate
 from service.access import operations as access
+from service.server import listen
 from service.shared import broker
 from service.shared.database import Database
 from service.shared.errors import Unauthenticated
@@ -108,7 +108,7 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
         signal.signal(number, lambda *_: stopping.set())
     if fresh:
         _check_is_ours(settings.home)
-    with _own(settings.home) as lock, socket.create_server((settings.host, settings.port), backlog=2048) as listener:
+    with _own(settings.home) as lock, listen(settings.host, settings.port) as listener:
         if fresh:
             _empty(settings.home, lock)
         # What a killed process left unfinished: nobody else writes here while the home is ours.

@@ -9,6 +9,8 @@ MOST_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 15.0
 # The longest pause within a body.
 BODY_SECONDS = 30.0
+# What a connection without a request has, once the server ends, to bring one that is on its way.
+LINGER_SECONDS = 1.0
 
 IS_GONE = "sensorium.is_gone"
 """Where a request's scope has a function that says whether its client has gone."""
@@ -29,6 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._waits_since: float | None = None
         self._clock: asyncio.TimerHandle | None = None
+        self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, not for ever."""
@@ -58,6 +61,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """A head has ended; how large the body may be is for the application to say."""
         self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The next thing on this connection is a head again; how long it may be idle before, uvicorn says."""
@@ -69,6 +74,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._clock is not None:
             self._clock.cancel()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server ends: the answer under way, or the next one, is the last."""
+        self._is_ending = True
+        if self._is_idle():
+            self.loop.call_later(LINGER_SECONDS, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
 
     def _look_at_the_clock(self) -> None:
         allowed = HEAD_SECONDS if self._in_head else BODY_SECONDS

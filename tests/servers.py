@@ -25,6 +25,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def postgresql_binaries() -> Path | None:
     """The folder of initdb and postgres, which Debian keeps off the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))

@@ -37,9 +37,12 @@ class Feed:
         self._database = database
         self._listeners: set[Listener] = set()
         self._ticking: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def follow(self, job_id: str, after: int) -> AsyncIterator[Sequence[JobEvent]]:
         """A job's events behind the event `after`, as they come, until it has ended; empty when there was nothing."""
+        if self._is_closed:
+            return
         listener = Listener(job_id, after)
         self._listeners.add(listener)
         if self._ticking is None or self._ticking.done():
@@ -56,6 +59,12 @@ class Feed:
                 yield events
         finally:
             self._listeners.discard(listener)
+
+    def close(self) -> None:
+        """End all streams: who follows comes back with the id of the last event, to a process that goes on."""
+        self._is_closed = True
+        for listener in self._listeners:
+            listener.waiting.put_nowait(None)
 
     async def _tick(self) -> None:
         while self._listeners:

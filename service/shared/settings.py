@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     source_prefixes: Annotated[list[str], NoDecode] = Field(
         default=[], description="What datasets may be read from, as JSON: s3://BUCKET/PREFIX and file:///FOLDER."
     )
+    drain_seconds: int = Field(default=30, ge=0, description="What requests in flight have at SIGTERM to be answered.")
+    trusted_proxies: str = Field(
+        default="127.0.0.1", description="Whose X-Forwarded-For is believed: addresses or networks with commas, or *."
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     open_telemetry: bool = Field(default=False, description="Hand requests to the process's OpenTelemetry providers.")
