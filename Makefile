@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install native demo serve migrate test fuzz chaos check format lock clean
+.PHONY: help install native demo serve migrate test fuzz chaos test-containers check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ fuzz: install ## send the API good and bad input for several minutes, and check 
 
 chaos: install ## hurt a whole stack at work for up to 25 minutes, and check that nothing was lost
 	$(BIN)/python -m tests.chaos
+
+test-containers: install ## build the image, start the whole on the container engine that runs here, and hurt it: up to 25 minutes
+	$(BIN)/python -m tests.containers
 
 format: install ## rewrite the code in the house format
 	$(BIN)/ruff format .

@@ -5,6 +5,7 @@ place, where what is computed would otherwise go to memory and back several time
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from models.likelihood.continuous import Continuous
 from models.likelihood.counts import Count
 from models.mmvae import MMVAE
 from models.networks.mlp import OneHot
+
+# Arrays that came by message cannot be written to, and are not: the first step of a network makes a tensor of its own.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Step = Callable[[Array], Array]

@@ -6,11 +6,9 @@ from importlib.metadata import version
 from typing import Any
 
 from celery import Celery
-from fastapi import APIRouter, FastAPI
-from pydantic import BaseModel
-from sqlalchemy import select
+from fastapi import FastAPI
 
-from service import metrics, problems
+from service import health, metrics, problems
 from service.access import audit
 from service.access.keys import KeyCache
 from service.access.limiter import Limiter
@@ -22,12 +20,14 @@ from service.inference import routes as inference
 from service.inference.backend import Backend
 from service.inference.batcher import Batcher
 from service.inference.engine import Engine
+from service.inference.holdings import EngineCollector, QueueCollector
 from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
 from service.inference.local import LocalBackend
 from service.inference.remote import CeleryBackend
 from service.inference.versions import VersionCache
 from service.jobs import routes as jobs
 from service.jobs.feed import Feed
+from service.jobs.measured import JobsCollector
 from service.jobs.reconciler import Reconciler
 from service.open_inference import infer
 from service.open_inference import routes as open_inference
@@ -41,30 +41,7 @@ from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage, from_settings
 from service.shared.ticker import Ticker
-from service.web import Services, Web
-
-operations = APIRouter(tags=["operations"])
-
-
-class Health(BaseModel):
-    """The process answers."""
-
-    status: str
-
-
-@operations.get("/healthz", operation_id="healthz")
-def healthz() -> Health:
-    """Whether the process lives."""
-    return Health(status="ok")
-
-
-@operations.get("/readyz", operation_id="readyz")
-def readyz(services: Web) -> Health:
-    """Whether requests can be served: the database answers."""
-    with services.database.reader() as session:
-        session.execute(select(1))
-    return Health(status="ok")
-
+from service.web import Services
 
 ROUTERS = (
     inference.router,
@@ -79,7 +56,7 @@ ROUTERS = (
     open_inference.health,
     open_inference.router,
     open_inference.administration,
-    operations,
+    health.router,
     metrics.router,
 )
 
@@ -123,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.services = Services(
             settings, database, storage, messages, KeyCache(database, settings), limiter, signer
         )
+        app.state.broker_watch = health.BrokerWatch(settings.broker_url)
         app.state.versions = VersionCache(database)
         app.state.statistics = Statistics()
         app.state.readers = Readers(storage)
@@ -133,6 +111,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.batcher = Batcher(
             backend, settings.inference_queue, settings.inference_rows, settings.inference_steps
         )
+        app.state.collectors = [JobsCollector(database, broker.QUEUES), QueueCollector(app.state.batcher)]
+        if engine is not None:
+            app.state.collectors.append(EngineCollector(engine))
         host = EngineHost(database, engine, settings)
         repairs = Reconciler(settings, database, storage, messages)
         tickers = [

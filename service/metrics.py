@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from fastapi import APIRouter, Request, Response
+from prometheus_client import Counter, Histogram
 
-REGISTRY = CollectorRegistry()
+from service.shared.measured import CONTENT_TYPE, REGISTRY, exposition
+
 REQUESTS = Counter("sensorium_requests", "Requests that were answered.", ("operation", "status"), registry=REGISTRY)
 SECONDS = Histogram(
     "sensorium_request_seconds",
@@ -24,9 +25,9 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/metrics", operation_id="metrics", response_class=Response)
-def metrics() -> Response:
-    """What this process has measured, in Prometheus' text format."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request) -> Response:
+    """What this process has measured and holds, and what SQL knows of jobs, in Prometheus' text format."""
+    return Response(exposition(request.app.state.collectors), media_type=CONTENT_TYPE)
 
 
 def observe(route: Any, status: int, seconds: float) -> None:

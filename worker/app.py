@@ -20,9 +20,11 @@ from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
 from worker import consumer, inference, supervisor, tasks
+from worker.beacon import Beacon
 from worker.children import Children
 from worker.context import Context
 from worker.kinds import Training, library_versions
+from worker.measured import LeaseCollector
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +80,8 @@ def do_jobs(settings: Settings, queue: str) -> None:
     signals.worker_shutting_down.connect(drain, weak=False)
     for ticker in tickers:
         ticker.start()
+    # the first does whole jobs, and takes as long as they do
+    beacon = Beacon(settings, tickers[1:], [LeaseCollector(context)])
     try:
         consumer.consume(messages, queue, owner)
     finally:
@@ -85,6 +89,7 @@ def do_jobs(settings: Settings, queue: str) -> None:
         for ticker in tickers:
             ticker.close()
         children.close()
+        beacon.close()
         with database.writer.begin() as session:
             workers.unregister(session, owner)
         database.close()

@@ -15,7 +15,8 @@ from worker.children import Children
 @dataclass
 class Context:
     """`owner` is the id under which this worker holds jobs. `draining` is set once it was told to stop,
-    `turn` is held by the thread that works; `idle_since` is when a job was done last, on the monotonic clock."""
+    `turn` is held by the thread that works; `renewed_at` is when the lease of the job at
+    work was renewed last, and `idle_since` when a job was done last, both on the monotonic clock."""
 
     settings: Settings
     database: Database
@@ -26,4 +27,5 @@ class Context:
     draining: threading.Event = field(default_factory=threading.Event)
     turn: threading.Lock = field(default_factory=threading.Lock)
     job_id: str | None = None
+    renewed_at: float | None = None
     idle_since: float = field(default_factory=time.monotonic)

@@ -10,9 +10,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 import models
+from service.inference import measured as batch
 from service.inference import wire
 from service.inference.backend import Computed
 from service.inference.engine import Engine
+from service.inference.holdings import EngineCollector
 from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
 from service.inference.wire import Order
 from service.jobs import workers
@@ -22,7 +24,8 @@ from service.shared.errors import Unavailable
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from service.shared.ticker import Ticker
-from worker import consumer
+from worker import consumer, measured
+from worker.beacon import Beacon
 from worker.kinds import library_versions
 
 log = structlog.get_logger(__name__)
@@ -60,6 +63,7 @@ def main(settings: Settings) -> None:
     ]
     for ticker in tickers[:2]:
         ticker.start()
+    beacon = Beacon(settings, tickers, [EngineCollector(engine)])
     host.tick()  # nor for what aliases name
     collector.settle()
     tickers[2].start()
@@ -68,6 +72,7 @@ def main(settings: Settings) -> None:
     finally:
         for ticker in tickers:
             ticker.close()
+        beacon.close()
         host.close()
         with database.writer.begin() as session:
             workers.unregister(session, owner)
@@ -79,13 +84,19 @@ def attend(engine: Engine, answers: Redis, packed: bytes) -> None:
     order = wire.read_order(packed)
     if time.time() > order.expires_at:
         log.warning("order_expired", order_id=order.id)
+        measured.ORDERS.labels("expired").inc()
         return
     began_at = time.monotonic()
     try:
         tree = engine.answer(order.question, order.rows, order.state)
-        answer = wire.pack_answer(order.id, Computed(tree, time.monotonic() - began_at))
+        seconds = time.monotonic() - began_at
+        answer = wire.pack_answer(order.id, Computed(tree, seconds))
+        measured.ORDERS.labels("answered").inc()
+        batch.BATCH_ROWS.observe(order.rows.count)
+        batch.COMPUTE_SECONDS.labels(order.question.operation).observe(seconds)
     except Exception as error:  # a fault of ours is the batch's, not the worker's
         log.warning("order_failed", order_id=order.id, error=f"{type(error).__name__}: {error}")
+        measured.ORDERS.labels("failed").inc()
         answer = wire.pack_failure(order.id, error)
     try:
         answers.publish(order.channel, answer if len(answer) <= MOST_PUBLISHED_BYTES else _kept(answers, order, answer))

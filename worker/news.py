@@ -9,6 +9,7 @@ from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Progress, Requests
 from service.shared.storage import Storage
+from worker import measured
 from worker.child import Child
 from worker.kinds import Work
 
@@ -35,9 +36,12 @@ class News:
                 continue
             if event["event"] == "checkpoint":
                 # durable before any row names it (T5)
-                event["stored"] = self._storage.adopt(self._claim.project_id, Path(event["path"]))
+                stored = event["stored"] = self._storage.adopt(self._claim.project_id, Path(event["path"]))
+                measured.kept_checkpoint(stored.size_bytes)
             if event["event"] == "progress":
                 self._progress = Progress(event["phase"], event["fraction"], event["eta_seconds"])
+                if "throughput" in event:
+                    measured.trained(event["throughput"])
             self._events.append(event)
         self._log += child.log()
 

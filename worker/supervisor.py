@@ -16,6 +16,7 @@ from service.jobs.operations import Claim, Lost, Requests
 from service.shared import telemetry
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.ticker import Ticker
+from worker import measured
 from worker.child import Child
 from worker.context import Context
 from worker.kinds import KINDS, Work
@@ -43,7 +44,8 @@ def work(context: Context, queue: str) -> None:
                 claim = jobs.claim(session, queue, context.owner, lease, devices, context.settings.project_running_runs)
             if claim is None:
                 return
-            context.job_id = claim.job_id
+            context.job_id, context.renewed_at = claim.job_id, time.monotonic()
+            measured.CLAIMED.labels(claim.kind).inc()
             with bound_contextvars(**telemetry.of_job(claim.job_id, claim.request_id)):
                 log.info("job_claimed", kind=claim.kind, attempt=claim.attempt)
                 _attend(context, claim)
@@ -62,22 +64,27 @@ def _attend(context: Context, claim: Claim) -> None:
     def renew() -> None:
         with context.database.writer.begin() as session:
             jobs.renew(session, claim, lease_seconds)
+        context.renewed_at = time.monotonic()
 
     # Beside the heartbeats, which pause while a large file is verified or stored, and while a child takes to stop.
     lease = Ticker("lease", lease_seconds / 4, renew)
     lease.start()
     try:
-        _do(context, claim)
+        outcome = _do(context, claim)
     except Lost:
+        outcome = "lost"
         log.warning("job_lost", attempt=claim.attempt)
     except Exception as error:  # a fault of ours is the attempt's, not the worker's
+        outcome = "failed"
         log.exception("job_not_attended")
         _fail(context, claim, {"code": "fault", "detail": f"{type(error).__name__}: {error}"}, retry=True)
     finally:
         lease.close()
+    measured.ENDED.labels(claim.kind, outcome).inc()
 
 
-def _do(context: Context, claim: Claim) -> None:
+def _do(context: Context, claim: Claim) -> str:
+    """Returns the child's last word."""
     scratch = context.settings.scratch
     for left_behind in scratch.glob(f"{claim.job_id}-*"):  # by an attempt that was killed
         shutil.rmtree(left_behind, ignore_errors=True)
@@ -91,10 +98,11 @@ def _do(context: Context, claim: Claim) -> None:
             spec = {**kind.spec(context), **paths, **telemetry.of_job(claim.job_id, claim.request_id)}
         except CorruptArtifact as error:
             _fail(context, claim, {"code": "artifact_corrupt", "detail": str(error)}, retry=False)
-            return
+            return "failed"
         with context.children.start(kind.program, kind.devices, spec) as child:
             last = _follow(context, claim, kind, child)
             _conclude(context, claim, kind, child, last)
+            return str(last["event"]) if last else "failed"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -114,10 +122,12 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
         try:
             with context.database.writer.begin() as session:
                 requests = news.save(session, settings.lease_seconds)
+            context.renewed_at = time.monotonic()
             news.forget()
             saved = True
         except DATABASE_AWAY as error:
             log.warning("heartbeat_not_saved", error=str(error))
+            measured.UNSAVED.inc()
             saved = False
             time.sleep(RETRY_SECONDS)
         if not ended and (requests.any() or context.draining.is_set()):

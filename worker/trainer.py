@@ -9,6 +9,7 @@ Under `torch.distributed.run` several of these processes train one model; the fi
 import math
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,11 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
                     log.info(f"loop over time: {native.loop_over_time()}")
                     _note(emit, "info", "training", _announcement(event, device))
                     started_at, first_step, steps = time.monotonic(), event.step, event.steps
+                    rows, pace = event.train_rows, _Pace(started_at, first_step)
                 case Epoch():
                     elapsed = time.monotonic() - started_at
-                    emit(_progress(event, elapsed / (event.step - first_step) * (steps - event.step)))
+                    eta_seconds = elapsed / (event.step - first_step) * (steps - event.step)
+                    emit({**_progress(event, eta_seconds), "throughput": pace.of(event, rows)})
                 case Checkpoint() if spec.get("checkpoints") and group.rank() == 0:
                     path = Path(spec["checkpoints"]) / f"step-{event.state.step:09d}"
                     state.save(event.state, path)
@@ -70,6 +73,20 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
     except TrainingDiverged as error:
         raise protocol.Refused("training_diverged", str(error)) from error
     return None
+
+
+@dataclass
+class _Pace:
+    """When the last epoch ended, and after which step."""
+
+    at: float
+    step: int
+
+    def of(self, epoch: Epoch, rows: int) -> dict[str, float]:
+        """The rows, steps and seconds of an epoch. One that was begun before the process was counts as whole."""
+        throughput = {"rows": rows, "steps": epoch.step - self.step, "seconds": time.monotonic() - self.at}
+        self.at, self.step = time.monotonic(), epoch.step
+        return throughput
 
 
 def _finish(

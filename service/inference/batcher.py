@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from service.inference import measured
 from service.inference.backend import Backend, BackendAway
 from service.inference.payload import MOST_BYTES, Array, Rows
 from service.inference.questions import Loadable, Question, part_of
@@ -75,6 +76,11 @@ class Batcher:
         self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a batch."""
+        return len(self._waiting) + self._preparing
+
     async def load(self, version: Loadable) -> None:
         """Have a version loaded and warm. Raises Damaged, Exhausted and Unavailable."""
         await self._backend.prepare(version)
@@ -98,12 +104,12 @@ class Batcher:
         waiting, or is gone when its batch begins, is not computed for.
         """
         size = rows.nbytes
-        if len(self._waiting) + self._preparing >= self._most_waiting:
+        if self.waiting >= self._most_waiting:
             now = time.monotonic()
             self._waiting = deque(ask for ask in self._waiting if not ask.is_over(now))
-        waiting = len(self._waiting) + self._preparing
-        if waiting >= self._most_waiting or (self._bytes and self._bytes + size > MOST_BYTES):
-            raise Unavailable("engine_busy", f"{waiting} requests wait for the engine already; try again")
+        if self.waiting >= self._most_waiting or (self._bytes and self._bytes + size > MOST_BYTES):
+            measured.REFUSED.inc()
+            raise Unavailable("engine_busy", f"{self.waiting} requests wait for the engine already; try again")
         now = time.monotonic()
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
         ask = _Ask(question, rows, state, now, now + timeout_seconds, is_gone, numbers, answered)
@@ -220,6 +226,8 @@ class Batcher:
         found = await self._backend.compute(batch[0].question, parts, state, within)
         seconds = time.monotonic() - began_at
         count, first = sum(part.count for part in parts), 0
+        waited = began_at - batch[0].asked_at
+        measured.computed(batch[0].question.operation, len(batch), count, waited, found.seconds)
         for ask in batch:
             own = slice(first, first + ask.rows.count)
             first = own.stop

@@ -2,11 +2,12 @@
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 import models
+from service.inference import measured
 from service.inference.payload import Array, Rows
 from service.inference.questions import Loadable, Question, Tree
 from service.shared import collector
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from models.predictor import Predictor
 
 log = structlog.get_logger(__name__)
+
+
+class Holdings(NamedTuple):
+    """How many versions an engine has, what their weights take, and what they may take."""
+
+    versions: int
+    memory_bytes: int
+    limit_bytes: int
 
 
 class Engine:
@@ -68,9 +77,17 @@ class Engine:
             predictor = self._read(version)
             with self._shelf:
                 self._loaded[version.id] = predictor
+                measured.LOADS.inc()
                 while sum(one.memory_bytes for one in self._loaded.values()) > self._memory_bytes:
                     self._loaded.popitem(last=False)
+                    measured.EVICTIONS.inc()
             return predictor
+
+    def holdings(self) -> Holdings:
+        """What is loaded now."""
+        with self._shelf:
+            sizes = [predictor.memory_bytes for predictor in self._loaded.values()]
+        return Holdings(len(sizes), sum(sizes), self._memory_bytes)
 
     def forget(self, version: Loadable) -> None:
         """Let a version go; who computes with it goes on."""

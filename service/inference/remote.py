@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 # A batch that takes longer does not keep others from being sent: the worker that had it may have been killed.
 SLOT_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
+OPEN_SECONDS = 3.0
 LISTEN_SECONDS = 5.0
 # Redis hangs up on who sends a value of more than 512 MB, and kombu sends four bytes for three.
 MOST_SENT_BYTES = 256 * 1024**2
@@ -51,8 +52,11 @@ class CeleryBackend:
         self._closing = False
 
     async def open(self) -> None:
-        """Begin to listen for answers."""
+        """Begin to listen for answers; the first request should not come before that, unless Redis is away."""
         self._listening = asyncio.create_task(self._listen())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._connected.wait()
 
     async def close(self) -> None:
         """Stop listening; nobody waits any more."""

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 TASKS = {"train": "sensorium.train", "data": "sensorium.data"}
 """The task that a message on each queue starts: claim what is due there and do it."""
 
+QUEUES = tuple(TASKS)
+"""What has jobs."""
+
 INFER = "infer"
 INFER_TASK = "sensorium.infer"
 """A message on this queue is no wake-up: it carries a batch of inference, and is worth nothing soon after."""

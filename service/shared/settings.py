@@ -115,6 +115,11 @@ class Settings(BaseSettings):
     cpu_devices: int = Field(default=1, ge=1, le=64, description="Devices that a worker without cards counts as.")
     log_bytes: int = Field(default=1024**2, ge=1024, description="Most log kept of one attempt.")
 
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of a worker's /metrics and /healthz; none when unset."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of that port.")
+
     git_revision: str | None = Field(default=None, description="Commit of the code, for lineages. Unset: git is asked.")
 
     cuda_visible_devices: str | None = Field(

@@ -1,12 +1,16 @@
 """A thread that does one thing again and again."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 log = structlog.get_logger(__name__)
+
+# Longer than a database that is away is waited for.
+HANGING_SECONDS = 120.0
 
 
 class Ticker(threading.Thread):
@@ -17,17 +21,27 @@ class Ticker(threading.Thread):
         self._seconds = seconds
         self._tick = tick
         self._closing = threading.Event()
+        self._began_at: float | None = None
 
     def run(self) -> None:
         """The thread's body."""
         while not self._closing.is_set():
+            self._began_at = time.monotonic()
             try:
                 self._tick()
             except SQLAlchemyError as error:
                 log.warning("database_unreachable", ticker=self.name, error=str(error))
             except Exception:  # one bad tick must not be the last
                 log.exception("tick_failed", ticker=self.name)
+            self._began_at = None
             self._closing.wait(self._seconds)
+
+    def hangs(self) -> bool:
+        """Whether it has ended by itself, or a tick goes on for much longer than any should."""
+        began_at = self._began_at
+        if not self.is_alive():
+            return not self._closing.is_set() and self.ident is not None
+        return began_at is not None and time.monotonic() - began_at > HANGING_SECONDS
 
     def close(self) -> None:
         """Stop after the tick that is under way."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -15,14 +14,21 @@ from tests.conftest import wait_until
 ROOT = Path(__file__).parent.parent.parent
 
 
+def check() -> None:
+    """End with a sentence where no engine runs."""
+    try:
+        docker("info")
+    except (OSError, RuntimeError):
+        raise SystemExit("no container engine runs here: start one first") from None
+
+
 def compose_command() -> list[str]:
     """`docker compose`, or docker-compose where the engine has no such plugin."""
-    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    if plugin.returncode == 0:
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
+    try:
+        docker("compose", "version")
+    except RuntimeError:
         return ["docker-compose"]
-    raise SystemExit("neither `docker compose` nor docker-compose is there")
+    return ["docker", "compose"]
 
 
 def docker(*arguments: str, given: bytes | None = None) -> str:
@@ -44,7 +50,7 @@ class Project:
     def __init__(self, name: str, files: list[Path], **environment: str) -> None:
         self.name = name
         self._environment = {**os.environ, **environment}
-        self._command = compose_command() + [f"--project-name={name}"]
+        self._command = [*compose_command(), f"--project-name={name}"]
         for file in files:
             self._command.append(f"--file={file}")
 

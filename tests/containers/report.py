@@ -27,6 +27,10 @@ class Report:
             raise
         self._console.print(f"✓ {what} [dim]{time.monotonic() - began_at:.1f} s[/]")
 
+    def say(self, words: str) -> None:
+        """Print something as it is."""
+        self._console.print(words, markup=False, highlight=False)
+
     def figure(self, name: str, value: str) -> None:
         """Something worth telling."""
         self._figures.append((name, value))

@@ -105,7 +105,8 @@ async def _load(
         async def ask(kind: str, method: str, path: str, **request: object) -> None:
             try:
                 answer = await client.request(method, path, **request)  # type: ignore[arg-type]
-                outcomes[f"{kind} {answer.status_code}"] += 1
+                why = "" if answer.is_success else f": {answer.json()['detail']}"
+                outcomes[f"{kind} {answer.status_code}{why}"] += 1
             except httpx.TransportError as error:
                 outcomes[f"{kind} {error!r}"] += 1
 

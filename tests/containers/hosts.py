@@ -1,0 +1,7 @@
+"""Several hosts."""
+
+from tests.containers.report import Report
+
+
+def main(report: Report) -> None:
+    """Being written."""

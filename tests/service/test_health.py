@@ -1,0 +1,46 @@
+"""Liveness and readiness, as parts of an installation go away."""
+
+import signal
+import time
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from service import migrate
+from service.app import create_app
+from service.shared.settings import Settings
+from tests import servers
+from tests.conftest import need, wait_until
+from tests.service.steps import problem
+
+
+def _settings(home: Path, database: str, broker: str) -> Settings:
+    return Settings(home=home, database=database, broker=broker, secret_key=SecretStr("s" * 32))
+
+
+def test_without_redis_the_service_is_degraded_and_says_so_at_once(postgresql_url: str, tmp_path: Path) -> None:
+    need(servers.redis_binary(), "Redis")
+    migrate.upgrade(postgresql_url)
+    with (
+        servers.redis_process(tmp_path / "redis") as (url, server),
+        TestClient(create_app(_settings(tmp_path, postgresql_url, url))) as http,
+    ):
+        assert http.get("/readyz").json() == {"status": "ok", "impaired": []}
+        server.process.send_signal(signal.SIGSTOP)  # it takes connections, and answers none
+        try:
+            time.sleep(1.1)  # an answer is kept for a second
+            began_at = time.monotonic()
+            assert http.get("/readyz").json() == {"status": "degraded", "impaired": ["broker"]}
+            assert time.monotonic() - began_at < 3
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: http.get("/readyz").json()["status"] == "ok", 10, "ready again")
+
+
+def test_without_the_database_the_service_is_not_ready_and_lives(tmp_path: Path) -> None:
+    away = f"postgresql+psycopg://me@127.0.0.1:{servers.free_port()}/none"
+    with TestClient(create_app(_settings(tmp_path, away, "filesystem://"))) as http:
+        problem(http.get("/readyz"), 503, "database_unavailable")
+        assert http.get("/healthz").json() == {"status": "ok"}
+        assert "sensorium_jobs" not in http.get("/metrics").text  # and what else is measured is told

@@ -1,0 +1,48 @@
+"""The probe of the containers' health checks."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from tests.servers import free_port
+
+
+class _Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 503)
+        self.end_headers()
+        self.wfile.write(b"because")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    server = HTTPServer(("127.0.0.1", 0), _Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def probe(*url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.probe", *url]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+
+
+def test_it_tells_well_from_ill_and_why(port: int) -> None:
+    for environment in ({"SENSORIUM_PORT": str(port)}, {"SENSORIUM_METRICS_PORT": str(port), "SENSORIUM_PORT": "1"}):
+        assert probe(**environment).returncode == 0
+    ill = probe(f"http://127.0.0.1:{port}/other")
+    assert (ill.returncode, "503 because" in ill.stderr) == (1, True)
+    away = probe(SENSORIUM_PORT=str(free_port()))
+    assert away.returncode == 1
+    assert "refused" in away.stderr
+    assert "Traceback" not in away.stderr
+
+
+def test_it_imports_nothing_heavy() -> None:
+    code = "import sys, service.probe; print({'fastapi', 'sqlalchemy', 'numpy', 'torch'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

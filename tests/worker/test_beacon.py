@@ -1,0 +1,60 @@
+"""A worker's own port: metrics, and whether it goes on."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx2 as httpx
+import pytest
+
+from service.shared import ticker
+from service.shared.settings import Settings
+from service.shared.ticker import Ticker
+from tests.conftest import Service, wait_until
+from tests.servers import free_port, is_open
+from worker.beacon import Beacon
+from worker.measured import LeaseCollector
+
+
+@pytest.fixture
+def stuck() -> Iterator[Ticker]:
+    released = []
+    stuck = Ticker("stuck", 0.01, lambda: wait_until(lambda: released, 60))
+    stuck.start()
+    yield stuck
+    released.append(True)
+    stuck.close()
+
+
+def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(metrics_port=free_port())
+    beacon = Beacon(settings, [stuck], [LeaseCollector(service.worker)])
+    url = f"http://127.0.0.1:{settings.metrics_port}"
+    try:
+        assert httpx.get(f"{url}/healthz").text == "ok\n"
+        monkeypatch.setattr(ticker, "HANGING_SECONDS", 0.05)
+        time.sleep(0.1)
+        answer = httpx.get(f"{url}/healthz")
+        assert (answer.status_code, "stuck" in answer.text) == (503, True)
+        assert "sensorium_worker_busy 0.0" in httpx.get(f"{url}/metrics").text
+        assert httpx.get(f"{url}/other").status_code == 404
+    finally:
+        beacon.close()
+    assert not is_open(settings.metrics_port or 0)
+
+
+def test_without_a_port_nothing_is_opened() -> None:
+    Beacon(Settings(), [], []).close()
+
+
+def test_a_ticker_hangs_once_it_has_died_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def die() -> None:
+        raise SystemExit
+
+    dead = Ticker("dead", 0.01, die)
+    assert not dead.hangs()  # it was not started yet
+    dead.start()
+    dead.join(10)
+    assert dead.hangs()

@@ -1,0 +1,64 @@
+"""What a worker counts: jobs, leases, trainings, and batches of inference.
+
+`service.shared.measured` has the registry, `service.inference.measured` what engines count everywhere.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from service.shared.measured import REGISTRY
+from worker.context import Context
+
+CLAIMED = Counter("sensorium_worker_jobs_claimed", "Attempts that were begun.", ("kind",), registry=REGISTRY)
+ENDED = Counter(
+    "sensorium_worker_jobs_ended",
+    "Attempts that ended, by how: finished, failed, stopped (cancelled, paused, timed out or given back) or lost.",
+    ("kind", "outcome"),
+    registry=REGISTRY,
+)
+UNSAVED = Counter("sensorium_worker_heartbeats_unsaved", "Heartbeats that no database took.", registry=REGISTRY)
+EPOCHS = Counter("sensorium_training_epochs", "Epochs that were trained.", registry=REGISTRY)
+STEPS = Counter("sensorium_training_steps", "Optimiser steps that were done.", registry=REGISTRY)
+ROWS = Counter("sensorium_training_rows", "Rows that were trained on, each once an epoch.", registry=REGISTRY)
+PACE = Gauge("sensorium_training_rows_per_second", "Rows a second in the last epoch.", registry=REGISTRY)
+CHECKPOINTS = Counter("sensorium_checkpoints", "Checkpoints that were stored.", registry=REGISTRY)
+CHECKPOINT_BYTES = Counter("sensorium_checkpoint_bytes", "Bytes of checkpoints that were stored.", registry=REGISTRY)
+ORDERS = Counter(
+    "sensorium_worker_batches", "Batches of inference, by outcome: answered, failed or expired.", ("outcome",),
+    registry=REGISTRY,
+)  # fmt: skip
+
+
+class LeaseCollector(Collector):
+    """Whether the worker is at work, and for how long its job's lease was not renewed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def collect(self) -> Iterable[Metric]:
+        """Two gauges."""
+        renewed_at = self._context.renewed_at if self._context.job_id is not None else None
+        age = 0.0 if renewed_at is None else time.monotonic() - renewed_at
+        yield GaugeMetricFamily(
+            "sensorium_worker_busy", "1 while the worker does a job.", float(renewed_at is not None)
+        )
+        yield GaugeMetricFamily("sensorium_worker_lease_age_seconds", "Since the job's lease was renewed last.", age)
+
+
+def trained(throughput: Mapping[str, Any]) -> None:
+    """Count an epoch, as a trainer tells of it: rows, steps and seconds."""
+    EPOCHS.inc()
+    STEPS.inc(throughput["steps"])
+    ROWS.inc(throughput["rows"])
+    PACE.set(throughput["rows"] / max(throughput["seconds"], 1e-9))
+
+
+def kept_checkpoint(size_bytes: int) -> None:
+    """Count a checkpoint that was stored."""
+    CHECKPOINTS.inc()
+    CHECKPOINT_BYTES.inc(size_bytes)
