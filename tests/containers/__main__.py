@@ -22,7 +22,7 @@ def main() -> None:
         raise
     finally:
         installation.remove()
-    hosts.main(report)
+    hosts.main(report, scenario.IMAGE)
     report.close()
 
 

@@ -22,6 +22,12 @@ def check() -> None:
         raise SystemExit("no container engine runs here: start one first") from None
 
 
+def base_image() -> str:
+    """What our image stands on."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    return next(line.removeprefix("ARG BASE=") for line in lines if line.startswith("ARG BASE="))
+
+
 def compose_command() -> list[str]:
     """`docker compose`, or docker-compose where the engine has no such plugin."""
     try:

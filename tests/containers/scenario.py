@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import wait_until
-from tests.containers.engine import ROOT, Container, Project, docker
+from tests.containers.engine import ROOT, Container, Project, base_image, docker
 from tests.containers.load import Load
 from tests.containers.report import Report
 from tests.e2e.stack import FINAL, Caller
@@ -18,8 +18,8 @@ from tests.servers import free_port
 from worker.kinds import git_revision
 
 IMAGE = "sensorium:test"
-# Half a minute on one core: long enough to be hurt in the middle.
-LONG = {"epochs": 6000, "select": "last"}
+# Half a minute on one core, long enough to be hurt in the middle.
+LONG = {"epochs": 1200, "select": "last"}
 CRASHED = ("training-worker", "data-worker", "inference-worker", "api", "proxy")
 KILLED = ("redis", "postgres")
 FIRST_SCHEMA = "0001"
@@ -40,12 +40,6 @@ def build(report: Report) -> None:
         inside = f"id -u; for c in cc gcc g++; do command -v $c; done; cat /proc/1/comm; {native}"
         shown = docker("run", "--rm", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", IMAGE, "sh", "-c", inside)
         assert shown.split() == ["10001", "tini", "native"], shown
-
-
-def base_image() -> str:
-    """What the image stands on."""
-    lines = (ROOT / "Dockerfile").read_text().splitlines()
-    return next(line.removeprefix("ARG BASE=") for line in lines if line.startswith("ARG BASE="))
 
 
 class Installation:

@@ -1,0 +1,96 @@
+"""The Compose files: both generations of Compose take them, and what we ask of every service."""
+
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from service.shared.settings import PREFIX, SECRETS_DIR, Settings
+from tests.conftest import need
+
+ROOT = Path(__file__).parent.parent.parent
+MAIN = "docker-compose.yml"
+OVERRIDES = ("docker-compose.gpu.yml", "docker-compose.s3.yml", "docker-compose.tls.yml")
+# What the overrides insist on.
+GIVEN = {"SENSORIUM_STORAGE": "s3://bucket/prefix", "TLS_CERTIFICATE": "/certificate", "TLS_KEY": "/key"}
+OURS = ("secrets", "migrate", "api", "training-worker", "data-worker", "inference-worker")
+SETTINGS = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {SECRETS_DIR, "CUDA_VISIBLE_DEVICES"}
+
+
+def _read(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return read
+
+
+def _resolved(*names: str, **environment: str) -> dict[str, Any]:
+    """What docker-compose 1.29 makes of them."""
+    program = shutil.which("docker-compose")
+    need(program, "docker-compose")
+    assert program is not None
+    command = [program, *chain.from_iterable(("--file", name) for name in names), "config"]
+    found = subprocess.run(
+        command, cwd=ROOT, env={"PATH": "/usr/bin:/bin"} | environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    read: dict[str, Any] = yaml.safe_load(found.stdout)
+    return read
+
+
+@pytest.mark.parametrize("name", [MAIN, *OVERRIDES, "tests/containers/hosts.yml"])
+def test_files_fit_the_compose_specification(name: str) -> None:
+    """Of Compose 2 and later, where docker-compose 1.29 is not what reads them."""
+    schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    jsonschema.Draft202012Validator(json.loads(schema.read_text())).validate(_read(name))
+
+
+@pytest.mark.parametrize("override", [None, *OVERRIDES])
+def test_docker_compose_1_29_takes_them(override: str | None) -> None:
+    services = _resolved(MAIN, *([override] if override else ()), **GIVEN)["services"]
+    assert {*OURS, "proxy", "postgres", "redis"} <= services.keys()
+
+
+def test_only_the_proxy_has_a_port_and_only_on_loopback() -> None:
+    services = _read(MAIN)["services"]
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+    assert services["proxy"]["ports"] == ["${SENSORIUM_LISTEN:-127.0.0.1:8000}:8080"]
+
+
+def test_every_service_is_bounded_and_comes_back() -> None:
+    for name, service in _resolved(MAIN)["services"].items():
+        once = name in ("secrets", "migrate")
+        assert service["restart"] == ("no" if once else "unless-stopped"), name
+        assert once or "mem_limit" in service, name
+        if name in OURS:
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+
+
+def test_processes_start_after_what_they_need() -> None:
+    services = _read(MAIN)["services"]
+    done, healthy = "service_completed_successfully", "service_healthy"
+    assert services["migrate"]["depends_on"] == {"secrets": {"condition": done}, "postgres": {"condition": healthy}}
+    for name in ("api", "training-worker", "data-worker", "inference-worker"):
+        needed = {each: condition["condition"] for each, condition in services[name]["depends_on"].items()}
+        assert needed == {"migrate": done, "postgres": healthy, "redis": healthy}, name
+    assert services["proxy"]["depends_on"] == {"api": {"condition": healthy}}
+
+
+def test_every_setting_is_one_of_ours_and_no_secret_stands_there() -> None:
+    for name in (MAIN, *OVERRIDES):
+        text = (ROOT / name).read_text()
+        for service, described in _read(name)["services"].items():
+            given = described.get("environment", {})
+            if service in OURS:
+                assert given.keys() <= SETTINGS, f"{name} {service}: {given.keys() - SETTINGS}"
+            for variable, value in given.items():
+                if re.search("PASSWORD|SECRET_KEY|SECRET_ACCESS", variable):
+                    assert re.fullmatch(r"\$\{[A-Z0-9_]+:-\}|/run/.*", str(value)), f"{name} {service} {variable}"
+        assert not re.search(r"://[^/\s$]*:[^/\s$]*@", text), name
