@@ -84,8 +84,8 @@ def _database(settings: Settings) -> Iterator[str]:
 def _folders(settings: Settings) -> Iterator[str]:
     for variable, folder in {f"{PREFIX}HOME": settings.home, f"{PREFIX}STORAGE": settings.artifacts}.items():
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryFile(dir=folder):
+            # Nothing is made yet: an empty home is how a stack knows that it may own it.
+            with tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.absolute().parents) if one.exists())):
                 pass
         except OSError as error:
             who = f"user {os.geteuid()}"

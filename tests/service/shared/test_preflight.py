@@ -122,3 +122,9 @@ def test_a_database_that_does_not_answer_is_named(module: tuple[str, ...], tmp_p
     assert "SENSORIUM_DATABASE" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "hidden" not in ended.stderr
+
+
+def test_looking_at_folders_makes_none(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "some" / "home")
+    preflight.check(settings)
+    assert not list(tmp_path.iterdir())
