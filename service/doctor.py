@@ -1,5 +1,6 @@
 """What an installation needs and whether it has it: each finding with what to do about it."""
 
+import difflib
 import importlib.metadata
 import os
 import platform
@@ -23,13 +24,15 @@ from service.shared import storage
 from service.shared.database import Database, now
 from service.shared.errors import SensoriumError
 from service.shared.preflight import first_line
-from service.shared.settings import Settings
+from service.shared.settings import PREFIX, SECRETS_DIR, Settings
 
 LEAST_FREE_BYTES = 2 * 1024**3
 # Leases and expiries go by the database's clock; logs and tokens by the host's.
 MOST_SKEW_SECONDS = 5.0
 QUEUES = ("train", "data", "infer")
 CONNECT_SECONDS = 5
+# Said to clients and to the tests, not to the service.
+OF_OTHERS = {f"{PREFIX}URL", f"{PREFIX}API_KEY", f"{PREFIX}REQUIRE_SERVICES"}
 
 
 class State(StrEnum):
@@ -52,7 +55,7 @@ class Finding(NamedTuple):
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one thing after the other; what fails does not keep the rest from being looked at."""
     yield from _database(settings)
-    for check in (_broker, _home, _storage, _devices, _packages):
+    for check in (_settings, _broker, _home, _storage, _devices, _packages):
         yield check(settings)
 
 
@@ -105,6 +108,17 @@ def _workers(alive: list[str], settings: Settings) -> Finding:
         advice = f"start `python -m worker.app {missing[0]}`, or `sensorium serve` for everything at once"
         return Finding("workers", State.WARNING, f"alive: {words}", advice)
     return Finding("workers", State.OK, f"alive: {words}")
+
+
+def _settings(settings: Settings) -> Finding:
+    """Whether every variable that looks like ours is: a name that is misspelt sets nothing, and nobody says so."""
+    known = {f"{PREFIX}{name.upper()}" for name in type(settings).model_fields} | {SECRETS_DIR}
+    given = sorted(name for name in os.environ if name.startswith(PREFIX))
+    if unknown := [name for name in given if name not in known | OF_OTHERS]:
+        nearest = difflib.get_close_matches(unknown[0], known, 1)
+        advice = f"set {nearest[0]} instead, or unset it" if nearest else "unset it"
+        return Finding("settings", State.WARNING, f"no settings of ours: {', '.join(unknown)}", advice)
+    return Finding("settings", State.OK, f"{len(given)} variables are set")
 
 
 def _broker(settings: Settings) -> Finding:

@@ -169,16 +169,24 @@ class Installation:
         """A service's container; of training workers the one that does the run."""
         found = self.project.containers(service)
         if service == "training-worker":
-            host = next(one["host"] for one in self.workers() if one["job"] == self.caller.run(run_id)["id"])
+            host = self._host(run_id)
             found = [one for one in found if one.id.startswith(host)]
         return found[0]
 
-    def workers(self) -> list[dict[str, Any]]:
-        """The workers that are alive, and what they do."""
-        columns = "SELECT w.host, r.id FROM workers w JOIN jobs j ON j.id = w.job_id JOIN runs r ON r.job_id = j.id"
-        sql = ("psql", "--username=sensorium", "--no-align", "--tuples-only", "--field-separator= ", "--command")
-        rows = self.project.compose("exec", "-T", "postgres", *sql, f"{columns} WHERE w.stopped_at IS NULL")
-        return [dict(zip(("host", "job"), row.split(), strict=True)) for row in rows.splitlines()]
+    def _host(self, run_id: str) -> str:
+        """Where the worker is that trains a run."""
+        query = "SELECT r.id, w.host FROM runs r JOIN jobs j ON j.id = r.job_id JOIN workers w ON w.id = j.owner"
+        psql = (
+            "psql",
+            "--username=sensorium",
+            "--no-align",
+            "--tuples-only",
+            "--field-separator= ",
+            "--command",
+            query,
+        )
+        rows = self.project.compose("exec", "-T", "postgres", *psql).splitlines()
+        return dict(row.split() for row in rows)[run_id]
 
     def roll(self) -> None:
         """Every part of ours is told to stop and started again, one after the other, and no request fails."""

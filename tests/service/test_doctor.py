@@ -22,7 +22,7 @@ def test_a_healthy_installation_has_no_problem(tmp_path: Path) -> None:
     found = _found(settings)
     assert [name for name, finding in found.items() if finding.state == State.PROBLEM] == []
     assert found.keys() == {
-        "database", "schema", "clock", "workers", "broker", "home", "storage", "devices", "packages",
+        "database", "schema", "clock", "workers", "settings", "broker", "home", "storage", "devices", "packages",
     }  # fmt: skip
     assert found["workers"].state == State.WARNING
     assert "python -m worker.app train" in found["workers"].advice
@@ -52,6 +52,14 @@ def test_servers_that_are_away_are_named_without_their_passwords(tmp_path: Path)
         assert "hidden" not in found[name].detail
         assert found[name].advice
     assert found["packages"].state == State.OK  # the rest is looked at all the same
+
+
+def test_a_misspelt_setting_is_told_with_the_right_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENSORIUM_LEASE_SECOND", "60")
+    found = _found(Settings(home=tmp_path))["settings"]
+    assert found.state == State.WARNING
+    assert "SENSORIUM_LEASE_SECOND" in found.detail
+    assert "SENSORIUM_LEASE_SECONDS" in found.advice
 
 
 def test_a_database_url_that_is_none_is_a_finding(tmp_path: Path) -> None:

@@ -40,3 +40,19 @@ def test_events_arrive_once_in_order_until_the_job_has_ended(database: Database,
         assert events == whole[0]
     assert [type for _, type in rest] == ["succeeded"]
     assert nothing == []
+
+
+def test_closing_ends_every_stream_and_lets_none_begin(database: Database, project_id: str) -> None:
+    job_id = create(database, project_id)
+
+    async def listen(feed: Feed) -> list[str]:
+        return [event.type async for events in feed.follow(job_id, 0) for event in events]
+
+    async def scenario() -> list[list[str]]:
+        feed = Feed(database)
+        listeners = [asyncio.create_task(listen(feed)) for _ in range(3)]
+        await asyncio.sleep(0.7)
+        feed.close()
+        return [*await asyncio.gather(*listeners), await listen(feed)]
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 5)) == [["queued"]] * 3 + [[]]
