@@ -194,9 +194,7 @@ class Installation:
         run = self.caller.submit("small", **LONG)
         wait_until(lambda: self.state(run) == "running", 60, "training")
         with self.report.step("a rolling restart of everything of ours"), Load(self.url, self.key, model) as load:
-            self.project.start(
-                INFERENCE_WORKERS="2", **{k: self.environment[k] for k in ("API_REPLICAS", "TRAINING_WORKERS")}
-            )
+            self.project.start(API_REPLICAS="2", TRAINING_WORKERS="2", INFERENCE_WORKERS="2")
             for service in ("api", "inference-worker", "training-worker", "data-worker"):
                 for container in self.project.containers(service):
                     began_at = time.monotonic()
