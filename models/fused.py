@@ -1,7 +1,8 @@
 """The posterior of a trained MM-VAE with nothing around it.
 
-In NumPy of few rows, where calling torch takes longer than what it computes; of many in torch, piece by piece and in
-place, where what is computed would otherwise go to memory and back several times.
+Of small networks by a native function, where it was built. Of others by NumPy where rows are few, as calling torch
+takes longer than what it computes, and by torch where they are many, piece by piece and in place, as what is computed
+would otherwise go to memory and back several times.
 """
 
 import functools
@@ -21,6 +22,7 @@ from models.likelihood.base import Likelihood
 from models.likelihood.continuous import Continuous
 from models.likelihood.counts import Count
 from models.mmvae import MMVAE
+from models.native.posterior import Posterior, posterior
 from models.networks.mlp import OneHot
 
 # Arrays that came by message cannot be written to, and are not: the first step of a network makes a tensor of its own.
@@ -48,7 +50,8 @@ class FusedProduct:
     other layers than linear ones, embeddings, layer normalisation and simple activations.
     """
 
-    def __init__(self, model: MMVAE) -> None:
+    def __init__(self, model: MMVAE, native: Posterior | None = None) -> None:
+        self._native = native
         self._modalities = {modality.name: modality for modality in model.modalities}
         self._encoders = {
             name: [*_standardise(model.likelihood(name)), *_steps(model.encoders[index])]
@@ -70,6 +73,8 @@ class FusedProduct:
 
     def __call__(self, values: Mapping[str, Array], present: Mapping[str, Array]) -> tuple[Array, Array]:
         """Mean and standard deviation, (B, Z) each, of values that fit."""
+        if self._native is not None:
+            return self._native(values, present)
         names = [name for name in self._encoders if name in values]
         rows = len(present[names[0]])
         if rows > MOST_ROWS:
@@ -132,7 +137,7 @@ def fuse(model: nn.Module) -> FusedProduct | None:
     if not all(isinstance(network, MLPConfig | EmbeddingConfig) for network in networks):
         return None
     try:
-        return FusedProduct(model)
+        return FusedProduct(model, posterior(model))
     except NotFusable:
         return None
 

@@ -11,7 +11,6 @@ namespace {
 
 constexpr int64_t BLOCK = 128;  // columns
 constexpr float SPREAD_FLOOR = 1e-2F, NORMALISATION = 0.918938533F;  // models/likelihood/continuous.py
-enum Activation : int64_t { SILU, RELU, TANH };
 
 // log(x) for positive x, by the polynomial of Cephes; not a number stays that, and so does infinity.
 INLINE Float logarithm(Float x) {
@@ -37,12 +36,6 @@ INLINE Float logarithm(Float x) {
     Float found = sum * rest * square - power * 2.12194440e-4F - 0.5F * square;
     found = rest + found + power * 0.693359375F;
     return x <= all(3.4e38F) ? found : x;
-}
-
-INLINE Float square_root(Float x) {
-    Float found;
-    for (int lane = 0; lane < LANES; ++lane) found[lane] = __builtin_sqrtf(x[lane]);
-    return found;
 }
 
 INLINE float total(Float x) {

@@ -35,6 +35,9 @@ constexpr int LANES = 4, HEIGHT = 6;
 #endif
 constexpr int WIDTH = 2;
 
+// What stands between the layers of a network: models/native/bound.py and posterior.py have the same numbers.
+enum Activation : int64_t { SILU, RELU, TANH };
+
 typedef float Float __attribute__((vector_size(LANES * 4)));
 typedef int32_t Int __attribute__((vector_size(LANES * 4)));
 typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -101,6 +104,12 @@ INLINE Float hyperbolic_tangent(Float x) {
     return size < all(0.625F) ? near : far;
 }
 
+INLINE Float square_root(Float x) {
+    Float found;
+    for (int lane = 0; lane < LANES; ++lane) found[lane] = __builtin_sqrtf(x[lane]);
+    return found;
+}
+
 // log(1 + exp(x)) = max(x, 0) + 2 artanh(u / (2 + u)) with u = exp(-|x|).
 INLINE Float softplus(Float x) {
     Float u = exponential(x < 0.0F ? x : -x);
@@ -135,16 +144,22 @@ class Array {
 };
 
 // A weight (rows, inner) in the order that products read it: tiles of HEIGHT rows, in each column after column.
-struct Packed {
-    Array data;
+struct Tiles {
+    const float* data;
     int64_t rows, inner;
 };
 
-// weight[row * row_stride + column * column_stride]; `turn` columns at the end are read first.
-Packed pack(const float* weight, int64_t rows, int64_t inner, int64_t row_stride, int64_t column_stride,
-            int64_t turn = 0) {
-    Packed packed{Array(padded(rows, HEIGHT) * inner), padded(rows, HEIGHT), inner};
-    float* to = packed.data.get();
+// The same with the room that it takes.
+struct Packed {
+    Array data;
+    int64_t rows, inner;
+
+    operator Tiles() const { return {data.get(), rows, inner}; }
+};
+
+// weight[row * row_stride + column * column_stride]; `turn` columns at the end are read first. to: zeros to begin with.
+void pack_into(const float* weight, int64_t rows, int64_t inner, int64_t row_stride, int64_t column_stride, int64_t turn,
+               float* to) {
     for (int64_t row = 0; row < rows; ++row) {
         for (int64_t column = 0; column < inner; ++column) {
             const int64_t source = column < turn ? inner - turn + column : column - turn;
@@ -152,6 +167,12 @@ Packed pack(const float* weight, int64_t rows, int64_t inner, int64_t row_stride
                 weight[row * row_stride + source * column_stride];
         }
     }
+}
+
+Packed pack(const float* weight, int64_t rows, int64_t inner, int64_t row_stride, int64_t column_stride,
+            int64_t turn = 0) {
+    Packed packed{Array(padded(rows, HEIGHT) * inner), padded(rows, HEIGHT), inner};
+    pack_into(weight, rows, inner, row_stride, column_stride, turn, packed.data.get());
     return packed;
 }
 
@@ -193,19 +214,19 @@ INLINE void tile(const float* weight, int64_t inner, const float* in, int64_t co
 }
 
 // out = weight in, plus `add` (an array like out, or out itself), or plus `bias` (one number a row, padded).
-INLINE void multiply(const Packed& weight, const float* in, int64_t columns, const float* bias, const float* add,
+INLINE void multiply(const Tiles& weight, const float* in, int64_t columns, const float* bias, const float* add,
                      float* out) {
     int64_t column = 0;
     for (; column + LANES * WIDTH <= columns; column += LANES * WIDTH) {
         for (int64_t row = 0; row < weight.rows; row += HEIGHT) {
-            tile<WIDTH>(weight.data.get() + row * weight.inner, weight.inner, in + column, columns,
+            tile<WIDTH>(weight.data + row * weight.inner, weight.inner, in + column, columns,
                               bias ? bias + row : nullptr, add ? add + row * columns + column : nullptr,
                               out + row * columns + column);
         }
     }
     for (; column < columns; column += LANES) {
         for (int64_t row = 0; row < weight.rows; row += HEIGHT) {
-            tile<1>(weight.data.get() + row * weight.inner, weight.inner, in + column, columns,
+            tile<1>(weight.data + row * weight.inner, weight.inner, in + column, columns,
                        bias ? bias + row : nullptr, add ? add + row * columns + column : nullptr,
                        out + row * columns + column);
         }

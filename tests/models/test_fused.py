@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import fused
+from models import fused, native
 from models.architectures import build
 from models.batch import Batch, BatchError
 from models.config import CNNConfig, EmbeddingConfig, MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.multimodal import Parts
+from models.native.posterior import WIDEST, posterior
 from models.predictor import Predictor
 
 NUMBERS = ModalityConfig(name="a", shape=(4,), likelihood="gaussian")
@@ -44,7 +45,8 @@ def rows(count: int, names: str) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("names", ["abcde", "a", "ce", "bd", "edcba"])
 @pytest.mark.parametrize("count", [1, 9, fused.MOST_ROWS + 1, 2 * fused.PIECE_ROWS + 3])
-def test_it_gives_the_moments_of_the_model(network: MLPConfig, names: str, count: int) -> None:
+@pytest.mark.parametrize("fuse", [fused.fuse, fused.FusedProduct], ids=["native", "in Python"])
+def test_it_gives_the_moments_of_the_model(fuse: Any, network: MLPConfig, names: str, count: int) -> None:
     torch.manual_seed(0)
     model = build(MMVAEConfig(modalities=ALL, latent_features=3, network=network)).eval()
     statistics = {name: (torch.full(shape, 0.5), torch.full(shape, 2.0)) for name, shape in (("a", (4,)), ("d", (2,)))}
@@ -55,7 +57,7 @@ def test_it_gives_the_moments_of_the_model(network: MLPConfig, names: str, count
         {name: torch.from_numpy(value) for name, value in values.items()},
         {name: torch.from_numpy(mask) for name, mask in present.items()},
     )
-    found = fused.fuse(model)
+    found = fuse(model)
     assert found is not None
     assert found.fits(values, present)
     with torch.inference_mode():
@@ -80,6 +82,29 @@ def test_modules_of_somebody_s_own_are_left_to_torch() -> None:
     np.testing.assert_array_equal(
         Predictor(model).encode(values, present).mean, Predictor(model)._encode(values, present, None, None).mean
     )
+
+
+def test_the_library_takes_what_it_has_and_leaves_the_rest() -> None:
+    if not native.available():
+        pytest.skip("the library was not built")
+    for number, network in enumerate(NETWORKS):
+        model = build(MMVAEConfig(modalities=ALL, latent_features=3, network=network)).eval()
+        assert (posterior(model) is not None) == (number < 4), network
+    wide = MMVAEConfig(modalities=(NUMBERS,), network=MLPConfig(hidden_features=(WIDEST + 1,)))
+    assert posterior(build(wide).eval()) is None
+
+
+def test_a_row_s_answer_does_not_depend_on_the_other_rows() -> None:
+    model = build(MMVAEConfig(modalities=ALL, latent_features=3, network=NETWORKS[0])).eval()
+    own = posterior(model)
+    if own is None:
+        pytest.skip("the library was not built")
+    values, present = rows(300, "abcde")
+    together = own(values, present)
+    for row in (0, 127, 128, 299):
+        alone = own(*({name: array[row : row + 1] for name, array in part.items()} for part in (values, present)))
+        for one, every in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[0], every[row])
 
 
 def test_many_categories_take_no_memory_of_their_own() -> None:
