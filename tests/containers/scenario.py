@@ -20,8 +20,9 @@ from worker.kinds import git_revision
 IMAGE = "sensorium:test"
 # Half a minute on one core, long enough to be hurt in the middle.
 LONG = {"epochs": 1200, "select": "last"}
+# The engine starts those again by itself; what `docker kill` ends stays dead until somebody starts it.
 CRASHED = ("training-worker", "data-worker", "inference-worker", "api", "proxy")
-KILLED = ("redis", "postgres")
+KILLED = ("redis", "postgres", "training-worker", "data-worker", "inference-worker", "api")
 FIRST_SCHEMA = "0001"
 
 
@@ -130,9 +131,9 @@ class Installation:
         """Each part is killed while a training goes on and callers ask."""
         model = self.succeeded(self.caller.submit("small"))
         for service in CRASHED:
-            self._hurt(service, model, lambda container: container.crash())
+            self._hurt(f"{service} crashes", service, model, lambda container: container.crash())
         for service in KILLED:
-            self._hurt(service, model, lambda container: (container.kill(), container.start()))
+            self._hurt(f"{service} killed", service, model, lambda container: (container.kill(), container.start()))
         with self.report.step("jobs are accepted while Redis is down"):
             redis = self.project.containers("redis")[0]
             redis.kill()
@@ -147,8 +148,8 @@ class Installation:
             postgres.start()
             wait_until(self.answers, 60, "the service")
 
-    def _hurt(self, service: str, model: dict[str, Any], how: Callable[[Container], object]) -> None:
-        with self.report.step(f"{service} is killed during training and inference"):
+    def _hurt(self, what: str, service: str, model: dict[str, Any], how: Callable[[Container], object]) -> None:
+        with self.report.step(f"{what} during training and inference"):
             run = self.caller.submit("small", **LONG)
             wait_until(lambda: self.state(run) == "running", 60, "training")
             with Load(self.url, self.key, model) as load:
@@ -163,7 +164,7 @@ class Installation:
                 wait_until(lambda: load.outcomes["200"] > asked + 20, 60, "answers")
             found = self.succeeded(run)
             counts = f"{load.failed} of {load.outcomes.total()} requests failed, {found['attempt']} attempts"
-            self.report.figure(f"{service} killed", f"healthy after {back:.1f} s, {counts}")
+            self.report.figure(what, f"healthy after {back:.1f} s, {counts}")
 
     def _at_work(self, service: str, run_id: str) -> Container:
         """A service's container; of training workers the one that does the run."""
