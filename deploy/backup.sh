@@ -14,11 +14,18 @@ docker compose version >/dev/null 2>&1 && compose="docker compose"
 part="$1.part"
 rm -rf "$part"
 mkdir -p "$part"
+inside() { $compose exec -T api sh -c "cd /var/lib/sensorium && $1"; }
+# Names of all artifacts that are there, beside them: what is deleted from here on stays readable under its second name.
+keep() { inside 'mkdir -p artifacts backup && cp -aln artifacts/. backup/ 2>/dev/null; rm -rf backup/tmp'; }
+trap 'inside "rm -rf backup"' EXIT
+
+inside 'rm -rf backup'
 $compose exec -T api tar -C /secrets -cf - sensorium >"$part/secrets.tar"
-# The database first. Artifacts never change: those made from here on are no row's, and do no harm.
+# Artifacts never change. Those that a row of the dump names were there when it began.
+keep
 $compose exec -T postgres pg_dump --username=sensorium --format=custom sensorium >"$part/database.dump"
-$compose exec -T api sh -c 'mkdir -p /var/lib/sensorium/artifacts && tar -C /var/lib/sensorium --exclude=artifacts/tmp \
-  --warning=no-file-removed --warning=no-file-changed -cf - artifacts || [ $? -eq 1 ]' >"$part/artifacts.tar"
+keep
+inside 'tar --transform="s,^backup,artifacts," -cf - backup' >"$part/artifacts.tar"
 (cd "$part" && sha256sum database.dump artifacts.tar secrets.tar >SHA256SUMS)
 mv "$part" "$1"
 echo "saved in $1: $(du -sh "$1" | cut -f1)"

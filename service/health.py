@@ -55,8 +55,8 @@ class BrokerWatch:
 
 
 @router.get("/healthz", operation_id="healthz")
-def healthz() -> Health:
-    """Whether the process lives."""
+async def healthz() -> Health:
+    """Whether the process lives. In the event loop: threads may all wait for a database that hangs."""
     return Health(status="ok")
 
 

@@ -1,7 +1,7 @@
 """The secrets of an installation of containers, made at its first start: a folder for each who reads some of them.
 
-`sensorium` has what SENSORIUM_SECRETS_DIR takes, `postgres` a password file, `redis` a configuration. What is there
-stays; what a variable sets is written instead of being made up.
+`sensorium` has what SENSORIUM_SECRETS_DIR takes, `postgres` a password file, `redis` that and a configuration. What is
+there stays; what a variable sets is written instead of being made up.
 """
 
 import os
@@ -10,13 +10,17 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from service.shared.errors import Misconfigured
 from service.shared.settings import PREFIX, Settings
 
 BYTES = 32
 
 
 def make(folder: Path, settings: Settings) -> list[str]:
-    """Write what is missing. Returns the names of the secrets that were made up."""
+    """Write what is missing. Returns the names of the secrets that were made up.
+
+    Raises Misconfigured for another database password than the one there is: PostgreSQL keeps what it was made with.
+    """
     own = folder / "sensorium"
     given = {
         "secret_key": settings.secret_key,
@@ -28,6 +32,9 @@ def make(folder: Path, settings: Settings) -> list[str]:
     for name, secret in given.items():
         file = own / f"{PREFIX}{name}".lower()
         kept = file.read_text() if file.exists() else None
+        if name == "database_password" and kept and _value(secret) not in (None, kept):
+            told = "is another than the one there is: change it in PostgreSQL first (ALTER ROLE), then remove"
+            raise Misconfigured([f"{PREFIX}DATABASE_PASSWORD {told} {file}"])
         values[name] = _value(secret) or kept or secrets.token_hex(BYTES)
         if values[name] not in (_value(secret), kept):
             made.append(name)
@@ -35,8 +42,14 @@ def make(folder: Path, settings: Settings) -> list[str]:
             _write(file, values[name], 0o400)
     # These are read by other users, each in a container of its own, where nothing else is mounted.
     _write(folder / "postgres" / "password", values["database_password"], 0o444)
-    _write(folder / "redis" / "redis.conf", f"requirepass {values['broker_password']}\n", 0o444)
+    _write(folder / "redis" / "password", values["broker_password"], 0o444)
+    _write(folder / "redis" / "redis.conf", f"requirepass {_quoted(values['broker_password'])}\n", 0o444)
     return made
+
+
+def _quoted(text: str) -> str:
+    """As Redis reads it in a configuration."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _value(secret: SecretStr | None) -> str | None:

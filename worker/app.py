@@ -82,6 +82,7 @@ def do_jobs(settings: Settings, queue: str) -> None:
         ticker.start()
     # the first does whole jobs, and takes as long as they do
     beacon = Beacon(settings, tickers[1:], [LeaseCollector(context)])
+    signals.worker_ready.connect(beacon.ready, weak=False)
     try:
         consumer.consume(messages, queue, owner)
     finally:

@@ -1,4 +1,6 @@
-"""A worker's own small port: `/metrics` for Prometheus, and `/healthz` for whoever restarts what hangs."""
+"""A worker's own small port: `/metrics` for Prometheus, `/healthz` for whoever restarts what hangs, and `/readyz` for
+whoever waits for it to begin.
+"""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -30,11 +32,16 @@ class Beacon:
     def __init__(self, settings: Settings, tickers: Sequence[Ticker], collectors: Sequence[Collector]) -> None:
         self._tickers = tickers
         self._collectors = collectors
+        self._is_ready = False
         self._server: WSGIServer | None = None
         if settings.metrics_port is not None:
             place = settings.metrics_host, settings.metrics_port
             self._server = make_server(*place, self._answer, _Server, _Silent)
             threading.Thread(target=self._server.serve_forever, name="beacon", daemon=True).start()
+
+    def ready(self, **_: object) -> None:
+        """From here on messages are taken."""
+        self._is_ready = True
 
     def close(self) -> None:
         """Free the port."""
@@ -43,9 +50,11 @@ class Beacon:
             self._server.server_close()
 
     def _answer(self, request: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        paths: dict[str, Callable[[], Answer]] = {"/metrics": self._metrics, "/healthz": self._health}
+        paths: dict[str, Callable[[], Answer]] = {
+            "/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness,
+        }  # fmt: skip
         answer = paths.get(request["PATH_INFO"])
-        status, kind, body = answer() if answer else ("404 Not Found", "text/plain", b"/metrics or /healthz\n")
+        status, kind, body = answer() if answer else ("404 Not Found", "text/plain", f"{', '.join(paths)}\n".encode())
         start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [body]
 
@@ -57,3 +66,8 @@ class Beacon:
         if hanging:
             return "503 Service Unavailable", "text/plain", f"these do not go on: {', '.join(hanging)}\n".encode()
         return "200 OK", "text/plain", b"ok\n"
+
+    def _readiness(self) -> Answer:
+        if not self._is_ready:
+            return "503 Service Unavailable", "text/plain", b"it has not begun to take messages\n"
+        return self._health()

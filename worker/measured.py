@@ -32,6 +32,9 @@ ORDERS = Counter(
     "sensorium_worker_batches", "Batches of inference, by outcome: answered, failed or expired.", ("outcome",),
     registry=REGISTRY,
 )  # fmt: skip
+COMPUTE_SECONDS = Counter(
+    "sensorium_worker_compute_seconds", "Seconds in which batches of inference were computed.", registry=REGISTRY
+)
 
 
 class LeaseCollector(Collector):

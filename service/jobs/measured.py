@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -98,14 +98,14 @@ class JobsCollector(Collector):
 
 
 def _totals(session: Session) -> Iterable[Metric]:
-    """Counts over all jobs there ever were, final ones too; jobs that are deleted take theirs along."""
+    """Of all jobs that are kept, ended ones too. No counters: jobs that are deleted take theirs along."""
     names = {
-        "sensorium_jobs_submitted": "Jobs that were submitted.",
-        "sensorium_job_attempts": "Attempts that were made at jobs.",
-        "sensorium_job_failures": "Attempts that failed, or were lost with their worker.",
-        "sensorium_job_preemptions": "Attempts that a worker has given back.",
+        "sensorium_kept_jobs": "Jobs that are kept, ended ones too.",
+        "sensorium_kept_attempts": "Attempts that were made at them.",
+        "sensorium_kept_failures": "Attempts of these that failed, or were lost with their worker.",
+        "sensorium_kept_preemptions": "Attempts of these that a worker has given back.",
     }
-    families = [CounterMetricFamily(name, told, labels=("kind",)) for name, told in names.items()]
+    families = [GaugeMetricFamily(name, told, labels=("kind",)) for name, told in names.items()]
     for kind, *counts in session.execute(_ALL):
         for family, count in zip(families, counts, strict=True):
             family.add_metric((kind,), int(count or 0))

@@ -43,7 +43,8 @@ class Reconciler:
             raise
         self._answers_since = self._answers_since or time.monotonic()
         for job_id, queue in waiting:
-            broker.wake(self._messages, queue, job_id)
+            if not broker.wake(self._messages, queue, job_id):
+                break  # each would wait as long for a broker that is away; what was not sent is due again
         sweep(self._database, self._storage)
 
     def _all_could_beat(self, since: float) -> bool:

@@ -4,6 +4,7 @@ SQL is the truth; a message only says "look now". So messages are acknowledged e
 losing them costs one tick of the reconciler. Batches of inference are the exception: their callers wait, and ask again.
 """
 
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,6 +58,8 @@ def connect(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=_transport_options(settings),
+        # kombu does not look at certificates unless it is told to
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if urlsplit(url).scheme == "rediss" else None,
     )
     if _is_folder(settings):
         app.conf.broker_transport = "service.shared.folder_broker:Transport"
@@ -77,12 +80,17 @@ def declare(settings: Settings) -> None:
             bound.purge()
 
 
-def wake(app: Celery, queue: str, job_id: str) -> None:
-    """Tell a worker of `queue` that a job waits. Best effort: call it after the commit, never inside it."""
+def wake(app: Celery, queue: str, job_id: str) -> bool:
+    """Tell a worker of `queue` that a job waits. Returns whether the broker took it.
+
+    Best effort: call it after the commit, never inside it.
+    """
     try:
         app.send_task(TASKS[queue], args=[job_id], queue=queue, retry=False, expires=STALE_SECONDS)
     except (KombuError, OSError) as error:
         log.warning("wake_up_not_sent", queue=queue, job_id=job_id, error=str(error))
+        return False
+    return True
 
 
 def order(app: Celery, batch: bytes, seconds: float) -> None:

@@ -138,6 +138,10 @@ class Container:
         docker("stop", f"--time={seconds}", self.id)
         return self.exit_code
 
+    def remove(self) -> None:
+        """Take what has stopped away."""
+        docker("rm", self.id)
+
     def start(self) -> None:
         """Start it again."""
         docker("start", self.id)

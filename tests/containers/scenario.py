@@ -207,9 +207,21 @@ class Installation:
                     f"{service} restarted",
                     f"stopped in {stopped:.1f} s, healthy after {time.monotonic() - began_at:.1f} s",
                 )
+            self._replace_apis()
             assert not load.failed, load.outcomes
         self.report.figure("rolling restart", f"{load.outcomes['200']} requests, {load.failed} failed")
         self.succeeded(run)
+
+    def _replace_apis(self) -> None:
+        """As an upgrade does: new containers beside the old ones, then those go."""
+        old = self.project.containers("api")
+        self.project.compose("up", "--detach", "--no-deps", "--no-recreate", "api", API_REPLICAS="4")
+        self.project.wait_until_healthy()
+        for container in old:
+            container.stop(60)
+            container.remove()
+        self.project.start(API_REPLICAS="2", TRAINING_WORKERS="2", INFERENCE_WORKERS="2")
+        assert not {one.id for one in old} & {one.id for one in self.project.containers("api")}
 
     def save_and_restore(self) -> None:
         """A backup, everything gone, a restore: the same model gives the same answers."""

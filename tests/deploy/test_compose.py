@@ -1,9 +1,11 @@
 """The Compose files: both generations of Compose take them, and what we ask of every service."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -94,3 +96,33 @@ def test_every_setting_is_one_of_ours_and_no_secret_stands_there() -> None:
                 if re.search("PASSWORD|SECRET_KEY|SECRET_ACCESS", variable):
                     assert re.fullmatch(r"\$\{[A-Z0-9_]+:-\}|/run/.*", str(value)), f"{name} {service} {variable}"
         assert not re.search(r"://[^/\s$]*:[^/\s$]*@", text), name
+
+
+def test_all_processes_of_ours_keep_files_in_one_place_whatever_is_combined() -> None:
+    files = (MAIN, "docker-compose.gpu.yml", "docker-compose.s3.yml")
+    services = _resolved(*files, **GIVEN, COMPOSE_PROFILES="gpu-1,gpu-2,gpu-3")["services"]
+    ours = [name for name in services if name == "api" or name.endswith("worker") or "worker-" in name]
+    assert len(ours) == 7
+    for name in ours:
+        assert services[name]["environment"]["SENSORIUM_STORAGE"] == GIVEN["SENSORIUM_STORAGE"], name
+    first, second = (services[name]["environment"] for name in ("training-worker", "training-worker-1"))
+    assert first | {"CUDA_VISIBLE_DEVICES": "0"} == second | {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+@pytest.mark.parametrize("secret", ["SENSORIUM_DATABASE_PASSWORD", "SENSORIUM_BROKER_PASSWORD", "SENSORIUM_SECRET_KEY"])
+def test_secrets_are_made_beside_one_that_is_chosen(secret: str, tmp_path: Path) -> None:
+    """By the command and with the environment of the Compose file."""
+    service = _resolved(MAIN, **{secret: "c" * 32})["services"]["secrets"]
+    environment = {"PATH": os.environ["PATH"], "SENSORIUM_HOME": str(tmp_path)} | service["environment"]
+    _, *arguments, _ = service["command"]
+    command = [sys.executable, "-m", "service.cli", *arguments, str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 2
+    assert (tmp_path / "sensorium" / secret.lower()).read_text() == "c" * 32
+
+
+def test_a_trainer_s_time_to_stop_is_within_lease_and_grace() -> None:
+    service = _resolved(MAIN)["services"]["training-worker"]
+    assert float(service["environment"]["SENSORIUM_TRAINER_STOP_SECONDS"]) < Settings().lease_seconds
+    assert service["stop_grace_period"] == "2m"

@@ -18,7 +18,6 @@ pid {folder}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{
-  client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
@@ -47,6 +46,7 @@ def proxy(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     for production, here in {
         "listen 8080;": f"listen 127.0.0.1:{port};",
         "/etc/nginx/sensorium/locations.conf": str(PROXY / "locations.conf"),
+        "/var/cache/nginx/bodies": str(folder / "bodies"),
         "/dev/stdout": str(folder / "access.log"),
     }.items():
         assert production in filled

@@ -12,8 +12,10 @@ from tests.servers import free_port
 
 
 class _Answer(BaseHTTPRequestHandler):
+    is_worker = False
+
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/healthz" else 503)
+        self.send_response(200 if self.path == ("/readyz" if type(self).is_worker else "/healthz") else 503)
         self.end_headers()
         self.wfile.write(b"because")
 
@@ -33,14 +35,24 @@ def probe(*url: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_tells_well_from_ill_and_why(port: int) -> None:
-    for environment in ({"SENSORIUM_PORT": str(port)}, {"SENSORIUM_METRICS_PORT": str(port), "SENSORIUM_PORT": "1"}):
-        assert probe(**environment).returncode == 0
+    assert probe(SENSORIUM_PORT=str(port)).returncode == 0
     ill = probe(f"http://127.0.0.1:{port}/other")
     assert (ill.returncode, "503 because" in ill.stderr) == (1, True)
     away = probe(SENSORIUM_PORT=str(free_port()))
     assert away.returncode == 1
     assert "refused" in away.stderr
     assert "Traceback" not in away.stderr
+
+
+def test_a_worker_is_well_once_it_takes_messages(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"SENSORIUM_METRICS_PORT": str(port), "SENSORIUM_PORT": "1"}
+    assert probe(**environment).returncode == 1
+    monkeypatch.setattr(_Answer, "is_worker", True)
+    assert probe(**environment).returncode == 0
+
+
+def test_a_proxy_of_the_environment_is_not_asked(port: int) -> None:
+    assert probe(SENSORIUM_PORT=str(port), http_proxy=f"http://127.0.0.1:{free_port()}").returncode == 0
 
 
 def test_it_imports_nothing_heavy() -> None:

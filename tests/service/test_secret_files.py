@@ -1,13 +1,19 @@
 """The secrets of an installation of containers."""
 
 import stat
+import subprocess
 from pathlib import Path
 
+import pytest
+import redis
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from service import cli, secret_files
+from service.shared.errors import Misconfigured
 from service.shared.settings import Settings
+from tests.conftest import need, wait_until
+from tests.servers import free_port, is_open, redis_binary
 
 OWN = ("sensorium_secret_key", "sensorium_database_password", "sensorium_broker_password")
 
@@ -23,7 +29,7 @@ def test_the_first_start_makes_them_and_later_ones_keep_them(tmp_path: Path) -> 
     assert len(set(own)) == 3
     assert {len(secret) for secret in own} == {64}
     assert made["postgres/password"] == own[1]
-    assert made["redis/redis.conf"] == f"requirepass {own[2]}\n"
+    assert made["redis/redis.conf"] == f'requirepass "{own[2]}"\n'
     assert secret_files.make(tmp_path, Settings()) == []
     assert _read(tmp_path) == made
 
@@ -41,6 +47,31 @@ def test_what_is_set_is_written_and_what_is_missing_is_made_up(tmp_path: Path) -
     (tmp_path / "redis" / "redis.conf").unlink()
     assert secret_files.make(tmp_path, given) == []
     assert (tmp_path / "redis" / "redis.conf").exists()
+
+
+def test_another_password_than_postgresql_has_is_refused(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://me@host/x"
+    secret_files.make(tmp_path, Settings(database=url, database_password=SecretStr("first")))
+    with pytest.raises(Misconfigured, match="ALTER ROLE"):
+        secret_files.make(tmp_path, Settings(database=url, database_password=SecretStr("second")))
+    assert (tmp_path / "postgres" / "password").read_text() == "first"
+
+
+def test_redis_reads_any_password(tmp_path: Path) -> None:
+    program = redis_binary()
+    need(program, "Redis")
+    assert program is not None
+    chosen = 'with "quotes", \\ and spaces'
+    secret_files.make(tmp_path, Settings(broker="redis://host/0", broker_password=SecretStr(chosen)))
+    port = free_port()
+    command = [program, tmp_path / "redis" / "redis.conf", "--port", str(port), "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_open(port), 10)
+        assert redis.Redis(port=port, password=chosen).ping()
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def test_the_command_names_what_it_made_and_shows_none(tmp_path: Path) -> None:

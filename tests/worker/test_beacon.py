@@ -43,6 +43,18 @@ def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monke
     assert not is_open(settings.metrics_port or 0)
 
 
+def test_it_is_ready_once_messages_are_taken(service: Service) -> None:
+    settings = Settings(metrics_port=free_port())
+    beacon = Beacon(settings, [], [])
+    url = f"http://127.0.0.1:{settings.metrics_port}/readyz"
+    try:
+        assert httpx.get(url).status_code == 503
+        beacon.ready()
+        assert httpx.get(url).text == "ok\n"
+    finally:
+        beacon.close()
+
+
 def test_without_a_port_nothing_is_opened() -> None:
     Beacon(Settings(), [], []).close()
 

@@ -1,5 +1,6 @@
 """Wake-ups: they arrive, once, and a broker that is away holds nobody up."""
 
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -122,3 +123,8 @@ def test_a_folder_that_cannot_be_written_holds_nobody_up(tmp_path: Path) -> None
     (settings.queue_folder / "messages").rmdir()
     broker.wake(messages, "data", "job_1")
     assert not (settings.queue_folder / "messages").exists()
+
+
+def test_certificates_are_looked_at(tmp_path: Path) -> None:
+    messages = broker.connect(Settings(home=tmp_path, broker="rediss://host:6380/0", secret_key="s" * 32))
+    assert messages.connection().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
