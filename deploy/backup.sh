@@ -14,13 +14,14 @@ docker compose version >/dev/null 2>&1 && compose="docker compose"
 part="$1.part"
 rm -rf "$part"
 mkdir -p "$part"
-inside() { $compose exec -T api sh -c "cd /var/lib/sensorium && $1"; }
+# In a container of its own, which has the volumes of all: docker-compose 1.29 finds only the first of several `api`.
+inside() { $compose run --rm -T --no-deps --entrypoint sh migrate -c "cd /var/lib/sensorium && $1" </dev/null; }
 # Names of all artifacts that are there, beside them: what is deleted from here on stays readable under its second name.
 keep() { inside 'mkdir -p artifacts backup && cp -aln artifacts/. backup/ 2>/dev/null; rm -rf backup/tmp'; }
 trap 'inside "rm -rf backup"' EXIT
 
 inside 'rm -rf backup'
-$compose exec -T api tar -C /secrets -cf - sensorium >"$part/secrets.tar"
+inside 'tar -C /secrets -cf - sensorium' >"$part/secrets.tar"
 # Artifacts never change. Those that a row of the dump names were there when it began.
 keep
 $compose exec -T postgres pg_dump --username=sensorium --format=custom sensorium >"$part/database.dump"
