@@ -116,6 +116,7 @@ def upgrade(
     """Bring the database up to the newest schema."""
     settings = read_settings()
     preflight.check(settings)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     migrate.upgrade(settings.database_url, revision)
 
 

@@ -128,3 +128,11 @@ def test_looking_at_folders_makes_none(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "some" / "home")
     preflight.check(settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_migrating_makes_the_home_for_its_owner_alone(tmp_path: Path) -> None:
+    home = tmp_path / "some" / "home"
+    ended = _started("service.cli", "db", "migrate", SENSORIUM_HOME=str(home))
+    assert ended.returncode == 0, ended.stderr
+    assert (home / "sensorium.db").exists()
+    assert home.stat().st_mode & 0o777 == 0o700
