@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     log_bytes: int = Field(default=1024**2, ge=1024, description="Most log kept of one attempt.")
 
     metrics_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Port of a worker's /metrics and /healthz; none when unset."
+        default=None, ge=1, le=65535, description="Port of a worker's /metrics, /healthz and /readyz; none when unset."
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address of that port.")
 
