@@ -4,6 +4,7 @@ Spec: source ({"file", "format"}, {"uri"}, or {"generator"}), declaration, resul
 """
 
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class _Stopped(Exception):
 
 
 def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
-    """Convert as the spec says; the finished event has the stored file, its rows, schema and statistics."""
+    """Convert as the spec says; the finished event has the stored file, its rows, schema, statistics and warnings."""
     declaration = Declaration.model_validate(spec["declaration"])
     result, faults = Path(spec["result"]), Faults()
 
@@ -42,6 +43,7 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         "rows": converted.rows,
         "schema": converted.schema.model_dump(mode="json"),
         "statistics": converted.statistics,
+        "warnings": [asdict(warning) for warning in converted.warnings],
     }
 
 

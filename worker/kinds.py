@@ -124,7 +124,8 @@ class Conversion:
     def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
         """Fill in the dataset version."""
         schema = Schema.model_validate(result["schema"])
-        datasets.complete(session, self._job_id, result["rows"], schema, result["statistics"], stored)
+        found = result["rows"], schema, result["statistics"], result["warnings"]
+        datasets.complete(session, self._job_id, *found, stored)
 
 
 KINDS: dict[str, Callable[[Session, Claim], Work]] = {runs.KIND: Training, datasets.KIND: Conversion}

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.config import LikelihoodName
+from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.names import NAME_PATTERN, Name
 from service.shared.npz import ArrayHeader
@@ -158,6 +159,7 @@ class Layout:
     kind: Kind
     rows: int | None
     modalities: tuple[PlannedModality, ...]
+    warnings: tuple[DataWarning, ...] = ()
 
 
 def settle(kind: Kind, rows: int | None, columns: Sequence[Column], declaration: Declaration) -> Layout:

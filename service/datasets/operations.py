@@ -167,7 +167,13 @@ def conversion(session: Session, job_id: str) -> Conversion:
 
 
 def complete(
-    session: Session, job_id: str, rows: int, schema: Schema, statistics: dict[str, Any], stored: Stored
+    session: Session,
+    job_id: str,
+    rows: int,
+    schema: Schema,
+    statistics: dict[str, Any],
+    warnings: list[dict[str, Any]],
+    stored: Stored,
 ) -> None:
     """Record what a conversion made; the caller ends the job in the same transaction."""
     version = session.scalars(select(DatasetVersion).where(DatasetVersion.job_id == job_id)).one()
@@ -176,6 +182,7 @@ def complete(
     version.rows = rows
     version.schema = schema.model_dump(mode="json")
     version.statistics = statistics
+    version.warnings = warnings
 
 
 def state_of(job: Job) -> schemas.DatasetState:
@@ -210,6 +217,7 @@ def _describe(name: str, version: DatasetVersion, job: Job, artifact: Artifact |
         rows=version.rows,
         schema_=Schema.model_validate(version.schema) if version.schema else None,
         statistics=version.statistics,
+        warnings=version.warnings,
         sha256=version.sha256,
         size_bytes=artifact.size_bytes if artifact else None,
         source=version.source,

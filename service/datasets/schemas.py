@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from service.datasets.layout import Declaration
+from service.datasets.warnings import DataWarning
 from service.shared.errors import Fault
 from service.shared.names import Name, Reference
 from service.shared.samples import Schema
@@ -158,6 +159,7 @@ class DatasetVersion(BaseModel):
     rows: int | None
     schema_: Schema | None = Field(serialization_alias="schema")
     statistics: dict[str, Any] | None
+    warnings: list[DataWarning] = Field(description="What was inferred from the data, and what seems wrong with them.")
     sha256: SHA256 | None
     size_bytes: int | None
     source: dict[str, Any]

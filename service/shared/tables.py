@@ -294,6 +294,8 @@ class DatasetVersion(Table):
     rows: Mapped[int | None] = mapped_column(BigInteger)
     schema: Mapped[dict[str, Any] | None]
     statistics: Mapped[dict[str, Any] | None]
+    # What the conversion inferred and doubts: code, detail, column.
+    warnings: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     # Of the stored file; what was trained on it is told by this when the file is gone.
     sha256: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())

@@ -31,7 +31,7 @@ def ready_dataset(database: Database, project_id: str, name: str = "d") -> None:
         datasets.create_version(session, project_id, DatasetRequest(name=name, source=UploadSource(upload=upload)))
         claim = jobs.claim(session, datasets.QUEUE, "wrk_1", 60)
         assert claim is not None
-        datasets.complete(session, claim.job_id, 100, SCHEMA, {}, Stored(project_id, "1" * 64, 900))
+        datasets.complete(session, claim.job_id, 100, SCHEMA, {}, [], Stored(project_id, "1" * 64, 900))
         jobs.succeed(session, claim)
 
 

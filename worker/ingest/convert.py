@@ -1,6 +1,6 @@
 """Reads a source to its end: every block is checked, put on common steps, counted and written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from models.config import default_likelihood
 from service.datasets.layout import Declaration, PlannedModality
+from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import ModalitySchema, Samples, Schema, Writer
 from worker.ingest import grid
@@ -24,6 +25,7 @@ class Converted(NamedTuple):
     rows: int
     schema: Schema
     statistics: dict[str, Any]
+    warnings: Sequence[DataWarning]
 
 
 def convert(
@@ -110,7 +112,7 @@ class _Conversion:
             names = self._names.get(modality.name)
             modalities.append(described.model_copy(update={"likelihood": likelihood, "category_names": names}))
         schema = Schema(kind=self._layout.kind, modalities=tuple(modalities), step_seconds=self._step_seconds)
-        return Converted(self.rows, schema, statistics)
+        return Converted(self.rows, schema, statistics, self._layout.warnings)
 
     def _categories(self, modality: PlannedModality) -> int:
         names = self._names.get(modality.name, ())
