@@ -33,7 +33,7 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
 
     try:
         source = formats.open(spec["source"], declaration, Settings(), result.parent, faults)
-        converted = convert(source, declaration, faults, result, on_block)
+        converted = convert(source, faults, result, on_block)
     except BadInput as error:
         raise BadInput(error.faults, code=REJECTED) from error
     except _Stopped:

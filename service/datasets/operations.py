@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from service.datasets import schemas, uploads
-from service.datasets.layout import REJECTED, Declaration, plan
+from service.datasets.layout import REJECTED, Declaration
+from service.datasets.npz_layout import plan
 from service.jobs import operations as jobs
 from service.shared import storage
 from service.shared.database import find_or_add

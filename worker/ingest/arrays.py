@@ -23,6 +23,7 @@ class ArraysSource:
         splits: Sequence[int] | Array | None,
         declaration: Declaration,
     ) -> None:
+        self.declaration = declaration
         self._values = values
         self._splits = splits
         self._axes = 2 if kind == "sequence" else 1

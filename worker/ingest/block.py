@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from service.datasets.layout import Layout
+from service.datasets.layout import Declaration, Layout
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -44,6 +44,8 @@ class Block:
 class Source(Protocol):
     """A file that is read once from its beginning to its end."""
 
+    declaration: Declaration
+    """What the caller declared, completed with what the file says of itself."""
     layout: Layout
     """Its modalities, sorted by name."""
     category_names: Mapping[str, tuple[str, ...]]

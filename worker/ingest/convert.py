@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.config import default_likelihood
-from service.datasets.layout import Declaration, PlannedModality
+from service.datasets.layout import PlannedModality
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import ModalitySchema, Samples, Schema, Writer
@@ -28,14 +28,12 @@ class Converted(NamedTuple):
     warnings: Sequence[DataWarning]
 
 
-def convert(
-    source: Source, declaration: Declaration, faults: Faults, path: Path, on_block: Callable[[float], None]
-) -> Converted:
+def convert(source: Source, faults: Faults, path: Path, on_block: Callable[[float], None]) -> Converted:
     """Write the stored form of a source to `path`. on_block hears how much is done, from 0 to 1.
 
     Raises BadInput with up to 100 faults, each with modality, row, step, what came and what was expected.
     """
-    conversion = _Conversion(source, declaration, faults)
+    conversion = _Conversion(source, faults)
     with Writer(path) as writer:
         for block in source.blocks():
             piece = conversion.piece(block)
@@ -53,7 +51,8 @@ def convert(
 class _Conversion:
     """What is known of the blocks so far."""
 
-    def __init__(self, source: Source, declaration: Declaration, faults: Faults) -> None:
+    def __init__(self, source: Source, faults: Faults) -> None:
+        declaration = source.declaration
         self.rows = 0
         self._layout = source.layout
         self._names = source.category_names

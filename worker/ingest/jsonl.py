@@ -33,6 +33,7 @@ class JsonLinesSource:
 
     def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
         self._path = path
+        self.declaration = declaration
         self._roles = declaration.role_columns()
         self._most_bytes = most_bytes
         self._size = path.stat().st_size

@@ -10,7 +10,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, PlannedModality, plan
+from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, PlannedModality
+from service.datasets.npz_layout import plan
 from service.shared import npz
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.npz import NPY, ArrayHeader
@@ -27,6 +28,7 @@ class NpzSource:
         self._path = path
         self._scratch = scratch
         self._faults = faults
+        self.declaration = declaration
         self._roles = declaration.role_columns()
         self._headers = {array.name: array for array in npz.inspect(path, most_bytes)}
         self.layout = plan(list(self._headers.values()), declaration)

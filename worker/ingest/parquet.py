@@ -31,6 +31,7 @@ class ParquetSource:
     """A Parquet file: one column a modality. Raises BadInput for what can be no dataset."""
 
     def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
+        self.declaration = declaration
         self._roles = declaration.role_columns()
         _check_ends(path)
         with _readable("not_parquet"):

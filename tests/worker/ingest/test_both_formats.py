@@ -37,7 +37,7 @@ FLOATS = st.floats(-1e6, 1e6, width=32)
 def stored(path: Path, source: Callable[[Path, Declaration, int], Source], **declared: Any) -> Converted:
     declaration, faults = Declaration.model_validate(declared), Faults()
     opened = source(path, declaration, MOST_BYTES)
-    return convert(opened, declaration, faults, path.with_name("stored"), lambda done: None)
+    return convert(opened, faults, path.with_name("stored"), lambda done: None)
 
 
 def digest(path: Path, source: Callable[[Path, Declaration, int], Source], **declared: Any) -> str:

@@ -24,7 +24,7 @@ def conversion(folder: Path, arrays: dict[str, Array], **declared: Any) -> Conve
     path.write_bytes(packed(**arrays))
     declaration, faults = Declaration.model_validate(declared), Faults()
     source = NpzSource(path, declaration, 10**9, folder, faults)
-    return convert(source, declaration, faults, folder / "stored", lambda fraction: None)
+    return convert(source, faults, folder / "stored", lambda fraction: None)
 
 
 def converted(folder: Path, arrays: dict[str, Array], **declared: Any) -> Samples:
@@ -56,7 +56,7 @@ def test_every_block_is_reported_when_it_is_done(tmp_path: Path, monkeypatch: py
     path.write_bytes(packed(a=np.zeros(4), b=np.zeros(4)))
     done: list[float] = []
     source = NpzSource(path, Declaration(), 10**6, tmp_path, Faults())
-    convert(source, Declaration(), Faults(), tmp_path / "stored", done.append)
+    convert(source, Faults(), tmp_path / "stored", done.append)
     assert done == [0, 0.25, 0.5, 0.75]
 
 

@@ -20,7 +20,7 @@ def converted(folder: Path, text: str, most_bytes: int = 10**8, **declared: Any)
     path.write_text(text)
     declaration, told = Declaration.model_validate(declared), Faults()
     source = JsonLinesSource(path, declaration, most_bytes)
-    convert(source, declaration, told, folder / "stored", lambda done: None)
+    convert(source, told, folder / "stored", lambda done: None)
     assert source.fraction() == 1
     return samples.open(folder / "stored")
 

@@ -21,7 +21,7 @@ from worker.ingest.parquet import ParquetSource
 def read(path: Path, most_bytes: int = 10**8, **declared: Any) -> Samples:
     declaration, faults = Declaration.model_validate(declared), Faults()
     source = ParquetSource(path, declaration, most_bytes)
-    convert(source, declaration, faults, path.with_name("stored"), lambda done: None)
+    convert(source, faults, path.with_name("stored"), lambda done: None)
     assert source.fraction() == 1
     return samples.open(path.with_name("stored"))
 
