@@ -31,6 +31,7 @@ from pydantic_settings import (
 PREFIX = "SENSORIUM_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 BUCKETS = "s3://"
+SECRET_CHARACTERS = 32
 
 
 class Settings(BaseSettings):
@@ -46,10 +47,9 @@ class Settings(BaseSettings):
     broker: str = Field(default="filesystem://", description="Celery broker URL: filesystem:// or redis://…")
     broker_password: SecretStr | None = Field(default=None, description="Put into the URL of `broker`.")
     secret_key: SecretStr | None = Field(
-        default=None, min_length=32, description="Signs what clients carry; a file in `home` when embedded and unset."
-    )
-    previous_secret_key: SecretStr | None = Field(
-        default=None, min_length=32, description="What the one before has signed is still read, while keys rotate."
+        default=None,
+        description="Signs what clients carry; a file in `home` when embedded and unset. While keys rotate: several "
+        "with commas, of which the first signs and all are accepted.",
     )
     storage: str | None = Field(
         default=None, description="Where artifacts are kept: s3://BUCKET/PREFIX, or a folder; one in `home` when unset."
@@ -149,6 +149,14 @@ class Settings(BaseSettings):
         except orjson.JSONDecodeError as error:
             raise ValueError(f'not JSON, expected a list such as ["s3://bucket/prefix"]: {error}') from error
 
+    @field_validator("secret_key")
+    @classmethod
+    def _check_each_key(cls, given: SecretStr | None) -> SecretStr | None:
+        keys = split_keys(given.get_secret_value()) if given is not None else []
+        if short := [f"key {n} has {len(key)}" for n, key in enumerate(keys, 1) if len(key) < SECRET_CHARACTERS]:
+            raise ValueError(f"{', '.join(short)} characters, expected at least {SECRET_CHARACTERS} in each key")
+        return given
+
     @model_validator(mode="wrap")
     @classmethod
     def _find_all_at_once(cls, given: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
@@ -177,8 +185,6 @@ class Settings(BaseSettings):
             found.append(("storage", f"{self.storage!r}, expected s3://BUCKET/PREFIX or a folder"))
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             found.append(("s3_access_key_id", "belongs together with s3_secret_access_key: set both or none"))
-        if self.previous_secret_key is not None and self.secret_key is None:
-            found.append(("previous_secret_key", "is set, and secret_key, which came after it, is not"))
         for name, url, password in (
             ("database", self.database, self.database_password),
             ("broker", self.broker, self.broker_password),
@@ -229,6 +235,11 @@ class Settings(BaseSettings):
     def queue_folder(self) -> Path:
         """Where the filesystem:// broker keeps its messages."""
         return self.home / "queue"
+
+
+def split_keys(text: str) -> list[str]:
+    """The keys in a value of `secret_key`; the first signs."""
+    return [key.strip() for key in text.split(",")]
 
 
 def _fault(kind: str, said: str, place: tuple[int | str, ...]) -> InitErrorDetails:

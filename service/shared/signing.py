@@ -11,7 +11,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 
 from service.shared.errors import Misconfigured
-from service.shared.settings import Settings
+from service.shared.settings import Settings, split_keys
 
 KEY_FILE = "secret-key"
 NO_KEY = (
@@ -25,10 +25,10 @@ class Forged(ValueError):
 
 
 class Signer:
-    """Signs with the newest of some keys, and reads what any of them has signed. `keys` are oldest first."""
+    """Signs with the first of some keys, and reads what any of them has signed."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._keys = list(keys)
+        self._keys = list(reversed(keys))  # itsdangerous signs with the last
 
     def sign(self, purpose: str, value: Any) -> str:
         """A token that says `value`, good for one purpose. It is signed, not secret."""
@@ -48,11 +48,10 @@ def from_settings(settings: Settings) -> Signer:
     Raises Misconfigured when several processes would sign with different keys.
     """
     if settings.secret_key is not None:
-        given = (settings.previous_secret_key, settings.secret_key)
-        return Signer([key.get_secret_value() for key in given if key is not None])
+        return Signer(split_keys(settings.secret_key.get_secret_value()))
     if not settings.is_embedded:
         raise Misconfigured([NO_KEY])
-    return Signer([_own_key(settings.home / KEY_FILE)])
+    return Signer(split_keys(_own_key(settings.home / KEY_FILE)))
 
 
 def _own_key(file: Path) -> str:

@@ -29,7 +29,7 @@ def test_values_and_contradictions_come_in_one_message(monkeypatch: pytest.Monke
         "INFERENCE_BACKEND": "celery",
         "STORAGE": "gs://bucket",
         "S3_ACCESS_KEY_ID": "key",
-        "PREVIOUS_SECRET_KEY": "p" * 32,
+        "SECRET_KEY": "p" * 31,
         "DATABASE_PASSWORD": "hidden",
     }
     for name, value in wrong.items():
