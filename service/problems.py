@@ -1,5 +1,6 @@
 """Renders every error as RFC 9457 problem+json, and says in the OpenAPI document which there are."""
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,13 +16,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from service.shared.errors import BadInput, Damaged, Fault, SensoriumError, Unavailable, UnsupportedMediaType, pointer
+from service import validation
+from service.shared import not_json
+from service.shared.errors import BadInput, Damaged, Fault, SensoriumError, Unavailable, UnsupportedMediaType
 from service.shared.storage import CorruptArtifact
 
 log = structlog.get_logger(__name__)
 
-SHOWN_CHARACTERS = 80
 MOST_FAULTS = 100
+MAX_SHOWN_PATH = 200
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer sns_…`"},
     "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password; any user name."},
@@ -33,14 +36,14 @@ EXAMPLE: JsonDict = {
     "type": "about:blank",
     "title": "Invalid input",
     "status": 422,
-    "detail": "epochs: Input should be greater than or equal to 1, got 0",
+    "detail": "training.epochs is 0, expected at least 1",
     "code": "invalid_input",
     "request_id": "req_0188c2f0a5d1",
     "errors": [
         {
             "pointer": "/training/epochs",
             "code": "greater_than_equal",
-            "detail": "epochs: Input should be greater than or equal to 1, got 0",
+            "detail": "training.epochs is 0, expected at least 1",
         }
     ],
 }
@@ -163,13 +166,28 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         came = request.headers.get("content-type", "none")
         unread = UnsupportedMediaType("unsupported_media_type", f"content type {came!r}, expected application/json")
         return await _on_known(request, unread)
-    return await _on_known(request, BadInput([_fault(one, error.body) for one in found[:MOST_FAULTS]]))
+    return await _on_known(request, BadInput(_faults(request, found[:MOST_FAULTS], error.body)))
+
+
+def _faults(request: Request, found: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
+    """What FastAPI found wrong with a request."""
+    if found[0]["type"] == "json_invalid":
+        return [Fault("", "not_json", f"the body is not JSON: {not_json.where(body, found[0]['loc'][1])}")]
+    in_body = [{**one, "loc": one["loc"][1:]} for one in found if one["loc"][0] == "body"]
+    others = [validation.in_parameter(one) for one in found if one["loc"][0] != "body"]
+    route = request.scope["route"]
+    return others + validation.in_body(in_body, body, route.body_field and route.body_field.field_info.annotation)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     phrase = HTTPStatus(error.status_code).phrase
-    problem = SensoriumError(phrase.lower().replace(" ", "_"), str(error.detail))
+    path, detail = request.scope["path"][:MAX_SHOWN_PATH], str(error.detail)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"there is no path {path!r}"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"the method is {request.method[:20]}, expected one of {', '.join(_methods(request))} for {path!r}"
+    problem = SensoriumError(phrase.lower().replace(" ", "_"), detail)
     if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's word for bytes that no JSON parser takes
         detail = "the body is not JSON: bytes that are no UTF-8, nesting too deep, or a number too long"
         problem = BadInput([Fault("", "not_json", detail)], code="not_json")
@@ -209,28 +227,3 @@ async def _on_corrupt(request: Request, error: Exception) -> Response:
 async def _on_disconnect(request: Request, error: Exception) -> Response:
     log.info("client_gone", path=request.url.path)
     return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
-
-
-def _fault(found: dict[str, Any], body: Any) -> Fault:
-    where, *path = found["loc"]
-    if found["type"] == "json_invalid":
-        return Fault("", "not_json", f"the body is not JSON: {found['ctx']['error']} at character {path[0]}")
-    if where == "body":
-        path = _in_body(path, body, found["type"] == "missing")
-    name = ".".join(map(str, path))
-    place = {"body": pointer(*path), "query": f"?{name}"}.get(where, name)
-    came = repr(found.get("input"))
-    shown = came if len(came) <= SHOWN_CHARACTERS else came[:SHOWN_CHARACTERS] + "…"
-    return Fault(place, found["type"], f"{name or 'body'}: {found['msg']}, got {shown}")
-
-
-def _in_body(path: list[str | int], body: Any, missing: bool) -> list[str | int]:
-    """Pydantic's path without what stands in no body: the tags of unions, the marks of keys."""
-    steps: list[str | int] = []
-    for step in path:
-        inside = (isinstance(body, dict) and step in body) or (isinstance(body, list) and isinstance(step, int))
-        if inside:
-            body = body[step]
-        if inside or (missing and step is path[-1]):
-            steps.append(step)
-    return steps

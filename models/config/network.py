@@ -63,15 +63,17 @@ class CustomNetworkConfig(Frozen):
 
 
 def _which(value: Any) -> str:
-    name = value.get("name", "mlp") if isinstance(value, dict) else getattr(value, "name", "custom")
-    return name if name in ("mlp", "cnn", "embedding") else "custom"
+    """The class that a network is of, so that faults are about that one alone."""
+    name = value.get("name", "mlp") if isinstance(value, dict) else getattr(value, "name", None)
+    built_in = {"mlp": "MLPConfig", "cnn": "CNNConfig", "embedding": "EmbeddingConfig"}
+    return built_in.get(name, "CustomNetworkConfig") if isinstance(name, str) else "CustomNetworkConfig"
 
 
 NetworkConfig = Annotated[
-    Annotated[MLPConfig, Tag("mlp")]
-    | Annotated[CNNConfig, Tag("cnn")]
-    | Annotated[EmbeddingConfig, Tag("embedding")]
-    | Annotated[CustomNetworkConfig, Tag("custom")],
+    Annotated[MLPConfig, Tag("MLPConfig")]
+    | Annotated[CNNConfig, Tag("CNNConfig")]
+    | Annotated[EmbeddingConfig, Tag("EmbeddingConfig")]
+    | Annotated[CustomNetworkConfig, Tag("CustomNetworkConfig")],
     Discriminator(_which),
 ]
 

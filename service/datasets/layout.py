@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from models.config import LikelihoodName
 from service.datasets.warnings import DataWarning
@@ -79,6 +79,19 @@ class SplitFractions(BaseModel):
         return self
 
 
+def _kind_of_split(split: Any) -> str:
+    """Which of the two is meant, so that faults are about that one alone."""
+    if isinstance(split, BaseModel):
+        return type(split).__name__
+    return "SplitColumn" if isinstance(split, dict) and "column" in split else "SplitFractions"
+
+
+Split = Annotated[
+    Annotated[SplitColumn, Tag("SplitColumn")] | Annotated[SplitFractions, Tag("SplitFractions")],
+    Discriminator(_kind_of_split),
+]
+
+
 class Declaration(BaseModel):
     """What the caller says of the data. All of it has defaults that follow from the file."""
 
@@ -95,7 +108,7 @@ class Declaration(BaseModel):
     nan: Literal["refuse", "missing"] = Field(
         default="refuse", description="missing: a value or time step that holds a NaN counts as not given."
     )
-    split: SplitColumn | SplitFractions | None = Field(
+    split: Split | None = Field(
         default=None, description="Which rows are held out: a column that says so, or fractions."
     )
     ids: Name | None = Field(default=None, description="A column with the rows' names, which is no modality.")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from models.config import ArchitectureOptions, TrainingConfig
 from models.config.presets import Preset
@@ -40,6 +40,17 @@ class InitFromCheckpoint(BaseModel):
     step: int | None = Field(default=None, ge=0, le=2**53)
 
 
+def _kind_of_start(start: Any) -> str:
+    """Which of the two is meant, so that faults are about that one alone."""
+    if isinstance(start, BaseModel):
+        return type(start).__name__
+    return "InitFromCheckpoint" if isinstance(start, dict) and "run" in start else "InitFromVersion"
+
+
+InitFrom = Annotated[
+    Annotated[InitFromVersion, Tag("InitFromVersion")] | Annotated[InitFromCheckpoint, Tag("InitFromCheckpoint")],
+    Discriminator(_kind_of_start),
+]
 Tags = Annotated[list[Name], Field(max_length=20)]
 Description = Annotated[str, Field(max_length=2000)]
 
@@ -65,7 +76,7 @@ class RunRequest(BaseModel):
         default=None, description="By default an MM-VAE for static samples and an MM-VRNN for sequences."
     )
     training: TrainingConfig = TrainingConfig()
-    init_from: InitFromVersion | InitFromCheckpoint | None = Field(
+    init_from: InitFrom | None = Field(
         default=None, description="Begin with the weights of a model of the same architecture and modalities."
     )
     seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Same seed, same weights on the same kind of device.")
@@ -128,7 +139,7 @@ class Run(BaseModel):
     preset: str | None
     architecture: dict[str, Any] = Field(description="With its defaults, and the dataset's modalities.")
     training: dict[str, Any] = Field(description="With its defaults.")
-    init_from: InitFromVersion | InitFromCheckpoint | None
+    init_from: InitFrom | None
     seed: int
     priority: int
     devices: int

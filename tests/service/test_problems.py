@@ -29,7 +29,7 @@ RUN = {"dataset": {"name": "d"}, "model": "m"}
         ({**RUN, "training": {"learning_rate": "nan"}}, "/training/learning_rate", None),
         ({**RUN, "training": {"gradient_clip_norm": "inf"}}, "/training/gradient_clip_norm", None),
         ({**RUN, "training": {"optimiser": "sgd"}}, "/training/optimiser", "literal_error"),
-        ({**RUN, "architecture": {"architecture": "gan"}}, "/architecture", "union_tag_invalid"),
+        ({**RUN, "architecture": {"architecture": "gan"}}, "/architecture/architecture", "union_tag_invalid"),
         ({**RUN, "a/b~c": 1}, "/a~1b~0c", "extra_forbidden"),
         ([], "", "model_attributes_type"),
     ],
