@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from models.config import default_likelihood
 from service.datasets.layout import PlannedModality
 from service.datasets.warnings import DataWarning
@@ -14,6 +12,7 @@ from service.shared.samples import ModalitySchema, Samples, Schema, Writer
 from worker.ingest import grid
 from worker.ingest.block import Block, Column, Source
 from worker.ingest.check import Checker
+from worker.ingest.empty_rows import EmptyRows
 from worker.ingest.faults import Faults
 from worker.ingest.roles import Splits
 from worker.ingest.statistics import Statistics
@@ -40,8 +39,9 @@ def convert(source: Source, faults: Faults, path: Path, on_block: Callable[[floa
             if not faults:
                 writer.add(piece)
             on_block(source.fraction())
-        if not conversion.rows:
-            faults.add(Fault("", "no_rows", "the file has no rows, expected at least one"))
+        if not conversion.rows and not faults:
+            detail = "no row of the file has a value of any modality, expected at least one row that has one"
+            faults.add(Fault("", "no_rows", detail))
         faults.raise_if_any()
         converted = conversion.describe()
         writer.finish(converted.schema, converted.rows)
@@ -60,6 +60,7 @@ class _Conversion:
         self._faults = faults
         self._splits = Splits(declaration)
         self._statistics = Statistics()
+        self._empty_rows = EmptyRows()
         self._checkers = {
             modality.name: Checker(modality, declaration.nan == "missing", self._names.get(modality.name))
             for modality in source.layout.modalities
@@ -76,7 +77,6 @@ class _Conversion:
             for name, checker in self._checkers.items()
         }
         block = Block(block.first_row, block.rows, columns, block.ids, block.labels, block.splits)
-        self.rows += block.rows
         splits = self._splits.of(block, self._faults)
         if self._layout.kind == "static":
             piece = Samples(
@@ -93,7 +93,8 @@ class _Conversion:
             self._know_times(columns)
             packed = grid.pack(block, self._step_seconds, self._faults)
             piece = Samples(self._provisional, block.rows, *packed, splits, block.ids, block.labels)
-        self._refuse_empty_rows(piece, block.first_row)
+        piece = self._empty_rows.left_out_of(piece, block.first_row)
+        self.rows += piece.rows
         if not self._faults:
             self._statistics.add(piece)
         return piece
@@ -102,7 +103,7 @@ class _Conversion:
         """What all blocks were."""
         sizes = {m.name: self._categories(m) for m in self._layout.modalities if m.dtype == "int64"}
         nan = {name: checker.nan for name, checker in self._checkers.items()}
-        statistics = self._statistics.describe(sizes, nan)
+        statistics = self._statistics.describe(sizes, nan) | {"empty_rows": self._empty_rows.count}
         modalities = []
         for modality in self._layout.modalities:
             described = _schema(modality, sizes.get(modality.name))
@@ -111,7 +112,8 @@ class _Conversion:
             names = self._names.get(modality.name)
             modalities.append(described.model_copy(update={"likelihood": likelihood, "category_names": names}))
         schema = Schema(kind=self._layout.kind, modalities=tuple(modalities), step_seconds=self._step_seconds)
-        return Converted(self.rows, schema, statistics, self._layout.warnings)
+        warnings = [*self._layout.warnings, *self._empty_rows.warnings()]
+        return Converted(self.rows, schema, statistics, warnings)
 
     def _categories(self, modality: PlannedModality) -> int:
         names = self._names.get(modality.name, ())
@@ -126,15 +128,6 @@ class _Conversion:
         if self._step_seconds is not None and (untimed := sorted({*columns} - {*timed})):
             detail = f"{', '.join(untimed)} have no times, expected NAME.time for each beside step_seconds"
             raise BadInput([Fault("/schema/step_seconds", "no_times", detail)])
-
-    def _refuse_empty_rows(self, piece: Samples, first_row: int) -> None:
-        anything = np.logical_or.reduce(list(piece.present.values()))
-        if piece.offsets is not None:
-            before = np.concatenate([[0], np.cumsum(anything)])
-            anything = np.diff(before[piece.offsets]) > 0
-        for row in np.flatnonzero(~anything)[: self._faults.room()]:
-            detail = f"row {first_row + row} has no modality at all, expected at least one"
-            self._faults.add(Fault("", "empty_row", detail))
 
 
 def _schema(modality: PlannedModality, categories: int | None) -> ModalitySchema:

@@ -53,7 +53,7 @@ class JsonLinesSource:
         self._timed = surveys.timed_in(forms, declaration)
         self.layout = surveys.settle(rows, forms, scouts, others, declaration, most_bytes)
         self.category_names: Mapping[str, tuple[str, ...]] = surveys.category_names(self.layout, scouts)
-        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, most_bytes)
+        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
 
     def fraction(self) -> float:
         """How many of the bytes were read."""

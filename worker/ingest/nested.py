@@ -78,14 +78,17 @@ class Nested:
         return None
 
     def filled(
-        self, name: str, axis: int, shape: tuple[int, ...], first_row: int, faults: Faults
+        self, name: str, axis: int, shape: tuple[int, ...], first_row: int, null_is_nan: bool, faults: Faults
     ) -> tuple[Array, Array]:
         """The items of a level as arrays: values (N, *shape), zero where absent, and present (N,).
 
-        Adds a fault for every item of another shape, and for every null inside one.
+        Adds a fault for every item of another shape, and for every null inside one; with null_is_nan such a null
+        becomes NaN.
         """
         present = self.present(axis)
         odd = self._odd_lists(name, axis, shape, first_row, faults)
+        if not odd and null_is_nan and self._has_nulls_inside(axis, shape):
+            return self._with_nan(axis, shape), present
         if odd or self._nulls_inside(name, axis, shape, first_row, faults):
             return np.zeros((len(present), *[0] * len(shape)), self.values.dtype), present
         if not shape or present.all():
@@ -108,6 +111,19 @@ class Nested:
                 found = True
         return found
 
+    def _has_nulls_inside(self, axis: int, shape: tuple[int, ...]) -> bool:
+        return any(not self.present(inner).all() for inner in range(axis + 1, axis + len(shape) + 1))
+
+    def _with_nan(self, axis: int, shape: tuple[int, ...]) -> Array:
+        """The items of a level with NaN for every null inside one: (N, *shape), from the innermost lists outwards."""
+        found = np.where(self.present(axis + len(shape)), self.values.astype(np.float64), np.nan)
+        for inner in reversed(range(len(shape))):
+            given = self.levels[axis + inner].given
+            lists = np.full((len(given), *shape[inner:]), np.nan if inner else 0.0)
+            lists[given] = found.reshape(-1, *shape[inner:])
+            found = lists
+        return found
+
     def _nulls_inside(self, name: str, axis: int, shape: tuple[int, ...], first_row: int, faults: Faults) -> bool:
         found = False
         for inner in range(axis + 1, axis + len(shape) + 1):
@@ -118,7 +134,7 @@ class Nested:
                 detail = (
                     f"{name!r} is null at {_where(first_row + row, inside, axis)}, expected a number; only a whole "
                 )
-                detail += "time step or row may be null" if axis else "row may be null"
+                detail += f"{'time step or row' if axis else 'row'} may be null, unless nan is declared missing"
                 faults.add(Fault(pointer(name, first_row + row, *inside), "null_inside", detail))
                 found = True
         return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.datasets.layout import TIME, Layout, PlannedModality
+from service.datasets.layout import TIME, Declaration, Layout, PlannedModality
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
 from worker.ingest.faults import Faults
@@ -28,9 +28,15 @@ class Unpacker:
     """Makes blocks of batches; `rows` counts those that are done."""
 
     def __init__(
-        self, layout: Layout, category_names: Mapping[str, tuple[str, ...]], timed: set[str], most_bytes: int
+        self,
+        layout: Layout,
+        category_names: Mapping[str, tuple[str, ...]],
+        timed: set[str],
+        declaration: Declaration,
+        most_bytes: int,
     ) -> None:
         self.rows = 0
+        self._null_is_nan = declaration.nan == "missing"
         self._layout = layout
         self._axis = 1 if layout.kind == "sequence" else 0
         self._step_bytes = sum(bytes_of(modality.shape, modality.dtype) for modality in layout.modalities)
@@ -79,7 +85,9 @@ class Unpacker:
 
     def _column(self, modality: PlannedModality, batch: Batch, first: int, last: int) -> Column:
         nested = batch.columns[modality.name].part(first, last)
-        values, present = nested.filled(modality.name, self._axis, modality.shape, self.rows, self._faults)
+        values, present = nested.filled(
+            modality.name, self._axis, modality.shape, self.rows, self._null_is_nan, self._faults
+        )
         if modality.text:
             codes = self._codes[modality.name]
             values = np.array([*(codes[word] for word in nested.words), 0], np.int64)[values]

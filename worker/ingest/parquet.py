@@ -47,7 +47,7 @@ class ParquetSource:
         others = [name for name in self._file.schema_arrow.names if name not in self._forms]
         self.layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, most_bytes)
         self.category_names: Mapping[str, tuple[str, ...]] = surveys.category_names(self.layout, self._scouts)
-        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, most_bytes)
+        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
         self._rows = rows
 
     def fraction(self) -> float:

@@ -178,11 +178,12 @@ def test_labels_of_every_integer_type_are_categories(service: Service, dtype: st
     assert found["schema"]["modalities"][0]["categories"] == 3
 
 
-def test_a_row_without_any_modality_is_refused(service: Service) -> None:
+def test_a_row_without_any_modality_is_left_out_and_told(service: Service) -> None:
     found = dataset(service, "gaps", a=IMAGE, **{"a.present": np.array([1, 0, 1, 1, 1, 1], dtype=bool)})
-    assert found["state"] == "rejected"
-    assert found["errors"][0]["code"] == "empty_row"
-    assert "row 1" in found["detail"]
+    assert (found["state"], found["rows"]) == ("ready", 5)
+    assert found["statistics"]["empty_rows"] == 1
+    assert [(warning["code"], warning["column"]) for warning in found["warnings"]] == [("empty_rows", None)]
+    assert found["warnings"][0]["detail"].endswith("left out: 1")
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_queued(service: Service) -> None:

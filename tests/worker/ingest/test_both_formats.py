@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from service.datasets.layout import Declaration
+from service.shared import samples
 from service.shared.errors import BadInput
 from tests.hostile import corpus
 from tests.service.files import Array, packed
@@ -141,6 +142,35 @@ def test_texts_are_stored_alike_as_categories_and_as_names(words: list[str | Non
         assert from_parquet(Path(name), rows, {}, ids="who") == found
         encoded = {"word": pa.dictionary(pa.int8(), pa.string()), "who": pa.large_string()}
         assert from_parquet(Path(name), rows, encoded, ids="who") == found
+
+
+@pytest.mark.parametrize("kind", ["static", "sequence"])
+def test_a_vector_with_an_absent_element_counts_as_not_given_in_every_format(tmp_path: Path, kind: str) -> None:
+    """pandas writes a null, NumPy a NaN."""
+    x = np.arange(4 * 3 * 2.0).reshape(4, 3, 2)
+    x[1, 0, 1] = x[3, 2, 0] = np.nan
+    nulls = [[[None if np.isnan(n) else n for n in pair] for pair in row] for row in x.tolist()]
+    nulls[1][0] = None if kind == "static" else [None, None]
+    arrays = {"x": x, "whole": np.arange(4 * 3.0).reshape(4, 3)}
+    rows: Rows = {"x": nulls, "whole": arrays["whole"].tolist()}
+    expected = from_npz(tmp_path, arrays, kind=kind, nan="missing")
+    assert from_parquet(tmp_path, rows, {}, kind=kind, nan="missing") == expected
+    assert from_json(tmp_path, rows, kind=kind, nan="missing") == expected
+    converted = stored(tmp_path / "a.jsonl", JsonLinesSource, kind=kind, nan="missing")
+    assert converted.statistics["modalities"]["x"]["present"] == (2 if kind == "static" else 10)
+    assert converted.statistics["modalities"]["x"]["nan"] == 2
+    found = samples.open(tmp_path / "stored")
+    np.testing.assert_array_equal(found.values["x"][0], x[0] if kind == "static" else x[0, 0])
+
+
+def test_an_absent_element_is_named_with_its_place_unless_nan_is_missing(tmp_path: Path) -> None:
+    rows: Rows = {"x": [[1.0, 2.0], [3.0, None]]}
+    for write in (lambda: from_parquet(tmp_path, rows, {}), lambda: from_json(tmp_path, rows)):
+        with pytest.raises(BadInput) as caught:
+            write()
+        (fault,) = caught.value.faults
+        assert (fault.pointer, fault.code) == ("/x/1/1", "null_inside")
+        assert fault.detail.endswith("only a whole row may be null, unless nan is declared missing")
 
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])

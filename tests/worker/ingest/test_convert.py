@@ -228,22 +228,49 @@ def test_a_number_that_is_far_too_large_for_a_category_is_named(tmp_path: Path) 
     assert found.pointer == "/a/1"
 
 
-def test_a_row_without_any_modality_is_named(tmp_path: Path) -> None:
-    arrays = {"a": np.ones(3), "a.present": np.array([1, 0, 0]), "b": np.ones(3), "b.present": np.array([1, 1, 0])}
-    (found,) = faults(tmp_path, arrays)
-    assert (found.code, found.detail) == ("empty_row", "row 2 has no modality at all, expected at least one")
+def test_a_row_without_any_modality_is_left_out_and_told(tmp_path: Path) -> None:
+    arrays = {
+        "a": np.arange(3.0),
+        "a.present": np.array([0, 0, 1]),
+        "b": np.arange(3.0),
+        "b.present": np.array([1, 0, 1]),
+        "who": np.array(["p0", "p1", "p2"]),
+        "fold": np.array(["train", "train", "test"]),
+    }
+    found = conversion(tmp_path, arrays, ids="who", split={"column": "fold"})
+    assert (found.rows, found.statistics["rows"], found.statistics["empty_rows"]) == (2, 2, 1)
+    (warning,) = found.warnings
+    assert (warning.code, warning.column) == ("empty_rows", None)
+    assert warning.detail == "1 of the file's rows have no value of any modality and were left out: 1"
+    stored = samples.open(tmp_path / "stored")
+    assert (stored.rows, list(stored.ids or ())) == (2, ["p0", "p2"])
+    np.testing.assert_array_equal(stored.values["b"], [0, 2])
+    np.testing.assert_array_equal(stored.present["a"], [False, True])
+    np.testing.assert_array_equal(stored.splits, [0, 2])
 
 
-@pytest.mark.parametrize("mask", [[[1, 1], [0, 0]], [[1, 0], [0, 0]]])
-def test_a_sequence_without_any_modality_is_named(tmp_path: Path, mask: list[list[int]]) -> None:
-    (found,) = faults(tmp_path, {"x": np.ones((2, 2)), "x.present": np.array(mask)}, kind="sequence")
-    assert found.code == "empty_row"
-    assert "row 1" in found.detail
+@pytest.mark.parametrize("block_bytes", [1, 10**6])
+def test_a_sequence_without_any_modality_is_left_out(
+    tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No steps at all, or nothing at any of them; a step without a reading within a sequence stays."""
+    monkeypatch.setattr(npz, "BLOCK_BYTES", block_bytes)
+    arrays = {
+        "x": np.arange(12.0).reshape(4, 3),
+        "x.lengths": np.array([0, 3, 2, 1]),
+        "x.present": np.array([[1, 1, 1], [1, 0, 1], [0, 0, 0], [1, 0, 0]]),
+    }
+    found = conversion(tmp_path, arrays, kind="sequence")
+    assert (found.rows, found.statistics["empty_rows"]) == (2, 2)
+    assert found.warnings[0].detail.endswith("were left out: 0, 2")
+    stored = samples.open(tmp_path / "stored")
+    np.testing.assert_array_equal(stored.offsets, [0, 3, 4])
+    np.testing.assert_array_equal(stored.values["x"], [3, 0, 5, 9])
 
 
-def test_a_sequence_of_no_steps_is_named(tmp_path: Path) -> None:
-    (found,) = faults(tmp_path, {"x": np.ones((2, 2)), "x.lengths": np.array([2, 0])}, kind="sequence")
-    assert found.code == "empty_row"
+def test_a_file_of_empty_rows_alone_is_refused(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, {"x": np.ones(3), "x.present": np.zeros(3, bool)})
+    assert found.code == "no_rows"
 
 
 def test_sequences_are_packed_behind_one_another(tmp_path: Path) -> None:
