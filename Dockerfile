@@ -1,4 +1,4 @@
-# One image for every process of the service. The command says which: `sensorium api`, `python -m worker.app train`.
+# One image for every process of the service. The command says which: `sensorium api`, `sensorium worker train`.
 #
 # TORCH_INDEX: the wheel index that torch is taken from, for a CPU build or for one CUDA. Without it pip takes its own
 # index's wheel, which on x86-64 Linux is a CUDA build: it runs everywhere, and takes several gigabytes.

@@ -105,7 +105,7 @@ def _workers(alive: list[str], settings: Settings) -> Finding:
     wanted = [queue for queue in QUEUES if queue != "infer" or settings.inference_backend == "celery"]
     words = ", ".join(f"{count} {queue}" for queue, count in counts.items())
     if missing := [queue for queue in wanted if not counts[queue]]:
-        advice = f"start `python -m worker.app {missing[0]}`, or `sensorium serve` for everything at once"
+        advice = f"start `sensorium worker {missing[0]}`, or `sensorium serve` for everything at once"
         return Finding("workers", State.WARNING, f"alive: {words}", advice)
     return Finding("workers", State.OK, f"alive: {words}")
 

@@ -25,7 +25,7 @@ from service.access import operations as access
 from service.server import listen
 from service.shared import broker
 from service.shared.database import Database
-from service.shared.errors import Unauthenticated
+from service.shared.errors import SensoriumError, Unauthenticated
 from service.shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -41,8 +41,11 @@ COMMAND_STOP_SECONDS = 5.0
 LOCK = "stack.lock"
 
 
-class StackFailed(RuntimeError):
+class StackFailed(SensoriumError):
     """The stack could not be started."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("stack_failed", detail)
 
 
 class Part:
@@ -122,7 +125,8 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
         logs = {name: settings.home / f"{name}.log" if command else None for name in ("api", *QUEUES)}
         api = ["service.cli", "api", "--listener", str(listener.fileno())]
         parts = [Part("api", api, environment, logs["api"], listener.fileno())]
-        parts += [Part(f"{queue} worker", ["worker.app", queue], environment, logs[queue], None) for queue in QUEUES]
+        for queue in QUEUES:
+            parts.append(Part(f"{queue} worker", ["service.cli", "worker", queue], environment, logs[queue], None))
         try:
             return _run(settings, parts, port, key, command, stopping)
         finally:
@@ -174,7 +178,10 @@ def _run(
         stopping.wait(POLL_SECONDS)
     if stopping.is_set():
         return _status_when_told_to_stop(command)
-    print(f"Sensorium listens on {url}; the first API key is in {_key_file(settings)}", flush=True)  # noqa: T201
+    if settings.log_json:
+        log.info("stack_listens", url=url, key_file=str(_key_file(settings)))
+    else:
+        print(f"Sensorium listens on {url}; the first API key is in {_key_file(settings)}", flush=True)  # noqa: T201
     environment = {**os.environ, "SENSORIUM_URL": url, "SENSORIUM_API_KEY": key}
     child = subprocess.Popen(shlex.split(command), env=environment) if command else None
     try:

@@ -1,4 +1,4 @@
-"""`python -m worker.app QUEUE`: the Celery process that serves one queue."""
+"""`sensorium worker QUEUE` becomes this: the Celery process that serves one queue."""
 
 import os
 import platform
@@ -14,8 +14,9 @@ from service.jobs.reconciler import Reconciler
 from service.runs import operations as runs
 from service.shared import broker, lifeline, preflight
 from service.shared.database import Database
+from service.shared.errors import Misconfigured
 from service.shared.preflight import read_settings
-from service.shared.settings import Settings
+from service.shared.settings import Settings, log_settings
 from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
@@ -31,9 +32,10 @@ log = structlog.get_logger(__name__)
 
 def main(queue: str) -> None:
     """Serve a queue until SIGTERM."""
+    if queue not in broker.WORKER_QUEUES:
+        raise Misconfigured([f"there is no queue {queue!r}, expected one of {', '.join(broker.WORKER_QUEUES)}"])
     settings = read_settings()
     preflight.check(settings)
-    configure_logging(settings)
     if settings.exit_with_stdin:
         lifeline.end_with_stdin()
     signals.setup_logging.connect(keep_logging, weak=False)
@@ -110,5 +112,6 @@ def end_if_deaf(context: Context, queue: str) -> None:
 
 
 if __name__ == "__main__":
+    configure_logging(log_settings())
     with preflight.named():
         main(sys.argv[1])

@@ -24,6 +24,9 @@ QUEUES = tuple(TASKS)
 """What has jobs."""
 
 INFER = "infer"
+WORKER_QUEUES = (*QUEUES, INFER)
+"""What a worker can serve."""
+
 INFER_TASK = "sensorium.infer"
 """A message on this queue is no wake-up: it carries a batch of inference, and is worth nothing soon after."""
 

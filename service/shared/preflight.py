@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 from redis import RedisError
@@ -13,8 +14,10 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from service.shared.errors import Misconfigured, SensoriumError
-from service.shared.settings import PREFIX, SECRETS_DIR, Settings
+from service.shared.settings import PREFIX, SECRETS_DIR, Settings, log_settings
 from service.shared.signing import NO_KEY
+
+log = structlog.get_logger(__name__)
 
 SHOWN_CHARACTERS = 80
 
@@ -46,17 +49,24 @@ def check(settings: Settings, *, signs: bool = False) -> None:
 
 @contextmanager
 def named() -> Iterator[None]:
-    """What keeps a command from its work ends it with a sentence: status 1, and no trace."""
+    """What keeps a process from its work ends it with a sentence: status 1, and no trace."""
     try:
         yield
     except SensoriumError as error:
-        raise SystemExit(f"sensorium: {error.detail}") from error
+        raise _ending(error.detail) from error
     except SQLAlchemyError as error:
-        raise SystemExit(f"sensorium: the database ({PREFIX}DATABASE): {first_line(error)}") from error
+        raise _ending(f"the database ({PREFIX}DATABASE): {first_line(error)}") from error
     except RedisError as error:
-        raise SystemExit(f"sensorium: the broker ({PREFIX}BROKER): {first_line(error)}") from error
+        raise _ending(f"the broker ({PREFIX}BROKER): {first_line(error)}") from error
     except OSError as error:
-        raise SystemExit(f"sensorium: {error}") from error
+        raise _ending(str(error)) from error
+
+
+def _ending(said: str) -> SystemExit:
+    if not log_settings().log_json:
+        return SystemExit(f"sensorium: {said}")
+    log.critical("not_started", detail=said)
+    return SystemExit(1)
 
 
 def _said(name: str, message: str) -> str:

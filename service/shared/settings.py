@@ -26,6 +26,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 PREFIX = "SENSORIUM_"
@@ -34,10 +35,41 @@ BUCKETS = "s3://"
 SECRET_CHARACTERS = 32
 
 
-class Settings(BaseSettings):
-    """All that can be set from outside. The defaults run the embedded stack in `var/`."""
+class LogSettings(BaseSettings):
+    """How a process logs, which it has to know before anything else."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_json: bool = Field(default=False, description="Log JSON lines instead of text for people.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then variables, then the files of SENSORIUM_SECRETS_DIR."""
+        folder = os.environ.get(SECRETS_DIR)
+        files = (SecretsSettingsSource(settings_cls, folder),) if folder and Path(folder).is_dir() else ()
+        return init_settings, env_settings, *files
+
+
+def log_settings() -> LogSettings:
+    """How to log while the settings are not checked yet: a value that is wrong is replaced by its default."""
+    for given in ({}, {"log_level": "INFO"}, {"log_json": False}):
+        try:
+            return LogSettings(**given)
+        except (ValidationError, SettingsError):
+            continue
+    return LogSettings(log_level="INFO", log_json=False)
+
+
+class Settings(LogSettings):
+    """All that can be set from outside. The defaults run the embedded stack in `var/`."""
 
     home: Path = Field(default=Path("var"), description="Folder of everything the service writes.")
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
@@ -67,9 +99,7 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="Whose X-Forwarded-For is believed: addresses or networks with commas, or *."
     )
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     open_telemetry: bool = Field(default=False, description="Hand requests to the process's OpenTelemetry providers.")
-    log_json: bool = Field(default=False, description="Log JSON lines instead of text for people.")
 
     upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Largest upload.")
     unpacked_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest upload when unpacked.")
@@ -126,20 +156,6 @@ class Settings(BaseSettings):
         default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="CUDA's own list of the cards to use."
     )
     exit_with_stdin: bool = Field(default=False, description="The process ends when its standard input is closed.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then variables, then the files of SENSORIUM_SECRETS_DIR."""
-        folder = os.environ.get(SECRETS_DIR)
-        files = (SecretsSettingsSource(settings_cls, folder),) if folder else ()
-        return init_settings, env_settings, *files
 
     @field_validator("source_prefixes", mode="before")
     @classmethod

@@ -2,20 +2,22 @@
 
 import logging
 import sys
+import threading
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
 import structlog
 
-from service.shared.settings import Settings
+from service.shared.settings import LogSettings
 
 REQUEST_ID = "request_id"
 JOB_ID = "job_id"
 # What every log line of a job says, in the worker and in the process that does it.
 OF_JOB = (JOB_ID, REQUEST_ID)
 
-# They write a line for every wake-up.
-TALKATIVE = ("celery.worker.strategy", "celery.app.trace", "alembic.runtime.migration")
+# They write a line for every wake-up, migration or plug-in.
+TALKATIVE = ("celery.worker.strategy", "celery.app.trace", "alembic.runtime.migration", "alembic.runtime.plugins")
 
 
 # The id of the request that is being served. structlog's own variables take ten times as long to set.
@@ -33,8 +35,11 @@ def of_job(job_id: str, request_id: str | None) -> dict[str, str]:
     return {JOB_ID: job_id} | ({REQUEST_ID: request_id} if request_id else {})
 
 
-def configure_logging(settings: Settings) -> None:
-    """Send our log lines and every library's through one format: text for people, or JSON lines."""
+def configure_logging(settings: LogSettings) -> None:
+    """Send our log lines and every library's through one format: text for people, or JSON lines.
+
+    So do warnings, and exceptions that nobody catches: standard error has no line in another format.
+    """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         _say_request,
@@ -73,3 +78,12 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _on_uncaught
+    threading.excepthook = lambda raised: _on_uncaught(raised.exc_type, raised.exc_value, raised.exc_traceback)
+    sys.unraisablehook = lambda raised: _on_uncaught(raised.exc_type, raised.exc_value, raised.exc_traceback)
+
+
+def _on_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if error is not None and not issubclass(kind, (SystemExit, KeyboardInterrupt)):
+        logging.getLogger(__name__).critical("uncaught_exception", exc_info=(kind, error, traceback))

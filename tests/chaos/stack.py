@@ -120,11 +120,11 @@ class Stack:
         logs = folder / "logs"
         logs.mkdir()
         self.api = Part("api", ["-m", "service.cli", "api"], environment, logs / "api")
-        commands = [["-m", "worker.app", "train"]] * workers
+        commands = [["-m", "service.cli", "worker", "train"]] * workers
         if ahead:
             commands[-1] = ["-c", AHEAD, "worker.app", "train"]
         self.workers = [Part(f"worker {n}", c, environment, logs / f"worker-{n}") for n, c in enumerate(commands)]
-        self.data_worker = Part("data worker", ["-m", "worker.app", "data"], environment, logs / "data")
+        self.data_worker = Part("data worker", ["-m", "service.cli", "worker", "data"], environment, logs / "data")
         self.caller = Caller(f"http://127.0.0.1:{port}", key)
         wait_until(self.answers, 60, "the API")
 

@@ -57,8 +57,11 @@ def stack(backend: str, database: str, broker: str, home: Path) -> Iterator[Stac
         for caller in callers:
             wait_until(lambda caller=caller: answers(caller), 60, "the API")  # type: ignore[misc]
         for queue in ("infer", "infer") if backend == "celery" else ():
-            processes.enter_context(process(environment, "worker.app", queue))
-        with process(environment, "worker.app", "data"), process(environment, "worker.app", "train"):
+            processes.enter_context(process(environment, "service.cli", "worker", queue))
+        with (
+            process(environment, "service.cli", "worker", "data"),
+            process(environment, "service.cli", "worker", "train"),
+        ):
             callers[0].dataset("small")
             run = callers[0].wait_for_state(callers[0].submit("small", checkpoint_epochs=3), *FINAL)
         for _ in range(VERSIONS - 1):  # the same weights, and for an engine another version each

@@ -50,7 +50,7 @@ def test_processes_count_for_themselves_and_agree_on_what_sql_knows(
             stack.enter_context(process(own, "service.cli", "api"))
         for name in ("train", "data", "infer", "infer too"):
             own = environment | {"SENSORIUM_METRICS_PORT": str(ports[name])}
-            stack.enter_context(process(own, "worker.app", name.removesuffix(" too")))
+            stack.enter_context(process(own, "service.cli", "worker", name.removesuffix(" too")))
         callers = [Caller(urls[name], key) for name in ("first", "second")]
         for caller in callers:
             wait_until(lambda caller=caller: answers(caller), 60, "the API")  # type: ignore[misc]

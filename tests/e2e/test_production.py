@@ -31,7 +31,7 @@ def _stack(database: str, broker: str, folder: Path, queues: Sequence[str]) -> I
     with ExitStack() as processes:
         processes.enter_context(process(environment, "service.cli", "api"))
         for queue in queues:
-            processes.enter_context(process(environment, "worker.app", queue))
+            processes.enter_context(process(environment, "service.cli", "worker", queue))
         caller = Caller(f"http://127.0.0.1:{port}", key)
         wait_until(lambda: answers(caller), 60, "the API")
         yield caller

@@ -77,11 +77,14 @@ def test_no_request_fails_while_every_process_is_restarted(postgresql_url: str, 
             stack.enter_context(running(environment | {"SENSORIUM_PORT": str(port)}, "service.cli", "api"))
             for port in ports
         ]
-        engines = [stack.enter_context(running(environment, "worker.app", "infer")) for _ in range(2)]
+        engines = [stack.enter_context(running(environment, "service.cli", "worker", "infer")) for _ in range(2)]
         direct = [Caller(f"http://127.0.0.1:{port}", key) for port in ports]
         for caller in direct:
             wait_until(lambda caller=caller: answers(caller), 60, "the API")  # type: ignore[misc]
-        with running(environment, "worker.app", "data"), running(environment, "worker.app", "train"):
+        with (
+            running(environment, "service.cli", "worker", "data"),
+            running(environment, "service.cli", "worker", "train"),
+        ):
             direct[0].dataset("small")
             direct[0].wait_for_state(direct[0].submit("small"), *FINAL)
         url = stack.enter_context(proxy(tmp_path / "proxy", ports))

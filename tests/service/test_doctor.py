@@ -25,7 +25,7 @@ def test_a_healthy_installation_has_no_problem(tmp_path: Path) -> None:
         "database", "schema", "clock", "workers", "settings", "broker", "home", "storage", "devices", "packages",
     }  # fmt: skip
     assert found["workers"].state == State.WARNING
-    assert "python -m worker.app train" in found["workers"].advice
+    assert "sensorium worker train" in found["workers"].advice
     assert list((tmp_path / "artifacts").rglob("doctor/*")) == []  # nothing of it stays
 
 

@@ -28,7 +28,7 @@ def infer_worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "SENSORIUM_INFERENCE_BACKEND": "celery",
         "SENSORIUM_EXIT_WITH_STDIN": "true",
     }
-    command = [sys.executable, "-m", "worker.app", INFER]
+    command = [sys.executable, "-m", "service.cli", "worker", INFER]
     with (settings.home / "infer.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
     database = Database(settings.database_url)

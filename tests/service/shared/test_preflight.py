@@ -94,7 +94,9 @@ def test_a_folder_a_driver_and_a_key_are_looked_at_together(tmp_path: Path) -> N
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [("service.cli", "api"), ("worker.app", "train"), ("service.cli", "db", "migrate")])
+@pytest.mark.parametrize(
+    "module", [("service.cli", "api"), ("service.cli", "worker", "train"), ("service.cli", "db", "migrate")]
+)
 def test_no_process_starts_with_wrong_settings(module: tuple[str, ...]) -> None:
     ended = _started(*module, SENSORIUM_LEASE_SECONDS="1", SENSORIUM_LOG_LEVEL="LOUD", SENSORIUM_HOME="/proc/none")
     assert ended.returncode == 1
@@ -102,7 +104,9 @@ def test_no_process_starts_with_wrong_settings(module: tuple[str, ...]) -> None:
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("module", [("service.cli", "api"), ("worker.app", "data"), ("service.cli", "db", "migrate")])
+@pytest.mark.parametrize(
+    "module", [("service.cli", "api"), ("service.cli", "worker", "data"), ("service.cli", "db", "migrate")]
+)
 def test_a_folder_that_cannot_be_written_is_named(module: tuple[str, ...]) -> None:
     ended = _started(*module, SENSORIUM_HOME="/proc/none")
     assert ended.returncode == 1
@@ -111,7 +115,7 @@ def test_a_folder_that_cannot_be_written_is_named(module: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    "module", [("worker.app", "data"), ("service.cli", "db", "migrate"), ("service.cli", "db", "check")]
+    "module", [("service.cli", "worker", "data"), ("service.cli", "db", "migrate"), ("service.cli", "db", "check")]
 )
 def test_a_database_that_does_not_answer_is_named(module: tuple[str, ...], tmp_path: Path) -> None:
     port = free_port()

@@ -1,0 +1,113 @@
+"""`sensorium project` and `sensorium key`: who may call the service."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from sqlalchemy.orm import Session
+
+from service.access import audit
+from service.access import operations as access
+from service.access.scopes import SCOPES
+from service.shared.database import Database
+from service.shared.errors import NotFound
+from service.shared.preflight import read_settings
+from service.shared.tables import Project
+
+app = typer.Typer()
+key = typer.Typer(no_args_is_help=True, help="API keys.")
+project = typer.Typer(no_args_is_help=True, help="Projects.")
+app.add_typer(key, name="key")
+app.add_typer(project, name="project")
+
+
+class KeyScope(StrEnum):
+    """What a key may do; typer offers the members of an enumeration."""
+
+    READ = "read"
+    WRITE = "write"
+    INFER = "infer"
+    ADMIN = "admin"
+
+
+ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
+
+
+@project.command("create")
+def create_project(
+    name: ProjectName,
+    operates: Annotated[bool, typer.Option("--operates", help="Its administrators may make other projects.")] = False,
+) -> None:
+    """Make a project, and print its first key. It cannot be shown again."""
+    with _session() as session:
+        made = access.create_project(session, name, operates=operates)
+        first, token = access.create_key(session, made.id, "first key")
+        _record(session, made.id, "create_project", name, [made.id, first.id])
+    print(token)  # noqa: T201
+
+
+@key.command("create")
+def create_key(
+    project: Annotated[str, typer.Argument(help="Name of the project; made if there is none.")],
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    scope: Annotated[list[KeyScope] | None, typer.Option(help="What it may do; all of it by default.")] = None,
+    expires_in_seconds: Annotated[float | None, typer.Option(min=1, help="Never by default.")] = None,
+) -> None:
+    """Make an API key and print it. It cannot be shown again."""
+    with _session() as session:
+        owner = access.find_project(session, project)
+        if owner is None:
+            owner = access.create_project(session, project)
+            _record(session, owner.id, "create_project", project, [owner.id])
+        scopes = [each for each in SCOPES if scope is None or each in scope]
+        made, token = access.create_key(session, owner.id, name, scopes, expires_in_seconds)
+        _record(session, owner.id, "create_api_key", name, [made.id])
+    print(token)  # noqa: T201
+
+
+@key.command("list")
+def list_keys(project: ProjectName) -> None:
+    """Show a project's keys, newest first: id, beginning, name, scopes, and when they were used and end."""
+    with _session() as session:
+        keys = access.list_keys(session, _project(session, project).id, None, 10_000)
+        if not keys:
+            print(f"project {project!r} has no keys")  # noqa: T201
+        for each in keys:
+            ends = each.revoked_at or each.expires_at
+            state = "revoked" if each.revoked_at else "expires" if each.expires_at else "for ever"
+            used = f"used {each.last_used_at or 'never'}"
+            print(each.id, f"sns_{each.prefix}", each.name, ",".join(each.scopes), used, state, ends or "", sep="  ")  # noqa: T201
+
+
+@key.command("revoke")
+def revoke_key(project: ProjectName, key_id: Annotated[str, typer.Argument(help="As `key list` shows it.")]) -> None:
+    """End a key for good."""
+    with _session() as session:
+        owner = _project(session, project)
+        access.revoke_key(session, owner.id, key_id)
+        _record(session, owner.id, "revoke_api_key", key_id, [])
+    print(f"revoked {key_id}")  # noqa: T201
+
+
+def _record(session: Session, project_id: str, action: str, resource: str, made: list[str]) -> None:
+    audit.record(session, audit.Action(project_id, None, action, resource, client="command line", made=made))
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    """A transaction of one command."""
+    database = Database(read_settings().database_url)
+    try:
+        with database.writer.begin() as session:
+            yield session
+    finally:
+        database.close()
+
+
+def _project(session: Session, name: str) -> Project:
+    found = access.find_project(session, name)
+    if found is None:
+        raise NotFound("project", name)
+    return found

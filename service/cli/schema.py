@@ -1,0 +1,39 @@
+"""`sensorium migrate` and `sensorium db`: the schema of the database."""
+
+from typing import Annotated
+
+import typer
+
+from service import migrate
+from service.shared import preflight
+from service.shared.errors import SensoriumError
+from service.shared.preflight import read_settings
+
+app = typer.Typer()
+db = typer.Typer(no_args_is_help=True, help="The database.")
+app.add_typer(db, name="db")
+
+
+@app.command("migrate")
+@db.command("migrate")
+def upgrade(
+    revision: Annotated[str, typer.Option(help="The schema to go to; the newest by default.")] = "head",
+) -> None:
+    """Bring the database up to the newest schema."""
+    settings = read_settings()
+    preflight.check(settings)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    before, _ = migrate.revisions(settings.database_url)
+    migrate.upgrade(settings.database_url, revision)
+    now, _ = migrate.revisions(settings.database_url)
+    print(f"at revision {now} already" if before == now else f"from revision {before or 'none'} to {now}")  # noqa: T201
+
+
+@db.command("check")
+def check_schema() -> None:
+    """Say whether the database has the schema of this release; ends with 1 where it has not."""
+    found, newest = migrate.revisions(read_settings().database_url)
+    if found != newest:
+        said = f"the database is at revision {found or 'none'}, expected {newest}: run `sensorium db migrate`"
+        raise SensoriumError("schema_differs", said)
+    print(f"at revision {newest}")  # noqa: T201

@@ -1,0 +1,68 @@
+"""`sensorium serve` and `sensorium api`: the processes that answer HTTP."""
+
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+
+from service import embedded
+from service.app import create_app
+from service.http_protocol import BoundedProtocol
+from service.server import Server, listen
+from service.shared import lifeline, preflight
+from service.shared.preflight import read_settings
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of everything the stack writes.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Empty the home folder first.")] = False,
+    run: Annotated[str | None, typer.Option(help="Run this command against the stack, then stop.")] = None,
+) -> None:
+    """Run the whole service on this machine: API, a train worker and a data worker."""
+    chosen = {"host": host, "port": port, "home": home}
+    settings = read_settings(**{name: value for name, value in chosen.items() if value is not None})
+    preflight.check(settings)
+    _warn_of_strangers(settings.host)
+    sys.exit(embedded.serve(settings, fresh, run))
+
+
+@app.command()
+def api(
+    listener: Annotated[int | None, typer.Option(help="Descriptor of a socket that listens already.")] = None,
+) -> None:
+    """Run the API alone."""
+    settings = read_settings()
+    preflight.check(settings, signs=True)
+    if settings.exit_with_stdin:
+        lifeline.end_with_stdin()
+    served = create_app(settings)
+    _warn_of_strangers(settings.host)
+    config = uvicorn.Config(
+        served,
+        http=BoundedProtocol,
+        server_header=False,
+        reset_contextvars=True,  # who acts, and for which request, is known of one request alone
+        log_config=None,
+        access_log=False,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    open_port = listen(settings.host, settings.port) if listener is None else socket.socket(fileno=listener)
+    Server(config, on_drain=lambda: served.state.feed.close()).run(sockets=[open_port])
+
+
+def _warn_of_strangers(host: str) -> None:
+    if host not in LOOPBACK:
+        detail = "keys and data travel in the clear unless a proxy with TLS stands in front"
+        structlog.get_logger(__name__).warning("listens_beyond_loopback", host=host, detail=detail)
