@@ -9,6 +9,7 @@ from torch import Tensor
 from models.architectures import Model
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN, Roll
+from models.philox import LARGEST
 
 
 def forecast(
@@ -48,7 +49,7 @@ def samples(model: MMVAE, rows: int, seed: int) -> dict[str, dict[str, Tensor]]:
     raws = model.generate(torch.from_numpy(codes), list(model.index))
     answers = {}
     for name, raw in raws.items():
-        chance = generator.random((rows, *model.likelihood(name).modality.shape)).astype(np.float32)
+        chance = _inside(generator.random((rows, *model.likelihood(name).modality.shape)))
         answers[name] = _drawn(model, name, raw[0], torch.from_numpy(chance))
     return answers
 
@@ -70,10 +71,21 @@ def _randomness(model: MMVRNN, steps: int, draws: int, rows: int, seed: int) -> 
         return torch.from_numpy(np.repeat(np.moveaxis(array, 1, 0), rows, axis=0))
 
     values = {
-        name: of_paths(generator.random((steps, draws, *model.likelihood(name).modality.shape), dtype=np.float32))
+        name: of_paths(
+            _inside(generator.random((steps, draws, *model.likelihood(name).modality.shape), dtype=np.float32))
+        )
         for name in model.index
     }
     return Roll(of_paths(latent), values)
+
+
+def _inside(chance: np.ndarray) -> np.ndarray:
+    """Numbers from [0, 1) as float32 numbers from (0, 1).
+
+    A quantile at 0 may be a category or a 0/1 value of probability 0, and a float64 close to 1 becomes 1 in float32.
+    """
+    inside: np.ndarray = np.clip(chance, 1 - LARGEST, LARGEST).astype(np.float32)
+    return inside
 
 
 def _drawn(model: Model, name: str, raw: Tensor, chance: Tensor) -> dict[str, Tensor]:

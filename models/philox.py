@@ -18,6 +18,8 @@ MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (0x9E3779B9, 0xBB67AE85)
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
+# The largest float32 below 1. A float64 above it may become 1 when it is cast.
+LARGEST = 1 - 2.0**-24
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
@@ -47,8 +49,8 @@ class Draws:
         self.stream = stream
 
     def uniform(self, rows: NDArray[np.int64], count: int) -> Tensor:
-        """`count` numbers for every row, uniform on [0, 1): (B, count) float64."""
-        return torch.from_numpy(self._words(rows, count)[:, :count] * 2.0**-32)
+        """`count` numbers for every row, uniform on [0, 1), also once they are cast to float32: (B, count) float64."""
+        return torch.from_numpy(np.minimum(self._words(rows, count)[:, :count] * 2.0**-32, LARGEST))
 
     def normal(self, rows: NDArray[np.int64], *shape: int) -> Tensor:
         """Numbers from N(0, 1) for every row: (B, *shape) float32, by the transform of Box and Muller."""

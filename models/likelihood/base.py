@@ -95,8 +95,8 @@ class Likelihood(nn.Module, ABC):
 
 
 def total(density: Tensor) -> Tensor:
-    """Sum over everything but the first axis: (N, ...) -> (N,)."""
-    return density.reshape(len(density), -1).sum(dim=1)
+    """Sum over everything but the first axis: (N, ...) -> (N,), also of N = 0."""
+    return density if density.ndim == 1 else density.flatten(1).sum(dim=1)
 
 
 def inner(probability: Tensor) -> Tensor:

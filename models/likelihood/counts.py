@@ -60,7 +60,8 @@ class Count(Likelihood):
         rate, variance = self.log_rate(raw).exp().double(), self.variance(raw).double()
         probability = inner(probability).double().expand_as(rate)
         few = rate + 10 * variance.sqrt() <= MOST_SUMMED
-        mass, start, slope = (part.double() for part in self.first_and_ratio(raw))
+        # in float32 p(0) of a rate above 103 is 0, and so would be all that is computed from it
+        mass, start, slope = (part.double() for part in self.first_and_ratio(raw.double()))
         below = mass.clone()
         count = torch.zeros_like(rate)
         for k in range(MOST_SUMMED):

@@ -47,8 +47,9 @@ class CategoricalLikelihood(Likelihood):
 
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
         """The category at which the sum of the probabilities, in order of number, passes `probability`."""
-        below = raw.softmax(dim=-1).cumsum(dim=-1)[..., :-1]
-        return (below < probability.unsqueeze(-1)).sum(dim=-1)
+        below = raw.softmax(dim=-1).cumsum(dim=-1)
+        # Rounding may leave the sum of all below 1, and the last category may have probability 0.
+        return (below[..., :-1] < probability.unsqueeze(-1) * below[..., -1:]).sum(dim=-1)
 
     def fill(self, described: dict[str, Tensor]) -> Tensor:
         """The most likely category."""

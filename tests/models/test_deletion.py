@@ -132,6 +132,14 @@ def test_what_is_absent_stays_absent() -> None:
         assert not (mask & ~batch.present[name]).any()
 
 
+def test_a_number_that_float32_would_round_to_1_takes_the_last_family() -> None:
+    noise_seed = int(np.random.SeedSequence(0).generate_state(5)[3])  # of a training with seed 0
+    batch = sequence_batch((48,))
+    left = deletion_mix(batch, DeletionMix(), Draws(noise_seed, 177, 4), np.array([60]))
+    hidden = [name for name, mask in left.present.items() if not mask.any()]
+    assert len(hidden) in (1, 2)  # a whole modality at least, and never all three
+
+
 def test_a_mix_without_weights_is_refused() -> None:
     with pytest.raises(ValueError, match="all weights are 0"):
         DeletionMix.model_validate(NOTHING)

@@ -84,6 +84,20 @@ def test_a_quantile_is_the_first_count_whose_sum_reaches_the_probability(
     torch.testing.assert_close(found, (sums < probability).sum(dim=0).float(), rtol=0, atol=0)
 
 
+@kinds
+@pytest.mark.parametrize("rate", [80.0, 104.0, 200.0, 320.0])
+def test_quantiles_are_right_where_float32_has_no_number_for_the_probability_of_zero(
+    name: str, scale: str, rate: float
+) -> None:
+    density = likelihood.build(ModalityConfig(name="m", shape=(1,), likelihood=name, scale=scale))
+    raw = torch.full((3, *density.parameter_shape), math.log(rate))
+    probability = torch.tensor([[0.05], [0.5], [0.95]])
+    found = density.quantile(raw, probability).detach()
+    counts = torch.arange(5000.0, dtype=torch.float64)
+    sums = _expected(density, raw.double()).log_prob(counts.reshape(-1, 1, 1)).exp().cumsum(dim=0)
+    torch.testing.assert_close(found, (sums < probability).sum(dim=0).float(), rtol=0.02, atol=0)
+
+
 def test_uniform_numbers_become_draws_of_a_large_rate_too() -> None:
     density = likelihood.build(ModalityConfig(name="m", shape=(1,), likelihood="poisson"))
     chance = torch.from_numpy(np.random.default_rng(0).random((50_000, 1), dtype=np.float32))

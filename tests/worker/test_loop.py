@@ -215,3 +215,14 @@ def test_reading_ahead_changes_nothing(monkeypatch: pytest.MonkeyPatch, changes:
     monkeypatch.setattr("worker.session.AHEAD", 1)
     one_by_one = _weights(_events(static(), training))
     assert all(torch.equal(value, one_by_one[name]) for name, value in ahead.items())
+
+
+def test_a_run_with_the_default_seed_and_the_deletion_mix_passes_the_step_of_its_largest_number() -> None:
+    """At step 177 the generator gives row 60 a number that float32 rounds to 1."""
+    last = list(range(61, 70))
+    training = TrainingConfig.model_validate(
+        {"epochs": 179, "batch_size": 61, "validation_rows": last, "deletion_mix": {}, "modality_dropout": 0.0}
+    )
+    *_, finished = _events(sequences(rows=70, steps=3), training)
+    assert isinstance(finished, Finished)
+    assert math.isfinite(finished.metrics["validation_loss"])
