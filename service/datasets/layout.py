@@ -1,6 +1,7 @@
 """What a caller says of its data, and how columns of a file become modalities."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from models.config import LikelihoodName
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
-from service.shared.names import NAME_PATTERN, Name
+from service.shared.names import NAME_PATTERN, ColumnName, Name
 
 PRESENT = ".present"
 LENGTHS = ".lengths"
@@ -33,6 +34,9 @@ class DeclaredModality(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    column: ColumnName | None = Field(
+        default=None, description="The column of the file that holds it, where that has another name."
+    )
     dtype: Literal["float32", "int64"] | None = Field(
         default=None,
         description="float32 for numbers, int64 for categories, the default of scalar integers and of text.",
@@ -60,7 +64,7 @@ class SplitColumn(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    column: Name
+    column: ColumnName
 
 
 class SplitFractions(BaseModel):
@@ -103,7 +107,9 @@ class Declaration(BaseModel):
         "nested lists of different lengths make sequences.",
     )
     modalities: dict[Name, DeclaredModality] = Field(
-        default={}, description="By column. Columns that are not named here are modalities too."
+        default={},
+        description="By name, which is its column's unless `column` says another. All other columns are "
+        "modalities too.",
     )
     nan: Literal["refuse", "missing"] = Field(
         default="refuse", description="missing: a value or time step that holds a NaN counts as not given."
@@ -111,9 +117,9 @@ class Declaration(BaseModel):
     split: Split | None = Field(
         default=None, description="Which rows are held out: a column that says so, or fractions."
     )
-    ids: Name | None = Field(default=None, description="A column with the rows' names, which is no modality.")
-    labels: Name | None = Field(default=None, description="A column to tell rows apart by, which is no modality.")
-    ignore: Annotated[list[Name], Field(max_length=1000)] = Field(default=[], description="Columns to leave out.")
+    ids: ColumnName | None = Field(default=None, description="A column with the rows' names, which is no modality.")
+    labels: ColumnName | None = Field(default=None, description="A column to tell rows apart by, which is no modality.")
+    ignore: Annotated[list[ColumnName], Field(max_length=1000)] = Field(default=[], description="Columns to leave out.")
     step_seconds: float | None = Field(
         default=None,
         gt=0,
@@ -124,8 +130,9 @@ class Declaration(BaseModel):
 
     @model_validator(mode="after")
     def _no_column_has_two_roles(self) -> Self:
-        roles = [*self.modalities, *self.ignore, *self.role_columns().values()]
-        if twice := sorted({name for name in roles if roles.count(name) > 1}):
+        of_modalities = [declared.column or name for name, declared in self.modalities.items()]
+        roles = Counter([*of_modalities, *self.ignore, *self.role_columns().values()])
+        if twice := sorted(name for name, count in roles.items() if count > 1):
             raise ValueError(f"{', '.join(twice)} has two roles; a column is a modality, ids, labels, split or ignored")
         if self.step_seconds is not None and self.kind == "static":
             raise ValueError("step_seconds is for sequences; leave it out, or declare kind: sequence")
@@ -136,6 +143,19 @@ class Declaration(BaseModel):
         split = self.split.column if isinstance(self.split, SplitColumn) else None
         roles = {"ids": self.ids, "labels": self.labels, "split": split}
         return {role: column for role, column in roles.items() if column is not None}
+
+    def left_out(self) -> set[str]:
+        """The columns that are no modality."""
+        return {*self.ignore, *self.role_columns().values()}
+
+    def names(self) -> dict[str, str]:
+        """The modalities that are declared, by their column in the file."""
+        return {self.column_of(name): name for name in self.modalities}
+
+    def column_of(self, modality: str) -> str:
+        """The column of the file that holds a modality."""
+        declared = self.modalities.get(modality)
+        return modality if declared is None or declared.column is None else declared.column
 
 
 @dataclass(frozen=True)
@@ -149,9 +169,10 @@ class Column:
 
 @dataclass(frozen=True)
 class PlannedModality:
-    """One modality before its values were read."""
+    """One modality before its values were read. `column` is where the file has it."""
 
     name: str
+    column: str
     shape: tuple[int, ...]
     dtype: Literal["float32", "int64"]
     categories: int | None
@@ -178,12 +199,12 @@ def settle(kind: Kind, rows: int | None, columns: Sequence[Column], declaration:
 
     Raises BadInput with everything that does not fit: names, columns that are declared and not there, wrong types.
     """
-    left_out = {*declaration.ignore, *declaration.role_columns().values()}
+    left_out, names = declaration.left_out(), declaration.names()
     known = {column.name for column in columns}
     faults = [
-        Fault(pointer("schema", "modalities", name), "unknown_column", f"there is no column {name!r}, {_only(known)}")
-        for name in declaration.modalities
-        if name not in known
+        Fault(pointer("schema", "modalities", name), "unknown_column", f"there is no column {column!r}, {_only(known)}")
+        for column, name in names.items()
+        if column not in known
     ]
     faults += [
         Fault(pointer("schema", role), "unknown_column", f"there is no column {name!r}, {_only(known)}")
@@ -194,17 +215,34 @@ def settle(kind: Kind, rows: int | None, columns: Sequence[Column], declaration:
     for column in columns:
         if column.name in left_out:
             continue
-        if not re.fullmatch(NAME_PATTERN, column.name):
-            faults.append(Fault("", "bad_name", f"column name {column.name[:100]!r} does not match {NAME_PATTERN}"))
+        name = names.get(column.name, column.name)
+        if column.name not in names and (fault := _unfit_name(name, declaration)):
+            faults.append(fault)
             continue
-        declared = declaration.modalities.get(column.name, DeclaredModality())
+        declared = declaration.modalities.get(name, DeclaredModality())
         faults += _unfit(column, declared)
-        planned.append(_planned(column, declared))
+        planned.append(_planned(name, column, declared))
     if not planned and not faults:
         faults.append(Fault("", "no_modality", "the file has no column that could be a modality"))
     if faults:
         raise BadInput(faults[:MOST_FAULTS])
     return Layout(kind, rows, tuple(sorted(planned, key=lambda modality: modality.name)))
+
+
+def _unfit_name(name: str, declaration: Declaration) -> Fault | None:
+    """Why a column of which nothing was declared cannot be a modality by its own name."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        example = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100].strip("_-") or "x"
+        detail = (
+            f"column name {name[:100]!r} does not match {NAME_PATTERN}, as a modality's must; name it with "
+            f'"modalities": {{"{example}": {{"column": …}}}}, or declare the column as ids, labels, split or ignore'
+        )
+        return Fault("", "bad_name", detail)
+    if name in declaration.modalities:
+        other = declaration.column_of(name)
+        detail = f"column {other!r} is declared to be modality {name!r}, and there is a column {name!r} too; ignore one"
+        return Fault(pointer(name), "two_columns", detail)
+    return None
 
 
 def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
@@ -223,10 +261,11 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
     return faults
 
 
-def _planned(column: Column, declared: DeclaredModality) -> PlannedModality:
+def _planned(name: str, column: Column, declared: DeclaredModality) -> PlannedModality:
     a_category = column.kind in ("integer", "text") and column.shape == ()
     return PlannedModality(
-        name=column.name,
+        name=name,
+        column=column.name,
         shape=column.shape,
         dtype=declared.dtype or ("int64" if a_category else "float32"),
         categories=declared.categories,

@@ -27,14 +27,16 @@ def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:
     Raises BadInput with everything that does not fit, each fault with the array it is about.
     """
     by_name = {array.name: array for array in arrays}
-    left_out = {*declaration.ignore, *declaration.role_columns().values()}
-    values = [array for array in arrays if not array.name.endswith(SUFFIXES)]
-    kind = declaration.kind or ("sequence" if any(a.name.endswith((LENGTHS, TIME)) for a in arrays) else "static")
+    left_out = declaration.left_out()
+    own = left_out | declaration.names().keys()
+    values = [array for array in arrays if array.name in own or not array.name.endswith(SUFFIXES)]
+    beside = by_name.keys() - {array.name for array in values}
+    kind = declaration.kind or ("sequence" if any(name.endswith((LENGTHS, TIME)) for name in beside) else "static")
     rows = max((array.shape[0] for array in values if array.shape), default=0)
     faults: list[Fault] = []
-    for name in by_name:
+    for name in sorted(beside):
         base = _without_suffix(name)
-        if base != name and base not in by_name:
+        if base not in by_name:
             faults.append(Fault(pointer(name), "unknown_array", f"{name!r} describes {base!r}, which the file lacks"))
     if rows == 0:
         faults.append(Fault("", "no_rows", "the file has no array with at least one row"))

@@ -45,7 +45,7 @@ class Checker:
         return (bad & ~missing, present & ~missing) if self._nan_is_missing else (bad, present)
 
     def _fault(self, column: Column, place: int, first_row: int, expected: str) -> Fault:
-        name, steps = self._modality.name, row_and_step(column, place, first_row)
+        steps = row_and_step(column, place, first_row)
         item, inside = column.values[place], tuple[int, ...]()
         if item.ndim:
             with np.errstate(over="ignore"):
@@ -53,8 +53,8 @@ class Checker:
             item = item[inside]
         where = f"row {steps[0]}" + (f", step {steps[1]}" if len(steps) > 1 else "")
         where += f", element {list(inside)}" if inside else ""
-        detail = f"modality {name!r} is {item} at {where}, expected {expected}"
-        return Fault(pointer(name, *steps, *inside), "bad_value", detail)
+        detail = f"modality {self._modality.name!r} is {item} at {where}, expected {expected}"
+        return Fault(pointer(self._modality.column, *steps, *inside), "bad_value", detail)
 
 
 def row_and_step(column: Column, place: int, first_row: int) -> tuple[int, ...]:

@@ -39,8 +39,7 @@ class JsonLinesSource:
         self._size = path.stat().st_size
         self._done = 0
         self._lists: dict[str, Lists] = {}
-        out = surveys.left_out(declaration) | {name + TIME for name in declaration.ignore}
-        scouts, others, rows = self._survey(out)
+        scouts, others, rows = self._survey(surveys.out_of_sight(declaration))
         forms, faults = {}, []
         for name, lists in self._lists.items():
             if form := lists.form():
@@ -85,7 +84,7 @@ class JsonLinesSource:
         return scouts, list(others), rows
 
     def _batches(self) -> Iterator[Batch]:
-        names = [modality.name for modality in self.layout.modalities]
+        names = [modality.column for modality in self.layout.modalities]
         names += [name + TIME for name in names if name in self._timed]
         for lines in self._read():
             columns = {name: self._lists[name].nested(lines.column(name)) for name in names}

@@ -60,7 +60,7 @@ class Unpacker:
         """Pieces of a batch that become a block each. Raises BadInput for a row, or a file, that is too large."""
         sizes = np.full(batch.rows, self._step_bytes)
         if self._axis:
-            lengths = [batch.columns[modality.name].levels[0].lengths for modality in self._layout.modalities]
+            lengths = [batch.columns[modality.column].levels[0].lengths for modality in self._layout.modalities]
             sizes *= np.maximum.reduce(lengths)
         for texts in batch.texts.values():
             sizes += np.fromiter((len(text or "") for text in texts), np.int64, len(texts))
@@ -84,9 +84,9 @@ class Unpacker:
         return Block(self.rows, last - first, columns, texts.get("ids"), texts.get("labels"), texts.get("split"))
 
     def _column(self, modality: PlannedModality, batch: Batch, first: int, last: int) -> Column:
-        nested = batch.columns[modality.name].part(first, last)
+        nested = batch.columns[modality.column].part(first, last)
         values, present = nested.filled(
-            modality.name, self._axis, modality.shape, self.rows, self._null_is_nan, self._faults
+            modality.column, self._axis, modality.shape, self.rows, self._null_is_nan, self._faults
         )
         if modality.text:
             codes = self._codes[modality.name]
@@ -94,10 +94,10 @@ class Unpacker:
         if not self._axis:
             return Column(values, present)
         lengths = nested.levels[0].lengths
-        if modality.name not in self._timed:
+        if modality.column not in self._timed:
             return Column(values, present, lengths)
-        times = batch.columns[modality.name + TIME].part(first, last)
-        return Column(values, present, lengths, self._times(modality.name, times, lengths))
+        times = batch.columns[modality.column + TIME].part(first, last)
+        return Column(values, present, lengths, self._times(modality.column, times, lengths))
 
     def _times(self, name: str, times: Nested, expected: Array) -> Array:
         given = times.levels[0].lengths

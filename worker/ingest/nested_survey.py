@@ -82,15 +82,17 @@ class Scout:
             raise BadInput([Fault(pointer(self.name), "too_many_categories", detail)])
 
 
-def left_out(declaration: Declaration) -> set[str]:
-    """The columns that are no modality."""
-    return {*declaration.ignore, *declaration.role_columns().values()}
+def out_of_sight(declaration: Declaration) -> set[str]:
+    """The columns that are no modality, with the times of ignored ones."""
+    times = {name + TIME for name in declaration.ignore} - declaration.names().keys()
+    return declaration.left_out() | times
 
 
 def timed_in(names: Sequence[str] | Mapping[str, object], declaration: Declaration) -> set[str]:
     """The columns whose times stand in a column of their own."""
-    bases = {name.removesuffix(TIME) for name in names if name.endswith(TIME) and name not in left_out(declaration)}
-    return bases - left_out(declaration)
+    left_out = declaration.left_out()
+    own = left_out | declaration.names().keys()
+    return {name.removesuffix(TIME) for name in names if name.endswith(TIME) and name not in own} - left_out
 
 
 def refuse_names(names: Sequence[str]) -> None:
@@ -131,10 +133,11 @@ def settle(
     kind = kind_of(scouts, timed, declaration)
     faults = [*_unfit_times(kind, forms, timed)]
     columns = [layouts.Column(name, (), "text") for name in others]
+    names = declaration.names()
     for name, form in forms.items():
         if name.removesuffix(TIME) in timed and name.endswith(TIME):
             continue
-        declared = declaration.modalities.get(name)
+        declared = declaration.modalities.get(names.get(name, name))
         shape = scouts[name].shape(form, kind, declared.shape if declared else None)
         if kind == "sequence" and not (form.extents and form.has_time):
             what = "tensors" if form.extents else "single values"
@@ -154,7 +157,7 @@ def settle(
 
 def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tuple[str, ...]]:
     """Of the modalities that are text, in order."""
-    return {m.name: tuple(sorted(scouts[m.name].names)) for m in layout.modalities if m.text}
+    return {m.name: tuple(sorted(scouts[m.column].names)) for m in layout.modalities if m.text}
 
 
 def too_large(size: int, most_bytes: int) -> BadInput:

@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 import numpy as np
@@ -53,7 +54,7 @@ class NpzSource:
     def _wanted(self) -> list[str]:
         names = [*self._roles.values()]
         for modality in self.layout.modalities:
-            names += [modality.name, *(modality.name + suffix for suffix in (PRESENT, LENGTHS, TIME))]
+            names += [modality.column, *(modality.column + suffix for suffix in (PRESENT, LENGTHS, TIME))]
         return [name for name in names if name in self._headers]
 
     def _block(self, first: int, rows: int, arrays: dict[str, Array]) -> Block:
@@ -63,20 +64,20 @@ class NpzSource:
         return Block(first, rows, columns, texts.get("ids"), texts.get("labels"), texts.get("split"))
 
     def _static(self, modality: PlannedModality, first: int, arrays: dict[str, Array]) -> Column:
-        values = arrays[modality.name]
-        present = arrays.get(modality.name + PRESENT)
+        values = arrays[modality.column]
+        present = arrays.get(modality.column + PRESENT)
         return Column(values, np.ones(len(values), bool) if present is None else present.astype(bool))
 
     def _sequence(self, modality: PlannedModality, first: int, arrays: dict[str, Array]) -> Column:
-        values, times = arrays[modality.name], arrays.get(modality.name + TIME)
+        values, times = arrays[modality.column], arrays.get(modality.column + TIME)
         rows, steps = values.shape[:2]
-        mask = arrays.get(modality.name + PRESENT, np.ones((rows, steps), bool)).astype(bool)
+        mask = arrays.get(modality.column + PRESENT, np.ones((rows, steps), bool)).astype(bool)
         mask = np.broadcast_to(mask.reshape(rows, -1), (rows, steps))
         lengths = np.full(rows, steps)
-        if modality.name + LENGTHS not in arrays:
+        if modality.column + LENGTHS not in arrays:
             flat = None if times is None else times.reshape(-1).astype(np.float64)
             return Column(values.reshape(-1, *modality.shape), mask.reshape(-1), lengths, flat)
-        lengths = self._lengths(modality.name, first, steps, arrays)
+        lengths = self._lengths(modality.column, first, steps, arrays)
         inside = np.arange(steps) < lengths[:, None]
         return Column(
             values[inside], mask[inside], lengths, None if times is None else times[inside].astype(np.float64)
@@ -105,7 +106,7 @@ class _Reader:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         _, fortran, _ = read(self._file)
         if fortran and len(header.shape) > 1:
-            self._mapped = self._unpacked(scratch / f"{header.name}.array")
+            self._mapped = self._unpacked(scratch)
 
     def take(self, rows: int) -> Array:
         """The next rows, (rows, …). Raises BadInput when the data is damaged."""
@@ -126,14 +127,14 @@ class _Reader:
         except Exception as error:  # zlib and zipfile meet bytes of a stranger
             raise _damaged(self._header.name, str(error)) from error
 
-    def _unpacked(self, path: Path) -> Array:
-        try:
-            with path.open("wb") as file:
+    def _unpacked(self, scratch: Path) -> Array:
+        with TemporaryFile(dir=scratch) as file:  # the mapping keeps it
+            try:
                 shutil.copyfileobj(self._file, file, BLOCK_BYTES)
-        except Exception as error:
-            raise _damaged(self._header.name, str(error)) from error
-        mapped: Array = np.memmap(path, self._header.dtype, "r", shape=self._header.shape, order="F")
-        path.unlink()  # the mapping keeps it
+                file.flush()
+            except Exception as error:
+                raise _damaged(self._header.name, str(error)) from error
+            mapped: Array = np.memmap(file, self._header.dtype, "r", shape=self._header.shape, order="F")
         return mapped
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.datasets.layout import TIME, Declaration
+from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest import nested_arrow as arrow
 from worker.ingest import nested_survey as surveys
+from worker.ingest import pandas_index
 from worker.ingest import parquet_pages as pages
 from worker.ingest.block import BLOCK_BYTES, Block
 from worker.ingest.nested import MOST_AXES
@@ -31,21 +34,24 @@ class ParquetSource:
     """A Parquet file: one column a modality. Raises BadInput for what can be no dataset."""
 
     def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
-        self.declaration = declaration
-        self._roles = declaration.role_columns()
+        self._path = path
+        self._most_bytes = most_bytes
         _check_ends(path)
         with _readable("not_parquet"):
             self._file = _opened(path)
+        surveys.refuse_names(self._file.schema_arrow.names)
+        declaration, warnings = self._with_index(declaration)
+        self.declaration = declaration
+        self._roles = declaration.role_columns()
         self._forms = self._formed(declaration)
         self._timed = surveys.timed_in(self._forms, declaration)
-        self._names = [*self._forms, *self._role_names()]
-        with _readable("damaged_file"):
-            self._groups = pages.groups(path, self._widths(), most_bytes)
+        self._groups = self._checked([*self._forms, *self._role_names()])
         self._scouts = {name: Scout(name) for name in self._forms if not self._is_time(name)}
         self._survey(declaration)
         rows = sum(group.rows for group in self._groups)
         others = [name for name in self._file.schema_arrow.names if name not in self._forms]
-        self.layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, most_bytes)
+        layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, most_bytes)
+        self.layout = replace(layout, warnings=(*warnings, *layout.warnings))
         self.category_names: Mapping[str, tuple[str, ...]] = surveys.category_names(self.layout, self._scouts)
         self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
         self._rows = rows
@@ -58,13 +64,31 @@ class ParquetSource:
         """All rows. Raises BadInput when the file is damaged, or values do not fit one another."""
         return self._unpacker.blocks(self._batches())
 
+    def _with_index(self, declaration: Declaration) -> tuple[Declaration, list[DataWarning]]:
+        """What was declared, with a role for the index of a pandas frame that nothing was declared of."""
+        schema = self._file.schema_arrow
+        declared = declaration.left_out() | declaration.names().keys()
+        levels = [name for name in pandas_index.columns(schema) if name not in declared]
+        if len(levels) == 1 and declaration.ids is None and _has_text(schema.field(levels[0]).type):
+            groups = self._checked(levels)
+            texts = (arrow.texts_of(batch[levels[0]]) for group in groups for batch in self._read(group, levels))
+            with _readable("damaged_file"):
+                unique = pandas_index.is_unique(texts)
+            if unique:
+                completed, warning = pandas_index.as_ids(declaration, levels[0])
+                return completed, [warning]
+        return pandas_index.ignored(declaration, levels)
+
+    def _checked(self, names: list[str]) -> list[Group]:
+        """The row groups, after a look at all pages of these columns. Raises BadInput."""
+        with _readable("damaged_file"):
+            return pages.groups(self._path, self._widths(names), self._most_bytes)
+
     def _formed(self, declaration: Declaration) -> dict[str, Form]:
         """The columns that may be modalities, and their times. Raises BadInput for other types."""
         schema = self._file.schema_arrow
-        surveys.refuse_names(schema.names)
         timed = surveys.timed_in(schema.names, declaration)
-        out = surveys.left_out(declaration)
-        out |= {name + TIME for name in declaration.ignore}
+        out = surveys.out_of_sight(declaration)
         forms, faults = {}, []
         for field in schema:
             if field.name in out:
@@ -88,10 +112,14 @@ class ParquetSource:
     def _is_time(self, name: str) -> bool:
         return name.endswith(TIME) and name.removesuffix(TIME) in self._timed
 
-    def _widths(self) -> dict[int, int]:
+    def _widths(self, names: list[str]) -> dict[int, int]:
         """Bytes of a value in memory, of the stored columns that are read."""
-        stored = self._file.metadata.schema
-        columns = {place: stored.column(place) for place in _leaves(self._file.schema_arrow, set(self._names))}
+        stored, schema = self._file.metadata.schema, self._file.schema_arrow
+        # Arrow reads by path: a column called "x.list.element" has the path of what stands in the lists of "x".
+        parts = [name.split(".") for name in names]
+        outer = {".".join(steps[:count]) for steps in parts for count in range(1, len(steps))} & {*schema.names}
+        read = {*names, *(name for name in outer if schema.field(name).type.num_fields)}
+        columns = {place: stored.column(place) for place in _leaves(schema, read)}
         return {
             place: VALUE_BYTES.get(column.physical_type) or max(1, column.length) for place, column in columns.items()
         }
@@ -99,7 +127,7 @@ class ParquetSource:
     def _survey(self, declaration: Declaration) -> None:
         """Look at columns until nothing new can be seen."""
         kind = declaration.kind or ("sequence" if self._timed else None)
-        shapes = {name: declared.shape for name, declared in declaration.modalities.items()}
+        shapes = {declaration.column_of(name): declared.shape for name, declared in declaration.modalities.items()}
 
         def unseen() -> list[str]:
             known = kind or ("sequence" if any(scout.differ for scout in self._scouts.values()) else None)
@@ -120,7 +148,7 @@ class ParquetSource:
             names = unseen()
 
     def _batches(self) -> Iterator[Batch]:
-        columns = [m.name for m in self.layout.modalities]
+        columns = [m.column for m in self.layout.modalities]
         columns += [name + TIME for name in columns if name in self._timed]
         for group in self._groups:
             for batch in self._read(group, [*columns, *self._role_names()]):
