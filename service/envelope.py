@@ -1,6 +1,5 @@
 """What every request passes on its way in and out: its id, bounds on its body, safe headers, and its measurement."""
 
-import random
 import time
 from collections.abc import Callable
 
@@ -8,12 +7,8 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics, problems
+from service import head, metrics, problems
 from service.shared import telemetry
-from service.shared.errors import UnsupportedMediaType
-
-REQUEST_ID = b"x-request-id"
-MOST_ID_CHARACTERS = 100
 
 # An answer is data: a browser must not guess what it is, run what is in it or frame it. What answers a POST is not kept
 # by anybody, so that only the others have to say that they must not be.
@@ -49,7 +44,7 @@ class Envelope:
             return
         started_at, status, received = time.perf_counter(), 500, 0
         reading = scope["method"] in READING
-        request_id, encoding = _id_and_encoding(scope)
+        request_id, encoding, fault = head.read(scope)
         scope["request_id"] = request_id
         telemetry.serving.set(request_id)
         most = self._most_bytes if scope["path"] not in self._unbounded_paths else None
@@ -70,27 +65,15 @@ class Envelope:
                 safe = SAFE if reading else SAFE_ANSWER
                 if scope["path"] in PAGES:
                     safe = SAFE_PAGE
-                message["headers"] = [*message["headers"], (REQUEST_ID, request_id.encode()), *safe]
+                message["headers"] = [*message["headers"], (head.REQUEST_ID, request_id.encode()), *safe]
             await send(message)
 
         try:
-            if encoding is None or self._takes_encoded(scope["path"]):
+            if fault is None and encoding is not None and not self._takes_encoded(scope["path"]):
+                fault = head.unsupported_encoding(encoding)
+            if fault is None:
                 await self._app(scope, counted, stamped)
             else:
-                detail = f"content encoding {encoding[:40]!r}, expected a body that is not encoded"
-                unread = UnsupportedMediaType("unsupported_content_encoding", detail)
-                await problems.answer(Request(scope), unread)(scope, counted, stamped)
+                await problems.answer(Request(scope), fault)(scope, counted, stamped)
         finally:
             metrics.observe(scope.get("route"), status, time.perf_counter() - started_at)
-
-
-def _id_and_encoding(scope: Scope) -> tuple[str, str | None]:
-    """The request's id, its own or a new one, and what its body is encoded in, if at all."""
-    request_id, encoding = None, None
-    for name, value in scope["headers"]:
-        if name == REQUEST_ID and 0 < len(value) <= MOST_ID_CHARACTERS and value.isascii():
-            given = value.decode("ascii")
-            request_id = given if given.isprintable() else None
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            encoding = value.decode("latin-1")
-    return request_id or f"req_{time.time_ns():016x}{random.getrandbits(48):012x}", encoding

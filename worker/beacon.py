@@ -22,6 +22,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Silent(WSGIRequestHandler):
+    timeout = 15.0  # seconds of silence before a connection, and its thread, ends
+
     def log_message(self, format: str, *arguments: Any) -> None:
         """Those who look every few seconds are no news."""
 

@@ -51,6 +51,7 @@ def api(
     config = uvicorn.Config(
         served,
         http=BoundedProtocol,
+        ws="none",  # no route is a web socket
         server_header=False,
         reset_contextvars=True,  # who acts, and for which request, is known of one request alone
         log_config=None,

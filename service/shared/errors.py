@@ -4,6 +4,7 @@ SensoriumError                500
 ├── Misconfigured                  settings with which nothing can start; never an answer
 ├── BadInput                  422  one or more faults, each with the place, what came and what was expected
 │   └── NotOurs               400  a token that we did not give
+├── BadRequest                400  not a request as HTTP/1.1 defines it
 ├── Unauthenticated           401
 ├── Forbidden                 403  the key may not do this
 ├── NotFound                  404
@@ -13,6 +14,7 @@ SensoriumError                500
 ├── UnsupportedMediaType      415
 ├── TooMany                   429  a rate limit or a quota
 ├── Damaged                   500  a stored file is not what was written
+├── NotOffered                501  a part of HTTP that the service does not have
 ├── Unavailable               503  worth trying again
 ├── Exhausted                 507  it takes more than the installation has; trying again does not help
 └── TimedOut                  504  the caller's own time is up
@@ -80,6 +82,14 @@ class Misconfigured(SensoriumError):
     def __init__(self, found: Sequence[str]) -> None:
         together = "".join(f"\n  {one}" for one in found)
         super().__init__("misconfigured", f"{len(found)} settings are wrong:{together}" if len(found) > 1 else found[0])
+
+
+class BadRequest(SensoriumError):
+    """The head of the request is not what HTTP/1.1 asks for, so that nothing after it on the connection is trusted."""
+
+    status = 400
+    title = "Bad request"
+    headers: Mapping[str, str] = {"Connection": "close"}
 
 
 class Unauthenticated(SensoriumError):
@@ -155,6 +165,14 @@ class Damaged(SensoriumError):
 
     status = 500
     title = "Damaged"
+
+
+class NotOffered(SensoriumError):
+    """The request needs a part of HTTP that the service does not have."""
+
+    status = 501
+    title = "Not implemented"
+    headers: Mapping[str, str] = {"Connection": "close"}
 
 
 class Unavailable(SensoriumError):

@@ -1,0 +1,72 @@
+"""What the head of a request says to the service as a whole, and what is wrong with it (RFC 9112)."""
+
+import random
+import re
+import time
+from typing import NamedTuple
+
+from starlette.types import Scope
+
+from service.shared.errors import BadRequest, NotOffered, SensoriumError, UnsupportedMediaType
+
+REQUEST_ID = b"x-request-id"
+MAX_ID_CHARACTERS = 100
+SHOWN_CHARACTERS = 40
+VERSIONS = ("1.0", "1.1")
+# A name, an IPv4 address or an IPv6 address in brackets, and a port; nothing, where the client has no name for us.
+HOST = re.compile(rb"([A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-fvV:.]+\])(:[0-9]*)?")
+
+
+class Head(NamedTuple):
+    """The request's id, its own or a new one; what its body is encoded in; and why it is refused, if it is."""
+
+    request_id: str
+    encoding: str | None
+    fault: SensoriumError | None
+
+
+def read(scope: Scope) -> Head:
+    """One pass over the headers: it is on the way of every request."""
+    request_id, encoding, hosts, coding = None, None, [], None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            hosts.append(value)
+        elif name == REQUEST_ID and 0 < len(value) <= MAX_ID_CHARACTERS and value.isascii():
+            given = value.decode("ascii")
+            request_id = given if given.isprintable() else None
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            encoding = value.decode("latin-1")
+        elif name == b"transfer-encoding":
+            coding = value if coding is None else coding + b", " + value
+    fault = _fault(scope["http_version"], hosts, coding)
+    return Head(request_id or f"req_{time.time_ns():016x}{random.getrandbits(48):012x}", encoding, fault)
+
+
+def unsupported_encoding(encoding: str) -> UnsupportedMediaType:
+    """The error of a body that is encoded where it must not be."""
+    detail = f"content encoding {_shown(encoding)}, expected a body that is not encoded"
+    return UnsupportedMediaType("unsupported_content_encoding", detail)
+
+
+def _fault(version: str, hosts: list[bytes], coding: bytes | None) -> SensoriumError | None:
+    if version not in VERSIONS:
+        return BadRequest("invalid_http", f"HTTP/{version} came, expected HTTP/1.1")
+    if version == "1.1" and not hosts:
+        return BadRequest("invalid_host", "the request has no header `Host`, HTTP/1.1 needs one")
+    if len(hosts) > 1:
+        return BadRequest("invalid_host", f"the request has {len(hosts)} headers `Host`, expected one")
+    if hosts and HOST.fullmatch(hosts[0]) is None:
+        came = _shown(hosts[0].decode("latin-1"))
+        return BadRequest("invalid_host", f"header `Host` is {came}, expected a host and perhaps a port")
+    if coding is None:
+        return None
+    if version == "1.0":
+        return BadRequest("invalid_http", "HTTP/1.0 has no `Transfer-Encoding`: send HTTP/1.1 or `Content-Length`")
+    if coding.lower() != b"chunked":
+        came = _shown(coding.decode("latin-1"))
+        return NotOffered("unsupported_transfer_encoding", f"transfer encoding {came}, expected 'chunked' alone")
+    return None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
