@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -36,7 +37,7 @@ from service.registry import alias_routes as aliases
 from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
 from service.runs import routes as runs
-from service.shared import broker, collector, signing
+from service.shared import broker, collector, documents, signing
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage, from_settings
@@ -143,11 +144,19 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
     problems.install(app)
-    streamed = frozenset({datasets.UPLOADS, bundles.IMPORT})  # these count for themselves, by the project's quota
     app.add_middleware(
         Envelope,
-        most_bytes=settings.request_bytes,
-        unbounded_paths=streamed,
+        max_bytes=min(documents.MAX_BYTES, settings.request_bytes),
+        max_bytes_of=partial(_max_bytes_of, settings),
         takes_encoded=infer.takes_encoded,
     )
     return app
+
+
+def _max_bytes_of(settings: Settings, path: str) -> int | None:
+    """How large the body of a request to a path may be."""
+    if path in (datasets.UPLOADS, bundles.IMPORT):  # they count for themselves, by the project's quota
+        return None
+    if inference.takes_rows(path) or infer.takes_encoded(path):
+        return settings.request_bytes
+    return min(documents.MAX_BYTES, settings.request_bytes)

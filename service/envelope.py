@@ -30,12 +30,17 @@ class Envelope:
     """One layer for all of it: each more would cost every request its own share."""
 
     def __init__(
-        self, app: ASGIApp, most_bytes: int, unbounded_paths: frozenset[str], takes_encoded: Callable[[str], bool]
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        max_bytes_of: Callable[[str], int | None],
+        takes_encoded: Callable[[str], bool],
     ) -> None:
+        """max_bytes: of most bodies. max_bytes_of: asked about the path of a larger one; None is no limit."""
         self._app = app
         self._takes_encoded = takes_encoded
-        self._most_bytes = most_bytes
-        self._unbounded_paths = unbounded_paths
+        self._max_bytes = max_bytes
+        self._max_bytes_of = max_bytes_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI says."""
@@ -47,15 +52,16 @@ class Envelope:
         request_id, encoding, fault = head.read(scope)
         scope["request_id"] = request_id
         telemetry.serving.set(request_id)
-        most = self._most_bytes if scope["path"] not in self._unbounded_paths else None
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if most is not None and received > most:
-                # FastAPI passes this one through where it would turn any other error into a 400
-                raise HTTPException(413, f"the body has more than {most} bytes")
+            if received > self._max_bytes:
+                max_bytes = self._max_bytes_of(scope["path"])
+                if max_bytes is not None and received > max_bytes:
+                    # FastAPI passes this one through where it would turn any other error into a 400
+                    raise HTTPException(413, f"the body has more than {max_bytes} bytes")
             return message
 
         async def stamped(message: Message) -> None:

@@ -1,16 +1,19 @@
 """Routes that need a key: who calls, how often, and whether the key may, before the body is read."""
 
 import base64
+from itertools import islice
 from typing import Any
 
 import structlog
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
 
 from service.access import audit, scopes
 from service.access.operations import Principal
+from service.shared import documents
 from service.shared.errors import BadInput, Fault, Unauthenticated
 from service.web import PRINCIPAL, Services
 
@@ -52,6 +55,8 @@ class KeyedRoute(APIRoute):
         if changing:
             audit.acting.set(self._action(scope, principal))
         if scope["method"] in (self.methods or ()):
+            if self.body_field is not None:
+                receive = await _checked(scope, receive)
             await self.app(scope, receive, send)
         else:
             await super().handle(scope, receive, send)
@@ -63,13 +68,13 @@ class KeyedRoute(APIRoute):
     def _refuse_unknown_parameters(self, scope: Scope) -> None:
         """A filter that is misspelt must not be ignored."""
         known = _parameters(self.dependant)
+        unknown = (name for name in dict.fromkeys(QueryParams(scope["query_string"])) if name not in known)
         faults = [
             Fault(f"?{name[:100]}", "unknown_parameter", f"there is no parameter {name[:100]!r}, only {sorted(known)}")
-            for name in dict.fromkeys(QueryParams(scope["query_string"]))
-            if name not in known
+            for name in islice(unknown, MOST_FAULTS)
         ]
         if faults:
-            raise BadInput(faults[:MOST_FAULTS])
+            raise BadInput(faults)
 
     def _action(self, scope: Scope, principal: Principal) -> audit.Action:
         return audit.Action(
@@ -80,6 +85,18 @@ class KeyedRoute(APIRoute):
             request_id=scope.get("request_id"),
             client=scope["client"][0] if scope.get("client") else None,
         )
+
+
+async def _checked(scope: Scope, receive: Receive) -> Receive:
+    """The body of a document, checked before FastAPI parses and validates it in the event loop. Raises BadInput."""
+    body = await Request(scope, receive).body()
+    documents.check(body)
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return left.pop() if left else await receive()
+
+    return again
 
 
 def _token(scope: Scope) -> bytes | None:

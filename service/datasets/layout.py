@@ -21,6 +21,8 @@ SUFFIXES = (PRESENT, LENGTHS, TIME)
 REJECTED = "dataset_rejected"
 """The error code of a conversion whose data cannot be a dataset, however often it is tried."""
 
+MAX_COLUMNS = 1000
+"""As many as a file may have."""
 MOST_CATEGORIES = 100_000
 MOST_FAULTS = 100
 
@@ -108,6 +110,7 @@ class Declaration(BaseModel):
     )
     modalities: dict[Name, DeclaredModality] = Field(
         default={},
+        max_length=MAX_COLUMNS,
         description="By name, which is its column's unless `column` says another. All other columns are "
         "modalities too.",
     )
@@ -119,7 +122,9 @@ class Declaration(BaseModel):
     )
     ids: ColumnName | None = Field(default=None, description="A column with the rows' names, which is no modality.")
     labels: ColumnName | None = Field(default=None, description="A column to tell rows apart by, which is no modality.")
-    ignore: Annotated[list[ColumnName], Field(max_length=1000)] = Field(default=[], description="Columns to leave out.")
+    ignore: Annotated[list[ColumnName], Field(max_length=MAX_COLUMNS)] = Field(
+        default=[], description="Columns to leave out."
+    )
     step_seconds: float | None = Field(
         default=None,
         gt=0,
@@ -133,7 +138,9 @@ class Declaration(BaseModel):
         of_modalities = [declared.column or name for name, declared in self.modalities.items()]
         roles = Counter([*of_modalities, *self.ignore, *self.role_columns().values()])
         if twice := sorted(name for name, count in roles.items() if count > 1):
-            raise ValueError(f"{', '.join(twice)} has two roles; a column is a modality, ids, labels, split or ignored")
+            raise ValueError(
+                f"{', '.join(twice[:10])} has two roles; a column is a modality, ids, labels, split or ignored"
+            )
         if self.step_seconds is not None and self.kind == "static":
             raise ValueError("step_seconds is for sequences; leave it out, or declare kind: sequence")
         return self

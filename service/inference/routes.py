@@ -1,5 +1,6 @@
 """Inference about a version, named by its number or by an alias: async, without SQL or Pydantic in steady state."""
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -165,6 +166,15 @@ OPERATIONS = (
     Operation(forecast, schemas.ForecastRequest, schemas.ForecastResponse),
     Operation(sample, schemas.SampleRequest, schemas.SampleResponse),
 )
+_NAMES = {operation.answer.__name__ for operation in OPERATIONS}
+
+
+_PATH = re.compile("/v1/models/[^/]+/(versions|aliases)/[^/]+/[a-z]+")
+
+
+def takes_rows(path: str) -> bool:
+    """Whether a path is that of an operation, whose body may be as large as its rows."""
+    return _PATH.fullmatch(path) is not None and path.rpartition("/")[2] in _NAMES
 
 
 def _router() -> APIRouter:

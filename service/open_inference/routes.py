@@ -13,6 +13,7 @@ from service.keyed import KeyedRoute
 from service.open_inference import metadata
 from service.open_inference.calls import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
+from service.shared import documents
 from service.shared.errors import BadInput, Fault
 from service.web import Caller, Services, Web
 
@@ -133,6 +134,7 @@ def _all_versions(services: Services, project_id: str) -> Sequence[tuple[str, in
 
 def _ignored(body: bytes) -> None:
     """Read what these calls may bring: nothing, or an object. Raises BadInput for parameters that we do not have."""
+    documents.check(body)
     try:
         given = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as error:

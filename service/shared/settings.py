@@ -103,7 +103,9 @@ class Settings(LogSettings):
 
     upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Largest upload.")
     unpacked_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest upload when unpacked.")
-    request_bytes: int = Field(default=32 * 1024**2, ge=1, description="Largest body of any other request.")
+    request_bytes: int = Field(
+        default=32 * 1024**2, ge=1, description="Largest body with rows for inference; other JSON: 1 MiB."
+    )
     inference_rows: int = Field(default=4096, ge=1, description="Most rows in one inference request.")
     inference_steps: int = Field(
         default=262_144, ge=1, description="Most time steps (a static sample is one) times draws in one request."
