@@ -28,7 +28,7 @@ MOST_FAULTS = 100
 
 Kind = Literal["static", "sequence"]
 Extent = Annotated[int, Field(ge=1, le=2**24)]
-ColumnKind = Literal["float", "integer", "boolean", "text"]
+ColumnKind = Literal["float", "decimal", "integer", "boolean", "text"]
 
 
 class DeclaredModality(BaseModel):
@@ -54,10 +54,20 @@ class DeclaredModality(BaseModel):
         default=None, description="The density that a model gives it; by default what its type and values suggest."
     )
 
+    @property
+    def is_category(self) -> bool:
+        """Whether it was said to have categories: by their number, type or density."""
+        return self.categories is not None or self.dtype == "int64" or self.likelihood == "categorical"
+
     @model_validator(mode="after")
-    def _categories_are_integers(self) -> Self:
+    def _says_one_thing(self) -> Self:
         if self.categories is not None and self.dtype == "float32":
             raise ValueError("categories are int64; leave out one of dtype and categories")
+        if self.likelihood == "categorical" and self.dtype == "float32":
+            raise ValueError("likelihood categorical is for int64, and dtype is float32; leave out one of them")
+        if self.likelihood not in (None, "categorical") and self.is_category:
+            said = "categories are given" if self.categories is not None else "dtype is int64"
+            raise ValueError(f"likelihood {self.likelihood} is for float32, and {said}; leave out one of them")
         return self
 
 
@@ -258,10 +268,12 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
     if declared.shape is not None and declared.shape != column.shape:
         detail = f"a value of {column.name!r} has shape {column.shape}, expected {declared.shape} as declared"
         faults.append(Fault(place, "wrong_shape", detail))
-    is_category = declared.categories is not None or declared.dtype == "int64"
-    if is_category and (column.kind not in ("integer", "text") or column.shape):
-        detail = f"{column.name!r} is {column.kind} of shape {column.shape}, expected one integer category a value"
+    if declared.is_category and column.shape:
+        detail = f"{column.name!r} is {column.kind} of shape {column.shape}, expected one category a value"
         faults.append(Fault(place, "not_a_category", detail))
+    if column.kind == "decimal" and not (declared.dtype or declared.likelihood or declared.is_category):
+        detail = f"{column.name!r} holds decimals, expected floats; cast it, or declare dtype float32 to round it"
+        faults.append(Fault(place, "decimal", detail))
     if column.kind == "text" and (declared.dtype == "float32" or column.shape):
         detail = f"{column.name!r} is text of shape {column.shape}, expected numbers, or one category's name a value"
         faults.append(Fault(place, "not_numeric", detail))
@@ -269,7 +281,7 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
 
 
 def _planned(name: str, column: Column, declared: DeclaredModality) -> PlannedModality:
-    a_category = column.kind in ("integer", "text") and column.shape == ()
+    a_category = declared.is_category or (column.kind in ("integer", "text") and column.shape == ())
     return PlannedModality(
         name=name,
         column=column.name,

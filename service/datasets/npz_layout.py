@@ -31,7 +31,8 @@ def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:
     own = left_out | declaration.names().keys()
     values = [array for array in arrays if array.name in own or not array.name.endswith(SUFFIXES)]
     beside = by_name.keys() - {array.name for array in values}
-    kind = declaration.kind or ("sequence" if any(name.endswith((LENGTHS, TIME)) for name in beside) else "static")
+    has_steps = any(name.endswith((LENGTHS, TIME)) for name in beside) or any(_masks_steps(a, by_name) for a in values)
+    kind = declaration.kind or ("sequence" if has_steps else "static")
     rows = max((array.shape[0] for array in values if array.shape), default=0)
     faults: list[Fault] = []
     for name in sorted(beside):
@@ -74,6 +75,13 @@ def _kind_of(dtype: np.dtype[np.generic]) -> ColumnKind:
     return kinds.get(dtype.kind, "text")
 
 
+def _masks_steps(array: ArrayHeader, by_name: dict[str, ArrayHeader]) -> bool:
+    """Whether an array of vectors, or larger values, has a mask of rows and steps. Of single numbers it tells nothing:
+    (rows, n) may be n features as well as n steps."""
+    present = by_name.get(array.name + PRESENT)
+    return present is not None and len(array.shape) > 2 and present.shape == array.shape[:2]
+
+
 def _unfit_role(array: ArrayHeader, rows: int, ignored: bool) -> list[Fault]:
     if ignored or array.shape == (rows,):
         return []
@@ -94,6 +102,8 @@ def _unfit_array(array: ArrayHeader, kind: Kind, rows: int, by_name: dict[str, A
     shapes = [array.shape[:1], array.shape[:2]] if kind == "sequence" else [array.shape[:1]]
     if present and (present.shape not in shapes or present.dtype.kind not in "biu"):
         detail = f"{present.name!r} is {present.dtype}{present.shape}, expected bool of shape {shapes[-1]}"
+        if kind == "static" and present.shape == array.shape[:2]:
+            detail += '; if the second axis is time, declare "kind": "sequence"'
         faults.append(Fault(pointer(present.name), "bad_mask", detail))
     lengths = by_name.get(array.name + LENGTHS)
     if lengths and (kind == "static" or lengths.shape != array.shape[:1] or lengths.dtype.kind not in "iu"):

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import re
+from codecs import BOM_UTF8
 
 from service.datasets.schemas import Format
 from service.shared import npz
@@ -82,7 +83,7 @@ def _format_of(first: bytes) -> Format:
         return "npz"
     if first.startswith(b"PAR1"):
         return "parquet"
-    if first.lstrip(b" \t\r\n").startswith(b"{"):
+    if first.removeprefix(BOM_UTF8).lstrip(b" \t\r\n").startswith(b"{"):
         return "jsonl"
     detail = f"the file begins with {first[:8]!r}, expected .npz, Parquet or JSON Lines"
     raise BadInput([Fault("", "unknown_format", detail)])

@@ -9,6 +9,9 @@ from service.shared.errors import Fault, pointer
 from worker.ingest.block import Array, Column
 from worker.ingest.faults import Faults
 
+NUMBER = "a finite number"
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
 
 class Checker:
     """Checks the blocks of one modality. `nan` counts the values and time steps that hold a NaN."""
@@ -23,8 +26,8 @@ class Checker:
     def check(self, column: Column, first_row: int, faults: Faults) -> Column:
         """The column in its stored dtype; a NaN that means missing is absent. Adds a fault for what cannot stand."""
         if self._modality.dtype == "int64":
-            bad = ((column.values < 0) | (column.values > self._highest)) & column.present
-            values, present, expected = column.values, column.present, f"a category from 0 to {self._highest}"
+            values, present, bad = self._categories(column)
+            expected = f"a category from 0 to {self._highest}"
         else:
             with np.errstate(over="ignore"):  # an overflow to infinity is a fault with a place, below
                 values = column.values.astype(np.float32, copy=False)
@@ -32,10 +35,24 @@ class Checker:
             if finite.all():
                 return Column(values, column.present, column.lengths, column.times)
             bad, present = self._not_finite(values, finite, column.present)
-            expected = "a finite number"
+            expected = NUMBER
         for place in np.flatnonzero(bad)[: faults.room()]:
             faults.add(self._fault(column, int(place), first_row, expected))
         return Column(values, present, column.lengths, column.times)
+
+    def _categories(self, column: Column) -> tuple[Array, Array, Array]:
+        """Values as whole numbers, where they are present, and where they are no category: floats may be whole too."""
+        values, present = column.values, column.present
+        with np.errstate(invalid="ignore"):
+            bad = ~((values >= 0) & (values <= self._highest)) & present
+        if values.dtype.kind != "f":
+            return values.astype(np.int64, copy=False), present, bad
+        missing = np.isnan(values) & present
+        self.nan += int(missing.sum())
+        if self._nan_is_missing:
+            present, bad = present & ~missing, bad & ~missing
+        bad |= (values != np.floor(values)) & present
+        return np.where(present & ~bad, values, 0).astype(np.int64), present, bad
 
     def _not_finite(self, values: Array, finite: Array, present: Array) -> tuple[Array, Array]:
         inside = tuple(range(1, values.ndim))
@@ -51,6 +68,8 @@ class Checker:
             with np.errstate(over="ignore"):
                 inside = tuple(int(i) for i in np.argwhere(~np.isfinite(item.astype(np.float32)))[0])
             item = item[inside]
+        if expected is NUMBER and np.isfinite(item):
+            expected = f"a number within float32's range, at most {MAX_FLOAT32:.1e} in size"
         where = f"row {steps[0]}" + (f", step {steps[1]}" if len(steps) > 1 else "")
         where += f", element {list(inside)}" if inside else ""
         detail = f"modality {self._modality.name!r} is {item} at {where}, expected {expected}"

@@ -13,7 +13,7 @@ from worker.ingest import grid
 from worker.ingest.block import Block, Column, Source
 from worker.ingest.check import Checker
 from worker.ingest.empty_rows import EmptyRows
-from worker.ingest.faults import Faults
+from worker.ingest.faults import Faults, no_value
 from worker.ingest.roles import Splits
 from worker.ingest.statistics import Statistics
 
@@ -43,6 +43,7 @@ def convert(source: Source, faults: Faults, path: Path, on_block: Callable[[floa
             detail = "no row of the file has a value of any modality, expected at least one row that has one"
             faults.add(Fault("", "no_rows", detail))
         faults.raise_if_any()
+        conversion.refuse_absent()
         converted = conversion.describe()
         writer.finish(converted.schema, converted.rows)
     return converted
@@ -98,6 +99,13 @@ class _Conversion:
         if not self._faults:
             self._statistics.add(piece)
         return piece
+
+    def refuse_absent(self) -> None:
+        """Raise BadInput naming the modalities that no row has: there is nothing that a model could learn of them."""
+        for modality in self._layout.modalities:
+            if not self._statistics.is_present(modality.name):
+                self._faults.add(no_value(modality.column))
+        self._faults.raise_if_any()
 
     def describe(self) -> Converted:
         """What all blocks were."""

@@ -1,7 +1,7 @@
 """What is wrong with a file, up to a number that a person still reads."""
 
 from service.datasets.layout import MOST_FAULTS
-from service.shared.errors import BadInput, Fault
+from service.shared.errors import BadInput, Fault, pointer
 
 
 class Faults:
@@ -27,3 +27,9 @@ class Faults:
         """Raise BadInput with all that were found."""
         if self._found:
             raise BadInput(self._found)
+
+
+def no_value(column: str) -> Fault:
+    """No row has a value in this column, so that there is nothing a model could learn of it."""
+    detail = f"no row of column {column!r} has a value, expected at least one; ignore it"
+    return Fault(pointer(column), "no_value", detail)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from service.datasets.layout import TIME, Declaration
-from service.shared.errors import BadInput, Fault, pointer
+from service.shared.errors import BadInput, Fault
 from worker.ingest import nested_survey as surveys
 from worker.ingest.block import BLOCK_BYTES, Block
+from worker.ingest.faults import no_value
 from worker.ingest.nested_blocks import Batch, Unpacker
 from worker.ingest.nested_lists import Lists, texts_of
 from worker.ingest.nested_survey import Scout
@@ -45,8 +46,7 @@ class JsonLinesSource:
             if form := lists.form():
                 forms[name] = form
             else:
-                detail = f"no row of column {name!r} has a value, expected at least one; ignore it"
-                faults.append(Fault(pointer(name), "no_value", detail))
+                faults.append(no_value(name))
         if faults:
             raise BadInput(faults[:100])
         self._timed = surveys.timed_in(forms, declaration)
@@ -95,6 +95,8 @@ class JsonLinesSource:
         """All lines, some at a time. Raises BadInput for a line that is no object."""
         row = 0
         with self._path.open("rb") as file:
+            if file.read(len(BOM_UTF8)) != BOM_UTF8:
+                file.seek(0)
             while objects := _objects(file, row):
                 self._done = file.tell()
                 yield _Lines(row, objects)
@@ -127,7 +129,7 @@ def _refuse_more(file: BinaryIO, row: int) -> None:
 def _parsed(line: bytes, row: int) -> dict[str, Any]:
     try:
         if line.startswith(BOM_UTF8):
-            raise ValueError("it begins with a byte order mark")
+            raise ValueError("it begins with a byte order mark, which only a file may")
         found = _DECODER.decode(line.decode())
     except RecursionError as error:
         raise _unfit(row, "is nested too deep", "an object of values and short lists") from error

@@ -105,6 +105,8 @@ def _numbers(array: Any) -> Array:
         return np.asarray(counts / PER_SECOND[array.type.unit], np.float64)
     if pa.types.is_boolean(array.type):
         return _filled(array, False)
+    if pa.types.is_decimal(array.type):
+        return _filled(array.cast(pa.float64()), 0)
     return _filled(array.cast(pa.float32()) if pa.types.is_float16(array.type) else array, 0)
 
 
@@ -131,6 +133,8 @@ def _kind_of(type: Any, is_time: bool) -> ColumnKind | None:
         return "float"
     if types.is_integer(type):
         return "integer"
+    if types.is_decimal(type):
+        return "decimal"
     return "boolean" if types.is_boolean(type) else None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from service.datasets import layout as layouts
 from service.datasets.layout import MOST_CATEGORIES, TIME, ColumnKind, Declaration, Kind, Layout
 from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest.faults import no_value
 from worker.ingest.nested import Nested, bytes_of
 
 MOST_COLUMNS = 1000
@@ -144,8 +145,7 @@ def settle(
             detail = f"{name!r} holds {what} in a dataset of sequences, expected lists of them, one for each time step"
             faults.append(Fault(pointer(name), "not_a_sequence", detail))
         elif shape is None:
-            detail = f"no row of {name!r} has a value that shows its shape; ignore it, or declare the shape"
-            faults.append(Fault(pointer(name), "no_value", detail))
+            faults.append(no_value(name))
         else:
             columns.append(layouts.Column(name, shape, form.kind))
     if faults:
@@ -174,7 +174,7 @@ def _unfit_times(kind: Kind, forms: Mapping[str, Form], timed: set[str]) -> Iter
         elif kind == "static":
             detail = f"{name!r} gives times, but the dataset is static; declare kind: sequence"
             yield Fault(pointer(name), "bad_times", detail)
-        elif len(form.extents) != 1 or form.kind not in ("float", "integer"):
+        elif len(form.extents) != 1 or form.kind not in ("float", "decimal", "integer"):
             detail = f"{name!r} holds {form.kind} in {len(form.extents)} lists around it, expected lists of seconds"
             yield Fault(pointer(name), "bad_times", detail)
 

@@ -17,6 +17,7 @@ from worker.ingest import nested_survey as surveys
 from worker.ingest import pandas_index
 from worker.ingest import parquet_pages as pages
 from worker.ingest.block import BLOCK_BYTES, Block
+from worker.ingest.faults import no_value
 from worker.ingest.nested import MOST_AXES
 from worker.ingest.nested_blocks import Batch, Unpacker
 from worker.ingest.nested_survey import Form, Scout
@@ -28,6 +29,7 @@ MOST_FOOTER_BYTES = 32 * 1024**2
 BATCH_BYTES = BLOCK_BYTES // 2
 MOST_BATCH_ROWS = 65_536
 VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 4}
+DECIMAL_BYTES = 32  # Arrow's own, and the numbers that are made of them
 
 
 class ParquetSource:
@@ -95,7 +97,9 @@ class ParquetSource:
                 continue
             is_time = field.name.endswith(TIME) and field.name.removesuffix(TIME) in timed
             form = arrow.form_of(field.type, is_time)
-            if form is None or len(form.extents) > MOST_AXES:
+            if pa.types.is_null(arrow.leaf_of(field.type)):
+                faults.append(no_value(field.name))
+            elif form is None or len(form.extents) > MOST_AXES:
                 faults.append(_unfit(field, f"numbers, texts, or up to {MOST_AXES} lists in lists of them; ignore it"))
             else:
                 forms[field.name] = form
@@ -120,9 +124,7 @@ class ParquetSource:
         outer = {".".join(steps[:count]) for steps in parts for count in range(1, len(steps))} & {*schema.names}
         read = {*names, *(name for name in outer if schema.field(name).type.num_fields)}
         columns = {place: stored.column(place) for place in _leaves(schema, read)}
-        return {
-            place: VALUE_BYTES.get(column.physical_type) or max(1, column.length) for place, column in columns.items()
-        }
+        return {place: _value_bytes(column) for place, column in columns.items()}
 
     def _survey(self, declaration: Declaration) -> None:
         """Look at columns until nothing new can be seen."""
@@ -203,6 +205,12 @@ def _opened(path: Path) -> pq.ParquetFile:
         return file
     paths = [file.metadata.schema.column(place).path for place in places]
     return pq.ParquetFile(path, metadata=file.metadata, memory_map=True, pre_buffer=False, read_dictionary=paths)
+
+
+def _value_bytes(column: Any) -> int:
+    if column.logical_type.type == "DECIMAL":
+        return DECIMAL_BYTES
+    return VALUE_BYTES.get(column.physical_type) or max(1, column.length)
 
 
 def _leaves(schema: Any, names: set[str]) -> list[int]:

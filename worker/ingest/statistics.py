@@ -41,6 +41,10 @@ class Statistics:
         """The largest category that a modality has had, plus one."""
         return self._modalities[name].categories
 
+    def is_present(self, name: str) -> bool:
+        """Whether a modality has had a value."""
+        return self._modalities[name].present > 0
+
     def describe(self, categories: dict[str, int], nan: dict[str, int]) -> dict[str, Any]:
         """All figures. categories: how many a modality has; nan: how many of its values hold a NaN."""
         modalities = {}
@@ -59,7 +63,7 @@ class Statistics:
 
 class _Figures:
     def __init__(self) -> None:
-        self._present = 0
+        self.present = 0
         self._absent = 0
         self._counts = np.zeros(0, np.int64)
         self._moments = _Moments()
@@ -70,7 +74,7 @@ class _Figures:
 
     def add(self, values: Array, present: Array, modality: ModalitySchema) -> None:
         count = int(present.sum())
-        self._present += count
+        self.present += count
         self._absent += len(present) - count
         given = values if count == len(present) else values[present]
         if modality.dtype == "int64":
@@ -81,7 +85,7 @@ class _Figures:
             self._moments.add(given)
 
     def describe(self, categories: int | None) -> dict[str, Any]:
-        figures: dict[str, Any] = {"present": self._present, "absent": self._absent}
+        figures: dict[str, Any] = {"present": self.present, "absent": self._absent}
         if categories is not None:
             missing = max(0, categories - len(self._counts))
             figures["counts"] = [*self._counts.tolist(), *[0] * missing]

@@ -72,7 +72,7 @@ def test_modalities_of_different_numbers_of_steps_share_rows() -> None:
         ([header("a", (5,))], {"kind": "sequence"}, ("/a", "bad_shape")),
         ([header("a", (5, 0))], {"kind": "sequence"}, ("/a", "bad_shape")),
         ([header("a", (5,))], {"modalities": {"b": {}}}, ("/schema/modalities/b", "unknown_column")),
-        ([header("a", (5,))], {"modalities": {"a": {"categories": 3}}}, ("/a", "not_a_category")),
+        ([header("a", (5, 2))], {"modalities": {"a": {"categories": 3}}}, ("/a", "not_a_category")),
         ([header("a", (5, 2), "int64")], {"modalities": {"a": {"dtype": "int64"}}}, ("/a", "not_a_category")),
         ([header("a", (5,)), header("a.present", (4,), "bool")], {}, ("/a.present", "bad_mask")),
         ([header("a", (5,)), header("a.present", (5,), "float32")], {}, ("/a.present", "bad_mask")),
@@ -114,10 +114,20 @@ def test_all_faults_are_told_at_once() -> None:
         ([header("a", (5, 3))], "static"),
         ([header("a", (5, 3)), header("a.lengths", (5,), "int64")], "sequence"),
         ([header("a", (5, 3)), header("a.time", (5, 3))], "sequence"),
+        ([header("a", (5, 3, 2)), header("a.present", (5, 3), "bool")], "sequence"),
+        ([header("a", (5, 3, 2)), header("a.present", (5,), "bool")], "static"),
     ],
 )
 def test_the_kind_follows_from_lengths_and_times(arrays: list[ArrayHeader], kind: str) -> None:
     assert layout(*arrays).kind == kind
+
+
+@pytest.mark.parametrize(("shape", "declared"), [((5, 3), {}), ((5, 3, 2), {"kind": "static"})])
+def test_a_mask_of_steps_in_a_static_dataset_is_told_what_to_declare(
+    shape: tuple[int, ...], declared: dict[str, Any]
+) -> None:
+    with pytest.raises(BadInput, match='if the second axis is time, declare "kind": "sequence"'):
+        layout(header("a", shape), header("a.present", (5, 3), "bool"), **declared)
 
 
 def test_ids_labels_split_and_ignored_columns_are_no_modalities() -> None:
@@ -146,6 +156,9 @@ def test_ids_labels_split_and_ignored_columns_are_no_modalities() -> None:
         {"colour": "red"},
         {"modalities": {"a": {"categories": 1}}},
         {"modalities": {"a": {"categories": 3, "dtype": "float32"}}},
+        {"modalities": {"a": {"likelihood": "categorical", "dtype": "float32"}}},
+        {"modalities": {"a": {"likelihood": "poisson", "categories": 3}}},
+        {"modalities": {"a": {"likelihood": "gaussian", "dtype": "int64"}}},
         {"modalities": {"a": {"unit": "m"}}},
         {"modalities": {"a/b": {}}},
     ],

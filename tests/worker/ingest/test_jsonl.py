@@ -94,7 +94,7 @@ def test_the_row_where_a_type_changes_is_named(tmp_path: Path, rows: int, monkey
         ('{"x": 1' + "0" * 5000 + "}", "is not JSON"),
         ('{"x": 1, "x": 2}', "a key is there twice"),
         ('{"x": 1} {"x": 2}', "is not JSON"),
-        ("\ufeff" + '{"x": 1}', "byte order mark"),
+        ("\ufeff" + '{"x": 1}', "byte order mark, which only a file may"),
         ("3", "is of type int"),
         ('{"x": "\\ud800"}', "half a surrogate pair"),
         ('{"x": [[[[[[[[[1]]]]]]]]]}', "nested more than 8 lists deep"),
