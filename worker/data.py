@@ -133,7 +133,8 @@ def split(samples: Samples, training: TrainingConfig, seed: int) -> tuple[Rows, 
     """The rows to train on and the rows held out to validate.
 
     Held out are the rows that the config names, else those that the dataset calls so, else a random fraction of the
-    rest. Rows that the dataset keeps for tests are in neither.
+    rest, which leaves at least one row of every modality to train on. Rows that the dataset keeps for tests are in
+    neither.
     """
     usable = np.flatnonzero(splits_of(samples) != SPLITS.index("test"))
     if training.validation_rows is not None:
@@ -143,8 +144,25 @@ def split(samples: Samples, training: TrainingConfig, seed: int) -> tuple[Rows, 
     if len(held_out):
         return np.setdiff1d(usable, held_out), held_out if training.holds_out else held_out[:0]
     shuffled = usable[np.random.default_rng(seed).permutation(len(usable))]
+    # of each modality the last row that has it: a modality in no training row is not learned
+    lasts = [places[-1] for places in map(np.flatnonzero, _having(samples, shuffled)) if len(places)]
+    kept = np.unique(np.array(lasts, np.int64))
+    shuffled = np.concatenate([np.delete(shuffled, kept), shuffled[kept]])
     count = round(training.validation_fraction * len(usable))
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+def check_training(samples: Samples, train_rows: Rows) -> None:
+    """Raise UnusableData where a modality is in none of the rows to train on: it could not be learned."""
+    names = [modality.name for modality in samples.schema.modalities]
+    faults = [
+        f"modality {name!r} is absent from all {len(train_rows)} rows for training, and only held-out rows have it, "
+        "expected it in at least one; change the dataset's splits or validation_rows, or leave the modality out"
+        for name, has in zip(names, _having(samples, train_rows), strict=True)
+        if not has.any()
+    ]
+    if faults:
+        raise UnusableData("; ".join(faults))
 
 
 def splits_of(samples: Samples) -> NDArray[np.uint8]:
@@ -208,6 +226,12 @@ def rows_with_all(samples: Samples, names: list[str]) -> NDArray[np.bool_]:
     """Which rows have every one of these modalities, sequences at some step: (N,)."""
     found: NDArray[np.bool_] = np.logical_and.reduce([_of_rows(samples, samples.present[name]) for name in names])
     return found
+
+
+def _having(samples: Samples, rows: Rows) -> Iterator[NDArray[np.bool_]]:
+    """Of every modality, in the schema's order, which of these rows have it."""
+    for modality in samples.schema.modalities:
+        yield rows_with_all(samples, [modality.name])[rows]
 
 
 def _rows_with_something(samples: Samples, names: list[str]) -> NDArray[np.bool_]:

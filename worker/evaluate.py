@@ -265,6 +265,13 @@ def _doubts(matrix: list[dict[str, Any]], split: str, count: int) -> list[dict[s
     elif count < FEW_ROWS:
         message = f"the evaluation is on {count} {split} rows, too few to tell how good the model is"
         found.append({"type": "few_rows", "message": message})
+    never = sorted({entry["target"] for entry in matrix} - {entry["target"] for entry in matrix if entry["values"]})
+    if never:
+        message = (
+            f"none of the {count} {split} rows looked at has {', '.join(map(repr, never))}, so it is not known "
+            "how well the model predicts that; hold out rows that have it, by the dataset's splits or validation_rows"
+        )
+        found.append({"type": "not_evaluated", "message": message})
     useless = [
         f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}"
         for entry in matrix

@@ -110,6 +110,8 @@ def fit(
         np.random.SeedSequence(seed).generate_state(5).tolist()
     )
     train_rows, validation_rows = data.split(samples, training, split_seed)
+    if resume is None:  # what has begun goes on
+        data.check_training(samples, train_rows)
     steps_per_epoch = math.ceil(len(train_rows) / training.batch_size)
     steps = training.epochs * steps_per_epoch
     try:
