@@ -15,6 +15,7 @@ from service.access import audit, scopes
 from service.access.operations import Principal
 from service.shared import documents
 from service.shared.errors import BadInput, Fault, Unauthenticated
+from service.watched import AccessEnded, Watched
 from service.web import PRINCIPAL, Services
 
 log = structlog.get_logger(__name__)
@@ -54,12 +55,18 @@ class KeyedRoute(APIRoute):
             self._refuse_unknown_parameters(scope)
         if changing:
             audit.acting.set(self._action(scope, principal))
-        if scope["method"] in (self.methods or ()):
-            if self.body_field is not None:
-                receive = await _checked(scope, receive)
-            await self.app(scope, receive, send)
-        else:
-            await super().handle(scope, receive, send)
+        watched = Watched(services.keys, token, needed, receive, send)
+        try:
+            if scope["method"] in (self.methods or ()):
+                read = watched.receive if self.body_field is None else await _checked(scope, watched.receive)
+                await self.app(scope, read, watched.send)
+            else:
+                await super().handle(scope, watched.receive, watched.send)
+        except AccessEnded as error:
+            log.info("access_ended", key_id=principal.key_id, path=scope["path"])
+            if not watched.has_begun:
+                raise error.why from error
+            # else the connection is closed in the middle of the answer: whoever reads it knows that it is not whole
 
     def _find_out(self, method: str) -> scopes.Scope:
         self._needed[method] = scopes.needed(method, self.tags)

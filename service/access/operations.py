@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, or_, select, update
@@ -19,15 +19,13 @@ from service.shared.tables import ApiKey, Project, new_id
 # The last use of a key is written at most this often.
 LAST_USE_SECONDS = 60.0
 
+_VALID = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()))
 _KEY = (
     select(ApiKey, Project)
     .join(Project, Project.id == ApiKey.project_id)
-    .where(
-        ApiKey.prefix == bindparam("prefix"),
-        ApiKey.revoked_at.is_(None),
-        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
-    )
+    .where(ApiKey.prefix == bindparam("prefix"), *_VALID)
 )
+_VALID_KEYS = select(ApiKey.id, ApiKey.scopes).where(ApiKey.id.in_(bindparam("ids", expanding=True)), *_VALID)
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,12 @@ def revoke_key(session: Session, project_id: str, key_id: str) -> None:
     get_key(session, project_id, key_id)
     ended = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=now())
     session.execute(ended)
+
+
+def keys_with(session: Session, scope: Scope, key_ids: Collection[str]) -> set[str]:
+    """Those of some keys that are valid and have a scope."""
+    found = session.execute(_VALID_KEYS, {"ids": sorted(key_ids)})
+    return {key_id for key_id, scopes in found if scope in scopes}
 
 
 def note_use(session: Session, key_id: str) -> None:

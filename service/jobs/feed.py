@@ -7,11 +7,13 @@ locked, so that the ids of one job become visible in their order.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.access import operations as access
 from service.shared.database import Database
 from service.shared.tables import FINAL_STATES, Job, JobEvent
 
@@ -21,13 +23,25 @@ TICK_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 15.0
 
 
+class Ending(Enum):
+    """Why there are no more events."""
+
+    JOB = "the job has ended, or the process is about to"
+    ACCESS = "the key may no longer read"
+
+
+class AccessLost(Exception):
+    """The key that follows a job was revoked, has expired, or may no longer read."""
+
+
 @dataclass(eq=False)
 class Listener:
-    """One who follows a job: what was given out already, and what waits to be."""
+    """One who follows a job: by which key, what was given out already, and what waits to be."""
 
     job_id: str
     after: int
-    waiting: asyncio.Queue[Sequence[JobEvent] | None] = field(default_factory=asyncio.Queue)
+    key_id: str
+    waiting: asyncio.Queue[Sequence[JobEvent] | Ending] = field(default_factory=asyncio.Queue)
 
 
 class Feed:
@@ -39,11 +53,14 @@ class Feed:
         self._ticking: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    async def follow(self, job_id: str, after: int) -> AsyncIterator[Sequence[JobEvent]]:
-        """A job's events behind the event `after`, as they come, until it has ended; empty when there was nothing."""
+    async def follow(self, job_id: str, after: int, key_id: str) -> AsyncIterator[Sequence[JobEvent]]:
+        """A job's events behind the event `after`, as they come, until it has ended; empty when there was nothing.
+
+        Raises AccessLost as soon as the key may no longer read.
+        """
         if self._is_closed:
             return
-        listener = Listener(job_id, after)
+        listener = Listener(job_id, after, key_id)
         self._listeners.add(listener)
         if self._ticking is None or self._ticking.done():
             self._ticking = asyncio.create_task(self._tick())
@@ -54,7 +71,9 @@ class Feed:
                 except TimeoutError:
                     yield []
                     continue
-                if events is None:
+                if events is Ending.ACCESS:
+                    raise AccessLost
+                if events is Ending.JOB:
                     return
                 yield events
         finally:
@@ -64,21 +83,21 @@ class Feed:
         """End all streams: who follows comes back with the id of the last event, to a process that goes on."""
         self._is_closed = True
         for listener in self._listeners:
-            listener.waiting.put_nowait(None)
+            listener.waiting.put_nowait(Ending.JOB)
 
     async def _tick(self) -> None:
         while self._listeners:
             listeners = list(self._listeners)
             try:
-                events, ended = await asyncio.to_thread(self._read, listeners)
+                events, ended, reading = await asyncio.to_thread(self._read, listeners)
             except SQLAlchemyError as error:
                 log.warning("events_not_read", error=str(error))
             else:
-                self._hand_out(listeners, events, ended)
+                self._hand_out(listeners, events, ended, reading)
             await asyncio.sleep(TICK_SECONDS)
 
-    def _read(self, listeners: Sequence[Listener]) -> tuple[dict[str, list[JobEvent]], set[str]]:
-        """Everything new of the jobs that are followed, and which of them had ended before it was read."""
+    def _read(self, listeners: Sequence[Listener]) -> tuple[dict[str, list[JobEvent]], set[str], set[str]]:
+        """Everything new of the jobs that are followed, which had ended before, and which keys may read it."""
         after: dict[str, int] = {}
         for listener in listeners:
             after[listener.job_id] = min(after.get(listener.job_id, listener.after), listener.after)
@@ -90,13 +109,19 @@ class Feed:
             events: dict[str, list[JobEvent]] = {}
             for event in session.scalars(newer.order_by(JobEvent.id)):
                 events.setdefault(event.job_id, []).append(event)
-        return events, finished
+            reading = access.keys_with(session, "read", {listener.key_id for listener in listeners})
+        return events, finished, reading
 
-    def _hand_out(self, listeners: Sequence[Listener], events: dict[str, list[JobEvent]], ended: set[str]) -> None:
+    def _hand_out(
+        self, listeners: Sequence[Listener], events: dict[str, list[JobEvent]], ended: set[str], reading: set[str]
+    ) -> None:
         for listener in listeners:
+            if listener.key_id not in reading:
+                listener.waiting.put_nowait(Ending.ACCESS)
+                continue
             new = [event for event in events.get(listener.job_id, ()) if event.id > listener.after]
             if new:
                 listener.after = new[-1].id
                 listener.waiting.put_nowait(new)
             if listener.job_id in ended:
-                listener.waiting.put_nowait(None)
+                listener.waiting.put_nowait(Ending.JOB)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service.access.quotas import check_queued_runs
 from service.idempotency import Once, OnceByBody
 from service.jobs import history
-from service.jobs.feed import Feed
+from service.jobs.feed import AccessLost, Feed
 from service.keyed import KeyedRoute
 from service.runs import checkpoints, metrics, schemas
 from service.runs import operations as runs
@@ -24,6 +24,12 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=KeyedRoute)
 Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that were done.")]
 
 EVENT_STREAM = "text/event-stream"
+# Without an id, so that a client that comes back with another key goes on behind the last event of the run.
+ACCESS_ENDED = (
+    b"event: access_ended\n"
+    b'data: {"code":"invalid_api_key","detail":"the API key was revoked, has expired, or may no longer read: '
+    b'no more events come; take another key, and send the id of the last event"}\n\n'
+)
 WHOLE_LOG_CHARACTERS = 2**31
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -174,7 +180,7 @@ def get_run_events(
         job_id = runs.job_of(session, caller.project_id, run_id)
         if EVENT_STREAM in accept:
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-            stream = _stream(feed, job_id, after if last_event_id is None else last_event_id)
+            stream = _stream(feed, job_id, after if last_event_id is None else last_event_id, caller.key_id)
             return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
         found = history.events(session, job_id, after, limit)
         events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in found]
@@ -229,13 +235,16 @@ def download_run_checkpoint(run_id: Reference, step: Step, caller: Caller, servi
     return FileResponse(path, filename=f"{run_id}-step-{step}.safetensors", media_type="application/octet-stream")
 
 
-async def _stream(feed: Feed, job_id: str, after: int) -> AsyncIterator[bytes]:
-    async for events in feed.follow(job_id, after):
-        if not events:
-            yield b": still here\n\n"
-        for event in events:
-            data = schemas.RunEvent.model_validate(event, from_attributes=True).model_dump_json()
-            yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
+async def _stream(feed: Feed, job_id: str, after: int, key_id: str) -> AsyncIterator[bytes]:
+    try:
+        async for events in feed.follow(job_id, after, key_id):
+            if not events:
+                yield b": still here\n\n"
+            for event in events:
+                data = schemas.RunEvent.model_validate(event, from_attributes=True).model_dump_json()
+                yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
+    except AccessLost:
+        yield ACCESS_ENDED
 
 
 def _queued(

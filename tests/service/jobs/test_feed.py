@@ -2,17 +2,25 @@
 
 import asyncio
 
+from service.access import operations as access
 from service.jobs import operations as jobs
 from service.jobs.feed import Feed
 from service.shared.database import Database
 from tests.service.jobs.test_operations import claim, create
 
 
+def made(database: Database, project_id: str) -> str:
+    """The id of a key that may read."""
+    with database.writer.begin() as session:
+        return access.create_key(session, project_id, "reader")[0].id
+
+
 def test_events_arrive_once_in_order_until_the_job_has_ended(database: Database, project_id: str) -> None:
     job_id, other = create(database, project_id), create(database, project_id)
+    key_id = made(database, project_id)
 
     async def listen(feed: Feed, after: int) -> list[tuple[int, str]]:
-        return [(event.id, event.type) async for events in feed.follow(job_id, after) for event in events]
+        return [(event.id, event.type) async for events in feed.follow(job_id, after, key_id) for event in events]
 
     async def scenario() -> list[list[tuple[int, str]]]:
         feed = Feed(database)
@@ -43,10 +51,10 @@ def test_events_arrive_once_in_order_until_the_job_has_ended(database: Database,
 
 
 def test_closing_ends_every_stream_and_lets_none_begin(database: Database, project_id: str) -> None:
-    job_id = create(database, project_id)
+    job_id, key_id = create(database, project_id), made(database, project_id)
 
     async def listen(feed: Feed) -> list[str]:
-        return [event.type async for events in feed.follow(job_id, 0) for event in events]
+        return [event.type async for events in feed.follow(job_id, 0, key_id) for event in events]
 
     async def scenario() -> list[list[str]]:
         feed = Feed(database)
