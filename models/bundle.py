@@ -13,7 +13,7 @@ from models import manifests, tar
 from models.manifests import ARTIFACT, Manifest
 
 MANIFEST = "manifest.json"
-MOST_MANIFEST_BYTES = 1024 * 1024
+MOST_MANIFEST_BYTES = 4 * 1024 * 1024
 
 PIECE_BYTES = 1024 * 1024
 

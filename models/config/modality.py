@@ -1,15 +1,18 @@
 """One modality: what its values look like, which density models them, which networks read and write them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, StrictInt, StrictStr, model_validator
 
 from models.config import network
 from models.config.frozen import Frozen
 from models.config.network import NetworkConfig
 
 LikelihoodName = Literal["gaussian", "laplace", "bernoulli", "categorical", "poisson", "negative_binomial"]
+CategoryNames = tuple[StrictInt, ...] | tuple[StrictStr, ...]
+"""By the category's number: texts, or the whole numbers that the data have."""
 Scale = Literal["learned", "predicted"] | PositiveFloat
 
 COUNTS: tuple[LikelihoodName, ...] = ("poisson", "negative_binomial")
@@ -45,7 +48,26 @@ class ModalityConfig(_Choices):
         default=(), max_length=4, description="Shape of one value; () is a scalar."
     )
     categories: int | None = Field(default=None, ge=2, description="Values are 0 to categories - 1.")
+    category_names: CategoryNames | None = Field(
+        default=None, description="What the first categories are called, as a rule all, in the order of their numbers."
+    )
     likelihood: LikelihoodName
+
+    @cached_property
+    def category_numbers(self) -> Mapping[int | str, int]:
+        """The number of the category that each name stands for; empty without names."""
+        names: Sequence[int | str] = self.category_names or ()
+        return {name: number for number, name in enumerate(names)}
+
+    @model_validator(mode="after")
+    def _names_are_of_the_categories(self) -> Self:
+        names = self.category_names or ()
+        if len(self.category_numbers) < len(names) or len(names) > (self.categories or 0):
+            raise ValueError(
+                f"modality {self.name!r} has {len(names)} category names, {len(self.category_numbers)} of them "
+                f"different, expected one for each of at most {self.categories or 0} categories"
+            )
+        return self
 
     @model_validator(mode="after")
     def _choices_fit(self) -> Self:

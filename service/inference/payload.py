@@ -23,6 +23,7 @@ Place = tuple[str | int, ...]
 
 MOST_FAULTS = 20
 MOST_TARGETS = 100
+MAX_NAMES = 10
 MOST_BYTES = 512 * 1024**2
 """Of the values of one request, of all that wait, and of a batch."""
 # Each of numbers whose squares add up to less is finite, in 32 bits too.
@@ -116,6 +117,8 @@ def answerable(answer: Array, lengths: Array | None) -> Any:
 
     Raises BadInput when a row's answer is no number: its input lies too far from anything the model has seen.
     """
+    if answer.dtype == object:  # texts, which orjson writes from lists alone
+        return answer.tolist() if lengths is None else [r[:n].tolist() for r, n in zip(answer, lengths, strict=True)]
     if not _is_surely_finite(answer):
         _check_finite(answer, lengths)
     answer = np.ascontiguousarray(answer)  # orjson writes no other
@@ -279,6 +282,8 @@ class _Misfit(NamedTuple):
 
 def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
     """Many values as one array, or what is wrong with them."""
+    if modality.category_names:
+        return _named_categories(given, modality)
     shape = list(modality.shape)
     types = types_within(given)
     if not types <= NUMBERS:
@@ -295,7 +300,7 @@ def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
         return _Misfit(f"shape {list(array.shape[1:])}", str(shape))
     if modality.categories is not None:
         if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= modality.categories:
-            return _Misfit(f"value {shown(given[0])}", f"a category from 0 to {modality.categories - 1}")
+            return _Misfit(f"value {shown(given[0])}", expected_category(modality))
         return array
     if array.dtype.kind not in "iuf":
         return _Misfit(f"value {shown(given[0])}", f"numbers of shape {shape}")
@@ -307,6 +312,31 @@ def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
     if modality.likelihood in COUNTS and array.size and array.min() < 0:
         return _Misfit(f"value {array.min():g}", "counts, numbers from 0 on")
     return array
+
+
+def _named_categories(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
+    """The numbers of categories. Where names are texts a category is given by either, else by its name."""
+    types = set(map(type, given))
+    numbers, by_name = modality.category_numbers, type(next(iter(modality.category_numbers)))
+    if types <= {by_name}:
+        found = [numbers.get(name, -1) for name in given]
+    elif types <= {int, str} and by_name is str:
+        found = [numbers.get(one, -1) if type(one) is str else one for one in given]
+    else:
+        found = [-1]
+    highest = (modality.categories or 0) - 1
+    if min(found) < 0 or max(found) > highest:
+        return _Misfit(f"value {shown(given[0])}", expected_category(modality))
+    return np.array(found, np.int64)
+
+
+def expected_category(modality: ModalityConfig) -> str:
+    """What a value of categories may be, for messages."""
+    highest, names = (modality.categories or 0) - 1, modality.category_names
+    if not names:
+        return f"a category from 0 to {highest}"
+    some = ", ".join(shown(name) for name in names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")
+    return f"a category, one of {some}" + (f", or its number, 0 to {highest}" if isinstance(names[0], str) else "")
 
 
 def _misfits(items: list[Any], modality: ModalityConfig, place: Place) -> list[Fault]:

@@ -11,6 +11,7 @@ from service.access.quotas import check_request_rows
 from service.inference import schemas, streaming
 from service.inference.batcher import Answered
 from service.inference.calls import Answer, Call, CallRoute, by_alias, by_number
+from service.inference.category_names import named
 from service.inference.fields import Body
 from service.inference.payload import Limits, Rows, check_size, parse_rows, parse_targets, shaped
 from service.inference.questions import Question, Version
@@ -50,7 +51,7 @@ async def reconstruct(call: Call) -> Response:
     drawn = {"targets": targets, "n_samples": n_samples, "seed": seed if n_samples else 0}
     asked = Question(call.version, "reconstruct", drawn, state is not None)
     answered = await call.ask(asked, rows, state, body.seconds("timeout_seconds"))
-    return _answer(call, {"outputs": shaped(answered.tree, rows.lengths)}, answered)
+    return _answer(call, {"outputs": shaped(named(answered.tree, call.version.config), rows.lengths)}, answered)
 
 
 async def score(call: Call) -> Response:
@@ -81,7 +82,7 @@ async def forecast(call: Call) -> Response:
     drawn["seed"] = seed if n_samples else 0
     asked = Question(call.version, "forecast", drawn, state is not None)
     answered = await call.ask(asked, rows, state, body.seconds("timeout_seconds"))
-    return _answer(call, {"outputs": shaped(answered.tree, None)}, answered)
+    return _answer(call, {"outputs": shaped(named(answered.tree, call.version.config), None)}, answered)
 
 
 async def sample(call: Call) -> Response:
@@ -98,7 +99,7 @@ async def sample(call: Call) -> Response:
     check_size(count, steps or 1, _limits(call, 1), "/rows")
     asked = Question(call.version, "sample", {"steps": steps or None, "seed": seed})
     answered = await call.ask(asked, Rows(count, {}, {}, None), None, body.seconds("timeout_seconds"))
-    return _answer(call, {"outputs": shaped(answered.tree, None)}, answered)
+    return _answer(call, {"outputs": shaped(named(answered.tree, call.version.config), None)}, answered)
 
 
 def _rows(body: Body, call: Call, draws: int) -> Rows:

@@ -87,7 +87,8 @@ class EncodeResponse(BaseModel):
 class ReconstructResponse(BaseModel):
     """For every target what its likelihood has.
 
-    Gaussian: mean and standard_deviation. Bernoulli: probability. Categorical: probabilities and category.
+    Gaussian: mean and standard_deviation. Bernoulli: probability. Categorical: probabilities and category, and
+    category_name where the signature names the categories.
     """
 
     model: str
@@ -120,7 +121,10 @@ class ForecastResponse(BaseModel):
 
 
 class SampleResponse(BaseModel):
-    """For every modality its drawn `value`, and the distribution that it was drawn from."""
+    """For every modality its drawn `value`, and the distribution that it was drawn from.
+
+    Categories that the signature names have `value_name` too.
+    """
 
     model: str
     version: int

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from models.config import ModalityConfig
+from service.inference.category_names import name_length
 from service.inference.payload import MOST_BYTES, Config, Rows
 from service.inference.questions import Question
 from service.shared.errors import BadInput, Fault, TooLarge
@@ -13,6 +14,7 @@ from service.shared.errors import BadInput, Fault, TooLarge
 MOST_COMPUTED = 2**27
 # As JSON about ten bytes each.
 MOST_ANSWERED = 2**25
+CHARACTERS = 10
 # A batch of several requests gains nothing from more, and workers answer it as one value of Redis, at most 512 MB.
 MOST_TOGETHER = 2**25
 
@@ -84,14 +86,15 @@ def _step(question: Question, rows: Rows, config: Config, places: Places) -> _St
             return _Step(_numbers(config, rows.values), 2 + len(rows.values), "/inputs", "/inputs")
         case "reconstruct":
             numbers = _numbers(config, arguments["targets"])
-            return _Step(numbers * draws_of(question), 2 * numbers, places.draws, places.targets)
+            answered = 2 * numbers + _names(config, arguments["targets"])
+            return _Step(numbers * draws_of(question), answered, places.draws, places.targets)
         case "forecast":  # every modality is drawn: what comes after it depends on it
             figures = 2 + _count(arguments.get("quantiles"))
-            answered = figures * _numbers(config, arguments["targets"])
+            answered = figures * _numbers(config, arguments["targets"]) + _names(config, arguments["targets"])
             return _Step(_numbers(config) * draws_of(question), answered, places.draws, places.targets)
         case "sample":  # the value, and what it was drawn from
             numbers = _numbers(config)
-            return _Step(numbers, 3 * numbers, "/rows", "/rows")
+            return _Step(numbers, 3 * numbers + 2 * _names(config), "/rows", "/rows")
 
 
 def _numbers(config: Config, names: Sequence[str] | Mapping[str, object] | None = None) -> int:
@@ -101,6 +104,12 @@ def _numbers(config: Config, names: Sequence[str] | Mapping[str, object] | None 
 
 def _features(modality: ModalityConfig) -> int:
     return modality.categories or math.prod(modality.shape)
+
+
+def _names(config: Config, names: Sequence[str] | None = None) -> int:
+    """Of the category names that answers have beside numbers, counted as the numbers that take as many characters."""
+    modalities = [modality for modality in config.modalities if names is None or modality.name in names]
+    return sum(math.ceil(name_length(modality) / CHARACTERS) for modality in modalities)
 
 
 def _count(quantiles: object) -> int:

@@ -17,10 +17,14 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
     "FP64": np.dtype("<f8"),
 }
 """Binary tensors are little-endian on any machine."""
+BYTES = "BYTES"
+"""Texts, category names; in binary each stands behind its length, 4 bytes."""
 
 
 def name_of(dtype: "np.dtype[np.generic]") -> str:
     """What the protocol calls the type of an answer."""
+    if dtype.kind == "O":
+        return BYTES
     if dtype.kind == "f":
         return "FP32"
     return "INT64" if dtype.kind in "iu" else "BOOL"

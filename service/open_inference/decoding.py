@@ -8,12 +8,13 @@ import numpy as np
 
 from models.config import ModalityConfig
 from service.inference.payload import Array, Config, Limits, shown, types_within
-from service.open_inference.datatypes import DTYPES
+from service.open_inference import texts
+from service.open_inference.datatypes import BYTES, DTYPES
 from service.shared.errors import BadInput, Fault, pointer
 
 MASK = "mask."
 MOST_DIMENSIONS = 16
-_JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
+_JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "O": {str}}
 
 
 def read_arrays(inputs: Any, binary: memoryview, config: Config, limits: Limits) -> dict[str, tuple[int, Array]]:
@@ -33,21 +34,23 @@ def read_arrays(inputs: Any, binary: memoryview, config: Config, limits: Limits)
         shape = _shape(place, tensor, name, known[name.removeprefix(MASK)], config.kind, limits)
         datatype = tensor.get("datatype")
         dtype = DTYPES.get(datatype) if isinstance(datatype, str) else None
-        if dtype is None:
-            detail = f"input {name!r} has datatype {shown(datatype)}, expected one of {', '.join(DTYPES)}"
+        if dtype is None and datatype != BYTES:
+            detail = f"input {name!r} has datatype {shown(datatype)}, expected one of {', '.join([*DTYPES, BYTES])}"
             raise bad(place, "datatype", "unknown_datatype", detail)
         size = _parameters(place, tensor, name).get("binary_data_size")
         if size is None:
-            arrays[name] = place, _from_json(place, tensor, dtype, shape)
+            arrays[name] = place, _from_json(place, tensor, dtype or np.dtype(object), shape)
             continue
-        needed = math.prod(shape) * dtype.itemsize
-        if type(size) is not int or size != needed:
-            detail = f"input {name!r} has {shown(size)} bytes, shape and datatype make {needed}"
+        needed = math.prod(shape) * (dtype.itemsize if dtype else texts.LENGTH_BYTES)
+        if type(size) is not int or (size != needed if dtype else size < needed):
+            made = f"make {needed}" if dtype else f"make {needed} or more"
+            detail = f"input {name!r} has {shown(size)} bytes, shape and datatype {made}"
             raise bad(place, "parameters", "bad_binary_size", detail)
         if start + size > len(binary):
             detail = f"input {name!r} ends at byte {start + size} behind the head, the body has {len(binary)} there"
             raise bad(place, "parameters", "bad_binary_size", detail)
-        arrays[name] = place, _from_bytes(binary[start : start + size], dtype, shape)
+        piece = binary[start : start + size]
+        arrays[name] = place, _from_bytes(piece, dtype, shape) if dtype else _texts(place, name, piece, shape)
         start += size
     if start != len(binary):
         detail = f"{len(binary)} bytes behind the head, the inputs' binary_data_size make {start}"
@@ -101,17 +104,24 @@ def _from_bytes(raw: memoryview, dtype: "np.dtype[Any]", shape: list[int]) -> Ar
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
+def _texts(place: int, name: str, raw: memoryview, shape: list[int]) -> Array:
+    try:
+        return texts.unpacked(raw, math.prod(shape)).reshape(shape)
+    except ValueError as error:
+        raise bad(place, "parameters", "bad_binary_size", f"input {name!r} {error}") from error
+
+
 def _from_json(place: int, tensor: Mapping[str, Any], dtype: "np.dtype[Any]", shape: list[int]) -> Array:
     """Values of a nested list, or of a flat one."""
     name, data, count = tensor["name"], tensor.get("data"), math.prod(shape)
     array: Array = np.array(None)
     if isinstance(data, list) and types_within(data) <= _JSON_TYPES[dtype.kind]:
         try:
-            array = np.array(data)
+            array = np.array(data, dtype if dtype.kind == "O" else None)
         except ValueError:  # lists of different lengths
             array = np.array(None)
     fits = array.shape in ((count,), tuple(tensor["shape"]), tuple(shape))
-    if not fits or array.dtype.kind not in {"b": "b", "f": "iuf"}.get(dtype.kind, "iu"):
+    if not fits or array.dtype.kind not in {"b": "b", "f": "iuf", "O": "O"}.get(dtype.kind, "iu"):
         detail = f"input {name!r} has data {shown(data)}, expected {count} values of its datatype"
         raise bad(place, "data", "bad_data", f"{detail}, flat or nested as its shape")
     if dtype.kind in "iu" and array.size:

@@ -10,6 +10,7 @@ from service.access.quotas import check_request_rows
 from service.inference import sizes
 from service.inference.batcher import Answered
 from service.inference.calls import CallRoute, check_name, is_gone
+from service.inference.category_names import named
 from service.inference.payload import Limits, Rows
 from service.inference.questions import Question, Version
 from service.inference.routes import timing
@@ -80,9 +81,10 @@ async def _answered(request: Request, served: Version, began_at: float) -> Respo
     found = await asyncio.gather(*(_ask(request, served, question, asked, parameters) for question in questions))
     computed_at = time.monotonic()
     codes = found[0].tree if outputs.codes else {}
-    described, raw = tensors(outputs, rows, codes, found[-1].tree)
-    named = {"model_name": served.model, "model_version": str(served.number), "outputs": described}
-    content, headers = framing.joined(named | ({"id": parameters.id} if parameters.id else {}), raw)
+    predictions = named(found[-1].tree, served.config) if outputs.targets else {}
+    described, raw = tensors(outputs, rows, codes, predictions)
+    answer = {"model_name": served.model, "model_version": str(served.number), "outputs": described}
+    content, headers = framing.joined(answer | ({"id": parameters.id} if parameters.id else {}), raw)
     answer_encoding = framing.answer_encoding(request.headers.get("accept-encoding"), len(content))
     if answer_encoding is not None:
         content = await run_in_threadpool(framing.packed, content, answer_encoding)

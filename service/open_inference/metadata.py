@@ -3,8 +3,10 @@
 from typing import Any
 
 from models.config import ModalityConfig
+from service.inference.category_names import NAME
 from service.inference.payload import Config
 from service.inference.questions import Version
+from service.open_inference.datatypes import BYTES
 from service.open_inference.decoding import MASK
 from service.open_inference.outputs import CODES, known
 
@@ -61,7 +63,7 @@ def _platform(config: Config) -> str:
 
 
 def _type(datatype: str) -> str:
-    return f"TYPE_{datatype}"
+    return "TYPE_STRING" if datatype == BYTES else f"TYPE_{datatype}"
 
 
 def _inputs(config: Config) -> list[tuple[str, str, list[int]]]:
@@ -84,6 +86,8 @@ def _outputs(config: Config) -> list[tuple[str, str, list[int]]]:
 
 
 def _predicted(modality: ModalityConfig, part: str | None) -> tuple[str, list[int]]:
+    if part == NAME:
+        return BYTES, []
     if part == "category":
         return "INT64", list(modality.shape)
     whole = part is None and modality.categories is not None

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from service.inference.category_names import NAME
 from service.inference.payload import MOST_FAULTS, Array, Config, Rows, answerable, shown
 from service.inference.questions import Tree
+from service.open_inference import texts
 from service.open_inference.datatypes import name_of
 from service.shared.errors import BadInput, Fault, pointer
 
@@ -44,6 +46,8 @@ def known(config: Config) -> dict[str, tuple[str | None, str | None]]:
         extra = "category" if modality.likelihood == "categorical" else "standard_deviation"
         if modality.likelihood != "bernoulli":
             found[f"{RECONSTRUCTION}{modality.name}.{extra}"] = modality.name, extra
+        if modality.category_names:
+            found[f"{RECONSTRUCTION}{modality.name}.{NAME}"] = modality.name, NAME
     return found
 
 
@@ -92,10 +96,10 @@ def tensors(outputs: Outputs, rows: Rows, codes: Tree, predictions: Tree) -> tup
         array = _own(_array(asked, codes, predictions), rows)
         tensor: dict[str, Any] = {"name": asked.name, "datatype": name_of(array.dtype), "shape": list(array.shape)}
         if asked.binary:
-            binary.append(array.tobytes())
+            binary.append(array.tobytes() if array.dtype.kind != "O" else texts.packed(array.ravel().tolist()))
             tensor["parameters"] = {"binary_data_size": len(binary[-1])}
         else:
-            tensor["data"] = array.ravel()
+            tensor["data"] = array.ravel() if array.dtype.kind != "O" else array.ravel().tolist()
         described.append(tensor)
     return described, binary
 
@@ -103,6 +107,9 @@ def tensors(outputs: Outputs, rows: Rows, codes: Tree, predictions: Tree) -> tup
 def _array(asked: Asked, codes: Tree, predictions: Tree) -> Array:
     if asked.target is not None:
         tree = predictions[asked.target]
+        if asked.part == NAME:
+            names = np.asarray(tree[NAME])
+            return np.frompyfunc(_text, 1, 1)(names)  # type: ignore[no-any-return]
         if asked.part is not None:
             return np.asarray(tree[asked.part])
         return np.asarray(next(tree[name] for name in MAIN if name in tree))
@@ -117,8 +124,16 @@ def _own(array: Array, rows: Rows) -> Array:
     if rows.lengths is not None:
         steps, longest = next(iter(rows.present.values())).shape[1], int(rows.lengths.max())
         inside = np.arange(longest) < rows.lengths[:, None]
-        whole = np.zeros((rows.count, steps, *array.shape[2:]), array.dtype)
+        nothing = "" if array.dtype.kind == "O" else 0
+        whole = np.full((rows.count, steps, *array.shape[2:]), nothing, array.dtype)
         whole[:, :longest][inside] = array[:, :longest][inside]
         array = whole
+    if array.dtype.kind == "O":
+        return array
     own: Array = answerable(array.astype("<f4" if array.dtype.kind == "f" else "<i8"), None)
     return own
+
+
+def _text(name: int | str | None) -> str:
+    """A category's name as BYTES have it, empty where it has none."""
+    return "" if name is None else str(name)

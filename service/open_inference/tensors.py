@@ -7,7 +7,7 @@ import numpy as np
 
 from models.config import ModalityConfig
 from models.config.modality import COUNTS
-from service.inference.payload import MOST_FAULTS, Array, Config, Limits, Rows, check_size
+from service.inference.payload import MOST_FAULTS, Array, Config, Limits, Rows, check_size, expected_category, shown
 from service.open_inference.decoding import MASK, bad, read_arrays
 from service.shared.errors import BadInput, Fault, pointer
 
@@ -64,15 +64,15 @@ def _present(mask: tuple[int, Array] | None, name: str, lead: tuple[int, ...]) -
 
 def _checked(array: Array, modality: ModalityConfig, present: Array, place: int) -> Array:
     """Values as the model takes them, where they are present. Raises BadInput with the first that it does not."""
-    wants = "iu" if modality.categories is not None else "iuf"
+    wants = "iuf" if modality.categories is None else "iuO" if modality.category_names else "iu"
     if array.dtype.kind not in wants:
-        expected = "an integer type" if modality.categories is not None else "a type of numbers"
+        expected = {"iuf": "a type of numbers", "iu": "an integer type", "iuO": "an integer type, or BYTES"}[wants]
         detail = f"input {modality.name!r} has values of type {array.dtype}, expected {expected}"
         raise bad(place, "datatype", "bad_datatype", detail)
     if modality.categories is not None:
-        wrong = (array < 0) | (array >= modality.categories)
-        expected = f"a category from 0 to {modality.categories - 1}"
-        converted = array.astype(np.int64, copy=False)
+        converted = _numbers(array, modality)
+        wrong = (converted < 0) | (converted >= modality.categories)
+        expected = expected_category(modality)
     else:
         with np.errstate(over="ignore"):
             converted = array.astype(np.float32, copy=False)
@@ -82,6 +82,25 @@ def _checked(array: Array, modality: ModalityConfig, present: Array, place: int)
     if wrong.any():
         wrong &= present.reshape(*present.shape, *[1] * (wrong.ndim - present.ndim))
         if faults := np.argwhere(wrong)[:MOST_FAULTS].tolist():
-            where = [f"input {modality.name!r} has {array[tuple(at)]} at {at}, expected {expected}" for at in faults]
+            where = [
+                f"input {modality.name!r} has {_shown(array[tuple(at)])} at {at}, expected {expected}" for at in faults
+            ]
             raise BadInput([Fault(pointer("inputs", place, "data"), "bad_value", detail) for detail in where])
     return converted
+
+
+def _numbers(array: Array, modality: ModalityConfig) -> Array:
+    """The numbers of categories that are given by name or number; -1 for a name that none has."""
+    names: Mapping[Any, int] = modality.category_numbers
+    if array.dtype.kind == "O":
+        names = {str(name): number for name, number in names.items()}
+    elif not modality.category_names or isinstance(modality.category_names[0], str):
+        return array.astype(np.int64, copy=False)
+    different, places = np.unique(array, return_inverse=True)
+    numbers = np.array([names.get(one, -1) for one in different.tolist()], np.int64)
+    found: Array = numbers[places.reshape(array.shape)]
+    return found
+
+
+def _shown(value: Any) -> str:
+    return shown(value) if isinstance(value, str) else str(value)

@@ -96,6 +96,7 @@ def signature(config: MMVAEConfig | MMVRNNConfig) -> schemas.Signature:
                 shape=[*lead, *modality.shape],
                 likelihood=modality.likelihood,
                 categories=modality.categories,
+                category_names=modality.category_names and list(modality.category_names),
             )
             for modality in config.modalities
         ],

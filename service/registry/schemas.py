@@ -49,6 +49,11 @@ class SignatureInput(BaseModel):
     optional: bool = True
     likelihood: str | None
     categories: int | None
+    category_names: list[int] | list[str] | None = Field(
+        default=None,
+        description="In the order of the probabilities. Inputs may say these, and answers do. Where they are numbers, "
+        "a number that goes in is a name; where they are texts, or there are none, it counts categories from 0.",
+    )
 
 
 class Signature(BaseModel):

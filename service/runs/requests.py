@@ -1,7 +1,8 @@
 """From what a request asks for to everything a training needs, checked against the dataset."""
 
+import json
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
@@ -22,6 +23,7 @@ from models.config import (
     parse,
     presets,
 )
+from models.config.modality import CategoryNames
 from models.config.presets import Preset, UnfitPreset
 from models.config.training import misfits
 from service.runs import checkpoints, schemas
@@ -29,6 +31,9 @@ from service.shared.errors import BadInput, Fault, NotFound, pointer
 from service.shared.samples import ModalitySchema, Schema
 from service.shared.tables import Model, ModelVersion, Run
 
+# Of all category names of a model. A bundle's manifest has them twice, and MOST_MANIFEST_BYTES has room for that.
+MAX_NAMES_BYTES = 1024 * 1024
+MANIFEST_INDENT = 12
 _OPTIONS: TypeAdapter[MMVAEOptions | MMVRNNOptions] = TypeAdapter(ArchitectureOptions)
 
 
@@ -67,7 +72,7 @@ def resolve(
     training = TrainingConfig.model_validate(choices.training)
     chosen = {**choices.architecture, "architecture": options.architecture}
     try:
-        modalities = [_modality(modality) for modality in schema.modalities]
+        modalities = _modalities(schema)
     except ValidationError as error:
         deep = [Fault("/dataset", e["type"], f"the dataset's {e['loc']}: {e['msg']}") for e in error.errors()]
         raise BadInput(deep) from error
@@ -111,7 +116,7 @@ def _init(
 
 def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig) -> list[Fault]:
     """Where two models are not built alike, so that one cannot have the other's weights."""
-    mine, theirs = config.model_dump(mode="json"), other.model_dump(mode="json")
+    mine, theirs = _comparable(config, other)
     return [
         Fault("/init_from", "misfit", f"{field} is {theirs.get(field)!r} there and {mine.get(field)!r} here"[:500])
         for field in sorted({*mine, *theirs})
@@ -119,11 +124,36 @@ def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNN
     ]
 
 
-def _modality(schema: ModalitySchema) -> ModalityConfig:
+def _comparable(
+    config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both as JSON. A model of before models had category names has the weights that one with names can begin with."""
+    mine, theirs = config.model_dump(mode="json"), other.model_dump(mode="json")
+    for one, another in zip(mine["modalities"], theirs["modalities"], strict=False):
+        if one["category_names"] is None or another["category_names"] is None:
+            one["category_names"] = another["category_names"] = None
+    return mine, theirs
+
+
+def _modalities(schema: Schema) -> list[ModalityConfig]:
+    """The modalities with their category names, as far as a bundle and every description have room for them."""
+    room, found = MAX_NAMES_BYTES, []
+    for modality in schema.modalities:
+        names = modality.category_names
+        size = len(json.dumps(names)) + MANIFEST_INDENT * len(names or ())
+        if size > room:
+            names, size = None, 0
+        room -= size
+        found.append(_modality(modality, names))
+    return found
+
+
+def _modality(schema: ModalitySchema, names: CategoryNames | None) -> ModalityConfig:
     return ModalityConfig(
         name=schema.name,
         shape=schema.shape,
         categories=schema.categories,
+        category_names=names,
         likelihood=cast(LikelihoodName | None, schema.likelihood)
         or default_likelihood(schema.dtype, schema.categories),
     )

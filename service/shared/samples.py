@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self, overload
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -51,7 +51,10 @@ class ModalitySchema(BaseModel):
     shape: tuple[int, ...] = Field(description="Shape of one sample's value, or of one time step's. () is a scalar.")
     dtype: Literal["float32", "int64"]
     categories: int | None = Field(default=None, description="Number of categories; values are 0 to categories - 1.")
-    category_names: tuple[str, ...] | None = Field(default=None, description="What the categories are called.")
+    category_names: tuple[StrictInt, ...] | tuple[StrictStr, ...] | None = Field(
+        default=None,
+        description="What the categories are called, by their number: texts, or the whole numbers that occur.",
+    )
     units: str | None = Field(default=None, description="Of the values, for people.")
     likelihood: str | None = Field(default=None, description="The density that was declared, or that the data suggest.")
 
