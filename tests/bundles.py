@@ -210,7 +210,7 @@ def _manifests(content: bytes) -> Iterator[tuple[str, bytes]]:
     yield "a manifest that is a list", b"[]"
     yield "a manifest that is cut", json.dumps(manifest(content)).encode()[:-5]
     yield "a manifest nested deep", b"[" * 200_000
-    yield "a manifest of 2 MiB", json.dumps({**manifest(content), "description": "x" * 2**21}).encode()
+    yield "a manifest of 5 MiB", json.dumps({**manifest(content), "description": "x" * 5 * 2**20}).encode()
     yield "a manifest with a number of a thousand digits", b'{"version": ' + b"9" * 5000 + b"}"
     yield "a manifest with NaN", json.dumps({**manifest(content), "metrics": {"loss": math.nan}}).encode()
     yield "a manifest with too large a number", json.dumps(manifest(content)).replace("2.5", "1e999").encode()

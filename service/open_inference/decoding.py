@@ -34,8 +34,9 @@ def read_arrays(inputs: Any, binary: memoryview, config: Config, limits: Limits)
         shape = _shape(place, tensor, name, known[name.removeprefix(MASK)], config.kind, limits)
         datatype = tensor.get("datatype")
         dtype = DTYPES.get(datatype) if isinstance(datatype, str) else None
-        if dtype is None and datatype != BYTES:
-            detail = f"input {name!r} has datatype {shown(datatype)}, expected one of {', '.join([*DTYPES, BYTES])}"
+        takes = [*DTYPES, BYTES] if name in known and known[name].category_names else [*DTYPES]
+        if datatype not in takes:
+            detail = f"input {name!r} has datatype {shown(datatype)}, expected one of {', '.join(takes)}"
             raise bad(place, "datatype", "unknown_datatype", detail)
         size = _parameters(place, tensor, name).get("binary_data_size")
         if size is None:
