@@ -14,14 +14,13 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from service import migrate
 from service.access import operations as access
 from service.app import create_app
 from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
-from tests import servers
+from tests import schema, servers
 from worker import supervisor
 from worker.children import Children
 from worker.context import Context
@@ -100,7 +99,7 @@ def empty_database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database(empty_database_url: str) -> Iterator[Database]:
     """A database with our schema, once for each kind."""
-    migrate.upgrade(empty_database_url)
+    schema.install(empty_database_url)
     database = Database(empty_database_url)
     yield database
     database.close()
@@ -139,7 +138,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @contextmanager
 def running(settings: Settings) -> Iterator[Service]:
     """A service with these settings over an empty home."""
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     database = Database(settings.database_url)
     with database.writer.begin() as session:
         project = access.create_project(session, "test").id

@@ -1,5 +1,6 @@
 """Real PostgreSQL, Redis and S3 servers of the tests' own, on free ports."""
 
+import itertools
 import os
 import pwd
 import shutil
@@ -16,13 +17,22 @@ from pathlib import Path
 import psycopg
 import redis
 
-START_SECONDS = 30
+START_SECONDS = 60
+# Below the ports that the system hands out by itself; each process that runs tests has a range of its own.
+FIRST_PORT, PORTS = 10_000, 1_500
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 14
+_ports = itertools.cycle(range(FIRST_PORT + _worker * PORTS, FIRST_PORT + (_worker + 1) * PORTS))
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port on which nobody listens, and that no other test is given."""
+    for port in itertools.islice(_ports, PORTS):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise RuntimeError(f"none of {PORTS} ports is free")
 
 
 def is_open(port: int) -> bool:
@@ -102,7 +112,7 @@ def postgresql_process() -> Iterator[tuple[str, Server]]:
             server.wait_until_ready()
             yield f"postgresql+psycopg://sensorium@127.0.0.1:{port}/postgres", server
         finally:
-            server.process.terminate()
+            server.process.send_signal(signal.SIGINT)  # after SIGTERM it waits until every client has gone
             server.process.wait()
 
 

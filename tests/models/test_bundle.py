@@ -169,7 +169,7 @@ def test_a_checkpoint_that_lies_is_an_error_and_nothing_worse(name: str, tmp_pat
             check(path)
     with pytest.raises(models.CheckpointError, match=r"b\.tar: model.safetensors"):
         models.load(written(tmp_path / "b.tar", bundles.packed(DECEIVING[name])))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100
 
 
 @pytest.mark.parametrize("name", SPOILED)

@@ -17,7 +17,6 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import func, select, update
 
-from service import migrate
 from service.access import answers
 from service.access import operations as access
 from service.app import create_app
@@ -25,7 +24,7 @@ from service.shared import broker
 from service.shared.database import Database, now
 from service.shared.settings import Settings
 from service.shared.tables import AuditEvent, IdempotencyKey, Project, Upload
-from tests import servers
+from tests import schema, servers
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
 from tests.service.steps import dataset, fault, pictures, problem, queue_run
@@ -36,7 +35,7 @@ SOURCE = {"generator": {"name": "spirals", "rows": 4, "steps": 3}}
 @pytest.fixture
 def api(empty_database_url: str, tmp_path: Path) -> Iterator[tuple[TestClient, Database, str]]:
     """A service on each database, and the key of another project."""
-    migrate.upgrade(empty_database_url)
+    schema.install(empty_database_url)
     database = Database(empty_database_url)
     with database.writer.begin() as session:
         _, key = access.create_key(session, access.create_project(session, "ours").id, "k")
@@ -169,7 +168,7 @@ def is_ready(url: str) -> bool:
 
 
 def test_two_processes_that_get_the_same_requests_make_one_of_each(empty_database_url: str, tmp_path: Path) -> None:
-    migrate.upgrade(empty_database_url)
+    schema.install(empty_database_url)
     database = Database(empty_database_url)
     with database.writer.begin() as session:
         _, key = access.create_key(session, access.create_project(session, "ours").id, "k")

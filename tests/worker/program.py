@@ -55,7 +55,7 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
             sys.stdout.flush()
             subprocess.run(["/bin/echo", "printed by a child"], check=True)
         case "leave a child behind":
-            child = subprocess.Popen(["/bin/sleep", "20"])
+            child = subprocess.Popen(["/bin/sleep", "1000"])
             Path(spec["mark"]).write_text(str(child.pid))
             os.kill(os.getpid(), signal.SIGKILL)
     Path(spec["result"]).write_text("the result")

@@ -1,7 +1,6 @@
 """A worker's own port: metrics, and whether it goes on."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import httpx2 as httpx
@@ -33,7 +32,7 @@ def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monke
     try:
         assert httpx.get(f"{url}/healthz").text == "ok\n"
         monkeypatch.setattr(ticker, "HANGING_SECONDS", 0.05)
-        time.sleep(0.1)
+        wait_until(lambda: httpx.get(f"{url}/healthz").status_code == 503, what="the ticker hangs")
         answer = httpx.get(f"{url}/healthz")
         assert (answer.status_code, "stuck" in answer.text) == (503, True)
         assert "sensorium_worker_busy 0.0" in httpx.get(f"{url}/metrics").text

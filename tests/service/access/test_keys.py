@@ -1,15 +1,17 @@
 """Keys that were checked a moment ago are not asked of SQL again, and revoked ones are forgotten soon."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable
+from types import SimpleNamespace
 
 import pytest
 
 from service.access import keys as cache
 from service.access import operations as access
-from service.access.keys import STALE_SECONDS, KeyCache
+from service.access.keys import KeyCache
 from service.access.operations import Principal
+from service.shared import fresh
 from service.shared.database import Database, now
 from service.shared.errors import Unauthenticated
 from service.shared.settings import Settings
@@ -27,22 +29,37 @@ def revoke(database: Database, key_id: str) -> None:
         session.get_one(ApiKey, key_id).revoked_at = now()
 
 
+class Asked(list[str]):
+    """Every token that SQL was asked for; it answers while `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.go.set()
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every token that SQL was asked for."""
-    tokens: list[str] = []
-    real = access.authenticate
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    tokens, real = Asked(), access.authenticate
 
     def counted(session: object, token: str) -> Principal:
         tokens.append(token)
-        time.sleep(0.05)
+        assert tokens.go.wait(60)
         return real(session, token)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cache.access, "authenticate", counted)
     return tokens
 
 
-def test_many_requests_at_once_ask_sql_once(database: Database, project_id: str, asked: list[str]) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time by which keys grow old: one number, which the test moves."""
+    times = [1000.0]
+    monkeypatch.setattr(fresh, "time", SimpleNamespace(monotonic=lambda: times[0]))
+    return times
+
+
+def test_many_requests_at_once_ask_sql_once(database: Database, project_id: str, asked: Asked) -> None:
     _, token = made(database, project_id)
     keys = KeyCache(database, Settings())
 
@@ -54,40 +71,35 @@ def test_many_requests_at_once_ask_sql_once(database: Database, project_id: str,
     assert asked == [token]
 
 
-def test_a_key_is_asked_for_again_while_it_serves(database: Database, project_id: str, asked: list[str]) -> None:
+def test_a_key_is_asked_for_again_while_it_serves(
+    database: Database, project_id: str, asked: Asked, clock: list[float]
+) -> None:
     _, token = made(database, project_id)
     keys = KeyCache(database, Settings())
 
-    async def ask() -> float:
+    async def ask() -> None:
         await keys.principal(token.encode())
-        await asyncio.sleep(cache.FRESH_SECONDS + 0.1)
-        before = time.monotonic()
-        await keys.principal(token.encode())
-        waited = time.monotonic() - before
-        await asyncio.sleep(0.3)
-        return waited
+        clock[0] += cache.FRESH_SECONDS + 0.1
+        asked.go.clear()  # SQL does not answer, and the caller does not wait for it
+        assert (await keys.principal(token.encode())).project_id == project_id
+        asked.go.set()
 
-    assert asyncio.run(ask()) < 0.04
-    assert len(asked) == 2
+    asyncio.run(ask())
+    assert asked == [token] * 2
 
 
-def test_a_revoked_key_is_refused_within_two_seconds(database: Database, project_id: str) -> None:
+def test_a_revoked_key_is_refused_within_two_seconds(database: Database, project_id: str, clock: list[float]) -> None:
     key_id, token = made(database, project_id)
     keys = KeyCache(database, Settings())
 
-    async def until_refused(then: Callable[[], None]) -> float:
+    async def ask() -> None:
         await keys.principal(token.encode())
-        then()
-        revoked_at = time.monotonic()
-        while time.monotonic() - revoked_at < 5:
-            try:
-                await keys.principal(token.encode())
-            except Unauthenticated:
-                break
-            await asyncio.sleep(0.02)
-        return time.monotonic() - revoked_at
+        revoke(database, key_id)
+        clock[0] += 2.0
+        await keys.principal(token.encode())
 
-    assert asyncio.run(until_refused(lambda: revoke(database, key_id))) < STALE_SECONDS + 0.3
+    with pytest.raises(Unauthenticated):
+        asyncio.run(ask())
 
 
 def test_a_key_that_was_revoked_here_is_refused_at_once(database: Database, project_id: str) -> None:
@@ -104,7 +116,7 @@ def test_a_key_that_was_revoked_here_is_refused_at_once(database: Database, proj
         asyncio.run(ask())
 
 
-def test_a_refused_token_is_asked_for_every_time(database: Database, project_id: str, asked: list[str]) -> None:
+def test_a_refused_token_is_asked_for_every_time(database: Database, project_id: str, asked: Asked) -> None:
     keys = KeyCache(database, Settings())
 
     async def ask(times: int) -> list[bool]:

@@ -97,10 +97,8 @@ def test_an_answer_that_is_kept_for_too_short_a_time_is_told_of_at_once(
         order = wire.read_order(packed)
         client.publish(order.channel, wire.pack_kept(order.id, "sensorium.answer.none"))
 
-    began_at = time.monotonic()
-    with pytest.raises(BackendAway, match="too short a time"):
+    with pytest.raises(BackendAway, match="too short a time"):  # after REPLY_SECONDS it would be another reason
         _asked(redis_url, monkeypatch, take)
-    assert time.monotonic() - began_at < REPLY_SECONDS
 
 
 def test_who_fetches_a_large_answer_keeps_nobody_from_hearing_theirs(

@@ -17,7 +17,6 @@ from sqlalchemy import func, select
 
 import models
 from models import bundle, manifests
-from service import migrate
 from service.access import operations as access
 from service.app import create_app
 from service.registry import bundles as registry
@@ -28,7 +27,7 @@ from service.shared.errors import BadInput
 from service.shared.settings import Settings
 from service.shared.storage import Stored
 from service.shared.tables import Artifact, Model, ModelVersion
-from tests import bundles
+from tests import bundles, schema
 from tests.conftest import Service
 from tests.models.small import static_model
 from tests.service.files import packed as npz
@@ -62,7 +61,7 @@ class Other:
 def other(home: Path, **settings: Any) -> Iterator[Other]:
     home.mkdir(exist_ok=True)
     chosen = Settings(home=home, **settings)
-    migrate.upgrade(chosen.database_url)
+    schema.install(chosen.database_url)
     database = Database(chosen.database_url)
     with database.writer.begin() as session:
         project = access.create_project(session, "other").id
