@@ -1,5 +1,6 @@
 """What holds between the parts: names that both sides of a message use, and what is imported when."""
 
+import ast
 import io
 import json
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from service.datasets import operations as datasets
 from service.runs import operations as runs
@@ -82,8 +84,46 @@ def test_no_file_is_called_after_nothing() -> None:
     assert [str(path) for path in sources if path.name in vague] == []
 
 
+def _transactions(source: str) -> list[str]:
+    """The calls by which a function that is given a session begins or ends a transaction; savepoints are none."""
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if "session" not in {argument.arg for argument in [*function.args.args, *function.args.kwonlyargs]}:
+            continue
+        savepoints = {
+            target.id
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign) and "begin_nested" in ast.unparse(node.value)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(function):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr in {"begin", "commit", "rollback"} and ast.unparse(node.func.value) not in savepoints:
+                found.append(f"{function.name}: {ast.unparse(node)}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("session.commit()", ["f: session.commit()"]),
+        ("with database.writer.begin() as other: pass", ["f: database.writer.begin()"]),
+        ("session.get_bind().rollback()", ["f: session.get_bind().rollback()"]),
+        ("point = session.begin_nested(); point.rollback()", []),
+        ("session.add(row)", []),
+    ],
+)
+def test_a_transaction_inside_of_an_operation_would_be_found(body: str, found: list[str]) -> None:
+    assert _transactions(f"def f(session):\n    {body}") == found
+    assert _transactions(f"def f(services):\n    {body}") == []
+
+
 def test_operations_never_commit() -> None:
-    """One transaction, at the edge, in sight: in a route, a task or a tick."""
-    sources = [*(ROOT / "service").glob("*/operations.py"), *(ROOT / "service" / "jobs").glob("*.py")]
-    committing = [path.name for path in sources if ".commit(" in path.read_text()]
-    assert committing == []
+    """One transaction, at the edge, in sight: in a route, a task or a tick, which are given no session."""
+    sources = [path for folder in ("service", "worker") for path in (ROOT / folder).rglob("*.py")]
+    found = {path.name: calls for path in sources if (calls := _transactions(path.read_text()))}
+    assert found == {}

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from models import native
+from tests.conftest import need
+
 
 @pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -13,6 +16,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def native_library() -> None:
+    """The native functions are there: a test that compares with them compares two things."""
+    need(native.available() or None, "the native library (make native)")
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import fused, native
+from models import fused
 from models.architectures import build
 from models.batch import Batch, BatchError
 from models.config import CNNConfig, EmbeddingConfig, MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.multimodal import Parts
 from models.native.posterior import WIDEST, posterior
 from models.predictor import Predictor
+from tests.models.test_native import built
 
 NUMBERS = ModalityConfig(name="a", shape=(4,), likelihood="gaussian")
 IMAGE = ModalityConfig(name="b", shape=(1, 8, 8), likelihood="gaussian")
@@ -43,6 +44,7 @@ def rows(count: int, names: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@built
 @pytest.mark.parametrize("names", ["abcde", "a", "ce", "bd", "edcba"])
 @pytest.mark.parametrize("count", [1, 9, fused.MOST_ROWS + 1, 2 * fused.PIECE_ROWS + 3])
 @pytest.mark.parametrize("fuse", [fused.fuse, fused.FusedProduct], ids=["native", "in Python"])
@@ -59,6 +61,7 @@ def test_it_gives_the_moments_of_the_model(fuse: Any, network: MLPConfig, names:
     )
     found = fuse(model)
     assert found is not None
+    assert (found._native is not None) == (fuse is fused.fuse and network in NETWORKS[:4])
     assert found.fits(values, present)
     with torch.inference_mode():
         for own, expected in zip(found(values, present), model.encode(inputs), strict=True):
@@ -84,9 +87,8 @@ def test_modules_of_somebody_s_own_are_left_to_torch() -> None:
     )
 
 
+@built
 def test_the_library_takes_what_it_has_and_leaves_the_rest() -> None:
-    if not native.available():
-        pytest.skip("the library was not built")
     for number, network in enumerate(NETWORKS):
         model = build(MMVAEConfig(modalities=ALL, latent_features=3, network=network)).eval()
         assert (posterior(model) is not None) == (number < 4), network
@@ -94,11 +96,11 @@ def test_the_library_takes_what_it_has_and_leaves_the_rest() -> None:
     assert posterior(build(wide).eval()) is None
 
 
+@built
 def test_a_row_s_answer_does_not_depend_on_the_other_rows() -> None:
     model = build(MMVAEConfig(modalities=ALL, latent_features=3, network=NETWORKS[0])).eval()
     own = posterior(model)
-    if own is None:
-        pytest.skip("the library was not built")
+    assert own is not None
     values, present = rows(300, "abcde")
     together = own(values, present)
     for row in (0, 127, 128, 299):

@@ -17,7 +17,7 @@ from models.objective import negative_elbo
 from models.philox import Draws
 from tests.models.small import randomly_present, sequence_batch, sequence_model
 
-built = pytest.mark.skipif(not native.available(), reason="the native loop is not built")
+built = pytest.mark.usefixtures("native_library")
 
 
 def _model(layers: int, widths: dict[str, int], **options: str) -> MMVRNN:
@@ -41,7 +41,18 @@ def _inputs(model: MMVRNN, rows: int, steps: int, drawn: bool) -> dict[str, Tens
 
 def _loop(model: MMVRNN, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """What comes out of the loop, and the gradients of a sum of it, weighted at random."""
-    posterior, codes, states = model.loop(**{"noise": None, **inputs})
+    served: list[bool] = []
+    follow = native.follow
+
+    def watched(*given: Tensor) -> object:
+        found = follow(*given)
+        served.append(found is not None)
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(native, "follow", watched)
+        posterior, codes, states = model.loop(**{"noise": None, **inputs})
+    assert served == [native.available()]
     found = {"mean": posterior.mean, "deviation": posterior.standard_deviation, "codes": codes, "states": states}
     generator = torch.Generator().manual_seed(2)
     loss = sum((torch.randn(value.shape, generator=generator) * value).sum() for value in found.values())
@@ -170,25 +181,40 @@ def test_a_models_loss_and_gradients_are_the_same(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
 
 
+@built
 @pytest.mark.parametrize("option", [{"recurrence": "lstm"}, {"fusion": "product_of_experts"}, {}])
 def test_the_pytorch_loop_serves_what_the_library_does_not(
     monkeypatch: pytest.MonkeyPatch, option: dict[str, str]
 ) -> None:
     """Other cells and posteriors, other types of numbers, and installations without the library."""
+    batch = sequence_batch((5, 3, 4))
+
+    def served(model: MMVRNN) -> list[bool]:
+        answers: list[bool] = []
+        follow = native.follow
+
+        def watched(*given: Tensor) -> object:
+            found = follow(*given)
+            answers.append(found is not None)
+            return found
+
+        with torch.no_grad(), pytest.MonkeyPatch.context() as patched:
+            patched.setattr(native, "follow", watched)
+            assert model.encode(batch).mean.isfinite().all()
+        return answers
+
+    assert served(sequence_model()) == [True]
     if not option:
         monkeypatch.setattr(native, "_library", None)
         assert native.loop_over_time().startswith("PyTorch")
-    model = sequence_model(**option)
-    batch = sequence_batch((5, 3, 4))
-    with torch.no_grad():
-        assert model.encode(batch).mean.isfinite().all()
-        follow = model.follow(model.evidence(batch), None)
-    assert native.follow(model.inference, model.recurrence, follow.codes, follow.codes, None, follow.states) is None
+    assert True not in served(sequence_model(**option))
 
 
+@built
 def test_half_the_precision_is_for_pytorch() -> None:
     model = _model(1, SMALL)
     inputs = {name: value.detach() for name, value in _inputs(model, 3, 4, True).items()}
+    assert native.follow(model.inference, model.recurrence, **inputs) is not None
     halves = inputs | {"prepared": inputs["prepared"].bfloat16(), "gates": inputs["gates"].bfloat16()}
     assert native.follow(model.inference, model.recurrence, **halves) is None
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -183,19 +183,23 @@ def test_what_is_frozen_has_no_gradient() -> None:
     assert all(one.grad is not None for one in model.decoders.parameters())
 
 
+@built
 @pytest.mark.parametrize(
     "options", [{"activation": "gelu"}, {"normalisation": "layer"}, {"dropout": 0.5}, {"widths": (bound.WIDEST + 1,)}]
 )
 def test_other_networks_are_for_pytorch(options: dict[str, Any]) -> None:
-    model = _model(**options)
-    assert bound.terms(model, model.expert, *_batches(model, 4), None) is None
+    own, other = _model(), _model(**options)
+    assert bound.terms(own, own.expert, *_batches(own, 4), None) is not None
+    assert bound.terms(other, other.expert, *_batches(other, 4), None) is None
 
 
+@built
 def test_other_experts_likelihoods_and_types_are_for_pytorch() -> None:
     for model in (static_model(), static_model(expert="mixture")):
         assert bound.terms(model, model.expert, static_batch(), static_batch(), None) is None
     model = _model()
     inputs, targets = _batches(model, 4)
+    assert bound.terms(model, model.expert, inputs, targets, torch.zeros(4, 5)) is not None
     assert bound.terms(model, model.expert, inputs, targets, torch.zeros(1, 5)) is None
     assert bound.terms(model, model.expert, inputs, _batches(model, 5)[1], None) is None
     with torch.autocast("cpu", torch.bfloat16):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from models import native
 from models.philox import Draws, philox
+from tests.models.test_native import built
 
 # kat_vectors of Random123, the reference implementation: counter, key, answer
 KNOWN = [
@@ -87,6 +88,7 @@ def test_another_seed_step_or_stream_gives_other_numbers(other: Draws) -> None:
     assert torch.equal(one, Draws(7, 2, 3).normal(rows, 20))
 
 
+@built
 def test_rows_of_several_steps_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, steps = np.array([4, 9, 4, 2**31 + 5]), np.array([0, 3, 2**40 + 1, 3])
     for library in (native._library, None):

@@ -5,7 +5,6 @@ import hashlib
 import io
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
-from service.access.keys import STALE_SECONDS
 from service.app import create_app
 from service.shared import storage
 from service.shared.database import Database
-from service.shared.tables import Project
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
 from tests.service.steps import dataset, fault, problem, queue_dataset, queue_run, train, upload
@@ -78,25 +76,16 @@ def test_a_digest_that_does_not_fit_is_refused_and_leaves_nothing(service: Servi
 
 def test_an_upload_over_the_project_s_quota_is_refused_while_it_streams(service: Service) -> None:
     content = packed(x=np.random.default_rng(0).random(200_000))
-    database = Database(service.settings.database_url)
-
-    def limit(most: int | None) -> None:
-        with database.writer.begin() as session:
-            session.get_one(Project, service.project_id).most_stored_bytes = most
-        time.sleep(STALE_SECONDS)  # until keys, and with them quotas, are asked for again
-        service.http.get("/v1/runs")
-        time.sleep(0.3)
+    app = create_app(service.settings.model_copy(update={"project_stored_bytes": 1_000_000}))
 
     def pieces() -> Iterator[bytes]:
         for start in range(0, len(content), 65536):
             yield content[start : start + 65536]
 
     before = files(service)
-    limit(1_000_000)
-    announced = service.http.post("/v1/uploads", content=content)
-    streamed = service.http.post("/v1/uploads", content=pieces())
-    limit(None)
-    database.close()
+    with TestClient(app, headers={"Authorization": f"Bearer {service.key}"}) as http:
+        announced = http.post("/v1/uploads", content=content)
+        streamed = http.post("/v1/uploads", content=pieces())
     for answer in (announced, streamed):
         assert problem(answer, 429, "quota_exceeded")
         assert int(answer.headers["retry-after"]) > 0

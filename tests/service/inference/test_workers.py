@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import httpx2 as httpx
 import pytest
 import torch
 from pydantic import SecretStr
+from redis import Redis
 
 from models import checkpoint
 from models.architectures import build
@@ -28,12 +28,15 @@ from tests import servers
 from tests.conftest import need, wait_until
 from tests.service.inference.serving import api
 from tests.service.inference.workers import infer_worker
+from tests.service.steps import problem
 
 PATH = "/v1/models/m/versions/1/encode"
 BODY = {"inputs": {"a": [[0.5, -1.0]]}}
 CONFIG = MMVAEConfig(modalities=(ModalityConfig(name="a", shape=(2,), likelihood="gaussian"),), latent_features=3)
 NO_LINEAGE = dict.fromkeys(("run", "attempt", "dataset", "dataset_version", "dataset_sha256", "seed"))
+# How long a batch waits for its worker. A busy machine takes seconds for what takes milliseconds on an idle one.
 REPLY_SECONDS = 2.0
+PATIENT_SECONDS = 10.0
 
 
 @pytest.fixture
@@ -45,14 +48,16 @@ def redis(tmp_path: Path) -> Iterator[tuple[str, servers.Server]]:
 
 
 @contextmanager
-def served(home: Path, broker: str) -> Iterator[tuple[Settings, httpx.AsyncClient]]:
+def served(
+    home: Path, broker: str, reply_seconds: float = PATIENT_SECONDS
+) -> Iterator[tuple[Settings, httpx.AsyncClient]]:
     """An API process with a model, and a client of it; no worker yet."""
     settings = Settings(
         home=home,
         broker=broker,
         inference_backend="celery",
         secret_key=SecretStr("k" * 32),
-        inference_reply_seconds=REPLY_SECONDS,
+        inference_reply_seconds=reply_seconds,
     )
     home.mkdir()
     migrate.upgrade(settings.database_url)
@@ -71,6 +76,11 @@ def served(home: Path, broker: str) -> Iterator[tuple[Settings, httpx.AsyncClien
     database.close()
     with api(settings) as url:
         yield settings, httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+
+
+def orders_in(url: str) -> int:
+    """How many batches wait in Redis for a worker."""
+    return int(Redis.from_url(url).llen("infer"))
 
 
 async def load(client: httpx.AsyncClient, count: int, clients: int, meanwhile: Any) -> list[httpx.Response]:
@@ -116,29 +126,27 @@ def test_without_workers_and_without_redis_callers_are_told_and_it_all_comes_bac
 ) -> None:
     url, server = redis
 
-    async def ask() -> tuple[int, float]:
-        began_at = time.monotonic()
-        answer = await client.post(PATH, json=BODY)
-        return answer.status_code, time.monotonic() - began_at
+    async def ask() -> httpx.Response:
+        return await client.post(PATH, json=BODY)
 
-    async def cut_off() -> tuple[int, float]:
+    async def cut_off() -> httpx.Response:
+        sent = orders_in(url)
         asking = asyncio.create_task(ask())
-        await asyncio.sleep(0.3)  # it waits for a worker, of which there is none
+        while orders_in(url) == sent:  # then it waits for a worker, of which there is none
+            await asyncio.sleep(0.01)
         server.restart(signal.SIGKILL)
         return await asking
 
     async def hurt() -> None:
-        status, seconds = await ask()
-        assert status == 503
-        assert REPLY_SECONDS <= seconds < REPLY_SECONDS + 2
-        status, seconds = await cut_off()
-        assert status == 503
-        assert seconds < REPLY_SECONDS
+        unanswered = problem(await ask(), 503, "inference_unavailable")
+        assert f"no infer worker has answered within {REPLY_SECONDS:g} s" in unanswered["detail"]
+        lost = problem(await cut_off(), 503, "inference_unavailable")
+        assert "the connection on which answers come was lost" in lost["detail"]  # before the time is over
 
     async def recovered() -> bool:
-        return (await ask())[0] == 200
+        return (await ask()).status_code == 200
 
-    with served(tmp_path / "home", url) as (settings, client), asyncio.Runner() as runner:
+    with served(tmp_path / "home", url, REPLY_SECONDS) as (settings, client), asyncio.Runner() as runner:
         runner.run(hurt())
         server.wait_until_ready()
         with infer_worker(settings):
