@@ -9,10 +9,10 @@ PYTEST_ARGS ?=
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install native demo serve migrate test fuzz chaos test-containers check format lock clean
+.PHONY: help install native demo serve migrate test test-slow fuzz chaos test-containers check format lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## create .venv with the pinned versions
 
@@ -47,8 +47,14 @@ check: install ## formatting, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check native ## everything: check, then the tests
-	$(BIN)/pytest $(PYTEST_ARGS)
+# Files of tests run beside each other in JOBS processes, then what needs the machine to itself.
+JOBS ?= 2
+test: check native ## check, then all tests but the slow ones
+	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -m "serial and not slow" $(PYTEST_ARGS)
+
+test-slow: native ## tests that take long: memory, handing over, whole stacks
+	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
 # A number per operation, and a seed that is new every time: make fuzz FUZZ_SEED=1234 sends the same again.
 FUZZ_EXAMPLES ?= 300

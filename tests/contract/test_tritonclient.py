@@ -19,6 +19,7 @@ from tests.conftest import Service
 from tests.contract.conftest import Served
 from tests.service import steps
 from tests.service.files import Array
+from tests.service.trained import install
 
 DATA, TRACKS = steps.pictures(), steps.tracks()
 MASKED = np.arange(TRACKS["x"].shape[1]) < TRACKS["x.lengths"][:, None]
@@ -30,11 +31,8 @@ Headers = dict[str, str]
 @pytest.fixture(scope="module")
 def trained(service: Service) -> Service:
     """A service with a model of samples, of which `production` is the first version, and one of sequences."""
-    steps.dataset(service, "pictures", **DATA)
-    steps.dataset(service, "tracks", {"kind": "sequence"}, **TRACKS)
     for name, seed in (("pictures", 0), ("pictures", 1), ("tracks", 0)):
-        preset = "forecasting" if name == "tracks" else None
-        assert steps.train(service, name, name, seed=seed, preset=preset)["state"] == "succeeded"
+        install(service, name, name, seed, "forecasting" if name == "tracks" else None)
     assert service.http.put("/v1/models/pictures/aliases/production", json={"version": 1}).status_code == 201
     return service
 

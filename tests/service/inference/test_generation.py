@@ -10,7 +10,8 @@ from models.predictor import Predictor
 from service.access import operations as access
 from service.shared.database import Database
 from tests.conftest import Service
-from tests.service.steps import dataset, fault, pictures, problem, tracks, train
+from tests.service.steps import fault, pictures, problem
+from tests.service.trained import install
 
 STATIC = "/v1/models/pictures/versions/1"
 SEQUENCE = "/v1/models/tracks/versions/1"
@@ -21,11 +22,9 @@ Y = [None, [[-1.0], [-0.5]]]
 @pytest.fixture(scope="module")
 def trained(service: Service) -> Service:
     """The module's service with a model of samples, one of sequences that filters, and one that smooths."""
-    dataset(service, "pictures", **pictures())
-    dataset(service, "tracks", {"kind": "sequence"}, **tracks())
-    assert train(service, "pictures", "pictures")["state"] == "succeeded"
-    assert train(service, "tracks", "tracks", preset="forecasting")["state"] == "succeeded"
-    assert train(service, "tracks", "whole")["state"] == "succeeded"
+    install(service, "pictures", "pictures")
+    install(service, "tracks", "tracks", preset="forecasting")
+    install(service, "whole", "tracks")
     return service
 
 
@@ -140,7 +139,7 @@ def test_a_state_belongs_to_its_version_and_its_rows(trained: Service) -> None:
         assert fault(answer, 400) == ("/state", "invalid_state")
     other = trained.http.post(f"{SEQUENCE}/encode", json={"inputs": {"x": X[:1]}, "state": state})
     assert fault(other, 400) == ("/state", "invalid_state")
-    assert train(trained, "tracks", "tracks", preset="forecasting")["version"] == 2
+    assert install(trained, "tracks", "tracks", preset="forecasting") == 2
     answer = trained.http.post("/v1/models/tracks/versions/2/encode", json={"inputs": {"x": X}, "state": state})
     assert fault(answer, 400) == ("/state", "invalid_state")
 

@@ -21,7 +21,8 @@ from service.open_inference.parameters import read_parameters
 from service.shared.settings import Settings
 from service.web import Services
 from tests.conftest import Service
-from tests.service.steps import Body, dataset, fault, pictures, problem, tracks, train
+from tests.service.steps import Body, fault, pictures, problem
+from tests.service.trained import install
 
 STATIC = "/v1/models/still/versions/1"
 SEQUENCE = "/v1/models/moving/versions/1"
@@ -34,10 +35,8 @@ assert_close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 @pytest.fixture(scope="module")
 def trained(service: Service) -> Service:
     """A service with a model of static rows and one of sequences."""
-    dataset(service, "pictures", **pictures())
-    dataset(service, "tracks", {"kind": "sequence"}, **tracks())
-    assert train(service, "pictures", "still")["state"] == "succeeded"
-    assert train(service, "tracks", "moving", preset="forecasting")["state"] == "succeeded"
+    install(service, "still", "pictures")
+    install(service, "moving", "tracks", preset="forecasting")
     return service
 
 
@@ -203,7 +202,7 @@ def test_the_answers_are_those_that_the_document_describes(trained: Service) -> 
 
 
 def test_a_damaged_version_is_told_of_and_others_are_served(trained: Service) -> None:
-    train(trained, "pictures", "spoiled", training={"epochs": 1, "batch_size": 64})
+    install(trained, "spoiled", "pictures", seed=1)
     version = trained.http.get("/v1/models/spoiled/versions/1").json()
     stored = trained.settings.artifacts / trained.project_id / version["sha256"]
     stored.write_bytes(stored.read_bytes()[:-1] + b"\7")

@@ -17,7 +17,8 @@ from service.shared.storage import Storage, from_settings
 from service.shared.tables import Alias, Artifact, Model, ModelVersion
 from service.shared.tables import Engine as EngineRow
 from tests.conftest import Service, wait_until
-from tests.service.steps import Body, dataset, fault, pictures, problem, train
+from tests.service.steps import Body, fault, problem
+from tests.service.trained import install
 
 URL = "/v1/models/m/aliases"
 
@@ -25,9 +26,8 @@ URL = "/v1/models/m/aliases"
 @pytest.fixture(scope="module")
 def versions(service: Service) -> Service:
     """A service with a model that has three versions."""
-    dataset(service, "pictures", **pictures())
     for seed in range(3):
-        assert train(service, "pictures", "m", seed=seed)["state"] == "succeeded"
+        install(service, "m", "pictures", seed)
     return service
 
 
@@ -111,8 +111,7 @@ def test_what_an_alias_names_cannot_be_deleted(versions: Service, alias: str) ->
 
 
 def test_a_version_that_cannot_be_loaded_is_not_moved_to(versions: Service, alias: str) -> None:
-    assert train(versions, "pictures", "m", seed=9)["state"] == "succeeded"
-    newest = versions.http.get("/v1/models/m").json()["latest_version"]
+    newest = install(versions, "m", "pictures", seed=9)
     sha256 = versions.http.get(f"/v1/models/m/versions/{newest}").json()["sha256"]
     path = versions.settings.artifacts / versions.project_id / sha256
     path.write_bytes(path.read_bytes()[:-1])
