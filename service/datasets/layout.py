@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from models.config import LikelihoodName
 from service.datasets.warnings import DataWarning
@@ -24,10 +32,26 @@ REJECTED = "dataset_rejected"
 MAX_COLUMNS = 1000
 """As many as a file may have."""
 MOST_CATEGORIES = 100_000
+MAX_CATEGORY_CHARACTERS = 200
 MOST_FAULTS = 100
 
 Kind = Literal["static", "sequence"]
 Extent = Annotated[int, Field(ge=1, le=2**24)]
+
+
+def _category_names(value: Any) -> tuple[int | str, ...]:
+    names = tuple(value) if isinstance(value, list | tuple) else ()
+    kinds = {type(name) for name in names}
+    if kinds not in ({int}, {str}) or len(names) > MOST_CATEGORIES:
+        raise ValueError(f"expected a list of up to {MOST_CATEGORIES} names, all of them texts or all whole numbers")
+    if any(isinstance(name, str) and len(name) > MAX_CATEGORY_CHARACTERS for name in names):
+        raise ValueError(f"a name is longer than {MAX_CATEGORY_CHARACTERS} letters, expected a shorter one")
+    if len({*names}) < len(names):
+        raise ValueError("a name is there twice, expected one for each category")
+    return names
+
+
+CategoryNames = Annotated[tuple[int | str, ...], BeforeValidator(_category_names)]
 ColumnKind = Literal["float", "decimal", "integer", "boolean", "text"]
 
 
@@ -49,6 +73,11 @@ class DeclaredModality(BaseModel):
     categories: Annotated[int, Field(ge=2, le=MOST_CATEGORIES)] | None = Field(
         default=None, description="Number of categories; by default the largest value plus one."
     )
+    category_names: CategoryNames | None = Field(
+        default=None,
+        description="What the categories are called, by their number. Texts that the column holds, or that stand for "
+        "the numbers that it holds; or the whole numbers that it holds.",
+    )
     units: Annotated[str, Field(max_length=40)] | None = Field(default=None, description="For people.")
     likelihood: LikelihoodName | None = Field(
         default=None, description="The density that a model gives it; by default what its type and values suggest."
@@ -57,12 +86,18 @@ class DeclaredModality(BaseModel):
     @property
     def is_category(self) -> bool:
         """Whether it was said to have categories: by their number, type or density."""
-        return self.categories is not None or self.dtype == "int64" or self.likelihood == "categorical"
+        counted = self.categories is not None or self.category_names is not None
+        return counted or self.dtype == "int64" or self.likelihood == "categorical"
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
         if self.categories is not None and self.dtype == "float32":
             raise ValueError("categories are int64; leave out one of dtype and categories")
+        names = self.category_names or ()
+        if names and self.dtype == "float32":
+            raise ValueError("categories are int64; leave out one of dtype and category_names")
+        if self.categories is not None and len(names) > self.categories:
+            raise ValueError(f"category_names has {len(names)} names, expected at most {self.categories} as declared")
         if self.likelihood == "categorical" and self.dtype == "float32":
             raise ValueError("likelihood categorical is for int64, and dtype is float32; leave out one of them")
         if self.likelihood not in (None, "categorical") and self.is_category:
@@ -197,6 +232,8 @@ class PlannedModality:
     """Whether the column holds whole numbers by its type."""
     text: bool = False
     """Whether the column holds the categories' names."""
+    category_names: CategoryNames | None = None
+    """As declared."""
     units: str | None = None
     likelihood: LikelihoodName | None = None
 
@@ -274,6 +311,9 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
     if column.kind == "decimal" and not (declared.dtype or declared.likelihood or declared.is_category):
         detail = f"{column.name!r} holds decimals, expected floats; cast it, or declare dtype float32 to round it"
         faults.append(Fault(place, "decimal", detail))
+    if column.kind == "text" and any(isinstance(name, int) for name in declared.category_names or ()):
+        detail = f"{column.name!r} is text, and the declared category_names are numbers, expected the texts it holds"
+        faults.append(Fault(place, "not_numeric", detail))
     if column.kind == "text" and (declared.dtype == "float32" or column.shape):
         detail = f"{column.name!r} is text of shape {column.shape}, expected numbers, or one category's name a value"
         faults.append(Fault(place, "not_numeric", detail))
@@ -290,6 +330,7 @@ def _planned(name: str, column: Column, declared: DeclaredModality) -> PlannedMo
         categories=declared.categories,
         integral=column.kind in ("integer", "boolean"),
         text=column.kind == "text",
+        category_names=declared.category_names,
         units=declared.units,
         likelihood=declared.likelihood,
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from service.datasets import schemas, uploads
+from service.datasets import own_schema, schemas, uploads
 from service.datasets.layout import REJECTED, Declaration
 from service.datasets.npz_layout import plan
 from service.jobs import operations as jobs
@@ -198,11 +198,15 @@ def _kept() -> ColumnElement[bool]:
 
 
 def _check(upload: Upload, declaration: Declaration) -> None:
-    """Lay an .npz file out once before anything is queued; what is wrong with it is wrong at `/source/upload`."""
-    if upload.format != "npz":
+    """Lay an .npz file out once before anything is queued; what is wrong with it is wrong at `/source/upload`.
+
+    A file that carries its own schema is looked at by the worker alone, which reads it.
+    """
+    arrays = uploads.headers(upload)
+    if upload.format != "npz" or any(array.name == own_schema.KEY for array in arrays):
         return
     try:
-        plan(uploads.headers(upload), declaration)
+        plan(arrays, declaration)
     except BadInput as error:
         ours = ("/schema",)
         faults = [f if f.pointer.startswith(ours) else replace(f, pointer="/source/upload") for f in error.faults]
@@ -222,9 +226,19 @@ def _describe(name: str, version: DatasetVersion, job: Job, artifact: Artifact |
         sha256=version.sha256,
         size_bytes=artifact.size_bytes if artifact else None,
         source=version.source,
-        declared=Declaration.model_validate(version.declaration).model_dump(exclude_defaults=True),
+        declared=_declared(version.declaration),
         errors=error.get("errors", []),
         detail=error.get("detail"),
         progress=1.0 if job.state == "succeeded" else job.progress,
         created_at=version.created_at,
     )
+
+
+def _declared(stored: dict[str, Any]) -> dict[str, Any]:
+    """What was said, without what is so by default. Earlier declarations may say what is refused today."""
+    defaults = Declaration().model_dump(mode="json")
+    said = {field: value for field, value in stored.items() if value != defaults.get(field)}
+    if "modalities" in said:
+        modalities = said["modalities"].items()
+        said["modalities"] = {name: {f: v for f, v in one.items() if v is not None} for name, one in modalities}
+    return said

@@ -14,7 +14,7 @@ from worker.ingest.block import Array, Block, Column
 class ArraysSource:
     """Complete arrays: (N, *shape), or sequences of one length, (N, T, *shape). `splits` are indices of SPLITS."""
 
-    category_names: Mapping[str, tuple[str, ...]] = {}
+    category_names: Mapping[str, tuple[int | str, ...]] = {}
 
     def __init__(
         self,

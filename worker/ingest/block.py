@@ -48,8 +48,8 @@ class Source(Protocol):
     """What the caller declared, completed with what the file says of itself."""
     layout: Layout
     """Its modalities, sorted by name."""
-    category_names: Mapping[str, tuple[str, ...]]
-    """Of the modalities whose categories are text in the file; their values are indices of these."""
+    category_names: Mapping[str, tuple[int | str, ...]]
+    """Of the modalities whose categories have names. Texts of the file are read as indices of these."""
 
     def blocks(self) -> Iterator[Block]:
         """All rows, in order. Raises BadInput where the file cannot be read on."""

@@ -16,18 +16,25 @@ MAX_FLOAT32 = float(np.finfo(np.float32).max)
 class Checker:
     """Checks the blocks of one modality. `nan` counts the values and time steps that hold a NaN."""
 
-    def __init__(self, modality: PlannedModality, nan_is_missing: bool, category_names: Sequence[str] | None) -> None:
+    def __init__(
+        self, modality: PlannedModality, nan_is_missing: bool, category_names: Sequence[int | str] | None
+    ) -> None:
         self.nan = 0
         self._modality = modality
         self._nan_is_missing = nan_is_missing
         most = len(category_names) if category_names else MOST_CATEGORIES
         self._highest = (modality.categories or most) - 1
+        self._expected = f"a category from 0 to {self._highest}"
+        self._numbers: Array | None = None
+        if not modality.text and all(isinstance(name, int) for name in modality.category_names or [""]):
+            self._numbers = np.array(modality.category_names)
+            self._expected = "one of the declared category_names"
 
     def check(self, column: Column, first_row: int, faults: Faults) -> Column:
         """The column in its stored dtype; a NaN that means missing is absent. Adds a fault for what cannot stand."""
         if self._modality.dtype == "int64":
             values, present, bad = self._categories(column)
-            expected = f"a category from 0 to {self._highest}"
+            expected = self._expected
         else:
             with np.errstate(over="ignore"):  # an overflow to infinity is a fault with a place, below
                 values = column.values.astype(np.float32, copy=False)
@@ -43,6 +50,8 @@ class Checker:
     def _categories(self, column: Column) -> tuple[Array, Array, Array]:
         """Values as whole numbers, where they are present, and where they are no category: floats may be whole too."""
         values, present = column.values, column.present
+        if self._numbers is not None:
+            values = self._coded(values, self._numbers)
         with np.errstate(invalid="ignore"):
             bad = ~((values >= 0) & (values <= self._highest)) & present
         if values.dtype.kind != "f":
@@ -53,6 +62,14 @@ class Checker:
             present, bad = present & ~missing, bad & ~missing
         bad |= (values != np.floor(values)) & present
         return np.where(present & ~bad, values, 0).astype(np.int64), present, bad
+
+    @staticmethod
+    def _coded(values: Array, names: Array) -> Array:
+        """The place of each value among the names, -1 for none; NaN stays."""
+        order = np.argsort(names)
+        places = order[np.searchsorted(names, values, sorter=order).clip(max=len(names) - 1)]
+        coded: Array = np.where(names[places] == values, places, -1)
+        return np.where(np.isnan(values), np.nan, coded) if values.dtype.kind == "f" else coded
 
     def _not_finite(self, values: Array, finite: Array, present: Array) -> tuple[Array, Array]:
         inside = tuple(range(1, values.ndim))

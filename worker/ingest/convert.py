@@ -58,6 +58,7 @@ class _Conversion:
         self._layout = source.layout
         self._names = source.category_names
         self._step_seconds = declaration.step_seconds if source.layout.kind == "sequence" else None
+        self._timed = False
         self._faults = faults
         self._splits = Splits(declaration)
         self._statistics = Statistics()
@@ -92,7 +93,7 @@ class _Conversion:
             )
         else:
             self._know_times(columns)
-            packed = grid.pack(block, self._step_seconds, self._faults)
+            packed = grid.pack(block, self._step_seconds if self._timed else None, self._faults)
             piece = Samples(self._provisional, block.rows, *packed, splits, block.ids, block.labels)
         piece = self._empty_rows.left_out_of(piece, block.first_row)
         self.rows += piece.rows
@@ -128,12 +129,13 @@ class _Conversion:
         return modality.categories or max(2, len(names), self._statistics.categories(modality.name))
 
     def _know_times(self, columns: dict[str, Column]) -> None:
-        """Times and the length of a step belong together."""
+        """Times need a length of a step. Without any, the steps are that long already."""
         timed = [name for name, column in columns.items() if column.times is not None]
         if self._step_seconds is None and timed:
             detail = f"{timed[0]}.time gives times, but the declaration has no step_seconds"
             raise BadInput([Fault("/schema/step_seconds", "no_step_seconds", detail)])
-        if self._step_seconds is not None and (untimed := sorted({*columns} - {*timed})):
+        self._timed = bool(timed)
+        if self._timed and (untimed := sorted({*columns} - {*timed})):
             detail = f"{', '.join(untimed)} have no times, expected NAME.time for each beside step_seconds"
             raise BadInput([Fault("/schema/step_seconds", "no_times", detail)])
 

@@ -3,9 +3,11 @@
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from service.datasets import own_schema
 from service.datasets.layout import TIME, Declaration
 from service.shared.errors import BadInput, Fault
 from worker.ingest import nested_survey as surveys
@@ -34,6 +36,8 @@ class JsonLinesSource:
 
     def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
         self._path = path
+        first = _first_row(path)
+        declaration, warnings = own_schema.completed(declaration, first.pop(own_schema.KEY, None), first.keys())
         self.declaration = declaration
         self._roles = declaration.role_columns()
         self._most_bytes = most_bytes
@@ -50,8 +54,9 @@ class JsonLinesSource:
         if faults:
             raise BadInput(faults[:100])
         self._timed = surveys.timed_in(forms, declaration)
-        self.layout = surveys.settle(rows, forms, scouts, others, declaration, most_bytes)
-        self.category_names: Mapping[str, tuple[str, ...]] = surveys.category_names(self.layout, scouts)
+        layout = surveys.settle(rows, forms, scouts, others, declaration, most_bytes)
+        self.layout = replace(layout, warnings=(*warnings, *layout.warnings))
+        self.category_names: Mapping[str, tuple[int | str, ...]] = surveys.category_names(self.layout, scouts)
         self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
 
     def fraction(self) -> float:
@@ -94,13 +99,26 @@ class JsonLinesSource:
     def _read(self) -> Iterator[_Lines]:
         """All lines, some at a time. Raises BadInput for a line that is no object."""
         row = 0
-        with self._path.open("rb") as file:
-            if file.read(len(BOM_UTF8)) != BOM_UTF8:
-                file.seek(0)
+        with _opened(self._path) as file:
             while objects := _objects(file, row):
                 self._done = file.tell()
                 yield _Lines(row, objects)
                 row += len(objects)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file behind its byte order mark, if it has one."""
+    file = path.open("rb")
+    if file.read(len(BOM_UTF8)) != BOM_UTF8:
+        file.seek(0)
+    return file
+
+
+def _first_row(path: Path) -> dict[str, Any]:
+    """A copy of the first object; an empty one where there is none."""
+    with _opened(path) as file:
+        line = file.readline(MOST_LINE_BYTES + 1)
+    return _parsed(line, 0) if len(line) <= MOST_LINE_BYTES and line.strip() else {}
 
 
 def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
@@ -114,7 +132,9 @@ def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
         if not line.strip():
             _refuse_more(file, row + len(objects))
             break
-        objects.append(_parsed(line, row + len(objects)))
+        parsed = _parsed(line, row + len(objects))
+        parsed.pop(own_schema.KEY, None)
+        objects.append(parsed)
         size += len(line)
     return objects
 

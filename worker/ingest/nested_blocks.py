@@ -30,7 +30,7 @@ class Unpacker:
     def __init__(
         self,
         layout: Layout,
-        category_names: Mapping[str, tuple[str, ...]],
+        category_names: Mapping[str, tuple[int | str, ...]],
         timed: set[str],
         declaration: Declaration,
         most_bytes: int,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.datasets import layout as layouts
 from service.datasets.layout import MOST_CATEGORIES, TIME, ColumnKind, Declaration, Kind, Layout
 from service.shared.errors import BadInput, Fault, pointer
-from worker.ingest.faults import no_value
+from worker.ingest.faults import Faults, no_value
 from worker.ingest.nested import Nested, bytes_of
 
 MOST_COLUMNS = 1000
@@ -155,9 +155,24 @@ def settle(
     return settled
 
 
-def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tuple[str, ...]]:
-    """Of the modalities that are text, in order."""
-    return {m.name: tuple(sorted(scouts[m.column].names)) for m in layout.modalities if m.text}
+def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tuple[int | str, ...]]:
+    """Of the modalities that have names: those that were declared, else the texts that occur, in order.
+
+    Raises BadInput for texts that are none of the declared ones.
+    """
+    faults = Faults()
+    found = {}
+    for modality in layout.modalities:
+        if modality.category_names is not None:
+            found[modality.name] = modality.category_names
+        elif modality.text:
+            found[modality.name] = tuple(sorted(scouts[modality.column].names))
+        if modality.text:
+            for word in sorted(scouts[modality.column].names - {*found[modality.name]})[: faults.room()]:
+                detail = f"{modality.column!r} holds {word!r}, which is none of the declared category_names; add it"
+                faults.add(Fault(pointer(modality.column), "not_a_category", detail))
+    faults.raise_if_any()
+    return found
 
 
 def too_large(size: int, most_bytes: int) -> BadInput:

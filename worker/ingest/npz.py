@@ -4,6 +4,7 @@ import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -11,6 +12,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from service.datasets import own_schema
 from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, PlannedModality
 from service.datasets.npz_layout import plan
 from service.shared import npz
@@ -23,16 +25,20 @@ from worker.ingest.faults import Faults
 class NpzSource:
     """An .npz file. `scratch` is a folder for arrays that stand in Fortran order: they are not read row by row."""
 
-    category_names: Mapping[str, tuple[str, ...]] = {}
-
     def __init__(self, path: Path, declaration: Declaration, most_bytes: int, scratch: Path, faults: Faults) -> None:
         self._path = path
         self._scratch = scratch
         self._faults = faults
+        self._headers = {array.name: array for array in npz.inspect(path, most_bytes)}
+        own = _own_schema(path, self._headers.pop(own_schema.KEY, None))
+        declaration, warnings = own_schema.completed(declaration, own, self._headers.keys())
         self.declaration = declaration
         self._roles = declaration.role_columns()
-        self._headers = {array.name: array for array in npz.inspect(path, most_bytes)}
-        self.layout = plan(list(self._headers.values()), declaration)
+        layout = plan(list(self._headers.values()), declaration)
+        self.layout = replace(layout, warnings=(*warnings, *layout.warnings))
+        self.category_names: Mapping[str, tuple[int | str, ...]] = {
+            modality.name: modality.category_names for modality in layout.modalities if modality.category_names
+        }
         self._rows = self.layout.rows or 0
         self._done = 0
 
@@ -136,6 +142,16 @@ class _Reader:
                 raise _damaged(self._header.name, str(error)) from error
             mapped: Array = np.memmap(file, self._header.dtype, "r", shape=self._header.shape, order="F")
         return mapped
+
+
+def _own_schema(path: Path, header: ArrayHeader | None) -> bytes | None:
+    if header is None:
+        return None
+    if header.shape or header.dtype.kind != "S" or header.dtype.itemsize > own_schema.MAX_BYTES:
+        detail = f"array {header.name!r} is {header.dtype}{header.shape}, expected one text of bytes; remove it"
+        raise BadInput([Fault(pointer(header.name), "bad_own_schema", detail)])
+    text: bytes = npz.read(path, header.name).item()
+    return text
 
 
 def _texts(array: Array) -> list[str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.datasets import own_schema
 from service.datasets.layout import TIME, Declaration
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
@@ -42,7 +43,10 @@ class ParquetSource:
         with _readable("not_parquet"):
             self._file = _opened(path)
         surveys.refuse_names(self._file.schema_arrow.names)
-        declaration, warnings = self._with_index(declaration)
+        schema = self._file.schema_arrow
+        own = (schema.metadata or {}).get(own_schema.KEY.encode())
+        declaration, warnings = own_schema.completed(declaration, own, schema.names)
+        declaration, of_index = self._with_index(declaration)
         self.declaration = declaration
         self._roles = declaration.role_columns()
         self._forms = self._formed(declaration)
@@ -53,8 +57,8 @@ class ParquetSource:
         rows = sum(group.rows for group in self._groups)
         others = [name for name in self._file.schema_arrow.names if name not in self._forms]
         layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, most_bytes)
-        self.layout = replace(layout, warnings=(*warnings, *layout.warnings))
-        self.category_names: Mapping[str, tuple[str, ...]] = surveys.category_names(self.layout, self._scouts)
+        self.layout = replace(layout, warnings=(*warnings, *of_index, *layout.warnings))
+        self.category_names: Mapping[str, tuple[int | str, ...]] = surveys.category_names(self.layout, self._scouts)
         self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
         self._rows = rows
 

@@ -1,11 +1,12 @@
-"""A stored dataset as JSON Lines: an object a row, absent modalities and steps null."""
+"""A stored dataset as JSON Lines: an object a row, absent modalities and steps null; the first has the schema too."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
-from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, pieces, steps
+from service.datasets import own_schema
+from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 
 # NumPy's numbers are written with as many digits as their own type needs.
@@ -24,6 +25,8 @@ def write(samples: Samples) -> Iterator[bytes]:
                     record[names[name]] = texts[row]
             if samples.splits is not None:
                 record[names[SPLIT]] = SPLITS[samples.splits[row]]
+            if row == 0:
+                record[own_schema.KEY] = orjson.Fragment(own_schema_of(samples))
             lines.append(orjson.dumps(record | values_of(samples, row), option=_OPTIONS))
         yield b"".join(lines)
 
@@ -47,6 +50,6 @@ def values_of(samples: Samples, row: int, most_steps: int | None = None) -> dict
 
 
 def _named(modality: ModalitySchema, values: Any) -> Any:
-    if modality.category_names is None:
-        return values
+    if modality.category_names is None or isinstance(modality.category_names[0], int):
+        return named(modality, values)
     return [modality.category_names[index] for index in values]

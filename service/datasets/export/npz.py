@@ -2,12 +2,14 @@
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 
-from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, pieces, steps
+from service.datasets import own_schema
+from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
 from service.datasets.export.sink import Sink
 from service.datasets.layout import LENGTHS, PRESENT
 from service.shared.npz import NPY
@@ -27,6 +29,10 @@ def write(samples: Samples) -> Iterator[bytes]:
     """The file, some rows of an array at a time."""
     sink = Sink()
     with zipfile.ZipFile(sink, "w") as archive:
+        told = np.array(own_schema_of(samples).encode())
+        with archive.open(zipfile.ZipInfo(f"{own_schema.KEY}{NPY}"), "w") as member:
+            _head(member, told.dtype, told.shape)
+            member.write(told.tobytes())
         for name, dtype, shape, rows_of in _arrays(samples):
             with archive.open(zipfile.ZipInfo(f"{name}{NPY}"), "w", force_zip64=True) as member:
                 _head(member, dtype, shape)
@@ -49,9 +55,9 @@ def _arrays(samples: Samples) -> Iterator[Described]:
         yield column(samples, SPLIT), words.dtype, splits.shape, lambda rows: words[splits[rows.start : rows.stop]]
     lengths = None if samples.offsets is None else np.diff(samples.offsets)
     for modality in samples.schema.modalities:
-        yield _padded(samples, modality.name, samples.values[modality.name])
+        yield _padded(samples, modality.name, samples.values[modality.name], partial(named, modality))
         if not samples.present[modality.name].all():
-            yield _padded(samples, modality.name + PRESENT, samples.present[modality.name])
+            yield _padded(samples, modality.name + PRESENT, samples.present[modality.name], np.asarray)
         if lengths is not None:
             yield modality.name + LENGTHS, lengths.dtype, lengths.shape, lambda rows: lengths[rows.start : rows.stop]
 
@@ -61,17 +67,17 @@ def _texts(name: str, texts: Sequence[str | None]) -> Described:
     return name, dtype, (len(texts),), lambda rows: np.array([(texts[row] or "").encode() for row in rows], dtype)
 
 
-def _padded(samples: Samples, name: str, values: Array) -> Described:
+def _padded(samples: Samples, name: str, values: Array, written: Callable[[Array], Array]) -> Described:
     item = values.shape[1:]
     if samples.offsets is None:
-        return name, values.dtype, values.shape, lambda rows: values[rows.start : rows.stop]
+        return name, values.dtype, values.shape, lambda rows: written(values[rows.start : rows.stop])
     lengths = np.diff(samples.offsets)
     longest = int(lengths.max())
 
     def rows_of(rows: range) -> Array:
         padded = np.zeros((len(rows), longest, *item), values.dtype)
         inside = np.arange(longest) < lengths[rows.start : rows.stop, None]
-        padded[inside] = values[steps(samples, rows)]
+        padded[inside] = written(values[steps(samples, rows)])
         return padded
 
     return name, values.dtype, (samples.rows, longest, *item), rows_of

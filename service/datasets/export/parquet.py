@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, pieces, steps
+from service.datasets import own_schema
+from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
 from service.datasets.export.sink import Sink
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 
@@ -16,8 +17,9 @@ def write(samples: Samples) -> Iterator[bytes]:
     """The file, a group of rows at a time."""
     sink = Sink()
     writer = None
+    metadata = {own_schema.KEY: own_schema_of(samples)}
     for rows in pieces(samples):
-        table = pa.table(_columns(samples, rows))
+        table = pa.table(_columns(samples, rows)).replace_schema_metadata(metadata)
         writer = writer or pq.ParquetWriter(pa.PythonFile(sink, "w"), table.schema)
         writer.write_table(table)
         yield sink.take()
@@ -46,7 +48,8 @@ def _columns(samples: Samples, rows: range) -> dict[str, Any]:
 
 def _values(modality: ModalitySchema, values: Any, present: Any) -> Any:
     absent = ~np.asarray(present, bool)
-    if modality.category_names is not None:
+    values = named(modality, values)
+    if modality.category_names is not None and isinstance(modality.category_names[0], str):
         names = pa.array(modality.category_names, pa.string())
         return names.take(pa.array(values, mask=absent))
     if not modality.shape:

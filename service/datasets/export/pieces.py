@@ -1,10 +1,14 @@
 """Some rows of a stored dataset at a time."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from service.shared.samples import Samples
+from service.datasets import own_schema
+from service.shared.samples import ModalitySchema, Samples
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_BYTES = 4 * 1024**2
 # What rides along is named like this, with as many underscores behind it as it takes to differ from the modalities.
@@ -30,6 +34,17 @@ def steps(samples: Samples, rows: range) -> slice:
     if samples.offsets is None:
         return slice(rows.start, rows.stop)
     return slice(int(samples.offsets[rows.start]), int(samples.offsets[rows.stop]))
+
+
+def own_schema_of(samples: Samples) -> str:
+    """The schema that the file carries, with which it makes the same dataset again."""
+    return own_schema.written(own_schema.of(samples, *(column(samples, name) for name in (IDS, LABELS, SPLIT))))
+
+
+def named(modality: ModalitySchema, values: Array) -> Array:
+    """Categories by the whole numbers that they are called, where they are; other values as they are."""
+    names = modality.category_names
+    return np.array(names)[values] if names and isinstance(names[0], int) else values
 
 
 def column(samples: Samples, wanted: str) -> str:

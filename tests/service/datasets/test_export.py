@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
+from service.shared.tables import DatasetVersion
 from tests.conftest import Service
 from tests.service.files import Array
 from tests.service.steps import dataset, problem, queue_dataset, tracks, upload
@@ -34,31 +36,28 @@ def sequences() -> dict[str, Array]:
     return arrays | {"x.present": mask}
 
 
-DATA: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Array]]] = {
-    "static": (
-        {"ids": "person", "split": {"column": "fold"}},
-        {"ids": "row_id", "split": {"column": "split"}, "kind": "static"},
-        static(),
-    ),
-    "sequence": ({"kind": "sequence"}, {"kind": "sequence"}, sequences()),
+DATA: dict[str, tuple[dict[str, Any], dict[str, Array]]] = {
+    "static": ({"ids": "person", "split": {"column": "fold"}}, static()),
+    "sequence": ({"kind": "sequence"}, sequences()),
 }
 
 
 @pytest.mark.parametrize("kind", DATA)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_download_makes_the_same_dataset_again(service: Service, kind: str, format: str) -> None:
-    declared, again, arrays = DATA[kind]
+    declared, arrays = DATA[kind]
     first = dataset(service, f"first-{kind}-{format}", declared, **arrays)
     assert first["state"] == "ready", first
     path = f"/v1/datasets/first-{kind}-{format}/versions/1/content"
     answer = service.http.get(path, params={"format": format})
     assert answer.status_code == 200, answer.text
-    body = {"name": f"second-{kind}-{format}", "source": {"upload": upload(service, answer.content)}, "schema": again}
+    body = {"name": f"second-{kind}-{format}", "source": {"upload": upload(service, answer.content)}}
     assert service.http.post("/v1/datasets", json=body).status_code == 201
     service.work("data")
     second = service.http.get(f"/v1/datasets/second-{kind}-{format}/versions/1").json()
     assert (second["state"], second["detail"]) == ("ready", None)
-    assert second["sha256"] == first["sha256"]
+    assert (second["sha256"], second["schema"]) == (first["sha256"], first["schema"])
+    assert "own_schema" in [warning["code"] for warning in second["warnings"]]
 
 
 def test_the_stored_file_is_served_in_ranges(service: Service) -> None:
@@ -118,3 +117,17 @@ def test_a_damaged_file_is_neither_shown_nor_sent(service: Service) -> None:
     for part in ("preview", "content", "content?format=stored"):
         answer = service.http.get(f"/v1/datasets/flipped/versions/1/{part}")
         assert problem(answer, 500)["code"] == "artifact_corrupt"
+
+
+def test_a_version_whose_declaration_would_be_refused_today_is_shown(service: Service) -> None:
+    dataset(service, "older", **{"x": np.arange(6.0)})
+    declaration = {
+        "modalities": {"x": {"dtype": "float32", "likelihood": "categorical", "units": None}},
+        "nan": "refuse",
+    }
+    with service.worker.database.writer.begin() as session:
+        newest = session.scalars(select(DatasetVersion).order_by(DatasetVersion.id.desc())).first()
+        assert newest is not None
+        newest.declaration = declaration
+    found = service.http.get("/v1/datasets/older/versions/1").json()
+    assert found["declared"] == {"modalities": {"x": {"dtype": "float32", "likelihood": "categorical"}}}
