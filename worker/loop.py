@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +80,16 @@ def _never() -> bool:
     return False
 
 
+@contextmanager
+def _noting(session: Session, steps: int) -> Iterator[None]:
+    """Note on what goes wrong how far the training had come: the same error at the same step will come again."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"after {session.step} of {steps} steps")
+        raise
+
+
 def fit(
     config: MMVAEConfig | MMVRNNConfig,
     training: TrainingConfig,
@@ -137,38 +148,39 @@ def fit(
         steps=steps,
         step=session.step,
     )
-    saved_at = time.monotonic()
-    for epoch in range(session.step // steps_per_epoch + 1, training.epochs + 1):
-        if session.patience_is_over():
-            break
-        done = session.step - (epoch - 1) * steps_per_epoch
-        order = np.random.default_rng([order_seed, epoch]).permutation(train_rows)
-        for ready in session.ahead(np.array_split(order, steps_per_epoch)[done:]):
-            if group.any(should_stop()):
-                yield Checkpoint(session.state(identity), "stopped")
-                return
-            if group.any(time.monotonic() - saved_at > checkpoint_seconds):
-                yield Checkpoint(session.state(identity), "interval")
+    with _noting(session, steps):
+        saved_at = time.monotonic()
+        for epoch in range(session.step // steps_per_epoch + 1, training.epochs + 1):
+            if session.patience_is_over():
+                break
+            done = session.step - (epoch - 1) * steps_per_epoch
+            order = np.random.default_rng([order_seed, epoch]).permutation(train_rows)
+            for ready in session.ahead(np.array_split(order, steps_per_epoch)[done:]):
+                if group.any(should_stop()):
+                    yield Checkpoint(session.state(identity), "stopped")
+                    return
+                if group.any(time.monotonic() - saved_at > checkpoint_seconds):
+                    yield Checkpoint(session.state(identity), "interval")
+                    saved_at = time.monotonic()
+                beta = schedule.beta_at(training.beta, session.step, steps, steps_per_epoch)
+                factor = schedule.learning_rate_factor(training.learning_rate_schedule, session.step, steps)
+                rate = training.learning_rate * factor
+                if not session.advance(ready, beta, rate):
+                    yield Checkpoint(session.state(identity), "diverged")
+                    raise TrainingDiverged(
+                        f"the loss or its gradient is no longer a number at step {session.step + 1} of {steps} "
+                        f"(epoch {epoch}); the checkpoint of step {session.step} is the last good one; try a "
+                        f"learning_rate below {training.learning_rate} or a smaller gradient_clip_norm, and look at "
+                        "the data's largest values"
+                    )
+            metrics = session.close_epoch() | {"beta": beta, "learning_rate": rate}
+            if len(validation_rows):
+                metrics |= session.validate(validation_rows, schedule.last_beta(training.beta), validation_seed)
+            session.judge(epoch, metrics)
+            yield Epoch(epoch, training.epochs, session.step, metrics)
+            if training.checkpoint_epochs and epoch % training.checkpoint_epochs == 0:
+                yield Checkpoint(session.state(identity), "epoch")
                 saved_at = time.monotonic()
-            beta = schedule.beta_at(training.beta, session.step, steps, steps_per_epoch)
-            factor = schedule.learning_rate_factor(training.learning_rate_schedule, session.step, steps)
-            rate = training.learning_rate * factor
-            if not session.advance(ready, beta, rate):
-                yield Checkpoint(session.state(identity), "diverged")
-                raise TrainingDiverged(
-                    f"the loss or its gradient is no longer a number at step {session.step + 1} of {steps} "
-                    f"(epoch {epoch}); the checkpoint of step {session.step} is the last good one; try a "
-                    f"learning_rate below {training.learning_rate} or a smaller gradient_clip_norm, and look at the "
-                    "data's largest values"
-                )
-        metrics = session.close_epoch() | {"beta": beta, "learning_rate": rate}
-        if len(validation_rows):
-            metrics |= session.validate(validation_rows, schedule.last_beta(training.beta), validation_seed)
-        session.judge(epoch, metrics)
-        yield Epoch(epoch, training.epochs, session.step, metrics)
-        if training.checkpoint_epochs and epoch % training.checkpoint_epochs == 0:
-            yield Checkpoint(session.state(identity), "epoch")
-            saved_at = time.monotonic()
-    epoch, metrics = session.choose(session.step // steps_per_epoch)
-    session.calibrate(validation_rows, validation_seed)
-    yield Finished(session.model.eval(), epoch, metrics, train_rows, validation_rows)
+        epoch, metrics = session.choose(session.step // steps_per_epoch)
+        session.calibrate(validation_rows, validation_seed)
+        yield Finished(session.model.eval(), epoch, metrics, train_rows, validation_rows)

@@ -17,6 +17,7 @@ import structlog
 from service.shared import telemetry
 from service.shared.errors import BadInput
 from service.shared.settings import Settings
+from worker import fault
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = Tr
         emit({"event": "failed", "code": error.code, "detail": str(error), "retry": False})
     except Exception as error:
         log.exception("program_failed")
-        emit({"event": "failed", "code": "fault", "detail": f"{type(error).__name__}: {error}", "retry": True})
+        emit({"event": "failed", **fault.described(error), "retry": True})
     else:
         emit({"event": "stopped"} if result is None else {"event": "finished", **result})
 

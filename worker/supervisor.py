@@ -16,7 +16,7 @@ from service.jobs.operations import Claim, Lost, Requests
 from service.shared import telemetry
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.ticker import Ticker
-from worker import measured
+from worker import fault, measured
 from worker.child import Child
 from worker.context import Context
 from worker.kinds import KINDS, Work
@@ -77,7 +77,7 @@ def _attend(context: Context, claim: Claim) -> None:
     except Exception as error:  # a fault of ours is the attempt's, not the worker's
         outcome = "failed"
         log.exception("job_not_attended")
-        _fail(context, claim, {"code": "fault", "detail": f"{type(error).__name__}: {error}"}, retry=True)
+        _fail(context, claim, fault.described(error, *DATABASE_AWAY), retry=True)
     finally:
         lease.close()
     measured.ENDED.labels(claim.kind, outcome).inc()

@@ -37,7 +37,7 @@ from service.jobs.history import record_event
 from service.shared import telemetry
 from service.shared.database import now
 from service.shared.errors import Conflict
-from service.shared.tables import FINAL_STATES, Job, Json, Project, new_id
+from service.shared.tables import FINAL_STATES, Job, JobEvent, Json, Project, new_id
 
 # A queued job is announced every 30 s at first, then every 2 minutes, then every 10.
 FIRST_WAKE_SECONDS = 30.0
@@ -47,6 +47,9 @@ REAPED_AT_ONCE = 100
 # The kind of job that the limits of a project count.
 RUN = "train"
 LONGEST_BACKOFF_SECONDS = 600.0
+# The code of errors that the same work meets again: exceptions of the program, not of its surroundings.
+FAULT = "fault"
+ATTEMPT_FAILED = "attempt_failed"
 
 
 TIMED_OUT = {"code": "timeout", "detail": "it ran for longer than its timeout_seconds"}
@@ -388,8 +391,14 @@ def time_out(session: Session, claim: Claim) -> None:
 def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: float | None) -> str | None:
     """T10: the attempt failed. A fault is tried again after `retry_seconds`, doubled each time; None never retries.
 
-    `error` has `code`, `detail` and, for bad input, `errors`. Returns the new state, None when the claim was lost.
+    `error` has `code`, `detail` and, for bad input, `errors`. A fault of the program that an earlier attempt had too,
+    with the same detail, ends the job. Returns the new state, None when the claim was lost.
     """
+    told = error
+    earlier = _attempt_with(session, claim, error) if retry_seconds is not None and error["code"] == FAULT else None
+    if earlier is not None:
+        detail = f"{error['detail']}; attempt {earlier} ended likewise, so another would too"
+        error, retry_seconds = {**error, "code": "repeated_fault", "detail": detail}, None
     ends = Job.failures + 1 >= (Job.max_attempts if retry_seconds is not None else 0)
     backoff = _backoff(retry_seconds or 0.0)
     state: str | None = session.scalar(
@@ -407,7 +416,8 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
     )
     if state is not None:
         message = f"attempt {claim.attempt} failed: {error['detail']}"
-        record_event(session, claim.job_id, claim.attempt, "error", "attempt_failed", message, {"state": state})
+        data = {"state": state, "code": told["code"], "detail": told["detail"]}
+        record_event(session, claim.job_id, claim.attempt, "error", ATTEMPT_FAILED, message, data)
     return state
 
 
@@ -418,6 +428,17 @@ def stop(session: Session, claim: Claim) -> None:
     )
     if changed is not None:
         record_event(session, claim.job_id, claim.attempt, "info", "cancelled", "cancelled")
+
+
+def _attempt_with(session: Session, claim: Claim, error: dict[str, Any]) -> int | None:
+    """An earlier attempt that failed with the same code and detail; None where there was none."""
+    failed = select(JobEvent).where(JobEvent.job_id == claim.job_id, JobEvent.type == ATTEMPT_FAILED)
+    same = (error["code"], error["detail"])
+    for event in session.scalars(failed.order_by(JobEvent.id.desc())):
+        # events of earlier versions have no detail, and compare with nothing
+        if (event.data.get("code"), event.data.get("detail")) == same and event.attempt < claim.attempt:
+            return event.attempt
+    return None
 
 
 def _unless_ended(session: Session, job_id: str, what: str) -> str:

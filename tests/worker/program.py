@@ -34,7 +34,14 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         case "bad input":
             raise BadInput([Fault("/a/1", "bad_value", "it is NaN")], code="dataset_rejected")
         case "break":
-            raise RuntimeError("it broke")
+            raise _noted(7)
+        case "break elsewhere":
+            mark = Path(spec["mark"])
+            attempt = 1 + int(mark.read_text() if mark.exists() else 0)
+            mark.write_text(str(attempt))
+            raise _noted(attempt)
+        case "lose the network":
+            raise ConnectionResetError("the store hung up")
         case "wait":
             Path(spec["mark"]).write_text(str(os.getpid()))
             emit({"event": "progress", "phase": "training", "fraction": 0.25, "eta_seconds": 9.0, "n": 1})
@@ -60,6 +67,12 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
             os.kill(os.getpid(), signal.SIGKILL)
     Path(spec["result"]).write_text("the result")
     return {"result": spec["result"], "n": 2}
+
+
+def _noted(step: int) -> RuntimeError:
+    error = RuntimeError("it broke")
+    error.add_note(f"after {step} of 9 steps")
+    return error
 
 
 def _say(text: str) -> None:

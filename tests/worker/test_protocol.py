@@ -64,7 +64,7 @@ def test_what_a_library_prints_is_log_and_never_an_event(tmp_path: Path) -> None
     ("do", "expected"),
     [
         ("refuse", {"code": "unusable_data", "detail": "there is too little of it", "retry": False}),
-        ("break", {"code": "fault", "detail": "RuntimeError: it broke", "retry": True}),
+        ("break", {"code": "fault", "detail": "RuntimeError: it broke, after 7 of 9 steps", "retry": True}),
         (
             "bad input",
             {
@@ -84,7 +84,7 @@ def test_a_failure_says_why_and_whether_to_try_again(tmp_path: Path, do: str, ex
 def test_a_fault_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:
     _, log, _ = run(tmp_path, "break")
     assert "Traceback" in log
-    assert log.endswith("RuntimeError: it broke\n")
+    assert log.endswith("RuntimeError: it broke\nafter 7 of 9 steps\n")
 
 
 def test_sigterm_asks_to_stop_in_order(tmp_path: Path) -> None:

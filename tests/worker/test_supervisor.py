@@ -157,13 +157,32 @@ def test_a_child_that_ends_without_a_word_is_a_fault(context: Context, job: Do) 
     assert "ended with status 3" in found.error["detail"]
 
 
-def test_a_child_that_breaks_is_tried_again_with_its_traceback_in_the_log(context: Context, job: Do) -> None:
+def test_a_child_that_breaks_at_the_same_step_is_tried_once_more_with_its_traceback_in_the_log(
+    context: Context, job: Do
+) -> None:
     job_id = job("break")
     supervisor.work(context, "data")
     found = row(context, job_id)
+    assert (found.state, found.attempt) == ("failed", 2)
+    detail = "RuntimeError: it broke, after 7 of 9 steps; attempt 1 ended likewise, so another would too"
+    assert found.error == {"code": "repeated_fault", "detail": detail}
+    assert log(context, job_id).count("RuntimeError: it broke") == 2
+
+
+def test_a_child_that_breaks_at_another_step_each_time_is_tried_again_to_the_limit(context: Context, job: Do) -> None:
+    job_id = job("break elsewhere")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
     assert (found.state, found.attempt) == ("failed", 3)
-    assert found.error == {"code": "fault", "detail": "RuntimeError: it broke"}
-    assert log(context, job_id).count("RuntimeError: it broke") == 3
+    assert found.error == {"code": "fault", "detail": "RuntimeError: it broke, after 3 of 9 steps"}
+
+
+def test_surroundings_that_fail_alike_are_tried_again_to_the_limit(context: Context, job: Do) -> None:
+    job_id = job("lose the network")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.attempt) == ("failed", 3)
+    assert found.error == {"code": "unavailable", "detail": "ConnectionResetError: the store hung up"}
 
 
 @pytest.mark.parametrize(("do", "code"), [("bad input", "dataset_rejected"), ("refuse", "unusable_data")])
@@ -192,8 +211,9 @@ def test_a_fault_of_ours_fails_the_attempt_and_not_the_worker(context: Context, 
     job_id = job("finish badly")
     supervisor.work(context, "data")
     found = row(context, job_id)
-    assert (found.state, found.attempt) == ("failed", 3)
-    assert found.error == {"code": "fault", "detail": "ValueError: the result makes no sense"}
+    assert (found.state, found.attempt) == ("failed", 2)
+    detail = "ValueError: the result makes no sense; attempt 1 ended likewise, so another would too"
+    assert found.error == {"code": "repeated_fault", "detail": detail}
     assert artifacts(context) == 0
     assert scratch(context) == []
 

@@ -27,7 +27,7 @@ from service.shared.tables import FINAL_STATES, Artifact, Job, JobEvent, Project
 
 WORKERS = st.sampled_from(["wrk_1", "wrk_2"])
 SOME = Progress("training", 0.5, None)
-FAULT = {"code": "fault", "detail": "it broke"}
+FAULT = {"code": "process_died", "detail": "it was killed"}
 
 
 class Life(RuleBasedStateMachine):

@@ -17,7 +17,7 @@ from service.shared.errors import Conflict
 from service.shared.tables import Job
 from tests.conftest import wait_until
 
-FAULT = {"code": "fault", "detail": "it broke"}
+FAULT = {"code": "process_died", "detail": "it was killed"}
 HALF = Progress("training", 0.5, 12.0)
 
 
@@ -422,6 +422,41 @@ def test_bad_input_is_not_tried_again(database: Database, project_id: str) -> No
     assert change(database, lambda session: jobs.fail(session, mine, FAULT, None)) == "failed"
     assert row(database, mine.job_id).finished_at is not None
     assert claim(database) is None
+
+
+def test_a_program_s_fault_that_comes_again_ends_the_job_at_its_second_occurrence(
+    database: Database, project_id: str
+) -> None:
+    mine = claimed(database, project_id)
+    here, there = ({"code": "fault", "detail": f"IndexError: 7 of 7, after {step} of 9 steps"} for step in (3, 4))
+    for error, state in ((here, "queued"), (there, "queued"), (here, "failed")):
+        assert change(database, lambda session, error=error, mine=mine: jobs.fail(session, mine, error, 0.0)) == state
+        mine = claim(database) or mine
+    job = row(database, mine.job_id)
+    detail = f"{here['detail']}; attempt 1 ended likewise, so another would too"
+    assert job.error == {"code": "repeated_fault", "detail": detail}
+    assert (job.attempt, job.failures) == (3, 3)
+    assert job.finished_at is not None
+
+
+def test_a_fault_of_another_job_does_not_count(database: Database, project_id: str) -> None:
+    fault = {"code": "fault", "detail": "IndexError: 7 of 7"}
+    for _ in range(2):
+        mine = claimed(database, project_id)
+        assert change(database, lambda session, mine=mine: jobs.fail(session, mine, fault, 60.0)) == "queued"
+
+
+def test_a_fault_told_by_an_earlier_version_compares_with_nothing(database: Database, project_id: str) -> None:
+    mine = claimed(database, project_id)
+
+    def told(session: Session) -> None:
+        history.record_event(
+            session, mine.job_id, 0, "error", "attempt_failed", "attempt 0 failed", {"state": "queued"}
+        )
+
+    change(database, told)
+    fault = {"code": "fault", "detail": "IndexError: 7 of 7"}
+    assert change(database, lambda session: jobs.fail(session, mine, fault, 0.0)) == "queued"
 
 
 def test_a_failure_after_a_cancellation_is_a_cancellation(database: Database, project_id: str) -> None:
