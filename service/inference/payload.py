@@ -30,6 +30,7 @@ MOST_BYTES = 512 * 1024**2
 LARGEST_SQUARE = 1e76
 _CAST = nullcontext()
 NUMBERS = {int, float}
+FLOAT32_RANGE = f"numbers within float32's range, at most {np.finfo(np.float32).max:.1e} in size"
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,11 @@ def _filled(items: list[Any], modality: ModalityConfig, place: Place, faults: li
     return values, present
 
 
+def takes_booleans(modality: ModalityConfig) -> bool:
+    """Whether false and true are values of a modality: 0 and 1, where it has no other."""
+    return modality.likelihood == "bernoulli" or modality.categories == 2
+
+
 def types_within(data: Sequence[Any]) -> set[type]:
     """The types of what stands in nested lists.
 
@@ -286,7 +292,7 @@ def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
         return _named_categories(given, modality)
     shape = list(modality.shape)
     types = types_within(given)
-    if not types <= NUMBERS:
+    if not types <= (NUMBERS | {bool} if takes_booleans(modality) else NUMBERS):
         if list in types:
             return _Misfit("lists of different lengths", f"shape {shape}")
         return _Misfit(f"value {shown(given[0])}", f"numbers of shape {shape}")
@@ -299,16 +305,19 @@ def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
             return _Misfit(f"{array.shape[1]} features", str(modality.shape[0]))
         return _Misfit(f"shape {list(array.shape[1:])}", str(shape))
     if modality.categories is not None:
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= modality.categories:
+        whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and bool((array == np.floor(array)).all()))
+        if not whole or array.min() < 0 or array.max() >= modality.categories:
             return _Misfit(f"value {shown(given[0])}", expected_category(modality))
-        return array
-    if array.dtype.kind not in "iuf":
+        return array.astype(np.int64, copy=False)
+    if array.dtype.kind not in "biuf":
         return _Misfit(f"value {shown(given[0])}", f"numbers of shape {shape}")
     surely_finite = _is_surely_finite(array)
+    came = array
     with _CAST if surely_finite else np.errstate(over="ignore"):
         array = array.astype(np.float32)
-    if not surely_finite and not np.isfinite(array).all():
-        return _Misfit(f"value {shown(given[0])}", "numbers that are finite in 32 bits")
+    if not surely_finite and not (finite := np.isfinite(array)).all():
+        first = came[~finite].flat[0]
+        return _Misfit(f"value {first}", FLOAT32_RANGE if np.isfinite(first) else "finite numbers")
     if modality.likelihood in COUNTS and array.size and array.min() < 0:
         return _Misfit(f"value {array.min():g}", "counts, numbers from 0 on")
     return array
@@ -318,7 +327,7 @@ def _named_categories(given: Sequence[Any], modality: ModalityConfig) -> Array |
     """The numbers of categories. Where names are texts a category is given by either, else by its name."""
     types = set(map(type, given))
     numbers, by_name = modality.category_numbers, type(next(iter(modality.category_numbers)))
-    if types <= {by_name}:
+    if types <= {by_name} or (types <= NUMBERS and by_name is int):
         found = [numbers.get(name, -1) for name in given]
     elif types <= {int, str} and by_name is str:
         found = [numbers.get(one, -1) if type(one) is str else one for one in given]

@@ -129,5 +129,9 @@ def _from_json(place: int, tensor: Mapping[str, Any], dtype: "np.dtype[Any]", sh
         held = np.iinfo(dtype)
         if array.min() < held.min or array.max() > held.max:
             raise bad(place, "data", "bad_data", f"input {name!r} has values that its datatype does not hold")
-    with np.errstate(over="ignore"):  # what it makes infinite is refused with its place
-        return array.astype(dtype).reshape(shape)
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype).reshape(shape)
+    if dtype.kind == "f" and (lost := np.isinf(converted) & np.isfinite(array.reshape(shape))).any():
+        value = array.reshape(shape)[lost].flat[0]
+        raise bad(place, "data", "bad_data", f"input {name!r} has {value}, which {tensor['datatype']} does not hold")
+    return converted

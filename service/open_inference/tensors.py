@@ -7,7 +7,18 @@ import numpy as np
 
 from models.config import ModalityConfig
 from models.config.modality import COUNTS
-from service.inference.payload import MOST_FAULTS, Array, Config, Limits, Rows, check_size, expected_category, shown
+from service.inference.payload import (
+    FLOAT32_RANGE,
+    MOST_FAULTS,
+    Array,
+    Config,
+    Limits,
+    Rows,
+    check_size,
+    expected_category,
+    shown,
+    takes_booleans,
+)
 from service.open_inference.decoding import MASK, bad, read_arrays
 from service.shared.errors import BadInput, Fault, pointer
 
@@ -65,6 +76,8 @@ def _present(mask: tuple[int, Array] | None, name: str, lead: tuple[int, ...]) -
 def _checked(array: Array, modality: ModalityConfig, present: Array, place: int) -> Array:
     """Values as the model takes them, where they are present. Raises BadInput with the first that it does not."""
     wants = "iuf" if modality.categories is None else "iuO" if modality.category_names else "iu"
+    if array.dtype.kind == "b" and takes_booleans(modality):
+        array = array.astype(np.uint8)
     if array.dtype.kind not in wants:
         expected = {"iuf": "a type of numbers", "iu": "an integer type", "iuO": "an integer type, or BYTES"}[wants]
         detail = f"input {modality.name!r} has values of type {array.dtype}, expected {expected}"
@@ -76,12 +89,15 @@ def _checked(array: Array, modality: ModalityConfig, present: Array, place: int)
     else:
         with np.errstate(over="ignore"):
             converted = array.astype(np.float32, copy=False)
-        wrong, expected = ~np.isfinite(converted), "numbers that are finite in 32 bits"
+        wrong = ~np.isfinite(converted)
+        expected = "finite numbers"
         if modality.likelihood in COUNTS:
             wrong, expected = wrong | (array < 0), "counts, numbers from 0 on"
     if wrong.any():
         wrong &= present.reshape(*present.shape, *[1] * (wrong.ndim - present.ndim))
         if faults := np.argwhere(wrong)[:MOST_FAULTS].tolist():
+            if expected == "finite numbers" and np.isfinite(array[tuple(faults[0])]):
+                expected = FLOAT32_RANGE
             where = [
                 f"input {modality.name!r} has {_shown(array[tuple(at)])} at {at}, expected {expected}" for at in faults
             ]

@@ -46,6 +46,37 @@ def test_a_scalar_modality_is_a_list_of_numbers() -> None:
     np.testing.assert_array_equal(rows({"height": [1, 2.5]}).values["height"], [1, 2.5])
 
 
+FLAG = ModalityConfig(name="flag", shape=(2,), likelihood="bernoulli")
+SIDE = ModalityConfig(name="side", categories=2, likelihood="categorical")
+GRADE = ModalityConfig(name="grade", categories=2, category_names=(3, 7), likelihood="categorical")
+TRUTHS = MMVAEConfig(modalities=(FLAG, SIDE, GRADE, HEIGHT))
+
+
+def test_booleans_are_values_where_there_are_only_zero_and_one() -> None:
+    found = rows({"flag": [[True, False], None, [1, True]], "side": [True, False, None]}, TRUTHS)
+    np.testing.assert_array_equal(found.values["flag"], [[1, 0], [0, 0], [1, 1]])
+    np.testing.assert_array_equal(found.values["side"], [1, 0, 0])
+    assert (found.values["flag"].dtype, found.values["side"].dtype) == (np.float32, np.int64)
+    assert [fault.pointer for fault in faults({"height": [1.5, True]}, TRUTHS)] == ["/inputs/height/1"]
+
+
+def test_whole_floats_are_categories() -> None:
+    """As pandas has them beside a missing one."""
+    found = rows({"label": [3.0, None, 0.0], "height": [1, 2, 3]})
+    np.testing.assert_array_equal(found.values["label"], [3, 0, 0])
+    assert found.values["label"].dtype == np.int64
+    assert rows({"grade": [7.0, 3], "height": [1, 2]}, TRUTHS).values["grade"].tolist() == [1, 0]
+    assert [fault.pointer for fault in faults({"grade": [3.5, 7]}, TRUTHS)] == ["/inputs/grade/0"]
+
+
+def test_a_number_that_float32_cannot_hold_is_told_apart_from_infinity() -> None:
+    (found,) = faults({"audio": [[0.5, 1e39, 2.5]]})
+    expected = "numbers within float32's range, at most 3.4e+38 in size"
+    assert found.detail == f"modality 'audio' has value 1e+39 at inputs.audio[0], expected {expected}"
+    (found,) = faults({"audio": [[0.5, float("inf"), 2.5]]})
+    assert found.detail == "modality 'audio' has value inf at inputs.audio[0], expected finite numbers"
+
+
 def test_a_modality_that_is_null_everywhere_is_absent() -> None:
     found = rows({"label": [1], "image": [None]})
     assert not found.present["image"].any()
@@ -76,7 +107,7 @@ def test_sequences_have_their_own_lengths_and_gaps() -> None:
         ({"label": [1, None]}, None, "no_modality"),
         ({"label": [1, 4]}, "/inputs/label/1", "bad_value"),
         ({"label": [1, -1]}, "/inputs/label/1", "bad_value"),
-        ({"label": [1.0]}, "/inputs/label/0", "bad_value"),
+        ({"label": [1.5]}, "/inputs/label/0", "bad_value"),
         ({"label": ["1"]}, "/inputs/label/0", "bad_value"),
         ({"label": [True]}, "/inputs/label/0", "bad_value"),
         ({"label": [[1]]}, "/inputs/label/0", "bad_value"),
