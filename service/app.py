@@ -39,6 +39,7 @@ from service.registry import routes as registry
 from service.runs import routes as runs
 from service.shared import broker, collector, documents, signing
 from service.shared.database import Database
+from service.shared.reading_process import ReadingProcess
 from service.shared.settings import Settings
 from service.shared.storage import Storage, from_settings
 from service.shared.ticker import Ticker
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.versions = VersionCache(database)
         app.state.statistics = Statistics()
         app.state.readers = Readers(storage)
+        app.state.reading = ReadingProcess()
         app.state.feed = Feed(database)
         engine = _engine(settings, storage)
         backend = _backend(settings, messages, engine)
@@ -129,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
         for ticker in tickers:
             ticker.close()
         await backend.close()
+        app.state.reading.close()
         host.close()
         database.close()
 

@@ -6,21 +6,27 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Path, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from service.access.operations import Principal
+from service.access.quotas import check_request_rows
 from service.http_protocol import IS_GONE
-from service.inference import sizes
+from service.inference import reading, sizes, streaming
 from service.inference.batcher import Answered, Batcher
-from service.inference.payload import Array, Rows, shown
-from service.inference.questions import Question, Version
+from service.inference.payload import Array, shown
+from service.inference.questions import Operation, Question, Version
+from service.inference.reading import About, Asked
 from service.inference.versions import VersionCache
 from service.keyed import KeyedRoute
 from service.registry.schemas import ALIAS_PATTERN, AliasName
 from service.shared.errors import BadInput, Fault
 from service.shared.names import REFERENCE_PATTERN, Reference
+from service.shared.reading_process import ReadingProcess
 from service.web import PRINCIPAL, Services
 
+LARGE_STATE = 64 * 1024
+"""Bytes of a state from which a thread signs it, checks it and takes it apart."""
 MOST_VERSION = 2**31 - 1
 _DIGITS = re.compile("[0-9]{1,10}")
 _NAME = re.compile(REFERENCE_PATTERN)
@@ -36,11 +42,35 @@ class Call:
     caller: Principal
     services: Services
     batcher: Batcher
+    reading: ReadingProcess
 
-    async def ask(self, question: Question, rows: Rows, state: Array | None, timeout_seconds: float) -> Answered:
-        """The answer about these rows, unless the client has gone before it is computed."""
-        numbers = sizes.check(question, rows, self.version.config)
-        return await self.batcher.ask(question, rows, state, timeout_seconds, is_gone(self.request), numbers)
+    async def read(self, operation: Operation) -> Asked:
+        """What the body asks for. Raises BadInput."""
+        settings = self.services.settings
+        about = About(self.version.model, self.version.config, settings.inference_rows, settings.inference_steps)
+        asked = await reading.read(self.reading, operation, await self.request.body(), about)
+        check_request_rows(asked.rows.count, self.caller.quotas.request_rows)
+        return asked
+
+    async def ask(self, asked: Asked) -> Answered:
+        """The answer, unless the client has gone before it is computed."""
+        state = await self._state(asked)
+        question = Question(self.version, asked.operation, asked.arguments, state is not None)
+        numbers = sizes.check(question, asked.rows, self.version.config)
+        return await self.batcher.ask(question, asked.rows, state, asked.seconds, is_gone(self.request), numbers)
+
+    async def packed(self, state: Array) -> str:
+        """The token of states to go on from."""
+        if state.nbytes < LARGE_STATE:
+            return streaming.pack(self.services.signer, self.version, state)
+        return await run_in_threadpool(streaming.pack, self.services.signer, self.version, state)
+
+    async def _state(self, asked: Asked) -> Array | None:
+        if asked.state is None or len(asked.state) < LARGE_STATE:
+            return streaming.unpack(self.services.signer, self.version, asked.state, asked.rows.count)
+        return await run_in_threadpool(
+            streaming.unpack, self.services.signer, self.version, asked.state, asked.rows.count
+        )
 
 
 Answer = Callable[[Call], Awaitable[Response]]
@@ -109,7 +139,7 @@ async def _call(request: Request, name: str, reference: str) -> Call:
     version = versions.known(caller.project_id, name, reference)
     if version is None:
         version = await versions.find(caller.project_id, name, reference)
-    return Call(request, version, caller, state.services, state.batcher)
+    return Call(request, version, caller, state.services, state.batcher, state.reading)
 
 
 def check_name(path: dict[str, str], *parts: str) -> None:

@@ -1,11 +1,13 @@
 """The fields of a request's JSON body, read without Pydantic: most of it are values that only NumPy should look at."""
 
 import math
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from service.inference.payload import MOST_FAULTS, shown
+from service.shared import documents
 from service.shared.errors import BadInput, Fault, pointer
 
 MOST_QUANTILES = 20
@@ -22,9 +24,13 @@ class Body:
             raise BadInput([Fault("", "not_json", f"the body is not JSON: {error}")]) from error
         if not isinstance(body, dict):
             raise BadInput([Fault("", "not_an_object", f"the body is a {type(body).__name__}, expected an object")])
-        if unknown := sorted(body.keys() - fields):
+        # Every colon of a good body stands behind a key: in its objects, one in the other, or in what no field takes.
+        inputs = body.get("inputs")
+        if raw.count(b":") != len(body) + (len(inputs) if isinstance(inputs, dict) else 0):
+            documents.refuse_repeated_keys(raw)
+        if body.keys() - fields:
             expected = f"expected some of {sorted(fields)}"
-            first = unknown[:MOST_FAULTS]
+            first = islice((name for name in body if name not in fields), MOST_FAULTS)
             raise BadInput([Fault(pointer(n), "unknown_field", f"unknown field {shown(n)}, {expected}") for n in first])
         self._fields: dict[str, Any] = body
 

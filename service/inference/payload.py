@@ -4,7 +4,7 @@ Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -24,6 +24,7 @@ Place = tuple[str | int, ...]
 MOST_FAULTS = 20
 MOST_TARGETS = 100
 MAX_NAMES = 10
+SHOWN_CHARACTERS = 60
 MOST_BYTES = 512 * 1024**2
 """Of the values of one request, of all that wait, and of a batch."""
 # Each of numbers whose squares add up to less is finite, in 32 bits too.
@@ -217,6 +218,8 @@ def _sequences(
         for row, steps in enumerate(column):
             if steps is None:
                 continue
+            if len(faults) == MOST_FAULTS:
+                break
             if not isinstance(steps, list) or not steps:
                 detail = f"inputs.{name}[{row}] is {shown(steps)}, expected a list of time steps or null"
                 faults.append(Fault(pointer("inputs", name, row), "not_a_sequence", detail))
@@ -349,17 +352,27 @@ def expected_category(modality: ModalityConfig) -> str:
 
 
 def _misfits(items: list[Any], modality: ModalityConfig, place: Place) -> list[Fault]:
-    """Look at every item by itself: only reached when the whole did not fit."""
+    """The first items that are no value of a modality: only reached when the whole did not fit."""
     faults = []
-    for i, item in enumerate(items):
-        wrong = None if item is None else _array([item], modality)
-        if isinstance(wrong, _Misfit):
-            where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in (*place, i))[1:]
-            detail = f"modality {modality.name!r} has {wrong.came} at {where}, expected {wrong.expected}"
-            faults.append(Fault(pointer(*place, i), "bad_value", detail))
-            if len(faults) == MOST_FAULTS:
-                break
+    for i, wrong in islice(_wrong(items, 0, len(items), modality), MOST_FAULTS):
+        where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in (*place, i))[1:]
+        detail = f"modality {modality.name!r} has {wrong.came} at {where}, expected {wrong.expected}"
+        faults.append(Fault(pointer(*place, i), "bad_value", detail))
     return faults
+
+
+def _wrong(items: list[Any], first: int, last: int, modality: ModalityConfig) -> Iterator[tuple[int, _Misfit]]:
+    """What is wrong between two places, by halves: to look at each item alone took 5 µs for every good one."""
+    given = [item for item in items[first:last] if item is not None]
+    wrong = _array(given, modality) if given else None
+    if not isinstance(wrong, _Misfit):
+        return
+    if last - first == 1:
+        yield first, wrong
+        return
+    middle = (first + last) // 2
+    yield from _wrong(items, first, middle, modality)
+    yield from _wrong(items, middle, last, modality)
 
 
 def _dtype(modality: ModalityConfig) -> type[np.generic]:
@@ -367,6 +380,31 @@ def _dtype(modality: ModalityConfig) -> type[np.generic]:
 
 
 def shown(value: Any) -> str:
-    """A value as an error message quotes it: not at length."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"
+    """A value as an error message quotes it: not at length, and no more of it is looked at."""
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > SHOWN_CHARACTERS:
+            return text[:SHOWN_CHARACTERS] + "…"
+    return text
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """The representation of JSON, piece by piece."""
+    match value:
+        case str():
+            yield repr(value[: SHOWN_CHARACTERS + 1])
+        case list():
+            yield "["
+            for place, item in enumerate(value):
+                yield ", " if place else ""
+                yield from _pieces(item)
+            yield "]"
+        case dict():
+            yield "{"
+            for place, (key, item) in enumerate(value.items()):
+                yield f"{', ' if place else ''}{key[: SHOWN_CHARACTERS + 1]!r}: "
+                yield from _pieces(item)
+            yield "}"
+        case _:
+            yield repr(value)

@@ -7,18 +7,19 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.quotas import check_request_rows
-from service.inference import sizes
+from service.inference import responses, sizes, writing
 from service.inference.batcher import Answered
 from service.inference.calls import CallRoute, check_name, is_gone
 from service.inference.category_names import named
-from service.inference.payload import Limits, Rows
+from service.inference.payload import Rows
 from service.inference.questions import Question, Version
+from service.inference.reading import About
 from service.inference.routes import timing
-from service.open_inference import framing, schemas
+from service.open_inference import framing, reading, schemas
 from service.open_inference.calls import served_version
-from service.open_inference.outputs import Outputs, read_outputs, tensors
-from service.open_inference.parameters import Parameters, read_parameters
-from service.open_inference.tensors import read_rows, trimmed
+from service.open_inference.outputs import Outputs, tensors
+from service.open_inference.parameters import Parameters
+from service.open_inference.tensors import trimmed
 from service.shared.names import Reference
 from service.web import PRINCIPAL
 
@@ -66,32 +67,36 @@ async def _infer(request: Request, served: Version) -> Response:
 
 async def _answered(request: Request, served: Version, began_at: float) -> Response:
     settings, caller = request.app.state.services.settings, request.scope[PRINCIPAL]
-    body, encoding = await request.body(), request.headers.get("content-encoding")
-    if encoding is not None:  # not in the event loop: megabytes of zeros take long
-        body = await run_in_threadpool(framing.unpacked, body, encoding, settings.request_bytes)
-    head, binary = framing.split(body, request.headers.get(framing.HEAD_LENGTH))
-    parameters = read_parameters(head)
-    outputs = read_outputs(head, served.config)
-    limits = Limits(settings.inference_rows, settings.inference_steps, max(parameters.n_samples, 1))
-    rows = read_rows(head, binary, served.config, limits)
+    body, packed_as = await request.body(), request.headers.get("content-encoding")
+    if packed_as is not None:  # not in the event loop: megabytes of zeros take long
+        body = await run_in_threadpool(framing.unpacked, body, packed_as, settings.request_bytes)
+    about = About(served.model, served.config, settings.inference_rows, settings.inference_steps)
+    head_length = request.headers.get(framing.HEAD_LENGTH)
+    parameters, outputs, rows = await reading.read(request.app.state.reading, body, head_length, about)
     check_request_rows(rows.count, caller.quotas.request_rows)
     asked = trimmed(rows)
     read_at = time.monotonic()
     questions = _questions(served, outputs, parameters)
     found = await asyncio.gather(*(_ask(request, served, question, asked, parameters) for question in questions))
     computed_at = time.monotonic()
-    codes = found[0].tree if outputs.codes else {}
-    predictions = named(found[-1].tree, served.config) if outputs.targets else {}
-    described, raw = tensors(outputs, rows, codes, predictions)
-    answer = {"model_name": served.model, "model_version": str(served.number), "outputs": described}
-    content, headers = framing.joined(answer | ({"id": parameters.id} if parameters.id else {}), raw)
-    answer_encoding = framing.answer_encoding(request.headers.get("accept-encoding"), len(content))
+    whose = {"model_name": served.model, "model_version": str(served.number)}
+    if parameters.id:
+        whose["id"] = parameters.id
+    codes, predicted = found[0].tree if outputs.codes else {}, found[-1].tree if outputs.targets else {}
+    large = writing.numbers(codes) + writing.numbers(predicted) >= writing.LARGE_NUMBERS
+
+    def written() -> tuple[list[bytes], dict[str, str]]:
+        described, raw = tensors(outputs, rows, codes, named(predicted, served.config))
+        return framing.joined({**whose, "outputs": described}, raw, large)
+
+    parts, headers = await run_in_threadpool(written) if large else written()
+    answer_encoding = framing.answer_encoding(request.headers.get("accept-encoding"), sum(map(len, parts)))
     if answer_encoding is not None:
-        content = await run_in_threadpool(framing.packed, content, answer_encoding)
+        parts = [await run_in_threadpool(framing.packed, parts, answer_encoding)]
         headers["Content-Encoding"] = answer_encoding
     headers["Server-Timing"] = timing(found[-1])
     _count(request, served, rows, found, (began_at, read_at, computed_at))
-    return Response(content, headers=headers)
+    return responses.large(parts, headers) if len(parts) > 1 else Response(parts[0], headers=headers)
 
 
 def _questions(served: Version, outputs: Outputs, parameters: Parameters) -> list[Question]:

@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+MAX_STEP_CHARACTERS = 200
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -39,8 +41,8 @@ class Fault:
 
 
 def pointer(*steps: str | int) -> str:
-    """The JSON pointer of these steps, escaped as RFC 6901 says."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    """The JSON pointer of these steps, escaped as RFC 6901 says. A key longer than any name is cut."""
+    return "".join("/" + str(step)[:MAX_STEP_CHARACTERS].replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 class SensoriumError(Exception):

@@ -18,6 +18,13 @@ STOP_SECONDS = 20
 @contextmanager
 def api(settings: Settings) -> Iterator[str]:
     """A running process with these settings; yields its URL."""
+    with api_process(settings) as (url, _):
+        yield url
+
+
+@contextmanager
+def api_process(settings: Settings) -> Iterator[tuple[str, int]]:
+    """A running process with these settings; yields its URL and process id."""
     port = free_port()
     environment = {
         **os.environ,
@@ -33,7 +40,7 @@ def api(settings: Settings) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: _answers(url), 60, "the API answers")
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         try:

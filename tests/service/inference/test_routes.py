@@ -244,7 +244,7 @@ def test_a_seed_keeps_nobody_from_sharing_a_batch_where_nothing_is_drawn(
         request = Request({"type": "http", "method": "POST", "headers": []}, receive)
         caller = Principal("p", "k", frozenset())
         with pytest.raises(_AskedError) as caught:
-            await answer(Call(request, version, caller, services, cast("Any", _Nobody())))
+            await answer(Call(request, version, caller, services, cast("Any", _Nobody()), cast("Any", None)))
         question: Question = caught.value.args[0]
         return question
 

@@ -265,7 +265,7 @@ def test_a_head_that_cannot_be_read_is_told_of(body: bytes, length: str | None, 
 @pytest.mark.parametrize("encoding", framing.ENCODINGS)
 def test_a_compressed_body_is_bounded_and_whole(encoding: str) -> None:
     body = b"x" * 10_000
-    compressed = framing.packed(body, encoding)
+    compressed = framing.packed([body], encoding)
     assert framing.unpacked(compressed, encoding, 10_000) == body
     for bad in (compressed[:-3], compressed + b"more", b"not compressed"):
         with pytest.raises(BadInput):
