@@ -1,5 +1,6 @@
 """What a caller says of its data, and how columns of a file become modalities."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -286,10 +287,11 @@ def settle(kind: Kind, rows: int | None, columns: Sequence[Column], declaration:
 def _unfit_name(name: str, declaration: Declaration) -> Fault | None:
     """Why a column of which nothing was declared cannot be a modality by its own name."""
     if not re.fullmatch(NAME_PATTERN, name):
-        example = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100].strip("_-") or "x"
+        short = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100].strip("_-") or "x"
+        example = json.dumps({short: {"column": name[:100] if name.isprintable() else "…"}}, ensure_ascii=False)
         detail = (
             f"column name {name[:100]!r} does not match {NAME_PATTERN}, as a modality's must; name it with "
-            f'"modalities": {{"{example}": {{"column": …}}}}, or declare the column as ids, labels, split or ignore'
+            f'"modalities": {example}, or declare the column as ids, labels, split or ignore'
         )
         return Fault("", "bad_name", detail)
     if name in declaration.modalities:

@@ -96,7 +96,7 @@ def test_a_column_that_cannot_name_a_modality_is_told_what_to_declare(service: S
     (error,) = errors
     assert error["code"] == "bad_name"
     assert "'größe'" in error["detail"]
-    assert '"modalities": {"gr_e": {"column": …}}' in error["detail"]
+    assert '"modalities": {"gr_e": {"column": "größe"}}' in error["detail"]
 
 
 def test_masks_lengths_and_times_belong_to_the_column_and_not_to_its_name(service: Service) -> None:
