@@ -18,7 +18,9 @@ mkdir -p "$part"
 inside() { $compose run --rm -T --no-deps --entrypoint sh migrate -c "cd /var/lib/sensorium && $1" </dev/null; }
 # Names of all artifacts that are there, beside them: what is deleted from here on stays readable under its second name.
 keep() { inside 'mkdir -p artifacts backup && cp -aln artifacts/. backup/ 2>/dev/null; rm -rf backup/tmp'; }
-trap 'inside "rm -rf backup"' EXIT
+# Whatever ends it: nothing that is half saved stays. A signal ends a shell without its EXIT trap, unless it is trapped.
+trap 'rm -rf "$part"; inside "rm -rf backup"' EXIT
+trap 'exit 1' HUP INT TERM
 
 inside 'rm -rf backup'
 inside 'tar -C /secrets -cf - sensorium' >"$part/secrets.tar"

@@ -38,6 +38,7 @@ from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
 from service.runs import routes as runs
 from service.shared import broker, collector, documents, signing
+from service.shared.broker_watch import BrokerWatch
 from service.shared.database import Database
 from service.shared.reading_process import ReadingProcess
 from service.shared.settings import Settings
@@ -102,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.services = Services(
             settings, database, storage, messages, KeyCache(database, settings), limiter, signer
         )
-        app.state.broker_watch = health.BrokerWatch(settings.broker_url)
+        app.state.broker_watch = BrokerWatch(settings.broker_url)
         app.state.versions = VersionCache(database)
         app.state.statistics = Statistics()
         app.state.readers = Readers(storage)

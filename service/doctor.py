@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import models
 from service import migrate
 from service.jobs import workers
-from service.shared import storage
+from service.shared import preflight, storage
 from service.shared.database import Database, now
 from service.shared.errors import SensoriumError
 from service.shared.preflight import first_line
@@ -54,9 +54,18 @@ class Finding(NamedTuple):
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one thing after the other; what fails does not keep the rest from being looked at."""
+    yield from _start(settings)
     yield from _database(settings)
     for check in (_settings, _broker, _home, _storage, _devices, _packages):
         yield check(settings)
+
+
+def _start(settings: Settings) -> Iterator[Finding]:
+    """What every process, or the API alone, refuses to start with, in the words in which it does."""
+    found = preflight.faults(settings, signs=True)
+    yield from (Finding("start", State.PROBLEM, fault) for fault in found)
+    if not found:
+        yield Finding("start", State.OK, "every process takes these settings")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import head, metrics, problems
+from service import access_log, head, metrics, problems
 from service.shared import telemetry
 
 # An answer is data: a browser must not guess what it is, run what is in it or frame it. What answers a POST is not kept
@@ -71,7 +71,10 @@ class Envelope:
                 safe = SAFE if reading else SAFE_ANSWER
                 if scope["path"] in PAGES:
                     safe = SAFE_PAGE
-                message["headers"] = [*message["headers"], (head.REQUEST_ID, request_id.encode()), *safe]
+                given = message["headers"]
+                own = {name.lower() for name, _ in given}  # what a route says itself is not said twice
+                stamps = ((head.REQUEST_ID, request_id.encode()), *safe)
+                message["headers"] = [*given, *(stamp for stamp in stamps if stamp[0] not in own)]
             await send(message)
 
         try:
@@ -82,4 +85,6 @@ class Envelope:
             else:
                 await problems.answer(Request(scope), fault)(scope, counted, stamped)
         finally:
-            metrics.observe(scope.get("route"), status, time.perf_counter() - started_at)
+            seconds = time.perf_counter() - started_at
+            metrics.observe(scope.get("route"), status, seconds)
+            access_log.record(scope, status, seconds)

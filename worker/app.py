@@ -13,6 +13,7 @@ from service.jobs import workers
 from service.jobs.reconciler import Reconciler
 from service.runs import operations as runs
 from service.shared import broker, lifeline, preflight
+from service.shared.broker_watch import BrokerWatch
 from service.shared.database import Database
 from service.shared.errors import Misconfigured
 from service.shared.preflight import read_settings
@@ -58,7 +59,7 @@ def do_jobs(settings: Settings, queue: str) -> None:
     with database.writer.begin() as session:
         owner = workers.register(session, host, os.getpid(), queue, devices, versions)
     spare = Training.program if queue == runs.QUEUE else None
-    children = Children(settings.log_bytes, spare)
+    children = Children(settings.log_bytes, spare, settings.log_json)
     context = Context(settings, database, from_settings(settings), messages, owner, children)
     children.prepare()
     tasks.register(messages, context)
@@ -83,7 +84,8 @@ def do_jobs(settings: Settings, queue: str) -> None:
     for ticker in tickers:
         ticker.start()
     # the first does whole jobs, and takes as long as they do
-    beacon = Beacon(settings, tickers[1:], [LeaseCollector(context)])
+    needs = {"broker": BrokerWatch(settings.broker_url).answers, "database": database.answers}
+    beacon = Beacon(settings, tickers[1:], [LeaseCollector(context)], needs)
     signals.worker_ready.connect(beacon.ready, weak=False)
     try:
         consumer.consume(messages, queue, owner)

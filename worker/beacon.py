@@ -3,7 +3,7 @@ whoever waits for it to begin.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -29,9 +29,19 @@ class _Silent(WSGIRequestHandler):
 
 
 class Beacon:
-    """Answers on `metrics_port` until it is closed; nowhere, where that is unset."""
+    """Answers on `metrics_port` until it is closed; nowhere, where that is unset.
 
-    def __init__(self, settings: Settings, tickers: Sequence[Ticker], collectors: Sequence[Collector]) -> None:
+    needs: whether each part answers that the worker takes work from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tickers: Sequence[Ticker],
+        collectors: Sequence[Collector],
+        needs: Mapping[str, Callable[[], bool]],
+    ) -> None:
+        self._needs = needs
         self._tickers = tickers
         self._collectors = collectors
         self._is_ready = False
@@ -72,4 +82,6 @@ class Beacon:
     def _readiness(self) -> Answer:
         if not self._is_ready:
             return "503 Service Unavailable", "text/plain", b"it has not begun to take messages\n"
+        if away := [name for name, answers in self._needs.items() if not answers()]:
+            return "503 Service Unavailable", "text/plain", f"these do not answer: {', '.join(away)}\n".encode()
         return self._health()

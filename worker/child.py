@@ -15,6 +15,8 @@ from typing import IO, Any, Self, TypeVar
 
 import structlog
 
+from worker.log_lines import JsonLines, as_json
+
 log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
@@ -27,7 +29,7 @@ TAIL_CHARACTERS = 65_536
 class Child:
     """A process in a session of its own, so that a signal to the worker does not reach it. It waits for its spec."""
 
-    def __init__(self, arguments: Sequence[str], most_log_bytes: int) -> None:
+    def __init__(self, arguments: Sequence[str], most_log_bytes: int, log_json: bool = False) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             stdin=subprocess.PIPE,
@@ -38,6 +40,7 @@ class Child:
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._log: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._log_bytes_left = most_log_bytes
+        self._lines = JsonLines() if log_json else None
         self._ended = False
         self._readers = [
             threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True),
@@ -117,14 +120,20 @@ class Child:
         tail, left_out = "", 0
         while piece := os.read(pipe.fileno(), PIECE_BYTES):
             text = decoder.decode(piece).replace("\0", "")
+            if self._lines is not None:
+                text = self._lines.feed(text)
             if self._log_bytes_left > 0:
                 self._log_bytes_left -= len(piece)
                 self._log.put(text)
             else:
                 left_out += max(0, len(tail) + len(text) - TAIL_CHARACTERS)
                 tail = (tail + text)[-TAIL_CHARACTERS:]
+        if left_out:
+            told = f"… {left_out} characters are left out here …"
+            self._log.put(f"\n{told}\n" if self._lines is None else as_json(told))
+        if self._lines is not None:
+            tail = (tail.partition("\n")[2] if left_out else tail) + self._lines.end()  # whole lines
         if tail:
-            self._log.put(f"\n… {left_out} characters are left out here …\n" if left_out else "")
             self._log.put(tail)
 
 

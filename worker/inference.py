@@ -19,6 +19,7 @@ from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
 from service.inference.wire import Order
 from service.jobs import workers
 from service.shared import broker, collector
+from service.shared.broker_watch import BrokerWatch
 from service.shared.database import Database
 from service.shared.errors import Unavailable
 from service.shared.settings import Settings
@@ -64,7 +65,10 @@ def main(settings: Settings) -> None:
     for ticker in tickers[:2]:
         ticker.start()
     # Loading a version takes as long as it takes: "engine" is not asked whether it goes on.
-    beacon = Beacon(settings, tickers[:2], [EngineCollector(engine)])
+    # Nor does it need SQL for what it has loaded.
+    beacon = Beacon(
+        settings, tickers[:2], [EngineCollector(engine)], {"broker": BrokerWatch(settings.broker_url).answers}
+    )
     host.tick()  # nor for what aliases name
     collector.settle()
     tickers[2].start()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.datasets import operations as datasets
@@ -18,7 +19,7 @@ from service.runs import operations as runs
 from service.shared.samples import Schema
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Stored
-from service.shared.tables import Artifact
+from service.shared.tables import Artifact, DatasetVersion, Run
 from worker.context import Context
 
 log = structlog.get_logger(__name__)
@@ -129,6 +130,16 @@ class Conversion:
 
 
 KINDS: dict[str, Callable[[Session, Claim], Work]] = {runs.KIND: Training, datasets.KIND: Conversion}
+
+
+def about(session: Session, claim: Claim) -> dict[str, str]:
+    """What a job is about, for every line that its worker logs."""
+    queries = {
+        "run_id": select(Run.id).where(Run.job_id == claim.job_id),
+        "dataset_version_id": select(DatasetVersion.id).where(DatasetVersion.job_id == claim.job_id),
+    }
+    found = {name: session.scalar(query) for name, query in queries.items()}
+    return {name: id for name, id in found.items() if id is not None}
 
 
 def library_versions() -> dict[str, str]:

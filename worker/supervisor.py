@@ -14,9 +14,10 @@ from structlog.contextvars import bound_contextvars
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
 from service.shared import telemetry
+from service.shared.outage import Outage
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.ticker import Ticker
-from worker import fault, measured
+from worker import fault, kinds, measured
 from worker.child import Child
 from worker.context import Context
 from worker.kinds import KINDS, Work
@@ -42,19 +43,32 @@ def work(context: Context, queue: str) -> None:
             with context.database.writer.begin() as session:
                 lease, devices = context.settings.lease_seconds, len(context.settings.devices)
                 claim = jobs.claim(session, queue, context.owner, lease, devices, context.settings.project_running_runs)
+                about = kinds.about(session, claim) if claim is not None else {}
             if claim is None:
                 return
-            context.job_id, context.renewed_at = claim.job_id, time.monotonic()
+            began_at = time.monotonic()
+            context.job_id, context.renewed_at = claim.job_id, began_at
             measured.CLAIMED.labels(claim.kind).inc()
-            with bound_contextvars(**telemetry.of_job(claim.job_id, claim.request_id)):
+            with bound_contextvars(**telemetry.of_job(claim.job_id, claim.request_id), **about):
                 log.info("job_claimed", kind=claim.kind, attempt=claim.attempt)
                 _attend(context, claim)
+                _say_end(context, claim, time.monotonic() - began_at)
             context.idle_since = time.monotonic()
     finally:
         context.job_id = None
         context.turn.release()
         if not context.draining.is_set():
             context.children.prepare()
+
+
+def _say_end(context: Context, claim: Claim, seconds: float) -> None:
+    """One line for every attempt, whatever became of it: the job's state as it was left."""
+    try:
+        with context.database.reader() as session:
+            state = jobs.state_after(session, claim)
+    except DATABASE_AWAY:
+        state = "unknown"
+    log.info("job_ended", kind=claim.kind, attempt=claim.attempt, state=state, duration_seconds=round(seconds, 3))
 
 
 def _attend(context: Context, claim: Claim) -> None:
@@ -114,6 +128,7 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
     """
     settings = context.settings
     news = News(claim, kind, context.storage)
+    heartbeats = Outage(log, "heartbeats_not_saved", "heartbeats_saved_again")
     ended = saved = stopped = False
     requests = Requests(cancel=False, pause=False, timed_out=False)
     while not (ended and saved):
@@ -123,10 +138,11 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
             with context.database.writer.begin() as session:
                 requests = news.save(session, settings.lease_seconds)
             context.renewed_at = time.monotonic()
+            heartbeats.works("heartbeat")
             news.forget()
             saved = True
         except DATABASE_AWAY as error:
-            log.warning("heartbeat_not_saved", error=str(error))
+            heartbeats.failed("heartbeat", error)
             measured.UNSAVED.inc()
             saved = False
             time.sleep(RETRY_SECONDS)
@@ -178,10 +194,14 @@ def _commit(context: Context, change: Callable[[Session], Answer]) -> Answer:
 
     The changes are compare-and-set on the attempt, so that one whose commit did go through is not done twice.
     """
+    outage = Outage(log, "outcome_not_saved", "outcome_saved")
     while True:
         try:
             with context.database.writer.begin() as session:
-                return change(session)
+                answer = change(session)
         except DATABASE_AWAY as error:
-            log.warning("outcome_not_saved", error=str(error))
+            outage.failed("outcome", error)
             time.sleep(RETRY_SECONDS)
+        else:
+            outage.works("outcome")
+            return answer

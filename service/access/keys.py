@@ -14,6 +14,7 @@ from service.access.operations import LAST_USE_SECONDS, Principal
 from service.access.quotas import effective
 from service.shared.database import Database
 from service.shared.fresh import Fresh
+from service.shared.outage import Outage
 from service.shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,7 @@ class KeyCache:
         self._settings = settings
         self._fresh: Fresh[bytes, bytes, Principal] = Fresh(self._authenticate, FRESH_SECONDS, STALE_SECONDS, MOST_KEYS)
         self._lock = threading.Lock()
+        self._outage = Outage(log, "key_use_not_noted", "key_use_noted_again")
         self._noted: TTLCache[str, bool] = TTLCache(MOST_KEYS, LAST_USE_SECONDS, timer=time.monotonic)
 
     def known(self, token: bytes) -> Principal | None:
@@ -55,8 +57,9 @@ class KeyCache:
             try:
                 with self._database.writer.begin() as session:
                     access.note_use(session, principal.key_id)
+                self._outage.works("keys")
             except SQLAlchemyError as error:  # a full disk must not turn away those who only read
-                log.warning("key_use_not_noted", key_id=principal.key_id, error=str(error))
+                self._outage.failed("keys", error)
         return replace(principal, quotas=effective(principal.quotas, self._settings))
 
     def _is_to_be_noted(self, key_id: str) -> bool:

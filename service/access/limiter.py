@@ -15,6 +15,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
 from service.shared.errors import TooMany
+from service.shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class Limiter:
             )
             self._together = SlidingWindowCounterRateLimiter(storage)
         self._away_until = 0.0
+        self._outage = Outage(log, "rate_limits_counted_alone", "rate_limits_counted_together")
         self._taken: dict[str, _Taken] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -79,10 +81,13 @@ class Limiter:
     async def _hit(self, item: RateLimitItemPerMinute, project_id: str, cost: int) -> bool:
         if time.monotonic() >= self._away_until:
             try:
-                return await self._together.hit(item, project_id, cost=cost)
+                allowed = await self._together.hit(item, project_id, cost=cost)
             except StorageError as error:
                 self._away_until = time.monotonic() + AWAY_SECONDS
-                log.warning("rate_limits_counted_alone", seconds=AWAY_SECONDS, error=str(error.storage_error))
+                self._outage.failed("redis", error.storage_error)
+            else:
+                self._outage.works("redis")
+                return allowed
         return await self._alone.hit(item, project_id, cost=cost)
 
     async def _wait(self, item: RateLimitItemPerMinute, project_id: str) -> float:

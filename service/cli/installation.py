@@ -1,6 +1,7 @@
 """`sensorium secrets`, `doctor` and `gc`: make, examine and clean an installation."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from service import doctor, secret_files
 from service.shared import storage
 from service.shared.database import Database
+from service.shared.errors import Misconfigured
 from service.shared.preflight import read_settings
 from service.shared.storage import garbage
 
@@ -31,12 +33,21 @@ def make_secrets(
 def examine() -> None:
     """Look at everything an installation needs, and say what to do about what is wrong; ends with 1 then."""
     problems = 0
-    for finding in doctor.examine(read_settings()):
+    for finding in _findings():
         problems += finding.state == doctor.State.PROBLEM
         print(f"{finding.state:8} {finding.name}: {finding.detail}")  # noqa: T201
         if finding.advice:
             print(f"{'':8} -> {finding.advice}")  # noqa: T201
     sys.exit(1 if problems else 0)
+
+
+def _findings() -> Iterator[doctor.Finding]:
+    try:
+        settings = read_settings()
+    except Misconfigured as error:  # with which nothing else can be looked at
+        yield from (doctor.Finding("settings", doctor.State.PROBLEM, one) for one in error.found)
+    else:
+        yield from doctor.examine(settings)
 
 
 @app.command()

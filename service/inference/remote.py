@@ -20,6 +20,7 @@ from service.inference.questions import Loadable, Question, merged
 from service.inference.wire import Kept, Order
 from service.shared import broker
 from service.shared.errors import TooLarge
+from service.shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class CeleryBackend:
         self._listening: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._closing = False
+        self._outage = Outage(log, "answers_not_heard", "answers_heard_again")
 
     async def open(self) -> None:
         """Begin to listen for answers; the first request should not come before that, unless Redis is away."""
@@ -120,12 +122,13 @@ class CeleryBackend:
                             await answers.ping()  # notices a connection that is open and dead
                         elif message["type"] == "subscribe":
                             self._connected.set()
+                            self._outage.works("answers")
                         elif message["type"] == "message":
                             self._hear(message["data"])
             except (RedisError, OSError) as error:
-                log.warning("answers_not_heard", error=str(error))
-            except Exception:  # whatever it is, later answers are to be heard
-                log.exception("answers_not_heard")
+                self._outage.failed("answers", error)
+            except Exception as error:  # whatever it is, later answers are to be heard
+                self._outage.failed("answers", error, trace=True)
             self._fail_all()
             if not self._closing:
                 await asyncio.sleep(RECONNECT_SECONDS)

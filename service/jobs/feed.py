@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.access import operations as access
 from service.shared.database import Database
+from service.shared.outage import Outage
 from service.shared.tables import FINAL_STATES, Job, JobEvent
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class Feed:
         self._listeners: set[Listener] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._outage = Outage(log, "events_not_read", "events_read_again")
 
     async def follow(self, job_id: str, after: int, key_id: str) -> AsyncIterator[Sequence[JobEvent]]:
         """A job's events behind the event `after`, as they come, until it has ended; empty when there was nothing.
@@ -91,8 +93,9 @@ class Feed:
             try:
                 events, ended, reading = await asyncio.to_thread(self._read, listeners)
             except SQLAlchemyError as error:
-                log.warning("events_not_read", error=str(error))
+                self._outage.failed("feed", error)
             else:
+                self._outage.works("feed")
                 self._hand_out(listeners, events, ended, reading)
             await asyncio.sleep(TICK_SECONDS)
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.shared.tables import JobEvent, JobLog
+from service.shared.tables import FINAL_STATES, Job, JobEvent, JobLog
 
 
 def record_event(
@@ -33,6 +33,13 @@ def events(session: Session, job_id: str, after: int, limit: int) -> Sequence[Jo
     return session.scalars(
         select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id).limit(limit)
     ).all()
+
+
+def is_complete(session: Session, job_id: str, after: int) -> bool:
+    """Whether a job has ended, and has no event behind the event `after`: none will come."""
+    newer = select(JobEvent.id).where(JobEvent.job_id == job_id, JobEvent.id > after)
+    complete = select(Job.id).where(Job.id == job_id, Job.state.in_(FINAL_STATES), ~newer.exists())
+    return session.scalar(complete) is not None
 
 
 def log_tail(session: Session, job_id: str, characters: int) -> str:

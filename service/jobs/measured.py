@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.jobs.workers import ALIVE_SECONDS
 from service.shared.database import Database, now
+from service.shared.outage import Outage
 from service.shared.tables import FINAL_STATES, Job, Worker
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class JobsCollector(Collector):
         self._turn = Lock()
         self._kept: list[Metric] = []
         self._kept_until = 0.0
+        self._outage = Outage(log, "jobs_not_measured", "jobs_measured_again")
 
     def collect(self) -> Iterable[Metric]:
         """Jobs by queue and state, how long the oldest waits, how late the latest lease is, and who is alive."""
@@ -63,8 +65,9 @@ class JobsCollector(Collector):
                 try:
                     with self._database.reader() as session:
                         self._kept = [*self._unfinished(session), *_totals(session), *self._workers(session)]
+                    self._outage.works("jobs")
                 except SQLAlchemyError as error:
-                    log.warning("jobs_not_measured", error=str(error))
+                    self._outage.failed("jobs", error)
                     self._kept = []
                 self._kept_until = time.monotonic() + KEPT_SECONDS
             return self._kept

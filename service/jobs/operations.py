@@ -421,6 +421,12 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
     return state
 
 
+def state_after(session: Session, claim: Claim) -> str:
+    """The state in which an attempt has left its job; lost, when another attempt has begun."""
+    state = session.scalar(select(Job.state).where(Job.id == claim.job_id, Job.attempt == claim.attempt))
+    return state or "lost"
+
+
 def stop(session: Session, claim: Claim) -> None:
     """T11: the owner has stopped what was asked to be cancelled."""
     changed = session.scalar(

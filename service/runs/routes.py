@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
 from service.access.quotas import check_queued_runs
@@ -161,7 +162,10 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> sche
     "/{run_id}/events",
     operation_id="get_run_events",
     response_model=schemas.RunEvents,
-    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
+        204: {"description": "To a stream alone: the run has ended, and no event is newer. An EventSource stops."},
+    },
 )
 def get_run_events(
     run_id: Reference,
@@ -172,16 +176,21 @@ def get_run_events(
     limit: Annotated[int, Query(ge=1, le=1000, description="Most events; a stream has no limit.")] = 200,
     accept: Annotated[str, Header(description=f"`{EVENT_STREAM}` follows the run until it ends.")] = "*/*",
     last_event_id: Annotated[
-        int | None, Header(alias="Last-Event-ID", ge=0, le=2**53, description="As `after`, for streams.")
+        Annotated[int, Field(ge=0, le=2**53)] | None,
+        BeforeValidator(lambda given: given or None),  # browsers send an empty one for none
+        Header(alias="Last-Event-ID", description="As `after`, for streams."),
     ] = None,
-) -> schemas.RunEvents | StreamingResponse:
+) -> schemas.RunEvents | Response:
     """What happened to a run, oldest first; as server-sent events for those who accept them."""
     with services.database.reader() as session:
         job_id = runs.job_of(session, caller.project_id, run_id)
         if EVENT_STREAM in accept:
-            headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-            stream = _stream(feed, job_id, after if last_event_id is None else last_event_id, caller.key_id)
-            return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
+            seen = after if last_event_id is None else last_event_id
+            if history.is_complete(session, job_id, seen):
+                return Response(status_code=204)
+            return StreamingResponse(
+                _stream(feed, job_id, seen, caller.key_id), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
+            )
         found = history.events(session, job_id, after, limit)
         events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in found]
     return schemas.RunEvents(events=events)

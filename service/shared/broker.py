@@ -13,9 +13,12 @@ from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import KombuError
 
+from service.shared.outage import Outage
 from service.shared.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+_outage = Outage(log, "wake_ups_not_sent", "wake_ups_sent_again")
 
 TASKS = {"train": "sensorium.train", "data": "sensorium.data"}
 """The task that a message on each queue starts: claim what is due there and do it."""
@@ -91,8 +94,9 @@ def wake(app: Celery, queue: str, job_id: str) -> bool:
     try:
         app.send_task(TASKS[queue], args=[job_id], queue=queue, retry=False, expires=STALE_SECONDS)
     except (KombuError, OSError) as error:
-        log.warning("wake_up_not_sent", queue=queue, job_id=job_id, error=str(error))
+        _outage.failed("broker", error)
         return False
+    _outage.works("broker")
     return True
 
 

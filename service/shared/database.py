@@ -1,16 +1,19 @@
 """Engine, sessions and the database's clock, the same for SQLite and PostgreSQL."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, Dialect, Engine, Select, create_engine, event
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import DateTime, Dialect, Engine, Select, create_engine, event, make_url, select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
+
+from service.shared.errors import Unavailable
 
 Row = TypeVar("Row")
 
@@ -85,15 +88,64 @@ class Database:
 
     def __init__(self, url: str) -> None:
         embedded = url.startswith("sqlite")
-        self.engine = _sqlite(url, writes=False) if embedded else _server(url)
-        self._writing = _sqlite(url, writes=True) if embedded else self.engine
+        self._file = make_url(url).database if embedded else None
+        self._opened: set[tuple[int, int]] = set()
+        self.engine = self._sqlite(url, writes=False) if embedded else _server(url)
+        self._writing = self._sqlite(url, writes=True) if embedded else self.engine
         self.writer: sessionmaker[Session] = sessionmaker(self._writing)
         self.reader: sessionmaker[Session] = sessionmaker(self.engine)
+
+    def check(self) -> None:
+        """Ask it for an answer. Raises what SQLAlchemy raises, and Unavailable for a file that was moved or replaced:
+
+        connections that have opened it go on with it, and what they write is lost to everybody else.
+        """
+        with self.reader() as session:
+            session.execute(select(1))
+        if self._file and self._opened and self._opened != {_identity(self._file)}:
+            detail = (
+                f"the database file {self._file} was moved away or replaced while the process had it open; "
+                "put it back, or restart every process"
+            )
+            raise Unavailable("database_unavailable", detail)
+
+    def answers(self) -> bool:
+        """Whether `check` finds nothing wrong."""
+        try:
+            self.check()
+        except (SQLAlchemyError, Unavailable):
+            return False
+        return True
 
     def close(self) -> None:
         """Close every pooled connection."""
         for engine in (self.engine, self._writing):
             engine.dispose()
+
+    def _sqlite(self, url: str, *, writes: bool) -> Engine:
+        """One connection for all who write, so that threads of a process take turns: SQLite lets them try at random."""
+        turns: dict[str, Any] = {
+            "poolclass": QueuePool,
+            "pool_size": 1,
+            "max_overflow": 0,
+            "pool_timeout": BUSY_SECONDS,
+        }
+        arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        engine = create_engine(url, connect_args=arguments, **(turns if writes else {}))
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, record: Any) -> None:
+            connection.isolation_level = None  # transactions begin below, not where the driver guesses
+            for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            if self._file and (opened := _identity(self._file)) is not None:
+                self._opened.add(opened)
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
 
 
 def find_or_add(session: Session, existing: Select[Row], new: Row) -> Row:
@@ -115,20 +167,10 @@ def _server(url: str) -> Engine:
     return create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=NOTICED)
 
 
-def _sqlite(url: str, *, writes: bool) -> Engine:
-    """One connection for all who write, so that threads of a process take turns: SQLite lets them try at random."""
-    turns: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
-    arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
-    engine = create_engine(url, connect_args=arguments, **(turns if writes else {}))
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not where the driver guesses
-        for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+def _identity(file: str) -> tuple[int, int] | None:
+    """What tells a file from another of the same name; None where there is none."""
+    try:
+        found = Path(file).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -82,6 +82,7 @@ class Misconfigured(SensoriumError):
     """Settings with which nothing can start; `found` is a sentence for each."""
 
     def __init__(self, found: Sequence[str]) -> None:
+        self.found = tuple(found)
         together = "".join(f"\n  {one}" for one in found)
         super().__init__("misconfigured", f"{len(found)} settings are wrong:{together}" if len(found) > 1 else found[0])
 

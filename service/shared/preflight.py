@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic import SecretStr, ValidationError
@@ -20,6 +21,7 @@ from service.shared.signing import NO_KEY
 log = structlog.get_logger(__name__)
 
 SHOWN_CHARACTERS = 80
+BROKERS = ("filesystem", "redis", "rediss")
 
 
 def read_settings(**given: object) -> Settings:
@@ -40,11 +42,16 @@ def check(settings: Settings, *, signs: bool = False) -> None:
 
     Raises Misconfigured, which lists everything that keeps it from that.
     """
-    faults = [*_database(settings), *_folders(settings)]
+    if found := faults(settings, signs=signs):
+        raise Misconfigured(found)
+
+
+def faults(settings: Settings, *, signs: bool) -> list[str]:
+    """Everything that keeps a process from starting, a sentence each."""
+    found = [*_database(settings), *_broker(settings), *_folders(settings)]
     if signs and settings.secret_key is None and not settings.is_embedded:
-        faults.append(NO_KEY)
-    if faults:
-        raise Misconfigured(faults)
+        found.append(NO_KEY)
+    return found
 
 
 @contextmanager
@@ -89,6 +96,13 @@ def _database(settings: Settings) -> Iterator[str]:
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         expected = "expected postgresql+psycopg://… or sqlite:///FILE"
         yield f"{PREFIX}DATABASE is no URL of a database that we know ({first_line(error)}), {expected}"
+
+
+def _broker(settings: Settings) -> Iterator[str]:
+    """Whether it is of a kind that we know; whether the server answers is seen when it is asked."""
+    scheme = urlsplit(settings.broker).scheme
+    if scheme not in BROKERS:
+        yield f"{PREFIX}BROKER is a {scheme} URL, expected filesystem://, redis://HOST:PORT/NUMBER or rediss://…"
 
 
 def _folders(settings: Settings) -> Iterator[str]:

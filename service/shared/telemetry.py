@@ -1,12 +1,16 @@
 """Structured logs and the request id that runs through them."""
 
+import contextlib
 import logging
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
+import orjson
 import structlog
 
 from service.shared.settings import LogSettings
@@ -33,6 +37,34 @@ def _say_request(logger: Any, method: str, event: structlog.types.EventDict) -> 
 def of_job(job_id: str, request_id: str | None) -> dict[str, str]:
     """The values of OF_JOB; a job that no request has asked for has no request id."""
     return {JOB_ID: job_id} | ({REQUEST_ID: request_id} if request_id else {})
+
+
+def say(logger: str, level: str, event: str, about: Mapping[str, Any]) -> None:
+    """Write a line in the format of all others, ten times as fast: for what every request says.
+
+    The caller asks the level first. Before logging is configured, nothing is written.
+    """
+    if _write_line is not None:
+        _write_line(logger, level, event, about)
+
+
+_Writer = Callable[[str, str, str, Mapping[str, Any]], None]
+_write_line: _Writer | None = None
+
+
+def _line_writer(stream: TextIO, as_json: bool) -> _Writer:
+    def write(logger: str, level: str, event: str, about: Mapping[str, Any]) -> None:
+        timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        if as_json:
+            values = {**about, "event": event, "level": level, "logger": logger, "timestamp": timestamp}
+            line = orjson.dumps(values).decode()
+        else:
+            values_shown = " ".join(f"{name}={value}" for name, value in about.items())
+            line = f"{timestamp} [{level:9}] {event:30} [{logger}] {values_shown}"
+        with contextlib.suppress(OSError, ValueError):  # a log that nobody takes must not fail a request
+            stream.write(line + "\n")
+
+    return write
 
 
 def configure_logging(settings: LogSettings) -> None:
@@ -73,6 +105,8 @@ def configure_logging(settings: LogSettings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    global _write_line  # as logging's root, it belongs to the process
+    _write_line = _line_writer(handler.stream, settings.log_json)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)

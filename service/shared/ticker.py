@@ -7,7 +7,13 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.shared.outage import Outage
+
 log = structlog.get_logger(__name__)
+
+# Of all tickers of the process: a database that is away is told once.
+_away = Outage(log, "database_unreachable", "database_reachable_again")
+_faulty = Outage(log, "tick_failed", "ticks_succeed_again")
 
 # Longer than a database that is away is waited for.
 HANGING_SECONDS = 120.0
@@ -30,9 +36,12 @@ class Ticker(threading.Thread):
             try:
                 self._tick()
             except SQLAlchemyError as error:
-                log.warning("database_unreachable", ticker=self.name, error=str(error))
-            except Exception:  # one bad tick must not be the last
-                log.exception("tick_failed", ticker=self.name)
+                _away.failed(self.name, error)
+            except Exception as error:  # one bad tick must not be the last
+                _faulty.failed(self.name, error, trace=True)
+            else:
+                _away.works(self.name)
+                _faulty.works(self.name)
             self._began_at = None
             self._closing.wait(self._seconds)
 
@@ -47,3 +56,5 @@ class Ticker(threading.Thread):
         """Stop after the tick that is under way."""
         self._closing.set()
         self.join()
+        _away.works(self.name)
+        _faulty.works(self.name)

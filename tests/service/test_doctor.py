@@ -7,7 +7,10 @@ from typer.testing import CliRunner
 
 from service import cli, migrate
 from service.doctor import Finding, State, examine
+from service.shared import preflight
 from service.shared.database import Database
+from service.shared.errors import Misconfigured
+from service.shared.preflight import read_settings
 from service.shared.settings import Settings
 from tests.servers import free_port
 
@@ -22,11 +25,36 @@ def test_a_healthy_installation_has_no_problem(tmp_path: Path) -> None:
     found = _found(settings)
     assert [name for name, finding in found.items() if finding.state == State.PROBLEM] == []
     assert found.keys() == {
-        "database", "schema", "clock", "workers", "settings", "broker", "home", "storage", "devices", "packages",
+        "start", "database", "schema", "clock", "workers", "settings", "broker", "home", "storage", "devices",
+        "packages",
     }  # fmt: skip
     assert found["workers"].state == State.WARNING
     assert "sensorium worker train" in found["workers"].advice
     assert list((tmp_path / "artifacts").rglob("doctor/*")) == []  # nothing of it stays
+
+
+WRONG = {
+    "no secret key": {"SENSORIUM_BROKER": "redis://127.0.0.1:1/0"},
+    "a broker that is none": {"SENSORIUM_BROKER": "amqp://host"},
+    "a database that is none": {"SENSORIUM_DATABASE": "oracle+none://host/x"},
+    "a home that cannot be": {"SENSORIUM_HOME": "/proc/none"},
+    "values and contradictions": {"SENSORIUM_PORT": "many", "SENSORIUM_LEASE_SECONDS": "1"},
+    "a secret that is too short": {"SENSORIUM_SECRET_KEY": "short"},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_keeps_the_api_from_starting_is_a_problem_in_the_same_words(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SENSORIUM_HOME": str(tmp_path), **WRONG[wrong]}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured) as refused:
+        preflight.check(read_settings(), signs=True)
+    said = CliRunner().invoke(cli.app, ["doctor"])
+    assert said.exit_code == 1
+    for words in refused.value.found:
+        assert any(line.startswith("problem ") and line.endswith(words) for line in said.output.splitlines()), words
 
 
 def test_servers_are_asked_too(redis_url: str, empty_database_url: str, tmp_path: Path) -> None:

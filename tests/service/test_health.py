@@ -1,5 +1,6 @@
 """Liveness and readiness, as parts of an installation go away."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,6 +13,23 @@ from service.shared.settings import Settings
 from tests import servers
 from tests.conftest import need, wait_until
 from tests.service.steps import problem
+
+
+def test_a_database_file_that_was_moved_away_or_replaced_is_not_ready(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    migrate.upgrade(settings.database_url)
+    file, aside = tmp_path / "sensorium.db", tmp_path / "aside.db"
+    with TestClient(create_app(settings)) as http:
+        assert http.get("/readyz").json()["status"] == "ok"
+        file.rename(aside)
+        refused = problem(http.get("/readyz"), 503, "database_unavailable")
+        assert str(file) in refused["detail"]
+        assert http.get("/healthz").status_code == 200
+        aside.rename(file)
+        assert http.get("/readyz").json()["status"] == "ok"
+        shutil.copy(file, aside)
+        aside.rename(file)
+        problem(http.get("/readyz"), 503, "database_unavailable")
 
 
 def _settings(home: Path, database: str, broker: str) -> Settings:

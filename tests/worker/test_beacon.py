@@ -27,7 +27,7 @@ def stuck() -> Iterator[Ticker]:
 
 def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(metrics_port=free_port())
-    beacon = Beacon(settings, [stuck], [LeaseCollector(service.worker)])
+    beacon = Beacon(settings, [stuck], [LeaseCollector(service.worker)], {})
     url = f"http://127.0.0.1:{settings.metrics_port}"
     try:
         assert httpx.get(f"{url}/healthz").text == "ok\n"
@@ -44,7 +44,7 @@ def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monke
 
 def test_it_is_ready_once_messages_are_taken(service: Service) -> None:
     settings = Settings(metrics_port=free_port())
-    beacon = Beacon(settings, [], [])
+    beacon = Beacon(settings, [], [], {})
     url = f"http://127.0.0.1:{settings.metrics_port}/readyz"
     try:
         assert httpx.get(url).status_code == 503
@@ -54,8 +54,24 @@ def test_it_is_ready_once_messages_are_taken(service: Service) -> None:
         beacon.close()
 
 
+def test_it_is_not_ready_while_something_that_it_needs_is_away(service: Service) -> None:
+    settings = Settings(metrics_port=free_port())
+    present = {"broker": True, "database": True}
+    beacon = Beacon(settings, [], [], {name: lambda name=name: present[name] for name in present})  # type: ignore[misc]
+    beacon.ready()
+    url = f"http://127.0.0.1:{settings.metrics_port}"
+    try:
+        assert httpx.get(f"{url}/readyz").text == "ok\n"
+        present["broker"] = False
+        answer = httpx.get(f"{url}/readyz")
+        assert (answer.status_code, answer.text) == (503, "these do not answer: broker\n")
+        assert httpx.get(f"{url}/healthz").text == "ok\n"
+    finally:
+        beacon.close()
+
+
 def test_without_a_port_nothing_is_opened() -> None:
-    Beacon(Settings(), [], []).close()
+    Beacon(Settings(), [], [], {}).close()
 
 
 def test_a_ticker_hangs_once_it_has_died_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
