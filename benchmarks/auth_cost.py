@@ -1,4 +1,4 @@
-"""What keys, scopes, limits, audit, metrics and request ids cost on a route that does next to nothing.
+"""What keys, scopes, limits, audit, metrics, ids and the access log cost on a route that does next to nothing.
 
 The same echo route (decode a JSON body of numbers, encode it again) is served by FastAPI alone, and by our application
 with everything on. Both run in processes of their own, and wrk (Debian: apt-get install wrk) asks them in turns.
@@ -30,6 +30,7 @@ from service.http_protocol import BoundedProtocol
 from service.keyed import KeyedRoute
 from service.shared.database import Database
 from service.shared.settings import Settings
+from service.shared.telemetry import configure_logging
 from tests.conftest import wait_until
 from tests.servers import free_port
 
@@ -70,7 +71,7 @@ def main() -> None:
         "auth_cost",
         [
             Figure(f"FastAPI alone, {CLIENTS} clients", bare_rate, "1/s", None, None),
-            Figure("with keys, scopes, limits, audit, metrics and ids", guarded_rate, "1/s", None, None),
+            Figure("with keys, scopes, limits, audit, metrics, ids and access log", guarded_rate, "1/s", None, None),
             Figure("part that is left", part, "", f">= {LEAST_PART}", part >= LEAST_PART),
             Figure("requests that the metrics have counted", float(answered[1]) if answered else 0, "", None, None),
         ],
@@ -88,7 +89,9 @@ def serve(kind: str, port: int) -> None:
         app = FastAPI()
         app.post(PATH)(echo)
     else:
-        app = create_app(Settings(project_requests_per_minute=PER_MINUTE))
+        settings = Settings(project_requests_per_minute=PER_MINUTE)
+        configure_logging(settings)
+        app = create_app(settings)
         router = APIRouter(tags=["inference"], route_class=KeyedRoute)
         router.post(PATH, operation_id="echo")(echo)
         app.router.routes.insert(0, router.routes[0])  # where inference stands
@@ -99,8 +102,10 @@ def serve(kind: str, port: int) -> None:
 @contextmanager
 def _server(kind: str, home: Path) -> Iterator[str]:
     port = free_port()
-    environment = {**os.environ, "SENSORIUM_HOME": str(home), "SENSORIUM_LOG_LEVEL": "WARNING"}
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.auth_cost", kind, str(port)], env=environment)
+    environment = {**os.environ, "SENSORIUM_HOME": str(home), "SENSORIUM_LOG_JSON": "true"}
+    command = [sys.executable, "-m", "benchmarks.auth_cost", kind, str(port)]
+    with (home / f"{kind}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(url), 30, kind)

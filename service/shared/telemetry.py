@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -54,15 +55,15 @@ _write_line: _Writer | None = None
 
 def _line_writer(stream: TextIO, as_json: bool) -> _Writer:
     def write(logger: str, level: str, event: str, about: Mapping[str, Any]) -> None:
-        timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        now = datetime.now(UTC)
         if as_json:
-            values = {**about, "event": event, "level": level, "logger": logger, "timestamp": timestamp}
-            line = orjson.dumps(values).decode()
+            values = {**about, "event": event, "level": level, "logger": logger, "timestamp": now}
+            line = orjson.dumps(values, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
         else:
-            values_shown = " ".join(f"{name}={value}" for name, value in about.items())
-            line = f"{timestamp} [{level:9}] {event:30} [{logger}] {values_shown}"
+            shown = " ".join([f"{name}={value}" for name, value in about.items()])
+            line = f"{now:%Y-%m-%dT%H:%M:%S.%fZ} [{level:9}] {event:30} [{logger}] {shown}\n".encode()
         with contextlib.suppress(OSError, ValueError):  # a log that nobody takes must not fail a request
-            stream.write(line + "\n")
+            os.write(stream.fileno(), line)  # all other lines are flushed as they are written
 
     return write
 
