@@ -217,3 +217,27 @@ def test_numbers_that_are_none_of_the_declared_names_are_named(tmp_path: Path) -
     source = opened("jsonl", tmp_path, content, modalities={"grade": {"category_names": [9, 3]}})
     with pytest.raises(BadInput, match="'grade' is 4 at row 1, expected one of the declared category_names"):
         stored(source, tmp_path / "second")
+
+
+@pytest.mark.parametrize("format", EXPORTS)
+def test_what_was_inferred_makes_the_same_dataset(tmp_path: Path, format: str) -> None:
+    """Nothing was declared of the first file either: whole numbers of few and of many values, texts, booleans."""
+    generator = np.random.default_rng(3)
+    columns: dict[str, list[Any]] = {
+        "grade": generator.choice([7, 3, 9], 60).tolist(),
+        "year": generator.choice([2007, 2008, 2009], 60).tolist(),
+        "count": generator.poisson(200, 60).tolist(),
+        "word": generator.choice(["b", "a", "ä"], 60).tolist(),
+        "flag": (generator.random(60) < 0.5).tolist(),
+        "mean": [float(number) for number in generator.integers(0, 5, 60)],
+        "split": generator.choice(["training", "test"], 60).tolist(),
+    }
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for row in rows[::7]:
+        row["grade"] = row["word"] = None
+    source = opened("jsonl", tmp_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    first = stored(source, tmp_path / "first")
+    content = downloaded(format, samples.open(tmp_path / "first"))
+    again = stored(opened(format, tmp_path, content), tmp_path / "second")
+    assert again.schema == first.schema
+    assert (tmp_path / "second").read_bytes() == (tmp_path / "first").read_bytes()
