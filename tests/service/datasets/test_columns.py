@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Service
 from tests.service.files import packed
-from tests.service.steps import Body, fault, upload
+from tests.service.steps import Body, dataset, fault, pictures, train, upload
 
 ROWS = 12
 COLUMNS: dict[str, list[Any]] = {
@@ -208,3 +208,24 @@ def test_what_is_declared_of_an_index_stands(service: Service) -> None:
 def test_other_metadata_of_pandas_says_nothing(service: Service, metadata: Any) -> None:
     version = converted(service, f"odd-{len(str(metadata))}", parquet({"x": [1.5, 2.5]}, metadata), {})
     assert (version["state"], warned(version)) == ("ready", [])
+
+
+def test_labels_that_pandas_made_doubles_can_be_learned_and_asked_with(service: Service) -> None:
+    arrays: dict[str, Any] = pictures()
+    arrays["label"] = arrays["label"].astype(float)
+    arrays["label"][::10] = np.nan
+    declared = {"modalities": {"label": {"likelihood": "categorical"}}, "nan": "missing"}
+    version = dataset(service, "doubles", declared, **arrays)
+    assert version["state"] == "ready", version
+    assert version["statistics"]["modalities"]["label"]["present"] == 90
+    assert train(service, "doubles", "doubles")["state"] == "succeeded"
+    codes = [
+        service.http.post("/v1/models/doubles/versions/1/encode", json={"inputs": {"label": [label]}}).json()["mean"]
+        for label in (2, 2.0)
+    ]
+    assert codes[0] == codes[1]
+
+
+def test_json_lines_with_a_byte_order_mark_are_json_lines(service: Service) -> None:
+    answer = service.http.post("/v1/uploads", content=b"\xef\xbb\xbf" + jsonl({"x": [1.5, 2.5]}))
+    assert (answer.status_code, answer.json()["format"]) == (201, "jsonl")
