@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
+from models.config.held_out import part
 from models.config.modality import COUNTS
 from models.config.training import misfits
 from service.shared.samples import SPLITS, Samples, Schema
@@ -129,12 +130,14 @@ def observed_values_per_row(samples: Samples) -> float:
     return total / samples.rows
 
 
-def split(samples: Samples, training: TrainingConfig, seed: int) -> tuple[Rows, Rows]:
+def split(
+    samples: Samples, training: TrainingConfig, seed: int, held_out_before: int | None = None
+) -> tuple[Rows, Rows]:
     """The rows to train on and the rows held out to validate.
 
     Held out are the rows that the config names, else those that the dataset calls so, else a random fraction of the
     rest, which leaves at least one row of every modality to train on. Rows that the dataset keeps for tests are in
-    neither.
+    neither. held_out_before: how many rows such a fraction held out when the training began.
     """
     usable = np.flatnonzero(splits_of(samples) != SPLITS.index("test"))
     if training.validation_rows is not None:
@@ -148,12 +151,14 @@ def split(samples: Samples, training: TrainingConfig, seed: int) -> tuple[Rows, 
     lasts = [places[-1] for places in map(np.flatnonzero, _having(samples, shuffled)) if len(places)]
     kept = np.unique(np.array(lasts, np.int64))
     shuffled = np.concatenate([np.delete(shuffled, kept), shuffled[kept]])
-    count = round(training.validation_fraction * len(usable))
+    count = part(training.validation_fraction, len(usable)) if held_out_before is None else held_out_before
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 
 def check_training(samples: Samples, train_rows: Rows) -> None:
     """Raise UnusableData where a modality is in none of the rows to train on: it could not be learned."""
+    if not len(train_rows):
+        raise UnusableData("no row is for training: all are held out or for tests, expected some; hold out fewer")
     names = [modality.name for modality in samples.schema.modalities]
     faults = [
         f"modality {name!r} is absent from all {len(train_rows)} rows for training, and only held-out rows have it, "

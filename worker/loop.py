@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models import schedule
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.config.held_out import min_batch_size
 from models.multimodal import NO_PARTS, Parts
 from service.shared.samples import Samples
 from worker import data
@@ -115,12 +116,16 @@ def fit(
     data.check(samples, config, training)
     samples = data.select(samples, config)
     group = Group()
-    if training.batch_size < 2 * group.size:
-        raise UnusableData(f"batch_size is {training.batch_size}, expected at least 2 for each of {group.size} devices")
+    if training.batch_size < (least := min_batch_size(group.size)):
+        raise UnusableData(
+            f"batch_size is {training.batch_size}, expected at least {least} for {group.size} devices, so that each "
+            "has a row of every batch"
+        )
     weight_seed, split_seed, order_seed, noise_seed, validation_seed = (
         np.random.SeedSequence(seed).generate_state(5).tolist()
     )
-    train_rows, validation_rows = data.split(samples, training, split_seed)
+    held_out_before = resume.identity.get("rows", [0, None])[1] if resume else None
+    train_rows, validation_rows = data.split(samples, training, split_seed, held_out_before)
     if resume is None:  # what has begun goes on
         data.check_training(samples, train_rows)
     steps_per_epoch = math.ceil(len(train_rows) / training.batch_size)

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from models.config import held_out as held_out_rows
 from models.config.frozen import Kind
+from models.config.training import TrainingConfig
 
 Preset = Literal["joint-embedding", "cross-modal", "sequence-imputation", "forecasting"]
 
@@ -95,6 +97,7 @@ def choose(
     architecture: Mapping[str, Any],
     training: Mapping[str, Any],
     held_out: int = 0,
+    devices: int = 1,
 ) -> Choices:
     """Everything that a request leaves open, for a dataset of so many modalities and rows. Raises UnfitPreset.
 
@@ -104,20 +107,23 @@ def choose(
     if why := misfit(preset, kind, modalities):
         raise UnfitPreset(why)
     options = {**PRESETS[preset, kind]["architecture"], **architecture}
-    return Choices(preset, options, _training(preset, kind, rows, training, held_out))
+    return Choices(preset, options, _training(preset, kind, rows, training, held_out, devices))
 
 
-def _training(preset: Preset, kind: Kind, rows: int, given: Mapping[str, Any], held_out: int) -> dict[str, Any]:
+def _training(
+    preset: Preset, kind: Kind, rows: int, given: Mapping[str, Any], held_out: int, devices: int
+) -> dict[str, Any]:
     """Batches are smaller, and more is held out, where rows are few; the length is so many steps, within bounds."""
     chosen = {**PRESETS[preset, kind]["training"], **given}
-    if not held_out and "validation_rows" not in given:
-        chosen.setdefault("validation_fraction", 0.1 if rows >= FEW_ROWS else 0.2)
-        held_out = round(chosen["validation_fraction"] * rows)
-    elif not held_out:
-        held_out = len(given["validation_rows"] or ())
-    learned = max(1, rows - held_out)
+    named = chosen.get("validation_rows")
+    if named is None and not held_out:
+        chosen.setdefault("validation_fraction", 0.1 if rows >= FEW_ROWS else 0.2 if rows > 1 else 0.0)
+    fraction = chosen.get("validation_fraction", TrainingConfig.model_fields["validation_fraction"].default)
+    counted = held_out_rows.count(rows, {"validation": held_out, "test": 0}, named, fraction)
+    learned, held_out = max(1, counted.training), counted.held_out
     if "batch_size" not in given:
-        chosen["batch_size"] = min(chosen["batch_size"], max(8, learned // 8), learned)
+        batch_size = min(chosen["batch_size"], max(8, learned // 8))
+        chosen["batch_size"] = min(max(batch_size, held_out_rows.min_batch_size(devices)), learned)
     if "epochs" not in given:
         epochs = math.ceil(STEPS[kind] / math.ceil(learned / chosen["batch_size"]))
         chosen["epochs"] = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)

@@ -1,9 +1,12 @@
 """How a model is trained, whatever its architecture."""
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
+from models.config import held_out as held_out_rows
 from models.config.architecture import MMVAEConfig, MMVRNNConfig
 from models.config.frozen import Frozen, Misfit
 from models.config.schedules import BetaSchedule, CyclicalBeta, LearningRateSchedule, LinearBeta
@@ -187,8 +190,17 @@ class TrainingConfig(Frozen):
         return bool(self.validation_rows) if self.validation_rows is not None else self.validation_fraction > 0
 
 
-def misfits(training: TrainingConfig, config: MMVAEConfig | MMVRNNConfig, rows: int) -> list[Misfit]:
-    """Everything in `training` that does not fit a model of this config and a dataset of this many rows."""
+def misfits(
+    training: TrainingConfig,
+    config: MMVAEConfig | MMVRNNConfig,
+    rows: int,
+    splits: Mapping[str, int] | None = None,
+    devices: int = 1,
+) -> list[Misfit]:
+    """Everything in `training` that does not fit a model of this config and a dataset of this many rows.
+
+    splits: how many of them the dataset calls training, validation and test, where it does.
+    """
     names = sorted(modality.name for modality in config.modalities)
     found = []
 
@@ -217,11 +229,35 @@ def misfits(training: TrainingConfig, config: MMVAEConfig | MMVRNNConfig, rows: 
     ]:
         if metric not in known:
             found.append(Misfit(place, f"there is no metric {metric!r}, only {', '.join(known)}"))
-    given = {row for row in training.validation_rows or () if row < rows}
-    held_out = len(given) if training.validation_rows is not None else round(training.validation_fraction * rows)
-    if rows - held_out < training.batch_size:
-        detail = f"the dataset has {rows} rows, {rows - held_out} of them for training ({held_out} are held out)"
-        found.append(Misfit(("batch_size",), f"{detail}, expected at least one batch of {training.batch_size}"))
+    return found + _misfits_of_rows(training, rows, splits, devices)
+
+
+def _misfits_of_rows(
+    training: TrainingConfig, rows: int, splits: Mapping[str, int] | None, devices: int
+) -> list[Misfit]:
+    """Where there are too few rows for a batch, for all devices or for the cycles of beta."""
+    found = []
+    named = training.validation_rows
+    given = None if named is None else {row for row in named if row < rows}
+    learned, held_out = held_out_rows.count(rows, splits, given, training.validation_fraction)
+    size, least = training.batch_size, held_out_rows.min_batch_size(devices)
+    if learned < 1:
+        place, detail = "validation_fraction", f"the dataset has {rows} rows, and {held_out} are held out"
+        if named is not None:
+            place = "validation_rows"
+        found.append(Misfit((place,), f"{detail}, expected at least one to train on; hold out fewer, or none"))
+    elif learned < size:
+        apart = f"{held_out} are held out" + (f", {splits['test']} are for tests" if splits and splits["test"] else "")
+        detail = f"the dataset has {rows} rows, {learned} of them for training ({apart})"
+        found.append(Misfit(("batch_size",), f"{detail}, expected at least one batch of {size}"))
+    if size < least:
+        detail = f"is {size} for {devices} devices, expected at least {least}, so that each has a row of every batch"
+        found.append(Misfit(("batch_size",), detail))
+    beta = training.beta
+    steps = training.epochs * math.ceil(learned / size)
+    if isinstance(beta, CyclicalBeta) and beta.unit == "steps" and steps < beta.cycles:
+        detail = f"is {beta.cycles}, and the training has {steps} steps, expected at most one cycle for each"
+        found.append(Misfit(("beta", "cycles"), detail))
     return found
 
 

@@ -76,7 +76,7 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
     _, version, _ = datasets.ready_version(session, project_id, name, number, lock=True)
     statistics = version.statistics or {}
     schema = Schema.model_validate(version.schema)
-    asked = requests.resolve(session, project_id, request, schema, version.rows or 0, statistics.get("splits"))
+    asked = requests.resolve(session, project_id, request, schema, version.rows or 0, statistics)
     run = Run(
         project_id=project_id,
         dataset_version_id=version.id,

@@ -27,6 +27,7 @@ from models.config.modality import CategoryNames
 from models.config.presets import Preset, UnfitPreset
 from models.config.training import misfits
 from service.runs import checkpoints, schemas
+from service.runs.values import misfits_of_values
 from service.shared.errors import BadInput, Fault, NotFound, pointer
 from service.shared.samples import ModalitySchema, Schema
 from service.shared.tables import Model, ModelVersion, Run
@@ -52,9 +53,9 @@ def resolve(
     request: schemas.RunRequest,
     schema: Schema,
     rows: int,
-    splits: Mapping[str, int] | None,
+    statistics: Mapping[str, Any],
 ) -> Resolved:
-    """Check the whole request against a dataset of so many rows. splits: how many are what, None where all are alike.
+    """Check the whole request against a dataset of so many rows, and against its statistics.
 
     Raises BadInput with everything that does not fit, and NotFound.
     """
@@ -63,10 +64,13 @@ def resolve(
         detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
         raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
     asked = options.model_dump(exclude_unset=True)
+    splits = statistics.get("splits")  # how many rows are what, None where all are alike
     usable, held_out = (rows, 0) if splits is None else (rows - splits["test"], splits["validation"])
     named = request.training.model_dump(exclude_unset=True)
     try:
-        choices = presets.choose(request.preset, schema.kind, len(schema.modalities), usable, asked, named, held_out)
+        choices = presets.choose(
+            request.preset, schema.kind, len(schema.modalities), usable, asked, named, held_out, request.devices
+        )
     except UnfitPreset as error:
         raise BadInput([Fault("/preset", "misfit", str(error))]) from error
     training = TrainingConfig.model_validate(choices.training)
@@ -81,7 +85,9 @@ def resolve(
     except Misfits as error:
         faults = [Fault(pointer("architecture", *m.place), "misfit", m.detail) for m in error.found]
         raise BadInput(faults) from error
-    faults = [Fault(pointer("training", *m.place), "misfit", m.detail) for m in misfits(training, config, rows)]
+    unfit = misfits(training, config, rows, splits, request.devices)
+    faults = [Fault(pointer("training", *m.place), "misfit", m.detail) for m in unfit]
+    faults += misfits_of_values(config, statistics)
     artifact_id = None
     if request.init_from is not None:
         artifact_id, other = _init(session, project_id, request.init_from)

@@ -184,6 +184,19 @@ def test_the_rows_held_out_are_those_named_or_a_fraction() -> None:
     assert sorted([*train, *held_out]) == list(range(100))
 
 
+@pytest.mark.parametrize(("rows", "fraction", "held_out"), [(2, 0.1, 1), (20, 0.01, 1), (20, 0.0, 0), (30, 0.05, 2)])
+def test_a_fraction_above_0_holds_out_a_row_at_least(rows: int, fraction: float, held_out: int) -> None:
+    training = TrainingConfig(validation_fraction=fraction)
+    train, left_out = data.split(static_samples(rows), training, seed=0)
+    assert (len(train), len(left_out)) == (rows - held_out, held_out)
+
+
+def test_what_a_training_began_with_stays_held_out_when_it_is_resumed() -> None:
+    training = TrainingConfig(validation_fraction=0.01)
+    train, held_out = data.split(static_samples(20), training, seed=0, held_out_before=0)
+    assert (len(train), len(held_out)) == (20, 0)
+
+
 def test_the_rows_held_out_are_those_that_the_dataset_says() -> None:
     splits = np.array([0, 1, 2, 0, 1], dtype=np.uint8)
     train, held_out = data.split(replace(static_samples(), splits=splits), TrainingConfig(), seed=0)

@@ -144,7 +144,7 @@ def test_standardisation_makes_units_indifferent() -> None:
 
 def test_fewer_steps_than_cycles_are_refused_before_anything_is_built() -> None:
     training = SMALL.model_copy(update={"beta": CyclicalBeta(cycles=16)})
-    with pytest.raises(UnusableData, match="16 cycles in 15 steps"):
+    with pytest.raises(UnusableData, match=r"beta\.cycles: is 16, and the training has 15 steps"):
         list(fit(two(), training, static(), seed=0))
 
 
@@ -230,3 +230,23 @@ def test_a_run_with_the_default_seed_and_the_deletion_mix_passes_the_step_of_its
     *_, finished = _events(sequences(rows=70, steps=3), training)
     assert isinstance(finished, Finished)
     assert math.isfinite(finished.metrics["validation_loss"])
+
+
+@pytest.mark.parametrize("samples", [static(12), sequences(12)], ids=["static", "sequence"])
+def test_a_batch_may_be_a_single_row(samples: Samples) -> None:
+    *_, finished = _events(samples, TrainingConfig(epochs=2, batch_size=1))
+    assert isinstance(finished, Finished)
+    assert all(map(math.isfinite, finished.metrics.values()))
+
+
+def test_an_error_in_a_step_notes_how_many_steps_were_done() -> None:
+    class Breaking(Exploding):
+        def forward(self, value: Tensor) -> Tensor:
+            if not self.left:
+                raise IndexError("7 of 7")
+            return super().forward(value)
+
+    parts = Parts(encoders={"m1": Breaking(steps=4)})
+    with pytest.raises(IndexError, match="7 of 7") as broken:
+        list(fit(two(), SMALL.model_copy(update={"validation_fraction": 0.0}), static(), seed=0, parts=parts))
+    assert broken.value.__notes__ == ["after 4 of 15 steps"]

@@ -120,12 +120,11 @@ def test_a_dataset_that_no_architecture_takes_is_refused_when_the_run_is_asked_f
 
 
 def test_a_training_that_cannot_be_done_fails_at_once_and_says_why(service: Service) -> None:
-    """More cycles of beta than steps."""
-    dataset(service, "tiny", **pictures(8))
-    beta = {"schedule": "cyclical", "cycles": 10}
-    run = train(service, "tiny", "none", training={"epochs": 1, "batch_size": 4, "beta": beta})
+    """Only held-out rows have the labels, which statistics do not tell."""
+    dataset(service, "tiny", **pictures(8), **{"label.present": np.arange(8) < 2})
+    run = train(service, "tiny", "none", training={"epochs": 1, "batch_size": 4, "validation_rows": [0, 1]})
     assert (run["state"], run["attempt"], run["error"]["code"]) == ("failed", 1, "unusable_data")
-    assert "beta has 10 cycles in 2 steps" in run["error"]["detail"]
+    assert "modality 'label' is absent from all 6 rows for training" in run["error"]["detail"]
     problem(service.http.get(f"/v1/runs/{run['id']}/evaluation"), 404, "evaluation_of_run_not_found")
     problem(service.http.get("/v1/models/none"), 404)
 
