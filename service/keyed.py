@@ -1,26 +1,22 @@
 """Routes that need a key: who calls, how often, and whether the key may, before the body is read."""
 
 import base64
-from itertools import islice
 from typing import Any
 
 import structlog
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from service import query
 from service.access import audit, scopes
 from service.access.operations import Principal
 from service.shared import documents
-from service.shared.errors import BadInput, Fault, Unauthenticated
+from service.shared.errors import Unauthenticated
 from service.watched import AccessEnded, Watched
 from service.web import PRINCIPAL, Services
 
 log = structlog.get_logger(__name__)
-
-MOST_FAULTS = 20
 
 
 class KeyedRoute(APIRoute):
@@ -52,7 +48,7 @@ class KeyedRoute(APIRoute):
             log.warning("change_refused", key_id=principal.key_id, action=self.operation_id, path=scope["path"])
         scopes.require(needed, principal.scopes)
         if scope["query_string"] and scope["method"] in (self.methods or ()):
-            self._refuse_unknown_parameters(scope)
+            query.check(scope["query_string"], self.dependant)
         if changing:
             audit.acting.set(self._action(scope, principal))
         watched = Watched(services.keys, token, needed, receive, send)
@@ -71,17 +67,6 @@ class KeyedRoute(APIRoute):
     def _find_out(self, method: str) -> scopes.Scope:
         self._needed[method] = scopes.needed(method, self.tags)
         return self._needed[method]
-
-    def _refuse_unknown_parameters(self, scope: Scope) -> None:
-        """A filter that is misspelt must not be ignored."""
-        known = _parameters(self.dependant)
-        unknown = (name for name in dict.fromkeys(QueryParams(scope["query_string"])) if name not in known)
-        faults = [
-            Fault(f"?{name[:100]}", "unknown_parameter", f"there is no parameter {name[:100]!r}, only {sorted(known)}")
-            for name in islice(unknown, MOST_FAULTS)
-        ]
-        if faults:
-            raise BadInput(faults)
 
     def _action(self, scope: Scope, principal: Principal) -> audit.Action:
         return audit.Action(
@@ -124,8 +109,3 @@ def _password(given: bytes) -> bytes | None:
         return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
     except ValueError:
         return None
-
-
-def _parameters(dependant: Dependant) -> set[str]:
-    names = {field.alias for field in dependant.query_params}
-    return names.union(*(_parameters(needed) for needed in dependant.dependencies))

@@ -19,6 +19,7 @@ from starlette.routing import Match
 from service import validation
 from service.shared import not_json
 from service.shared.errors import BadInput, Damaged, Fault, SensoriumError, Unavailable, UnsupportedMediaType
+from service.shared.refusals import is_outage
 from service.shared.storage import CorruptArtifact
 
 log = structlog.get_logger(__name__)
@@ -189,7 +190,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         detail = f"the method is {request.method[:20]}, expected one of {', '.join(_methods(request))} for {path!r}"
     problem = SensoriumError(phrase.lower().replace(" ", "_"), detail)
     if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's word for bytes that no JSON parser takes
-        detail = "the body is not JSON: bytes that are no UTF-8, nesting too deep, or a number too long"
+        detail = "the body is bytes that are no UTF-8, is nested too deep, or has a number too long, expected JSON"
         problem = BadInput([Fault("", "not_json", detail)], code="not_json")
     response = _render(request, problem, error.status_code, phrase)
     response.headers.update(error.headers or {})
@@ -215,6 +216,8 @@ async def _on_unknown(request: Request, error: Exception) -> Response:
 
 
 async def _on_database_away(request: Request, error: Exception) -> Response:
+    if not is_outage(error):
+        raise error  # to the handler of what is unknown
     log.warning("database_unreachable", path=request.url.path, error=str(error))
     return await _on_known(request, Unavailable("database_unavailable", "the database does not answer; try again"))
 

@@ -95,7 +95,7 @@ async def _page(
     try:
         return Page(page_size, services.signer.read(purpose, page_token), token_of)
     except Forged as error:
-        detail = f"page_token {page_token[:40]!r} is none that this list has given"
+        detail = f"page_token is {page_token[:40]!r}, expected the next_page_token of this list's page before"
         raise NotOurs([Fault("?page_token", "invalid_page_token", detail)], "invalid_page_token") from error
 
 

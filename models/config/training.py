@@ -153,7 +153,9 @@ class TrainingConfig(Frozen):
     )
     select_metric: str = Field(default="validation_loss", description="Ignored where nothing is held out.")
     early_stopping: EarlyStopping | None = None
-    checkpoint_epochs: int | None = Field(default=None, ge=1, description="Keep a checkpoint every so many epochs.")
+    checkpoint_epochs: int | None = Field(
+        default=None, ge=1, le=100_000, description="Keep a checkpoint every so many epochs."
+    )
     objective: Objective = ELBO()
     beta: BetaSchedule = Field(default=LinearBeta(), description="Weight of the KL divergence over the training.")
     free_bits: float = Field(

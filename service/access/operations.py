@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from service.access import quotas
 from service.access.quotas import NO_QUOTAS, Quotas
 from service.access.scopes import SCOPES, Scope
 from service.shared.database import now
-from service.shared.errors import Conflict, NotFound, Unauthenticated
+from service.shared.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from service.shared.tables import ApiKey, Project, new_id
 
 # The last use of a key is written at most this often.
 LAST_USE_SECONDS = 60.0
 
+_PREFIX = re.compile("[0-9a-f]{12}")
 _VALID = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()))
 _KEY = (
     select(ApiKey, Project)
@@ -91,6 +93,23 @@ def create_key(
     return key, f"sns_{prefix}_{secret}"
 
 
+def check_grant(session: Session, caller: Principal, scopes: Sequence[Scope], expires_in_seconds: float | None) -> None:
+    """Raise Forbidden when a key would make one that may do more than itself, or for longer."""
+    if beyond := sorted(set(scopes) - caller.scopes):
+        own = ", ".join(sorted(caller.scopes))
+        detail = f"the new key would have {', '.join(beyond)}, expected only scopes of the key that makes it: {own}"
+        raise Forbidden(" ".join(beyond), detail)
+    ends = select(ApiKey.expires_at).where(ApiKey.id == caller.key_id, ApiKey.expires_at.is_not(None))
+    if expires_in_seconds is not None:
+        ends = ends.where(ApiKey.expires_at < now(expires_in_seconds))
+    if (ends_at := session.scalar(ends)) is not None:
+        asked = "never" if expires_in_seconds is None else f"in {expires_in_seconds:g} s"
+        detail = (
+            f"the new key would expire {asked}, expected no later than the key that makes it: {ends_at.isoformat()}"
+        )
+        raise Forbidden("admin", detail, code="key_outlives_its_maker")
+
+
 def list_keys(session: Session, project_id: str, after: str | None, size: int) -> Sequence[ApiKey]:
     """A project's keys, newest first, revoked ones too."""
     query = select(ApiKey).where(ApiKey.project_id == project_id).order_by(ApiKey.id.desc()).limit(size)
@@ -130,7 +149,9 @@ def authenticate(session: Session, token: str) -> Principal:
     """The caller a token stands for. Raises Unauthenticated without saying which part was wrong."""
     kind, _, rest = token.partition("_")
     prefix, _, secret = rest.partition("_")
-    row = session.execute(_KEY, {"prefix": prefix}).one_or_none()
+    row = None
+    if _PREFIX.fullmatch(prefix):  # others, such as those with a zero character, are none that a database keeps
+        row = session.execute(_KEY, {"prefix": prefix}).one_or_none()
     # 256 random bits need no slow hash. Compared even without a row, so that time does not tell a known prefix.
     expected = row[0].secret_sha256 if row else _digest("")
     if not hmac.compare_digest(expected, _digest(secret)) or row is None or kind != "sns":

@@ -26,9 +26,13 @@ NOT_OURS: dict[str, Any] = {"description": "No such project in the caller's sigh
 def create_api_key(
     body: schemas.ApiKeyRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.NewApiKey:
-    """Make a key of this project. It is shown in this answer and never again."""
+    """Make a key of this project. It is shown in this answer and never again.
+
+    A key makes others with scopes that it has itself, and none that expire later than itself: 403.
+    """
 
     def create(session: Session) -> schemas.NewApiKey:
+        access.check_grant(session, caller, body.scopes, body.expires_in_seconds)
         key, token = access.create_key(session, caller.project_id, body.name, body.scopes, body.expires_in_seconds)
         session.refresh(key)
         return schemas.NewApiKey(**schemas.ApiKey.model_validate(key).model_dump(), token=token)

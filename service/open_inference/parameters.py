@@ -53,8 +53,10 @@ def read_parameters(head: Mapping[str, Any]) -> Parameters:
             detail = f"parameter {name} is {shown(value)}, expected an integer from 0 to {_LIMITS[name]}"
             faults.append(Fault(pointer("parameters", name), "bad_integer", detail))
     request_id = head.get("id", "")
-    if not isinstance(request_id, str) or len(request_id) > MOST_ID_CHARACTERS:
-        detail = f"id is {shown(request_id)}, expected text of at most {MOST_ID_CHARACTERS} characters"
+    if not isinstance(request_id, str) or len(request_id) > MOST_ID_CHARACTERS or "\0" in request_id:
+        detail = (
+            f"id is {shown(request_id)}, expected text of at most {MOST_ID_CHARACTERS} characters, none of them zero"
+        )
         faults.append(Fault("/id", "bad_id", detail))
     if faults:
         raise BadInput(faults[:MOST_FAULTS])

@@ -56,14 +56,14 @@ async def _feed(request: Request) -> Feed:
 
 
 async def _filters(
-    state: Annotated[list[schemas.RunState], Query(description="In any of these states.")] = [],  # noqa: B006 FastAPI copies it
-    tag: Annotated[list[Reference], Query(description="With all of these tags.")] = [],  # noqa: B006
+    state: Annotated[list[schemas.RunState], Query(max_length=6, description="In any of these states.")] = [],  # noqa: B006 FastAPI copies it
+    tag: Annotated[list[Reference], Query(max_length=20, description="With all of these tags.")] = [],  # noqa: B006
     dataset: Annotated[Reference | None, Query(description="On any version of this dataset.")] = None,
     model: Annotated[Reference | None, Query(description="For this model.")] = None,
     created_after: Annotated[Moment | None, Query(description="Made at this time or later.")] = None,
     created_before: Annotated[Moment | None, Query(description="Made before this time.")] = None,
 ) -> Filters:
-    return Filters(state, tag, dataset, model, created_after, created_before)
+    return Filters(list(dict.fromkeys(state)), list(dict.fromkeys(tag)), dataset, model, created_after, created_before)
 
 
 @router.get("", operation_id="list_runs")
@@ -137,7 +137,7 @@ def get_run_metrics(
     run_id: Reference,
     caller: Caller,
     services: Web,
-    name: Annotated[list[Reference], Query(description="Only these metrics.")] = [],  # noqa: B006 FastAPI copies it
+    name: Annotated[list[Reference], Query(max_length=200, description="Only these metrics.")] = [],  # noqa: B006 FastAPI copies it
     points: Annotated[int, Query(ge=1, le=10_000, description="Most points of a metric, evenly thinned.")] = 1000,
 ) -> schemas.MetricHistories:
     """What the run reported, by metric and step."""

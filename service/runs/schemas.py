@@ -130,8 +130,8 @@ class Run(BaseModel):
     preemptions: int = Field(description="How often a worker that had to stop gave it back.")
     cancel_requested: bool
     pause_requested: bool
-    queue_position: int | None = Field(default=None, description="While queued; only where one run is asked for.")
-    waiting_reason: str | None = Field(default=None, description="Why it is not running; for one run that waits.")
+    queue_position: int | None = Field(default=None, description="While queued: 1 is taken next.")
+    waiting_reason: str | None = Field(default=None, description="Why it is not running; while it waits.")
     error: RunError | None
     dataset: DatasetReference
     model: str

@@ -109,8 +109,8 @@ class Forbidden(SensoriumError):
     status = 403
     title = "Forbidden"
 
-    def __init__(self, scope: str, detail: str) -> None:
-        super().__init__("insufficient_scope", detail)
+    def __init__(self, scope: str, detail: str, code: str = "insufficient_scope") -> None:
+        super().__init__(code, detail)
         self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
 
 

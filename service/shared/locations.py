@@ -17,16 +17,22 @@ def check(uri: str, prefixes: Sequence[str]) -> None:
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        raise _refused("bad_location", f"{uri[:200]!r} is no URI: {error}") from error
+        raise _refused(
+            "bad_location", f"source.uri is {uri[:200]!r}, expected a URI such as s3://BUCKET/PATH"
+        ) from error
     if parts.scheme not in SCHEMES:
-        raise _refused("unknown_scheme", f"{uri[:200]!r} begins with {parts.scheme!r}, expected s3:// or file://")
+        raise _refused("unknown_scheme", f"source.uri is {uri[:200]!r}, expected it to begin with s3:// or file://")
     steps = unquote(parts.path).split("/")[1:]
     if parts.query or parts.fragment or "\0" in unquote(uri) or any(step in ("", ".", "..") for step in steps):
-        detail = f"{uri[:200]!r} has a query, a fragment, or steps that are empty or '..', expected a plain path"
+        detail = (
+            f"source.uri {uri[:200]!r} has a query, a fragment, or steps that are empty or '..', expected a plain path"
+        )
         raise _refused("bad_location", detail)
     if not any(_lies_below(uri, prefix) for prefix in prefixes):
-        allowed = ", ".join(prefixes) or "nothing"
-        raise _refused("location_not_allowed", f"{uri[:200]!r} is not allowed; datasets may be read from {allowed}")
+        expected = (
+            f"a place below {', '.join(prefixes)}" if prefixes else "an upload: no files elsewhere may be read here"
+        )
+        raise _refused("location_not_allowed", f"source.uri is {uri[:200]!r}, expected {expected}")
 
 
 def download(uri: str, path: Path, most_bytes: int, settings: Settings) -> None:
@@ -40,7 +46,7 @@ def download(uri: str, path: Path, most_bytes: int, settings: Settings) -> None:
         for piece in _pieces(uri, settings):
             size += len(piece)
             if size > most_bytes:
-                raise _refused("too_large", f"{uri[:200]!r} has more than {most_bytes} bytes")
+                raise _refused("too_large", f"source.uri {uri[:200]!r} has more than {most_bytes} bytes")
             file.write(piece)
 
 
@@ -55,7 +61,9 @@ def _pieces(uri: str, settings: Settings) -> Iterator[bytes]:
             while piece := file.read(CHUNK_BYTES):
                 yield piece
     except (FileNotFoundError, PermissionError) as error:
-        raise _refused("unknown_source", f"there is no file {uri[:200]!r} that can be read") from error
+        raise _refused(
+            "unknown_source", f"source.uri is {uri[:200]!r}, expected a file that is there and can be read"
+        ) from error
 
 
 def _allowed_file(path: Path, prefixes: Sequence[str]) -> Path:

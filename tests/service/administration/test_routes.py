@@ -156,3 +156,42 @@ def test_listening_beyond_loopback_is_warned_of(service: Service, host: str, war
     process.terminate()
     _, log = process.communicate(timeout=20)
     assert ("listens_beyond_loopback" in log) == warns
+
+
+def _key(service: Service, scopes: list[str], expires_in_seconds: float | None = None) -> dict[str, str]:
+    """The header of a new key."""
+    asked = {"name": "k", "scopes": scopes, "expires_in_seconds": expires_in_seconds}
+    made = service.http.post("/v1/api-keys", json=asked)
+    assert made.status_code == 201, made.text
+    return {"Authorization": f"Bearer {made.json()['token']}"}
+
+
+def test_a_key_makes_others_only_with_scopes_that_it_has(service: Service) -> None:
+    administrator = _key(service, ["admin", "read"])
+    for scopes, beyond in ((["write"], "write"), (["read", "write", "infer"], "infer write"), (None, "infer write")):
+        asked = {"name": "more"} if scopes is None else {"name": "more", "scopes": scopes}
+        answer = service.http.post("/v1/api-keys", json=asked, headers=administrator)
+        problem(answer, 403, "insufficient_scope")
+        assert f'scope="{beyond}"' in answer.headers["www-authenticate"]
+    for scopes in (["read"], ["admin"], ["admin", "read"]):
+        made = service.http.post("/v1/api-keys", json={"name": "same", "scopes": scopes}, headers=administrator)
+        assert (made.status_code, made.json()["scopes"]) == (201, scopes)
+    assert not [key for key in service.http.get("/v1/api-keys").json()["api_keys"] if key["name"] == "more"]
+
+
+def test_a_key_with_admin_alone_still_administers(service: Service) -> None:
+    administrator = _key(service, ["admin"])
+    spare = service.http.post("/v1/api-keys", json={"name": "spare", "scopes": ["read"]}).json()["id"]
+    assert service.http.get("/v1/api-keys", headers=administrator).status_code == 200
+    assert service.http.get("/v1/audit-events", headers=administrator).status_code == 200
+    assert service.http.delete(f"/v1/api-keys/{spare}", headers=administrator).status_code == 204
+    problem(service.http.get("/v1/runs", headers=administrator), 403, "insufficient_scope")
+
+
+def test_no_key_makes_one_that_outlives_it(service: Service) -> None:
+    brief = _key(service, ["admin", "read"], 3600)
+    for seconds in (None, 7200):
+        asked = {"name": "k", "scopes": ["read"], "expires_in_seconds": seconds}
+        problem(service.http.post("/v1/api-keys", json=asked, headers=brief), 403, "key_outlives_its_maker")
+    asked = {"name": "k", "scopes": ["read"], "expires_in_seconds": 1800}
+    assert service.http.post("/v1/api-keys", json=asked, headers=brief).status_code == 201

@@ -1,0 +1,172 @@
+"""Every message about a request is ours: it names the place, what came and what was expected.
+
+Each field of each body and each parameter in the OpenAPI document gets values that it cannot have.
+"""
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from service import validation
+from tests.conftest import Service
+from tests.contract.conftest import Document
+
+# What Pydantic, FastAPI and the parsers of JSON write, and how Python writes what JSON calls otherwise.
+Request = tuple[str, str, dict[str, Any]]
+
+LIBRARIES = re.compile(
+    r"Input should|Field required|Value error|Extra inputs|String should|should (be|have|match)|should not|"
+    r"valid (dictionary|string|integer|number|boolean|datetime|list|tuple)|Unable to|discriminator|expected tags|"
+    r"JSON decode|Expecting|unexpected (char|end|content)|trailing|orjson|pydantic|Decoder|Assertion|instance of|"
+    r"constrained|function-|dict\[|literal\[|\bNone\b|\bTrue\b|\bFalse\b|\(\): |API description allows|"
+    r"psycopg|sqlite"
+)
+MAX_CHARACTERS = 1500
+WRONG: tuple[Any, ...] = (
+    None, 1.5, "?", [], {}, {"?": None}, True, -1, 0, 10**30, float("inf"), "", "\ud800", "x" * 5000, [None], ["?"],
+    ["x"] * 21, {"x": {"?": 1}}, {"name": "?"},
+)  # fmt: skip
+NOT_JSON = (b"", b"{", b"\xff", b"{'a': 1}", b'{"a": 1,}', b"[" * 5000, b'"\\ud800"', b"9" * 5000)
+JSON = {"content-type": "application/json"}
+WRONG_PARAMETERS = ("", "-1", "0", "1.5", "9" * 30, "9" * 5000, "?", "x" * 500, "2026-01-01T00:00:00", "yesterday", "é")
+# Every type of fault that Pydantic can find in the bodies, and in the parameters, that the API has.
+IN_BODIES = {
+    "dict_type", "extra_forbidden", "finite_number", "float_parsing", "float_type", "greater_than",
+    "greater_than_equal", "int_from_float", "int_parsing", "int_type", "less_than",
+    "less_than_equal", "list_type", "literal_error", "missing", "model_attributes_type",
+    "string_pattern_mismatch", "string_too_long", "string_too_short", "string_type",
+    "string_unicode", "too_long", "too_short", "tuple_type", "union_tag_invalid",
+    "union_tag_not_found", "value_error",
+}  # fmt: skip
+IN_REQUESTS = {
+    "bool_parsing", "datetime_from_date_parsing", "greater_than_equal", "int_parsing", "int_parsing_size",
+    "less_than_equal", "literal_error", "string_pattern_mismatch", "string_too_long", "string_too_short",
+    "timezone_aware", "too_long", "not_json",
+}  # fmt: skip
+
+
+def _unfit(faults: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """What is wrong with the words of some faults."""
+    for one in faults:
+        detail, place = one["detail"], one["pointer"]
+        name = place[1:] if place.startswith("?") else place.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+        if LIBRARIES.search(detail) or len(detail) > MAX_CHARACTERS:
+            yield f"not ours: {one}"
+        if not re.search(re.escape(name[:40]) or "body|file|upload", detail, re.IGNORECASE):
+            yield f"no place: {one}"
+        if one["code"] != "value_error" and not re.search("expected|there is no", detail):
+            yield f"not what was expected: {one}"
+
+
+def _resolved(schema: Document, document: Document) -> list[Document]:
+    """The schemas that a value may have, without references and alternatives."""
+    if "$ref" in schema:
+        return _resolved(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    several = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    return [one for inner in several for one in _resolved(inner, document)] if several else [schema]
+
+
+def _sample(schema: Document, document: Document) -> Any:
+    """A value that has all fields that an object needs."""
+    first = _resolved(schema, document)[0]
+    if "const" in first or "enum" in first:
+        return first.get("const", first.get("enum", [None])[0])
+    if first.get("type") == "object":
+        needed = first.get("required", ())
+        return {name: _sample(one, document) for name, one in first.get("properties", {}).items() if name in needed}
+    return {"string": "x", "integer": 1, "number": 0.5, "boolean": True, "array": []}.get(first.get("type", ""), "x")
+
+
+def _bodies(schema: Document, document: Document, depth: int = 0) -> Iterator[Any]:
+    """Values that are wrong somewhere, each field of each alternative in turn."""
+    yield from WRONG
+    for one in _resolved(schema, document) if depth < 6 else ():
+        if one.get("type") == "array" and "items" in one:
+            yield from ([wrong] for wrong in _bodies(one["items"], document, depth + 1))
+        if isinstance(one.get("additionalProperties"), dict):
+            yield from ({"x": wrong} for wrong in _bodies(one["additionalProperties"], document, depth + 1))
+        sample = _sample(one, document)
+        for name, inner in one.get("properties", {}).items():
+            for wrong in _bodies(inner, document, depth + 1):
+                yield {**copy.copy(sample), name: wrong}
+        for name in one.get("required", ()):
+            yield {other: value for other, value in sample.items() if other != name}
+
+
+def test_every_field_of_every_body_is_told_in_our_words(document: Document, service: Service) -> None:
+    codes, wrong = set[str](), list[str]()
+    for route in service.http.app.routes:  # type: ignore[attr-defined]  # it is a FastAPI
+        if getattr(route, "body_field", None) is None:
+            continue
+        schema = route.body_field.field_info.annotation
+        described = document["components"]["schemas"][schema.__name__]
+        for body in {repr(one): one for one in _bodies(described, document)}.values():
+            try:
+                TypeAdapter(schema).validate_python(body, from_attributes=True)  # as FastAPI does
+            except ValidationError as error:
+                faults = [asdict(one) for one in validation.in_body(error.errors(), body, schema)]
+                codes |= {one["code"] for one in faults}
+                wrong += [f"{schema.__name__} {str(body)[:200]}: {one[:500]}" for one in _unfit(faults)]
+    assert wrong == []
+    assert codes >= IN_BODIES
+
+
+def _requests(document: Document) -> Iterator[Request]:
+    """Method, path and what else a request has."""
+    for path, operations in document["paths"].items():
+        concrete = re.sub(r"\{version\}|\{step\}", "1", re.sub(r"\{(?!version|step)[a-z_]+\}", "x", path))
+        for method, operation in operations.items():
+            if "application/json" in operation.get("requestBody", {"content": {}})["content"]:
+                yield from ((method, concrete, {"json": one}) for one in WRONG[:6])
+                yield from ((method, concrete, {"content": one, "headers": JSON}) for one in NOT_JSON)
+            for parameter in operation.get("parameters", ()):
+                where = {"query": "params", "header": "headers"}.get(parameter["in"])
+                name = parameter["name"]
+                if where == "params":
+                    yield from ((method, concrete, {where: {name: one}}) for one in WRONG_PARAMETERS)
+                    yield method, concrete, {where: {name: ["x"] * 300}}
+                elif where == "headers":
+                    yield from ((method, concrete, {where: {name: one}}) for one in WRONG_PARAMETERS if one.isascii())
+
+
+def test_every_wrong_request_is_told_in_our_words(service: Service, document: Document) -> None:
+    codes, wrong = set[str](), list[str]()
+    for method, path, given in _requests(document):
+        answer = service.http.request(method, path, **given)
+        body = answer.json() if answer.status_code >= 400 else {"errors": []}
+        unfit = list(_unfit(body["errors"]))
+        if answer.status_code >= 500 or LIBRARIES.search(body.get("detail", "")):
+            unfit.append(f"{answer.status_code}: {body['detail']}")
+        codes |= {one["code"] for one in body["errors"]}
+        wrong += [f"{method} {path} {str(given)[:200]}: {one[:500]}" for one in unfit]
+    assert wrong == []
+    assert codes >= IN_REQUESTS
+
+
+def test_every_list_of_a_query_is_bounded(service: Service, document: Document) -> None:
+    bounded = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", ()):
+                if parameter["schema"].get("type") != "array":
+                    continue
+                most = parameter["schema"]["maxItems"]
+                items = parameter["schema"]["items"].get("enum", ["x"])[:1] * (most + 1)
+                answer = service.http.request(method, path.replace("{run_id}", "x"), params={parameter["name"]: items})
+                assert answer.status_code == 422, (path, parameter["name"])
+                assert answer.json()["detail"] == f"{parameter['name']} has {most + 1} items, expected at most {most}"
+                bounded.append(parameter["name"])
+    assert sorted(bounded) == ["name", "state", "tag"]
+    many = service.http.get("/v1/runs", params=[("tag", f"t{number}") for number in range(3000)])
+    assert (many.status_code, many.json()["errors"][0]["pointer"]) == (422, "?tag")
+
+
+def test_a_parameter_that_is_one_value_is_not_given_twice(service: Service) -> None:
+    answer = service.http.get("/v1/runs?page_size=1&page_size=2")
+    assert answer.json()["errors"] == [
+        {"pointer": "?page_size", "code": "repeated_parameter", "detail": "page_size is given 2 times, expected once"}
+    ]
