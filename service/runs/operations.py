@@ -56,7 +56,6 @@ _TAGS = (
 
 QUEUE: Literal["train"] = "train"
 KIND = "train"
-NO_WAIT = Wait()
 
 
 class Queued(NamedTuple):
@@ -130,7 +129,7 @@ def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
     row = session.execute(_RUN, {"project_id": project_id, "run_id": run_id}).one_or_none()
     if row is None:
         raise NotFound("run", run_id)
-    return _described(row, _tags(session, [run_id])[run_id], waiting.find(session, row[1]))
+    return _described(row, _tags(session, [run_id])[run_id], waiting.find(session, [row[1]])[row[1].id])
 
 
 def list_runs(
@@ -258,10 +257,11 @@ def _describe(session: Session, job_ids: Sequence[str]) -> list[schemas.Run]:
     """The runs of these jobs, in their order."""
     rows = {row[1].id: row for row in session.execute(_RUNS.where(Run.job_id.in_(job_ids)))}
     tags = _tags(session, [row[0].id for row in rows.values()])
-    return [_described(rows[job_id], tags[rows[job_id][0].id]) for job_id in job_ids]
+    waits = waiting.find(session, [row[1] for row in rows.values()])
+    return [_described(rows[job_id], tags[rows[job_id][0].id], waits[job_id]) for job_id in job_ids]
 
 
-def _described(row: Row[*Found], tags: list[str], waits: Wait = NO_WAIT) -> schemas.Run:
+def _described(row: Row[*Found], tags: list[str], waits: Wait) -> schemas.Run:
     run, job, dataset, dataset_version, version, newest = row
     return schemas.Run(
         id=run.id,

@@ -148,10 +148,10 @@ def test_why_a_job_waits_and_where_it_stands(database: Database, project_id: str
 
     def reason(job_id: str) -> str | None:
         with database.reader() as session:
-            return waiting.find(session, session.get_one(Job, job_id)).reason
+            return waiting.find(session, [session.get_one(Job, job_id)])[job_id].reason
 
     with database.reader() as session:
-        assert waiting.find(session, session.get_one(Job, second)).position == 2
+        assert waiting.find(session, [session.get_one(Job, second)])[second].position == 2
     assert reason(first) == "no data worker is alive"
     with database.writer.begin() as session:
         workers.register(session, "host", 1, "data", ["cpu"], {})

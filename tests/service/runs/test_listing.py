@@ -4,12 +4,14 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 
 from service.jobs import operations as jobs
 from service.runs import operations as runs
 from service.runs.listing import Filters
 from service.runs.schemas import DatasetReference, RunChanges, RunRequest
 from service.shared.database import Database
+from service.shared.tables import Job
 from tests.service.rows import ready_dataset
 
 
@@ -50,6 +52,36 @@ def test_pages_are_newest_first_and_complete(database: Database, project_id: str
     for size in (1, 2, 4, 7):
         assert listed(database, project_id, size) == made[::-1]
     assert listed(database, "prj_other") == []
+
+
+def test_a_list_says_where_each_run_stands_with_as_many_queries_for_one_as_for_all(
+    database: Database, project_id: str, made: list[str]
+) -> None:
+    with database.writer.begin() as session:
+        session.get_one(Job, runs.job_of(session, project_id, made[5])).priority = 7
+    counts: list[int] = []
+    found: dict[int, dict[str, tuple[int | None, str | None]]] = {}
+    for size in (1, 6):
+        statements: list[str] = []
+
+        def count(*arguments: object, into: list[str] = statements) -> None:
+            into.append(str(arguments[2]))
+
+        event.listen(database.engine, "before_cursor_execute", count)
+        with database.reader() as session:
+            page = runs.list_runs(session, project_id, Filters(), None, size)
+        event.remove(database.engine, "before_cursor_execute", count)
+        counts.append(len(statements))
+        found[size] = {run.id: (run.queue_position, run.waiting_reason) for _, run in page}
+    assert counts[0] == counts[1]
+    positions = [found[6][run_id][0] for run_id in made]
+    assert positions == [None, None, 2, 3, 4, 1]
+    assert found[6][made[0]] == (None, None)
+    assert found[6][made[2]][1] == "no train worker is alive"
+    with database.reader() as session:
+        alone = {run_id: runs.get(session, project_id, run_id) for run_id in made}
+    assert {run_id: (run.queue_position, run.waiting_reason) for run_id, run in alone.items()} == found[6]
+    assert found[1] == {made[5]: found[6][made[5]]}
 
 
 def test_filters_narrow_and_combine(database: Database, project_id: str, made: list[str]) -> None:
