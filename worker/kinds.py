@@ -39,11 +39,11 @@ class Work(Protocol):
     def spec(self, context: Context) -> dict[str, Any]:
         """What the child is told. Verifies what it will read; raises CorruptArtifact."""
 
-    def record(self, session: Session, event: dict[str, Any]) -> None:
-        """Keep what a progress event reports."""
+    def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
+        """Keep what a progress event reports. Raises TooMany for a file with which the project stores too much."""
 
-    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
-        """Add the outcome's rows, in the transaction that ends the job."""
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
+        """Add the outcome's rows, in the transaction that ends the job. Raises TooMany as `record` does."""
 
 
 class Training:
@@ -77,16 +77,16 @@ class Training:
                 log.warning("checkpoint_unusable", run_id=self._assignment.run_id, error=str(error))
         return None
 
-    def record(self, session: Session, event: dict[str, Any]) -> None:
+    def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
         """Keep the metrics of an epoch, or a checkpoint."""
         if event["event"] == "checkpoint":
             run_id, step, reason = self._assignment.run_id, event["step"], event["reason"]
             made_with = library_versions(), git_revision()
-            checkpoints.keep(session, run_id, self._attempt, event["stored"], step, reason, *made_with)
+            checkpoints.keep(session, run_id, self._attempt, event["stored"], max_bytes, step, reason, *made_with)
             return
         metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
 
-    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Add the model version and its evaluation; a figure that is not finite is null."""
         evaluation = metrics.finite_throughout(result["evaluation"])
         runs.keep_evaluation(session, self._assignment.run_id, evaluation)
@@ -96,6 +96,7 @@ class Training:
             self._assignment,
             self._attempt,
             stored,
+            max_bytes,
             last,
             library_versions(),
             git_revision(),
@@ -119,14 +120,14 @@ class Conversion:
         uploaded = {"file": str(_fetch(context, asked.file)), "format": asked.format} if asked.file else None
         return {"source": uploaded or asked.source, "declaration": asked.declaration.model_dump(mode="json")}
 
-    def record(self, session: Session, event: dict[str, Any]) -> None:
+    def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
         """A conversion reports nothing but how far it is."""
 
-    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Fill in the dataset version."""
         schema = Schema.model_validate(result["schema"])
         found = result["rows"], schema, result["statistics"], result["warnings"]
-        datasets.complete(session, self._job_id, *found, stored)
+        datasets.complete(session, self._job_id, *found, stored, max_bytes)
 
 
 KINDS: dict[str, Callable[[Session, Claim], Work]] = {runs.KIND: Training, datasets.KIND: Conversion}

@@ -5,10 +5,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from service.access import quotas
 from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Progress, Requests
-from service.shared.storage import Storage
+from service.shared.settings import Settings
+from service.shared.storage import Storage, Stored
 from worker import measured
 from worker.child import Child
 from worker.kinds import Work
@@ -45,21 +47,27 @@ class News:
             self._events.append(event)
         self._log += child.log()
 
-    def save(self, session: Session, lease_seconds: float) -> Requests:
+    def save(self, session: Session, settings: Settings) -> Requests:
         """T4 and all the news, checkpoints too (T5), in one transaction. Returns what is asked of the job's owner.
 
-        Raises Lost, and nothing is written, when the attempt is not the job's current one any more.
+        Raises Lost, and nothing is written, when the attempt is not the job's current one any more, and TooMany for a
+        checkpoint with which the project would store too much.
         """
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        requests = jobs.heartbeat(session, self._claim, lease_seconds, self._progress)
+        requests = jobs.heartbeat(session, self._claim, settings.lease_seconds, self._progress)
+        max_bytes = quotas.max_stored_bytes(session, self._claim.project_id, settings) if self.files() else None
         for event in self._events:
             if event["event"] == "note":
                 history.record_event(session, job_id, attempt, event["level"], event["type"], event["message"])
             else:
-                self._kind.record(session, event)
+                self._kind.record(session, event, max_bytes)
         if self._log:
             history.record_log(session, job_id, attempt, self._log)
         return requests
+
+    def files(self) -> list[Stored]:
+        """The checkpoints that have no row yet."""
+        return [event["stored"] for event in self._events if event["event"] == "checkpoint"]
 
     def forget(self) -> None:
         """The transaction of `save` was committed."""

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,9 +11,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
+from service.access import quotas
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
-from service.shared import telemetry
+from service.shared import storage, telemetry
+from service.shared.errors import TooMany
 from service.shared.outage import Outage
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.ticker import Ticker
@@ -88,6 +90,9 @@ def _attend(context: Context, claim: Claim) -> None:
     except Lost:
         outcome = "lost"
         log.warning("job_lost", attempt=claim.attempt)
+    except TooMany as error:  # to try again would be in vain until something is deleted
+        outcome = "failed"
+        _fail(context, claim, {"code": error.code, "detail": error.detail}, retry=False)
     except Exception as error:  # a fault of ours is the attempt's, not the worker's
         outcome = "failed"
         log.exception("job_not_attended")
@@ -124,7 +129,7 @@ def _do(context: Context, claim: Claim) -> str:
 def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[str, Any] | None:
     """Keep the lease and what the child reports until it ends, or stop it. Returns its last word, if it had one.
 
-    Raises Lost when another owner has the job, or it was reaped.
+    Raises Lost when another owner has the job, or it was reaped, and TooMany for a checkpoint that has no room.
     """
     settings = context.settings
     news = News(claim, kind, context.storage)
@@ -136,7 +141,7 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
         news.hear(child)
         try:
             with context.database.writer.begin() as session:
-                requests = news.save(session, settings.lease_seconds)
+                requests = news.save(session, settings)
             context.renewed_at = time.monotonic()
             heartbeats.works("heartbeat")
             news.forget()
@@ -146,6 +151,9 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
             measured.UNSAVED.inc()
             saved = False
             time.sleep(RETRY_SECONDS)
+        except TooMany:
+            _discard(context, news.files())
+            raise
         if not ended and (requests.any() or context.draining.is_set()):
             child.stop(settings.trainer_stop_seconds)
             stopped = True  # once more around, for what it said on the way out
@@ -158,10 +166,13 @@ def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: di
         case {"event": "finished"} as result:
             stored = context.storage.adopt(claim.project_id, Path(result["result"]))
             try:
-                _commit(context, lambda session: _succeed(session, claim, kind, result, stored))
+                _commit(context, lambda session: _succeed(context, session, claim, kind, result, stored))
             except Lost:
                 # Cancelled in the last moment, reaped, or done already by a commit whose answer was lost.
                 _commit(context, lambda session: jobs.stop(session, claim))
+            except TooMany:
+                _discard(context, [stored])
+                raise
         case {"event": "failed", "retry": retry} as failure:
             error: dict[str, Any] = {key: failure[key] for key in ("code", "detail", "errors") if key in failure}
             _fail(context, claim, error, retry)
@@ -178,9 +189,16 @@ def _stopped(session: Session, claim: Claim) -> None:
         transition(session, claim)
 
 
-def _succeed(session: Session, claim: Claim, kind: Work, result: dict[str, Any], stored: Stored) -> None:
+def _succeed(
+    context: Context, session: Session, claim: Claim, kind: Work, result: dict[str, Any], stored: Stored
+) -> None:
     jobs.succeed(session, claim)  # first: it locks the job, and an attempt that is lost must not meet other errors
-    kind.complete(session, stored, result)
+    kind.complete(session, stored, result, quotas.max_stored_bytes(session, claim.project_id, context.settings))
+
+
+def _discard(context: Context, files: Sequence[Stored]) -> None:
+    for stored in files:
+        storage.discard(context.database, context.storage, stored)
 
 
 def _fail(context: Context, claim: Claim, error: dict[str, Any], retry: bool) -> None:

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from service.shared.errors import TooMany
 from service.shared.settings import Settings
-from service.shared.tables import Artifact, Job, Project
+from service.shared.storage import stored_bytes
+from service.shared.tables import Job, Project
 
 # Worth asking again after so long: a run may have ended by then.
 RETRY_SECONDS = 30.0
@@ -37,15 +38,17 @@ def effective(own: Quotas, settings: Settings) -> Quotas:
                     for name, mine in zip(Quotas._fields, own, strict=True)))  # fmt: skip
 
 
-def stored_bytes(session: Session, project_id: str) -> int:
-    """The bytes of all artifacts of a project."""
-    return session.scalar(select(func.sum(Artifact.size_bytes)).where(Artifact.project_id == project_id)) or 0
+def max_stored_bytes(session: Session, project_id: str, settings: Settings) -> int | None:
+    """What a project may store, as it is now: a job may run for longer than a figure holds."""
+    own = session.scalar(select(Project.most_stored_bytes).where(Project.id == project_id))
+    return own if own is not None else settings.project_stored_bytes
 
 
 def check_stored_bytes(session: Session, project_id: str, most: int | None) -> None:
-    """Raise TooMany when a project stores as many bytes as it may."""
+    """Raise TooMany when a project stores as many bytes as it may, so that nothing new is worth beginning."""
     if most is not None and (stored := stored_bytes(session, project_id)) >= most:
-        raise TooMany("quota_exceeded", f"the project stores {stored} bytes, at most {most} are allowed", RETRY_SECONDS)
+        detail = f"the project stores {stored} bytes, at most {most} are allowed: delete something first"
+        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
 
 
 def check_request_rows(rows: int, most: int | None) -> None:
@@ -56,9 +59,14 @@ def check_request_rows(rows: int, most: int | None) -> None:
 
 
 def check_queued_runs(session: Session, project_id: str, most: int | None) -> None:
-    """Raise TooMany when a project has as many queued runs as it may have."""
+    """Raise TooMany when a project has as many queued runs as it may have.
+
+    Called in the transaction that queues one more: another one of the project waits until it ends, as on SQLite all do.
+    """
     if most is None:
         return
+    # not against rows that refer to the project, which would make every insertion wait
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
     waiting = select(func.count()).where(Job.project_id == project_id, Job.kind == "train", Job.state == "queued")
     if (count := session.scalar(waiting) or 0) >= most:
         raise TooMany(

@@ -12,7 +12,7 @@ from service.access.scopes import ADMINISTRATION
 from service.administration import schemas
 from service.idempotency import OnceByBody
 from service.keyed import KeyedRoute
-from service.shared import tables
+from service.shared import storage, tables
 from service.shared.errors import NotFound
 from service.shared.names import Reference
 from service.web import Caller, Moment, Paging, Web
@@ -118,6 +118,6 @@ def _described(session: Session, project: tables.Project) -> schemas.Project:
         id=project.id,
         name=project.name,
         quotas=schemas.ProjectQuotas(**quotas.of_project(project)._asdict()),
-        stored_bytes=quotas.stored_bytes(session, project.id),
+        stored_bytes=storage.stored_bytes(session, project.id),
         created_at=project.created_at,
     )

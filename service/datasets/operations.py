@@ -175,10 +175,14 @@ def complete(
     statistics: dict[str, Any],
     warnings: list[dict[str, Any]],
     stored: Stored,
+    max_bytes: int | None,
 ) -> None:
-    """Record what a conversion made; the caller ends the job in the same transaction."""
+    """Record what a conversion made; the caller ends the job in the same transaction.
+
+    max_bytes: what the project may store. Raises TooMany.
+    """
     version = session.scalars(select(DatasetVersion).where(DatasetVersion.job_id == job_id)).one()
-    version.artifact_id = storage.record(session, stored).id
+    version.artifact_id = storage.record(session, stored, max_bytes).id
     version.sha256 = stored.sha256
     version.rows = rows
     version.schema = schema.model_dump(mode="json")

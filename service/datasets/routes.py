@@ -19,8 +19,8 @@ from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.idempotency import Once, OnceByBody, OnceByCall
 from service.keyed import KeyedRoute
-from service.shared import broker, locations
-from service.shared.errors import Conflict
+from service.shared import broker, locations, storage
+from service.shared.errors import Conflict, SensoriumError
 from service.shared.names import Reference
 from service.shared.samples import Samples
 from service.shared.storage import Writer
@@ -66,7 +66,7 @@ async def create_upload(
         async for piece in request.stream():
             receiver.take(piece)
         digest = request.headers.get(CONTENT_DIGEST)
-        upload = await run_in_threadpool(_keep, services, writer, receiver, digest, once)
+        upload = await run_in_threadpool(_keep, services, caller, writer, receiver, digest, once)
     response.headers["Location"] = f"{UPLOADS}/{upload.id}"
     return upload
 
@@ -77,17 +77,24 @@ def _room(services: Services, caller: Caller, once: Once) -> int | None:
     if most is None or once.was_sent(services.database):
         return None
     with services.database.reader() as session:
-        return most - quotas.stored_bytes(session, caller.project_id)
+        return most - storage.stored_bytes(session, caller.project_id)
 
 
-def _keep(services: Services, writer: Writer, receiver: Receiver, digest: str | None, once: Once) -> Upload:
+def _keep(
+    services: Services, caller: Caller, writer: Writer, receiver: Receiver, digest: str | None, once: Once
+) -> Upload:
     format, arrays = receiver.recognize(services.settings.unpacked_bytes)
     check_digest(digest, writer.sha256)
     once = once.about(writer.sha256)
     if (upload := once.answered(services.database, Upload)) is not None:
         return upload
     stored = writer.commit()  # from here on there is a file that needs a row
-    return once.do(services.database, lambda session: uploads.create(session, stored, format, arrays), Upload)
+    most = caller.quotas.stored_bytes
+    try:
+        return once.do(services.database, lambda session: uploads.create(session, stored, most, format, arrays), Upload)
+    except SensoriumError:
+        storage.discard(services.database, services.storage, stored)
+        raise
 
 
 @router.get(UPLOADS, operation_id="list_uploads")

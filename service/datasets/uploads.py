@@ -16,10 +16,17 @@ from service.shared.tables import FINAL_STATES, Artifact, Dataset, DatasetVersio
 
 
 def create(
-    session: Session, stored: Stored, format: schemas.Format, arrays: Sequence[ArrayHeader] = ()
+    session: Session,
+    stored: Stored,
+    max_bytes: int | None,
+    format: schemas.Format,
+    arrays: Sequence[ArrayHeader] = (),
 ) -> schemas.Upload:
-    """Record a file that is in the store; `arrays` are those of an .npz file, whose headers were checked."""
-    artifact = storage.record(session, stored)
+    """Record a file that is in the store; `arrays` are those of an .npz file, whose headers were checked.
+
+    max_bytes: what the project may store. Raises TooMany.
+    """
+    artifact = storage.record(session, stored, max_bytes)
     upload = Upload(
         id=new_id("upl"),
         project_id=stored.project_id,

@@ -8,7 +8,6 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from models import bundle
-from service.access import quotas
 from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.idempotency import Once, OnceByCall
 from service.keyed import KeyedRoute
@@ -16,7 +15,8 @@ from service.registry import bundles, composite, descriptions, ranges
 from service.registry import operations as registry
 from service.registry.routes import Number
 from service.registry.schemas import ModelVersion
-from service.shared.errors import Conflict
+from service.shared import storage
+from service.shared.errors import Conflict, SensoriumError
 from service.shared.names import Name, Reference
 from service.shared.storage import Writer
 from service.web import Caller, Services, Web
@@ -120,7 +120,7 @@ def _room(services: Services, caller: Caller, once: Once) -> int | None:
     if most is None or once.was_sent(services.database):
         return None
     with services.database.reader() as session:
-        return most - quotas.stored_bytes(session, caller.project_id)
+        return most - storage.stored_bytes(session, caller.project_id)
 
 
 def _keep(
@@ -134,8 +134,13 @@ def _keep(
     with services.storage.writer(caller.project_id) as artifact:
         manifest = bundles.unpack(received.path, artifact)
         stored = artifact.commit()  # from here on there is a file that needs a row
-    return once.do(
-        services.database,
-        lambda session: bundles.register(session, caller.project_id, name, manifest, stored),
-        ModelVersion,
-    )
+    most = caller.quotas.stored_bytes
+    try:
+        return once.do(
+            services.database,
+            lambda session: bundles.register(session, caller.project_id, name, manifest, stored, most),
+            ModelVersion,
+        )
+    except SensoriumError:
+        storage.discard(services.database, services.storage, stored)
+        raise

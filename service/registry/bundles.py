@@ -110,17 +110,17 @@ def unpack(path: Path, to: Writer) -> Manifest:
 
 
 def register(
-    session: Session, project_id: str, name: str | None, manifest: Manifest, stored: Stored
+    session: Session, project_id: str, name: str | None, manifest: Manifest, stored: Stored, max_bytes: int | None
 ) -> schemas.ModelVersion:
     """Make an unpacked checkpoint the next version of a model: of this name, else of the one that it had.
 
-    Raises BadInput.
+    max_bytes: what the project may store. Raises BadInput, TooMany.
     """
     said = _said(manifest)
     origin = schemas.Origin(model=said.model, version=said.model_version, artifact_sha256=stored.sha256)
     version = ModelVersion(
         run_id=None,
-        artifact_id=storage.record(session, stored).id,
+        artifact_id=storage.record(session, stored, max_bytes).id,
         description=said.description,
         tags=said.tags,
         config=parse(manifest["config"]).model_dump(mode="json"),

@@ -33,12 +33,16 @@ def add_version(
     assignment: Assignment,
     attempt: int,
     stored: Stored,
+    max_bytes: int | None,
     metrics: Mapping[str, float | None],
     libraries: Mapping[str, str],
     git_revision: str | None = None,
     evaluation: dict[str, Any] | None = None,
 ) -> int:
-    """Record what a run made as the next version of its model; the caller ends the job in the same transaction."""
+    """Record what a run made as the next version of its model; the caller ends the job in the same transaction.
+
+    max_bytes: what the project may store. Raises TooMany.
+    """
     lineage = schemas.Lineage(
         run=assignment.run_id,
         attempt=attempt,
@@ -52,7 +56,7 @@ def add_version(
     )
     version = ModelVersion(
         run_id=assignment.run_id,
-        artifact_id=storage.record(session, stored).id,
+        artifact_id=storage.record(session, stored, max_bytes).id,
         config=assignment.config.model_dump(mode="json"),
         metrics=dict(metrics),
         evaluation=evaluation,

@@ -19,6 +19,7 @@ def keep(
     run_id: str,
     attempt: int,
     stored: Stored,
+    max_bytes: int | None,
     step: int,
     reason: str,
     libraries: Mapping[str, str],
@@ -26,9 +27,11 @@ def keep(
 ) -> None:
     """T5: record a checkpoint whose file is durable, in the transaction that renews the attempt's lease.
 
-    libraries, git_revision: what has computed it.
+    max_bytes: what the project may store. libraries, git_revision: what has computed it. Raises TooMany.
     """
-    artifact = storage.record(session, stored)
+    if reason == "interval":
+        _forget_older(session, run_id)  # first, so that there is room for the new one
+    artifact = storage.record(session, stored, max_bytes)
     checkpoint = RunCheckpoint(
         id=new_id("ckp"),
         run_id=run_id,
@@ -41,8 +44,6 @@ def keep(
     )
     session.add(checkpoint)
     session.flush()
-    if reason == "interval":
-        _forget_older(session, run_id)
 
 
 def of_run(session: Session, run_id: str) -> Sequence[Row[RunCheckpoint, Artifact]]:
@@ -64,11 +65,12 @@ def find(session: Session, project_id: str, run_id: str, step: int | None) -> tu
 
 
 def _forget_older(session: Session, run_id: str) -> None:
+    """Leave room for one more."""
     of_intervals = (
         select(RunCheckpoint)
         .where(RunCheckpoint.run_id == run_id, RunCheckpoint.reason == "interval")
         .order_by(RunCheckpoint.id.desc())
     )
-    old = session.scalars(of_intervals.offset(KEPT_INTERVALS)).all()
+    old = session.scalars(of_intervals.offset(KEPT_INTERVALS - 1)).all()
     session.execute(delete(RunCheckpoint).where(RunCheckpoint.id.in_([checkpoint.id for checkpoint in old])))
     storage.release(session, [checkpoint.artifact_id for checkpoint in old])

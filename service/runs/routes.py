@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
-from service.access.quotas import check_queued_runs
+from service.access.quotas import check_queued_runs, check_stored_bytes
 from service.idempotency import Once, OnceByBody
 from service.jobs import history
 from service.jobs.feed import AccessLost, Feed
@@ -117,6 +117,7 @@ def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
 def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
     """Queue a paused run again; it goes on from its checkpoint."""
     with services.database.writer.begin() as session:
+        check_queued_runs(session, caller.project_id, caller.quotas.queued_runs)
         queued = runs.resume(session, caller.project_id, run_id)
     after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)
     return queued.run
@@ -264,10 +265,11 @@ def _queued(
     caller: Caller,
     services: Services,
 ) -> schemas.Run:
-    """Queue a run, once, unless the project has too many that wait."""
+    """Queue a run, once, unless the project has too many that wait, or no room for what the run would make."""
 
     def create(session: Session) -> schemas.Run:
         check_queued_runs(session, caller.project_id, caller.quotas.queued_runs)
+        check_stored_bytes(session, caller.project_id, caller.quotas.stored_bytes)
         queued = queue(session)
         after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)  # once it is committed
         return queued.run

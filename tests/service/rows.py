@@ -21,7 +21,7 @@ def uploaded(database: Database, project_id: str) -> str:
     """The id of an upload whose file does not exist."""
     with database.writer.begin() as session:
         arrays = [ArrayHeader("a", (100, 2), np.dtype("float32"))]
-        return uploads.create(session, Stored(project_id, "0" * 64, 800), "npz", arrays).id
+        return uploads.create(session, Stored(project_id, "0" * 64, 800), None, "npz", arrays).id
 
 
 def ready_dataset(database: Database, project_id: str, name: str = "d") -> None:
@@ -31,7 +31,7 @@ def ready_dataset(database: Database, project_id: str, name: str = "d") -> None:
         datasets.create_version(session, project_id, DatasetRequest(name=name, source=UploadSource(upload=upload)))
         claim = jobs.claim(session, datasets.QUEUE, "wrk_1", 60)
         assert claim is not None
-        datasets.complete(session, claim.job_id, 100, SCHEMA, {}, [], Stored(project_id, "1" * 64, 900))
+        datasets.complete(session, claim.job_id, 100, SCHEMA, {}, [], Stored(project_id, "1" * 64, 900), None)
         jobs.succeed(session, claim)
 
 

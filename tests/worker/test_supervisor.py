@@ -43,13 +43,13 @@ class Task:
             raise CorruptArtifact("artifact 0123 is missing from the store")
         return {"do": self._do, "mark": str(self._mark)}
 
-    def record(self, session: Session, event: dict[str, Any]) -> None:
+    def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
         history.record_event(session, self._claim.job_id, self._claim.attempt, "info", "saved", str(event["n"]))
 
-    def complete(self, session: Session, stored: Stored, result: dict[str, Any]) -> None:
+    def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         if self._do == "finish badly":
             raise ValueError("the result makes no sense")
-        storage.record(session, stored)
+        storage.record(session, stored, max_bytes)
 
 
 @pytest.fixture
@@ -350,7 +350,7 @@ def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, proje
             "warnings": [],
         }
         result = {"metrics": {"loss": math.nan, "kl": 2.0}, "evaluation": evaluation}
-        training.complete(session, Stored(project_id, "a" * 64, 10), result)
+        training.complete(session, Stored(project_id, "a" * 64, 10), result, None)
     with database.reader() as session:
         version = registry.get_version(session, project_id, "m", 1)
         kept = session.scalar(select(Run.evaluation))

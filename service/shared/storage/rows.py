@@ -2,23 +2,31 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from service.shared.database import Database, find_or_add
+from service.shared.errors import TooMany
 from service.shared.storage.artifact import CorruptArtifact, Stored
 from service.shared.storage.store import Storage
 from service.shared.tables import Artifact, Table, new_id
 
 SWEPT_AT_ONCE = 100
+# Worth trying again after so long: something may have been deleted by then.
+RETRY_SECONDS = 60.0
 
 
-def record(session: Session, stored: Stored) -> Artifact:
+def record(session: Session, stored: Stored, max_bytes: int | None) -> Artifact:
     """The row of a stored file; the same content is one row within a project.
 
-    Raises CorruptArtifact when the file was swept away just now, because its content had been released: put it again.
+    max_bytes: what the project may store in all; None is no limit. It is compared while nobody else stores files of the
+    project, so that several at once do not exceed it together.
+
+    Raises TooMany for a file that does not fit: `discard` it then. Raises CorruptArtifact when the file was swept away
+    just now, because its content had been released: put it again.
     """
     lock(session, stored.project_id)
+    _check_room(session, stored, max_bytes)
     same = select(Artifact).where(Artifact.project_id == stored.project_id, Artifact.sha256 == stored.sha256)
     new = Artifact(id=new_id("art"), project_id=stored.project_id, sha256=stored.sha256, size_bytes=stored.size_bytes)
     artifact = find_or_add(session, same, new)
@@ -26,6 +34,20 @@ def record(session: Session, stored: Stored) -> Artifact:
     if stored.is_there is not None and not stored.is_there():
         raise CorruptArtifact(f"artifact {stored.sha256[:12]} was removed while it was stored again")
     return artifact
+
+
+def discard(database: Database, storage: Storage, stored: Stored) -> None:
+    """Remove a file that got no row, unless another one of the same content has one."""
+    with database.writer.begin() as session:
+        lock(session, stored.project_id)
+        if session.scalar(_rows_of(stored)) is None:
+            storage.remove(stored)
+
+
+def stored_bytes(session: Session, project_id: str) -> int:
+    """The bytes of all artifacts of a project, but for those that nothing refers to any more."""
+    kept = Artifact.project_id == project_id, Artifact.state != "deleting"
+    return session.scalar(select(func.sum(Artifact.size_bytes)).where(*kept)) or 0
 
 
 def release(session: Session, artifact_ids: Sequence[str]) -> None:
@@ -61,6 +83,22 @@ def lock(session: Session, project_id: str) -> None:
     """Nobody else stores or sweeps files of this project until the transaction ends. SQLite has one writer anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(project_id))))
+
+
+def _check_room(session: Session, stored: Stored, max_bytes: int | None) -> None:
+    if max_bytes is None or session.scalar(_rows_of(stored).where(Artifact.state != "deleting")) is not None:
+        return
+    used = stored_bytes(session, stored.project_id)
+    if used + stored.size_bytes > max_bytes:
+        detail = (
+            f"the file has {stored.size_bytes} bytes and the project stores {used}, of {max_bytes} that it may store:"
+            " delete something, or ask for a larger quota"
+        )
+        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+
+
+def _rows_of(stored: Stored) -> Select[str]:
+    return select(Artifact.id).where(Artifact.project_id == stored.project_id, Artifact.sha256 == stored.sha256)
 
 
 def _is_used(session: Session, artifact_id: str) -> bool:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -338,6 +339,18 @@ def test_a_bundle_that_is_too_large_leaves_nothing(tmp_path: Path) -> None:
         assert full.kept() == kept
 
 
+def test_imports_that_come_at_once_do_not_exceed_the_quota_together(exported: bytes, tmp_path: Path) -> None:
+    content = exported
+    with other(tmp_path / "full", project_stored_bytes=len(content) + 100) as full, ThreadPoolExecutor(3) as pool:
+        several = [content, bundles.whole(1), bundles.whole(2)]
+        answers = list(pool.map(lambda bundle: full.http.post(IMPORT, content=bundle), several))
+        taken = [answer.json()["size_bytes"] for answer in answers if answer.status_code == 201]
+        assert sum(taken) <= len(content) + 100
+        for refused in (answer for answer in answers if answer.status_code != 201):
+            problem(refused, 429, "quota_exceeded")
+        assert len([path for path in (tmp_path / "full" / "artifacts").rglob("*") if path.is_file()]) == len(taken)
+
+
 def test_an_upload_is_no_bundle_and_a_bundle_no_upload(elsewhere: Other, exported: bytes) -> None:
     kept = elsewhere.kept()
     problem(elsewhere.http.post(IMPORT, content=npz(x=np.zeros((3, 2)))), 422)
@@ -358,7 +371,7 @@ def test_an_imported_version_has_no_run_and_counts_on(database: Database, projec
     stored = Stored(project_id, hashlib.sha256(os.urandom(8)).hexdigest(), 1)
     for name, number in ((None, 1), (None, 2), ("renamed", 1)):
         with database.writer.begin() as session:
-            made = registry.register(session, project_id, name, said, stored)
+            made = registry.register(session, project_id, name, said, stored, None)
         assert (made.model, made.version) == (name or "sounds", number)
         assert (made.description, made.tags, made.metrics) == (said["description"], said["tags"], said["metrics"])
         assert made.lineage.imported_from is not None
@@ -368,4 +381,4 @@ def test_an_imported_version_has_no_run_and_counts_on(database: Database, projec
             sent = registry.manifest_of(made)
         assert bundle.prefix(sent, 1).count(manifests.FORMAT.encode()) == 1
     with pytest.raises(BadInput, match=r"manifest\.json: model"), database.writer.begin() as session:
-        registry.register(session, project_id, None, bundles.manifest(b"x", model="a/b"), stored)
+        registry.register(session, project_id, None, bundles.manifest(b"x", model="a/b"), stored, None)

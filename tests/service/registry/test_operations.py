@@ -15,7 +15,7 @@ def add(database: Database, claim: Claim, sha256: str) -> int:
     with database.writer.begin() as session:
         assignment = assignments.assignment(session, claim.job_id)
         stored = Stored(claim.project_id, sha256, 10)
-        return registry.add_version(session, assignment, claim.attempt, stored, {"loss": 1.0}, {"torch": "2"})
+        return registry.add_version(session, assignment, claim.attempt, stored, None, {"loss": 1.0}, {"torch": "2"})
 
 
 def test_a_version_remembers_its_lineage(database: Database, project_id: str) -> None:

@@ -14,7 +14,7 @@ def add(service: Service, model: str, sha256: str) -> None:
     with database.writer.begin() as session:
         assignment = assignments.assignment(session, claim.job_id)
         registry.add_version(
-            session, assignment, 1, Stored(service.project_id, sha256, 10), {"loss": 2.5}, {"torch": "2"}
+            session, assignment, 1, Stored(service.project_id, sha256, 10), None, {"loss": 2.5}, {"torch": "2"}
         )
 
 

@@ -30,10 +30,10 @@ def put(store: Storage, project_id: str, content: bytes) -> storage.Stored:
 def test_only_what_nothing_names_is_removed(database: Database, project_id: str, store: Storage) -> None:
     named, unnamed, released, lost = (put(store, project_id, bytes([n])) for n in range(4))
     with database.writer.begin() as session:
-        kept = storage.record(session, named)
+        kept = storage.record(session, named, None)
         session.add(Upload(id="upl_1", project_id=project_id, artifact_id=kept.id, format="npz", arrays=[]))
-        storage.record(session, lost)
-        storage.release(session, [storage.record(session, released).id])
+        storage.record(session, lost, None)
+        storage.release(session, [storage.record(session, released, None).id])
     store.remove(lost)
     leftover = store.unfinished / "left"
     leftover.write_bytes(b"half")
@@ -60,7 +60,7 @@ def test_a_file_that_got_its_row_meanwhile_stays(database: Database, project_id:
     made = put(store, project_id, b"made")
     found = garbage.find(database, store, -5)
     with database.writer.begin() as session:
-        storage.record(session, made)
+        storage.record(session, made, None)
     assert garbage.collect(database, store, found) == 0
     assert {entry.key for entry in store.entries()} == {made.key}
 

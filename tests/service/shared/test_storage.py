@@ -216,7 +216,7 @@ def test_the_same_content_is_one_row(database: Database, project_id: str) -> Non
     ids = []
     for _ in range(2):
         with database.writer.begin() as session:
-            ids.append(storage.record(session, made).id)
+            ids.append(storage.record(session, made, None).id)
     assert ids[0] == ids[1]
     with database.reader() as session:
         assert session.scalar(select(func.count()).select_from(Artifact)) == 1
@@ -229,7 +229,7 @@ def test_writers_that_record_the_same_content_at_once_share_one_row(database: Da
     def record(_: int) -> str:
         start.wait()
         with database.writer.begin() as session:
-            return storage.record(session, made).id
+            return storage.record(session, made, None).id
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(record, range(8)))) == 1
