@@ -1,6 +1,7 @@
 """`python -m worker.converter`: makes a stored dataset, in a process that a hostile file may break.
 
-Spec: source ({"file", "format"}, {"uri"}, or {"generator"}), declaration, result (the path to write to).
+Spec: source ({"file", "format"}, {"uri"}, or {"generator"}), declaration, result (the path to write to), room (how many
+more bytes the project may store, or null).
 """
 
 import threading
@@ -15,6 +16,7 @@ from worker import protocol
 from worker.ingest import formats
 from worker.ingest.convert import convert
 from worker.ingest.faults import Faults
+from worker.ingest.size import QUOTA, Limits
 
 
 class _Stopped(Exception):
@@ -24,7 +26,8 @@ class _Stopped(Exception):
 def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
     """Convert as the spec says; the finished event has the stored file, its rows, schema, statistics and warnings."""
     declaration = Declaration.model_validate(spec["declaration"])
-    result, faults = Path(spec["result"]), Faults()
+    result, faults, settings = Path(spec["result"]), Faults(), Settings()
+    limits = Limits(settings.unpacked_bytes, spec.get("room"))
 
     def on_block(fraction: float) -> None:
         if stopping.is_set():
@@ -32,10 +35,10 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         emit({"event": "progress", "phase": "validating", "fraction": fraction, "eta_seconds": None})
 
     try:
-        source = formats.open(spec["source"], declaration, Settings(), result.parent, faults)
-        converted = convert(source, faults, result, on_block)
+        source = formats.open(spec["source"], declaration, settings, result.parent, faults)
+        converted = convert(source, faults, result, on_block, limits)
     except BadInput as error:
-        raise BadInput(error.faults, code=REJECTED) from error
+        raise BadInput(error.faults, code=QUOTA if error.code == QUOTA else REJECTED) from error
     except _Stopped:
         return None
     return {

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.access import quotas
 from service.datasets import operations as datasets
 from service.jobs.operations import Claim
 from service.registry import operations as registry
@@ -111,14 +112,17 @@ class Conversion:
     devices = 1
 
     def __init__(self, session: Session, claim: Claim) -> None:
-        self._job_id = claim.job_id
+        self._job_id, self._project_id = claim.job_id, claim.project_id
         self._asked = datasets.conversion(session, claim.job_id)
 
     def spec(self, context: Context) -> dict[str, Any]:
-        """Where the data is, the verified file of an upload, and what was declared of it."""
+        """Where the data is, the verified file of an upload, what was declared of it, and how much it may become."""
         asked = self._asked
         uploaded = {"file": str(_fetch(context, asked.file)), "format": asked.format} if asked.file else None
-        return {"source": uploaded or asked.source, "declaration": asked.declaration.model_dump(mode="json")}
+        with context.database.reader() as session:
+            room = quotas.room(session, self._project_id, context.settings)
+        declaration = asked.declaration.model_dump(mode="json")
+        return {"source": uploaded or asked.source, "declaration": declaration, "room": room}
 
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
         """A conversion reports nothing but how far it is."""

@@ -44,6 +44,12 @@ def max_stored_bytes(session: Session, project_id: str, settings: Settings) -> i
     return own if own is not None else settings.project_stored_bytes
 
 
+def room(session: Session, project_id: str, settings: Settings) -> int | None:
+    """How many more bytes a project may store; None without a quota."""
+    most = max_stored_bytes(session, project_id, settings)
+    return None if most is None else most - stored_bytes(session, project_id)
+
+
 def check_stored_bytes(session: Session, project_id: str, most: int | None) -> None:
     """Raise TooMany when a project stores as many bytes as it may, so that nothing new is worth beginning."""
     if most is not None and (stored := stored_bytes(session, project_id)) >= most:

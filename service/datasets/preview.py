@@ -6,9 +6,10 @@ import numpy as np
 
 from service.datasets.export.jsonl import values_of
 from service.shared.errors import BadInput, Fault
-from service.shared.samples import SPLITS, Samples
+from service.shared.samples import SPLITS, Samples, longest
 
 MOST_NUMBERS = 1_000_000
+MAX_CHARACTERS = 16 * 1024**2
 
 
 def preview(samples: Samples, first: int, rows: int, most_steps: int) -> dict[str, Any]:
@@ -20,6 +21,13 @@ def preview(samples: Samples, first: int, rows: int, most_steps: int) -> dict[st
     if shown * (last - first) > MOST_NUMBERS:
         detail = f"that may be {shown * (last - first)} numbers, expected at most {MOST_NUMBERS}: ask for fewer rows"
         raise BadInput([Fault("?rows", "too_many_numbers", detail)])
+    names = sum(max([0, *(len(str(name)) for name in m.category_names or ())]) for m in samples.schema.modalities)
+    if samples.offsets is not None:
+        names *= most_steps
+    characters = (names + longest(samples.ids) + longest(samples.labels)) * (last - first)
+    if characters > MAX_CHARACTERS:
+        detail = f"that may be {characters} characters of text, expected at most {MAX_CHARACTERS}: ask for fewer rows"
+        raise BadInput([Fault("?rows", "too_much_text", detail)])
     found = [
         {
             "row": row,

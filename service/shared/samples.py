@@ -143,6 +143,10 @@ class Texts(Sequence[str | None]):
     def __len__(self) -> int:
         return len(self._ends)
 
+    def longest(self) -> int:
+        """How many bytes the longest one has; none of them is decoded."""
+        return int(np.diff(self._ends, prepend=0).max(initial=0))
+
     @overload
     def __getitem__(self, row: int) -> str | None: ...
     @overload
@@ -153,6 +157,15 @@ class Texts(Sequence[str | None]):
         place = range(len(self))[row]
         start = int(self._ends[place - 1]) if place else 0
         return self._text[start : int(self._ends[place])].tobytes().decode() or None
+
+
+def longest(texts: Sequence[str | None] | None) -> int:
+    """How many bytes the longest of these texts has; 0 for none."""
+    if texts is None:
+        return 0
+    if isinstance(texts, Texts):
+        return texts.longest()
+    return max((len((text or "").encode()) for text in texts), default=0)
 
 
 class Writer:

@@ -1,8 +1,10 @@
 """Reads a source to its end: every block is checked, put on common steps, counted and written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from models.config import default_likelihood
 from service.datasets.layout import PlannedModality
@@ -10,11 +12,12 @@ from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import ModalitySchema, Samples, Schema, Writer
 from worker.ingest import grid
-from worker.ingest.block import Block, Column, Source
+from worker.ingest.block import Array, Block, Column, Source
 from worker.ingest.check import Checker
 from worker.ingest.empty_rows import EmptyRows
 from worker.ingest.faults import Faults, no_value
 from worker.ingest.roles import Splits
+from worker.ingest.size import NO_LIMITS, Limits, StoredSize
 from worker.ingest.statistics import Statistics
 
 
@@ -27,17 +30,19 @@ class Converted(NamedTuple):
     warnings: Sequence[DataWarning]
 
 
-def convert(source: Source, faults: Faults, path: Path, on_block: Callable[[float], None]) -> Converted:
+def convert(
+    source: Source, faults: Faults, path: Path, on_block: Callable[[float], None], limits: Limits = NO_LIMITS
+) -> Converted:
     """Write the stored form of a source to `path`. on_block hears how much is done, from 0 to 1.
 
     Raises BadInput with up to 100 faults, each with modality, row, step, what came and what was expected.
     """
-    conversion = _Conversion(source, faults)
+    conversion = _Conversion(source, faults, limits)
     with Writer(path) as writer:
         for block in source.blocks():
-            piece = conversion.piece(block)
-            if not faults:
-                writer.add(piece)
+            for piece in conversion.pieces(block):
+                if not faults:
+                    writer.add(piece)
             on_block(source.fraction())
         if not conversion.rows and not faults:
             detail = "no row of the file has a value of any modality, expected at least one row that has one"
@@ -52,7 +57,7 @@ def convert(source: Source, faults: Faults, path: Path, on_block: Callable[[floa
 class _Conversion:
     """What is known of the blocks so far."""
 
-    def __init__(self, source: Source, faults: Faults) -> None:
+    def __init__(self, source: Source, faults: Faults, limits: Limits) -> None:
         declaration = source.declaration
         self.rows = 0
         self._layout = source.layout
@@ -60,6 +65,7 @@ class _Conversion:
         self._step_seconds = declaration.step_seconds if source.layout.kind == "sequence" else None
         self._timed = False
         self._faults = faults
+        self._size = StoredSize(source.layout, limits)
         self._splits = Splits(declaration)
         self._statistics = Statistics()
         self._empty_rows = EmptyRows()
@@ -72,34 +78,37 @@ class _Conversion:
             kind=source.layout.kind, modalities=tuple(_schema(m, m.categories) for m in source.layout.modalities)
         )
 
-    def piece(self, block: Block) -> Samples:
-        """The block as it is stored. What is wrong with it is added to the faults."""
+    def pieces(self, block: Block) -> Iterator[Samples]:
+        """The block as it is stored, some rows at a time. What is wrong with it is added to the faults."""
         columns = {
             name: checker.check(block.columns[name], block.first_row, self._faults)
             for name, checker in self._checkers.items()
         }
         block = Block(block.first_row, block.rows, columns, block.ids, block.labels, block.splits)
         splits = self._splits.of(block, self._faults)
-        if self._layout.kind == "static":
+        plan, lengths = None, np.ones(block.rows, np.int64)
+        if self._layout.kind == "sequence":
+            self._know_times(columns)
+            plan = grid.plan(block, self._step_seconds if self._timed else None, self._faults)
+            lengths = plan.lengths
+        for first, last in self._size.cuts(block, lengths):
+            part = slice(first, last)
+            values, present, offsets = grid.pack(block, plan, first, last) if plan else _static(columns, part)
             piece = Samples(
                 self._provisional,
-                block.rows,
-                {name: column.values for name, column in columns.items()},
-                {name: column.present for name, column in columns.items()},
-                None,
-                splits,
-                block.ids,
-                block.labels,
+                last - first,
+                values,
+                present,
+                offsets,
+                None if splits is None else splits[part],
+                None if block.ids is None else block.ids[part],
+                None if block.labels is None else block.labels[part],
             )
-        else:
-            self._know_times(columns)
-            packed = grid.pack(block, self._step_seconds if self._timed else None, self._faults)
-            piece = Samples(self._provisional, block.rows, *packed, splits, block.ids, block.labels)
-        piece = self._empty_rows.left_out_of(piece, block.first_row)
-        self.rows += piece.rows
-        if not self._faults:
-            self._statistics.add(piece)
-        return piece
+            piece = self._empty_rows.left_out_of(piece, block.first_row + first)
+            self.rows += piece.rows
+            if not self._faults:
+                self._statistics.add(piece)
+            yield piece
 
     def refuse_absent(self) -> None:
         """Raise BadInput naming the modalities that no row has: there is nothing that a model could learn of them."""
@@ -138,6 +147,11 @@ class _Conversion:
         if self._timed and (untimed := sorted({*columns} - {*timed})):
             detail = f"{', '.join(untimed)} have no times, expected NAME.time for each beside step_seconds"
             raise BadInput([Fault("/schema/step_seconds", "no_times", detail)])
+
+
+def _static(columns: dict[str, Column], part: slice) -> tuple[dict[str, Array], dict[str, Array], None]:
+    values = {name: column.values[part] for name, column in columns.items()}
+    return values, {name: column.present[part] for name, column in columns.items()}, None
 
 
 def _schema(modality: PlannedModality, categories: int | None) -> ModalitySchema:

@@ -15,16 +15,26 @@ ROUNDING = 1e-6
 MOST_STEPS = 2**24
 
 
+class Plan(NamedTuple):
+    """The common steps of a block, before its values are put there.
+
+    steps: name -> (V,), the step of every reading within its row. lengths: (rows,), how many steps a row has.
+    """
+
+    steps: Mapping[str, Array]
+    lengths: Array
+
+
 class Packed(NamedTuple):
-    """All sequences of a block behind one another, on common steps. offsets: (rows + 1,), within the block."""
+    """Some sequences of a block behind one another, on common steps. offsets: (rows + 1,), within these."""
 
     values: Mapping[str, Array]
     present: Mapping[str, Array]
     offsets: Array
 
 
-def pack(block: Block, step_seconds: float | None, faults: Faults) -> Packed:
-    """Put the modalities of every row on common steps.
+def plan(block: Block, step_seconds: float | None, faults: Faults) -> Plan:
+    """Find the common steps of the modalities of every row.
 
     Without step_seconds they share their step numbers, and a row is as long as its longest modality. With it, step k
     holds the readings from k to k + 1 times step_seconds after the row's first one: numbers are averaged, of
@@ -33,15 +43,22 @@ def pack(block: Block, step_seconds: float | None, faults: Faults) -> Packed:
     steps = {name: _numbers(column) for name, column in block.columns.items()}
     if step_seconds is not None:
         steps = _timed(block, step_seconds, faults)
-    lengths = np.maximum.reduce([_lengths(block, name, numbers) for name, numbers in steps.items()])
+    return Plan(steps, np.maximum.reduce([_lengths(block, name, numbers) for name, numbers in steps.items()]))
+
+
+def pack(block: Block, plan: Plan, first: int, last: int) -> Packed:
+    """Put the values of the rows from first to before last on their common steps."""
+    lengths = plan.lengths[first:last]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values, present = {}, {}
-    for name, column in block.columns.items():
-        whole = np.array_equal(_of(column), lengths) and step_seconds is None
-        if whole:
+    for name, whole in block.columns.items():
+        begin, end = (int(_of(whole)[:row].sum()) for row in (first, last))
+        column = Column(whole.values[begin:end], whole.present[begin:end], _of(whole)[first:last])
+        steps = plan.steps[name][begin:end]
+        places = offsets[:-1][_rows(column)] + steps
+        if len(places) == offsets[-1] and np.array_equal(places, np.arange(offsets[-1])):
             values[name], present[name] = column.values, column.present
         else:
-            places = offsets[:-1][_rows(column)] + steps[name]
             values[name], present[name] = _spread(column, places, int(offsets[-1]))
     return Packed(values, present, offsets)
 

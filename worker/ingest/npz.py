@@ -20,6 +20,7 @@ from service.shared.errors import BadInput, Fault, pointer
 from service.shared.npz import NPY, ArrayHeader
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
 from worker.ingest.faults import Faults
+from worker.ingest.nested_survey import MOST_ROW_BYTES
 
 
 class NpzSource:
@@ -50,7 +51,13 @@ class NpzSource:
         """All rows. Raises BadInput when the data of an array is damaged."""
         with zipfile.ZipFile(self._path) as archive:
             readers = {name: _Reader(archive, self._headers[name], self._scratch) for name in self._wanted()}
-            size = max(1, BLOCK_BYTES // sum(reader.row_bytes for reader in readers.values()))
+            row_bytes = sum(reader.row_bytes for reader in readers.values())
+            if row_bytes > MOST_ROW_BYTES:
+                detail = (
+                    f"a row of the arrays has {row_bytes} bytes, expected at most {MOST_ROW_BYTES}: cut it into several"
+                )
+                raise BadInput([Fault("", "too_large", detail)])
+            size = max(1, BLOCK_BYTES // row_bytes)
             for first in range(0, self._rows, size):
                 rows = min(size, self._rows - first)
                 arrays = {name: reader.take(rows) for name, reader in readers.items()}

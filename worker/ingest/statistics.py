@@ -7,15 +7,19 @@ import numpy as np
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 from worker.ingest.block import Array
 
+# Of more modalities it is not counted which rows have both of two: it grows with their square, up to a million figures.
+MAX_TOGETHER = 100
+
 
 class Statistics:
     """Figures of the pieces of a dataset, over present values alone. Lengths are in steps; presence counts samples,
-    or time steps, and `rows` and `together` count rows.
+    or time steps, and `rows` and `together` count rows; `together` is left out for more than MAX_TOGETHER modalities.
     """
 
     def __init__(self) -> None:
         self._modalities: dict[str, _Figures] = {}
-        self._together: dict[str, dict[str, int]] = {}
+        self._having: dict[str, int] = {}
+        self._together: Array = np.zeros((1, 1), np.int64)
         self._lengths = _Moments()
         self._rows = 0
         self._splits = np.zeros(len(SPLITS), np.int64)
@@ -30,10 +34,10 @@ class Statistics:
             present = piece.present[modality.name]
             having[modality.name] = _rows_with(present, piece.offsets)
             self._modalities.setdefault(modality.name, _Figures()).add(piece.values[modality.name], present, modality)
-        for name, rows in having.items():
-            counts = self._together.setdefault(name, dict.fromkeys(having, 0))
-            for other in having:
-                counts[other] += int((rows & having[other]).sum())
+            self._having[modality.name] = self._having.get(modality.name, 0) + int(having[modality.name].sum())
+        if len(having) <= MAX_TOGETHER:
+            masks = np.array(list(having.values()), np.float32)  # exact: a piece has fewer than 2**24 rows
+            self._together = (masks @ masks.T).astype(np.int64) + self._together
         if piece.offsets is not None:
             self._lengths.add(np.diff(piece.offsets))
 
@@ -50,8 +54,13 @@ class Statistics:
         modalities = {}
         for name, figures in self._modalities.items():
             described = figures.describe(categories.get(name))
-            modalities[name] = {"rows": self._together[name][name], **described, "nan": nan.get(name, 0)}
-        found: dict[str, Any] = {"rows": self._rows, "modalities": modalities, "together": self._together}
+            modalities[name] = {"rows": self._having[name], **described, "nan": nan.get(name, 0)}
+        found: dict[str, Any] = {"rows": self._rows, "modalities": modalities}
+        if len(modalities) <= MAX_TOGETHER:
+            counts = self._together.tolist()
+            found["together"] = {
+                name: dict(zip(modalities, row, strict=True)) for name, row in zip(modalities, counts, strict=True)
+            }
         if self._splits.any():
             found["splits"] = dict(zip(SPLITS, self._splits.tolist(), strict=True))
         if self._lengths.count:

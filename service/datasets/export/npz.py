@@ -13,16 +13,17 @@ from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, named, ow
 from service.datasets.export.sink import Sink
 from service.datasets.layout import LENGTHS, PRESENT
 from service.shared.npz import NPY
-from service.shared.samples import SPLITS, Samples
+from service.shared.samples import SPLITS, Samples, longest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def unpacked_bytes(samples: Samples) -> int:
-    """How large the padded arrays are together."""
-    longest = 1 if samples.offsets is None else int(np.diff(samples.offsets).max())
+    """How large the padded arrays are together, with the ids and labels, which are padded to the longest too."""
+    most_steps = 1 if samples.offsets is None else int(np.diff(samples.offsets).max())
     elements = [values.itemsize * int(np.prod(values.shape[1:])) + 1 for values in samples.values.values()]
-    return samples.rows * longest * sum(elements)
+    texts = longest(samples.ids) + longest(samples.labels)
+    return samples.rows * (most_steps * sum(elements) + texts)
 
 
 def write(samples: Samples) -> Iterator[bytes]:
@@ -63,7 +64,7 @@ def _arrays(samples: Samples) -> Iterator[Described]:
 
 
 def _texts(name: str, texts: Sequence[str | None]) -> Described:
-    dtype = np.dtype(f"S{max([1, *(len((text or '').encode()) for text in texts)])}")
+    dtype = np.dtype(f"S{max(1, longest(texts))}")
     return name, dtype, (len(texts),), lambda rows: np.array([(texts[row] or "").encode() for row in rows], dtype)
 
 
@@ -72,15 +73,15 @@ def _padded(samples: Samples, name: str, values: Array, written: Callable[[Array
     if samples.offsets is None:
         return name, values.dtype, values.shape, lambda rows: written(values[rows.start : rows.stop])
     lengths = np.diff(samples.offsets)
-    longest = int(lengths.max())
+    most_steps = int(lengths.max())
 
     def rows_of(rows: range) -> Array:
-        padded = np.zeros((len(rows), longest, *item), values.dtype)
-        inside = np.arange(longest) < lengths[rows.start : rows.stop, None]
+        padded = np.zeros((len(rows), most_steps, *item), values.dtype)
+        inside = np.arange(most_steps) < lengths[rows.start : rows.stop, None]
         padded[inside] = written(values[steps(samples, rows)])
         return padded
 
-    return name, values.dtype, (samples.rows, longest, *item), rows_of
+    return name, values.dtype, (samples.rows, most_steps, *item), rows_of
 
 
 def _head(member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

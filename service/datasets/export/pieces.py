@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.datasets import own_schema
-from service.shared.samples import ModalitySchema, Samples
+from service.shared.samples import ModalitySchema, Samples, longest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -17,7 +17,9 @@ IDS, LABELS, SPLIT = "row_id", "row_label", "split"
 
 def pieces(samples: Samples, piece_bytes: int = PIECE_BYTES) -> Iterator[range]:
     """All rows, in ranges of about this many bytes; a row that is larger stands alone."""
-    step_bytes = sum(4 * int(np.prod(m.shape)) if m.dtype == "float32" else 8 for m in samples.schema.modalities)
+    step_bytes = sum(_value_bytes(modality) for modality in samples.schema.modalities)
+    # texts of an .npz file are all as wide as the longest
+    most_rows = max(1, piece_bytes // max(1, longest(samples.ids) + longest(samples.labels)))
     first = 0
     while first < samples.rows:
         if samples.offsets is None:
@@ -25,8 +27,16 @@ def pieces(samples: Samples, piece_bytes: int = PIECE_BYTES) -> Iterator[range]:
         else:
             within = int(samples.offsets[first]) + piece_bytes // step_bytes
             last = max(first + 1, int(np.searchsorted(samples.offsets, within, side="right")) - 1)
-        yield range(first, min(last, samples.rows))
+        last = min(last, first + most_rows, samples.rows)
+        yield range(first, last)
         first = last
+
+
+def _value_bytes(modality: ModalitySchema) -> int:
+    """Of a value as it is written: a category may be a long name."""
+    if modality.dtype == "float32":
+        return 4 * int(np.prod(modality.shape))
+    return max([8, *(len(str(name)) for name in modality.category_names or ())])
 
 
 def steps(samples: Samples, rows: range) -> slice:

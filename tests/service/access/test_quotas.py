@@ -92,7 +92,8 @@ def test_a_dataset_that_does_not_fit_fails_with_the_reason_and_leaves_nothing(em
     embedded.work("data")
     version = embedded.http.get("/v1/datasets/made/versions/1").json()
     assert version["state"] == "failed"
-    assert f"of {QUOTA} that it may store" in version["detail"]
+    assert f"{QUOTA} are left of what the project may store" in version["detail"]
+    assert version["errors"][0]["code"] == "quota_exceeded"
     assert (stored(embedded), files(embedded)) == (0, 0)
 
 

@@ -17,10 +17,14 @@ def timed(values: list[float], times: list[float], lengths: list[int], dtype: An
     return Column(np.array(values, dtype), np.ones(len(values), bool), np.array(lengths), np.array(times))
 
 
+def packed(block: Block, step_seconds: float, faults: Faults) -> grid.Packed:
+    return grid.pack(block, grid.plan(block, step_seconds, faults), 0, block.rows)
+
+
 def test_readings_stand_at_the_step_of_their_time() -> None:
     fast = timed([1, 2, 3, 4], [10.0, 10.1, 10.2, 10.3], [4])
     slow = timed([7, 8], [10.0, 10.3], [2])
-    found = grid.pack(Block(0, 1, {"fast": fast, "slow": slow}), 0.1, Faults())
+    found = packed(Block(0, 1, {"fast": fast, "slow": slow}), 0.1, Faults())
     assert found.offsets.tolist() == [0, 4]
     assert found.values["fast"].tolist() == [1, 2, 3, 4]
     assert found.values["slow"].tolist() == [7, 0, 0, 8]
@@ -30,7 +34,7 @@ def test_readings_stand_at_the_step_of_their_time() -> None:
 def test_every_row_begins_with_its_first_reading() -> None:
     one = timed([1, 2, 3], [5.0, 6.0, 100.0], [2, 1])
     other = timed([4, 5], [6.5, 102.0], [1, 1])
-    found = grid.pack(Block(0, 2, {"one": one, "other": other}), 1.0, Faults())
+    found = packed(Block(0, 2, {"one": one, "other": other}), 1.0, Faults())
     assert found.offsets.tolist() == [0, 2, 5]
     assert found.values["one"].tolist() == [1, 2, 3, 0, 0]
     assert found.values["other"].tolist() == [0, 4, 0, 0, 5]
@@ -39,26 +43,26 @@ def test_every_row_begins_with_its_first_reading() -> None:
 def test_of_several_readings_in_a_step_numbers_are_averaged_and_the_last_category_stands() -> None:
     number = timed([1, 2, 9], [0.0, 0.4, 1.0], [3])
     category = timed([1, 2, 0], [0.0, 0.4, 1.0], [3], np.int64)
-    found = grid.pack(Block(0, 1, {"number": number, "category": category}), 1.0, Faults())
+    found = packed(Block(0, 1, {"number": number, "category": category}), 1.0, Faults())
     assert found.values["number"].tolist() == [1.5, 9]
     assert found.values["category"].tolist() == [2, 0]
 
 
 def test_an_absent_reading_counts_for_nothing() -> None:
     column = Column(np.array([1.0, 50.0]), np.array([True, False]), np.array([2]), np.array([0.0, 0.2]))
-    found = grid.pack(Block(0, 1, {"a": column}), 1.0, Faults())
+    found = packed(Block(0, 1, {"a": column}), 1.0, Faults())
     assert found.values["a"].tolist() == [1.0]
 
 
 def test_readings_need_not_be_in_order() -> None:
-    found = grid.pack(Block(0, 1, {"a": timed([3, 1, 2], [2.0, 0.0, 1.0], [3])}), 1.0, Faults())
+    found = packed(Block(0, 1, {"a": timed([3, 1, 2], [2.0, 0.0, 1.0], [3])}), 1.0, Faults())
     assert found.values["a"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("time", [np.nan, np.inf, -np.inf])
 def test_a_time_that_is_none_is_named(time: float) -> None:
     told = Faults()
-    grid.pack(Block(5, 2, {"a": timed([1, 2, 3], [0.0, 1.0, time], [1, 2])}), 1.0, told)
+    packed(Block(5, 2, {"a": timed([1, 2, 3], [0.0, 1.0, time], [1, 2])}), 1.0, told)
     with pytest.raises(BadInput) as caught:
         told.raise_if_any()
     (found,) = caught.value.faults
@@ -67,7 +71,7 @@ def test_a_time_that_is_none_is_named(time: float) -> None:
 
 def test_a_row_that_would_be_far_too_long_is_named() -> None:
     told = Faults()
-    grid.pack(Block(0, 1, {"a": timed([1, 2], [0.0, 1e12], [2])}), 1e-3, told)
+    packed(Block(0, 1, {"a": timed([1, 2], [0.0, 1e12], [2])}), 1e-3, told)
     with pytest.raises(BadInput, match="expected less than"):
         told.raise_if_any()
 

@@ -1,0 +1,53 @@
+"""How large an answer with rows of a dataset may become is counted before it is made."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from service.datasets.export import npz
+from service.datasets.export.pieces import PIECE_BYTES, pieces
+from service.datasets.preview import preview
+from service.shared import samples
+from service.shared.errors import BadInput
+from service.shared.samples import Samples
+
+LONG = 1_000_000
+
+
+def static(rows: int) -> Samples:
+    return samples.of_arrays({"a": np.zeros(rows, np.float32)}, "static")
+
+
+def named(rows: int) -> Samples:
+    """Categories whose names are long: 8 bytes are stored of each value, and 200 are written."""
+    plain = samples.of_arrays({"word": np.zeros(rows, np.int64)}, "static")
+    modality = plain.schema.modalities[0].model_copy(update={"category_names": ("x" * 200, "y"), "categories": 2})
+    return replace(plain, schema=plain.schema.model_copy(update={"modalities": (modality,)}))
+
+
+def test_a_download_as_npz_counts_texts_padded_to_the_longest() -> None:
+    """One id of a megabyte pads those of all rows."""
+    found = replace(static(1000), ids=["x" * LONG, *["y"] * 999])
+    assert npz.unpacked_bytes(found) == 1000 * (5 + LONG)
+    assert max(len(rows) for rows in pieces(found)) * LONG <= PIECE_BYTES
+
+
+def test_a_piece_of_a_download_counts_the_names_of_categories() -> None:
+    assert max(len(rows) for rows in pieces(named(100_000))) * 200 <= PIECE_BYTES
+
+
+def test_a_preview_counts_texts_and_the_names_of_categories() -> None:
+    long = replace(static(100), ids=["x" * LONG] * 100)
+    with pytest.raises(BadInput, match="that may be 20000000 characters of text") as error:
+        preview(long, 0, 20, 100)
+    assert error.value.faults[0].pointer == "?rows"
+    assert preview(long, 0, 1, 100)["rows"][0]["id"] == "x" * LONG
+    with pytest.raises(BadInput, match="characters of text"):
+        preview(named(100_000), 0, 100_000, 100)
+    assert preview(named(100), 0, 1, 1)["rows"][0]["values"] == {"word": "x" * 200}
+
+
+def test_all_rows_are_in_some_piece() -> None:
+    for found in (static(10), replace(static(10), ids=["x" * 3 * PIECE_BYTES] * 10), named(100_000)):
+        assert [row for rows in pieces(found) for row in rows] == list(range(found.rows))
