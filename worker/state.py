@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from models import checkpoint
 from models.checkpoint import CheckpointError
+from models.config import TrainingConfig, parse
 
 FORMAT = "sensorium-training/1"
 
@@ -93,7 +95,7 @@ def load(path: Path) -> TrainingState:
         raise UnusableState(str(error)) from error
     return TrainingState(
         header={},
-        identity=training["identity"],
+        identity=_with_defaults(training["identity"]),
         step=training["step"],
         weights=weights,
         optimiser=groups["optimiser"],
@@ -105,3 +107,13 @@ def load(path: Path) -> TrainingState:
         metrics=training["metrics"],
         live=groups["live"],
     )
+
+
+def _with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
+    """Fields that are newer than the state get their defaults: that is how it was trained."""
+    try:
+        config = parse(identity["config"]).model_dump(mode="json")
+        training = TrainingConfig.model_validate(identity["training"]).model_dump(mode="json")
+    except ValidationError:  # of a later version: compared as it stands
+        return identity
+    return {**identity, "config": config, "training": training}

@@ -1,5 +1,7 @@
 """Interrupted and resumed equals uninterrupted, bit for bit."""
 
+import copy
+import dataclasses
 import functools
 import itertools
 import math
@@ -99,6 +101,20 @@ def test_a_state_of_another_training_is_refused() -> None:
     )
     with pytest.raises(UnusableState, match="another training, seed"):
         list(fit(two(), _training(epochs=5), static(), seed=1, resume=first.state))
+
+
+def test_a_state_from_before_the_configuration_had_a_field_goes_on(tmp_path: Path) -> None:
+    _, stopped = fit(two(), _training(), static(), seed=0, should_stop=lambda: True)
+    assert isinstance(stopped, Checkpoint)
+    older = copy.deepcopy(stopped.state.identity)
+    for modality in older["config"]["modalities"]:
+        del modality["category_names"]
+    del older["training"]["deletion_mix"]
+    state.save(dataclasses.replace(stopped.state, identity=older), tmp_path / "older")
+    *_, finished = fit(two(), _training(), static(), seed=0, resume=state.load(tmp_path / "older"))
+    assert isinstance(finished, Finished)
+    with pytest.raises(UnusableState, match="another training"):
+        list(fit(two(), _training(learning_rate=0.5), static(), seed=0, resume=state.load(tmp_path / "older")))
 
 
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
