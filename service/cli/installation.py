@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from service import doctor, secret_files
+from service.cli.services import say
 from service.shared import storage
 from service.shared.database import Database
 from service.shared.errors import Misconfigured
@@ -24,9 +25,9 @@ def make_secrets(
     """Make the secrets of an installation of containers that it does not have yet."""
     made = secret_files.make(folder, read_settings())
     for name in made:
-        print(f"made {name}")  # noqa: T201
+        say("secret_made", f"made {name}", name=name)
     if not made:
-        print(f"nothing to make: all secrets are in {folder}")  # noqa: T201
+        say("secrets_kept", f"nothing to make: all secrets are in {folder}", folder=str(folder))
 
 
 @app.command("doctor")

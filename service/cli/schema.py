@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from service import migrate
+from service.cli.services import say
 from service.shared import preflight
 from service.shared.errors import SensoriumError
 from service.shared.preflight import read_settings
@@ -26,7 +27,8 @@ def upgrade(
     before, _ = migrate.revisions(settings.database_url)
     migrate.upgrade(settings.database_url, revision)
     now, _ = migrate.revisions(settings.database_url)
-    print(f"at revision {now} already" if before == now else f"from revision {before or 'none'} to {now}")  # noqa: T201
+    said = f"at revision {now} already" if before == now else f"from revision {before or 'none'} to {now}"
+    say("schema_migrated", said, before=before, now=now)
 
 
 @db.command("check")

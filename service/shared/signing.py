@@ -58,9 +58,11 @@ def _own_key(file: Path) -> str:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, written = tempfile.mkstemp(dir=file.parent)  # for its owner alone
-        with os.fdopen(descriptor, "w") as handle:
-            handle.write(secrets.token_hex(32))
-        with contextlib.suppress(FileExistsError):
-            os.link(written, file)  # whole, and only if no other process was faster
-        Path(written).unlink()
+        try:
+            with os.fdopen(descriptor, "w") as handle:
+                handle.write(secrets.token_hex(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(written, file)  # whole, and only if no other process was faster
+        finally:
+            Path(written).unlink()
     return file.read_text()

@@ -170,3 +170,42 @@ def test_an_outage_is_told_once_and_so_is_its_end(logs: dict[str, Any], part: st
     assert sum(event.startswith(ended) for event in told) == (
         1 if part == "api" else 2
     )  # Celery's first connection too
+
+
+def test_the_embedded_stack_and_its_parts_write_json_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    environment = {**os.environ, "SENSORIUM_LOG_JSON": "true"}
+    with _part(environment, log, "serve", "--home", str(tmp_path / "home"), "--port", "0"):
+        wait_until(lambda: "stack_listens" in log.read_text(), 90, "the stack")
+    events = [line["event"] for line in _lines(log)]
+    assert "Application startup complete." in events
+
+
+@pytest.mark.parametrize(
+    ("arguments", "event", "status"),
+    [
+        (("worker", "trian"), "wrong_command", 2),
+        (("api",), "not_started", 1),
+        (("worker", "data"), "not_started", 1),
+        (("migrate",), "not_started", 1),
+    ],
+)
+def test_a_start_that_fails_is_one_json_line(
+    tmp_path: Path, arguments: tuple[str, ...], event: str, status: int
+) -> None:
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "SENSORIUM_LOG_JSON": "true", "SENSORIUM_HOME": str(tmp_path / "file" / "home")}
+    command = [sys.executable, "-m", "service.cli", *arguments]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert (line["event"], line["level"]) == (event, "critical")
+
+
+def test_commands_that_containers_run_as_services_log_what_they_did(tmp_path: Path) -> None:
+    environment = {**os.environ, "SENSORIUM_LOG_JSON": "true", "SENSORIUM_HOME": str(tmp_path / "home")}
+    for arguments in (("migrate",), ("secrets", str(tmp_path / "secrets"))):
+        command = [sys.executable, "-m", "service.cli", *arguments]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        assert ended.stdout == ""
+        assert {json.loads(line)["event"] for line in ended.stderr.splitlines()} <= {"schema_migrated", "secret_made"}
