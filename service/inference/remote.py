@@ -141,7 +141,7 @@ class CeleryBackend:
             raise _away(f"the answer could not be fetched: {error}") from error
         if not isinstance(packed, bytes):
             raise _away("the answer was kept for too short a time")
-        _, found = wire.read_answer(packed)
+        _, found = await asyncio.to_thread(wire.read_answer, packed)  # it has megabytes
         if not isinstance(found, Computed):
             raise _away("the answer that was kept is none")
         return found
