@@ -71,7 +71,10 @@ def test_it_is_not_ready_while_something_that_it_needs_is_away(service: Service)
 
 
 def test_without_a_port_nothing_is_opened() -> None:
-    Beacon(Settings(), [], [], {}).close()
+    before = threading.enumerate()
+    beacon = Beacon(Settings(), [], [], {})
+    assert threading.enumerate() == before  # nothing serves
+    beacon.close()
 
 
 def test_a_ticker_hangs_once_it_has_died_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
