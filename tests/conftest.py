@@ -25,6 +25,30 @@ from worker import supervisor
 from worker.children import Children
 from worker.context import Context
 
+# Files that take long, to begin with: begun last, one of them would keep one process at work while the others wait.
+LONG = (
+    "worker/test_supervisor.py",
+    "test_readme.py",
+    "service/inference/test_workers.py",
+    "service/test_idempotency.py",
+    "service/jobs/test_operations.py",
+    "service/inference/test_generation.py",
+    "service/runs/test_defaults.py",
+    "worker/test_trainer.py",
+    "service/access/test_isolation.py",
+    "service/inference/test_routes.py",
+    "service/shared/test_preflight.py",
+    "service/administration/test_routes.py",
+    "e2e/test_embedded.py",
+    "e2e/test_hostile.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first; every process of a run orders its tests alike."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
+
 
 def need(found: object, what: str) -> None:
     """Skip a test without a program it needs; fail it where all of them are required."""

@@ -10,6 +10,8 @@ from tests.chaos.harness import unleash
 from tests.chaos.stack import SHORT
 from tests.conftest import need
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(600)
 def test_runs_survive_every_fault(monkeypatch: pytest.MonkeyPatch) -> None:

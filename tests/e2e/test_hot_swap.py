@@ -19,6 +19,8 @@ from tests.e2e.processes import answers, process, sensorium
 from tests.e2e.stack import FINAL, Caller
 from tests.servers import free_port
 
+pytestmark = pytest.mark.slow
+
 RATE = 200
 WINDOW_SECONDS = 2.0
 VERSIONS = 4

@@ -13,12 +13,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 
 from tests.conftest import need, wait_until
 from tests.e2e.processes import answers, sensorium
 from tests.e2e.proxy import binary, proxy
 from tests.e2e.stack import FINAL, Caller
 from tests.servers import free_port
+
+pytestmark = pytest.mark.slow
 
 RATE = 100
 BODY = {"inputs": {"audio": [[0.5, -1.0, 2.0]], "text": [None]}}

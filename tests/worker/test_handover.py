@@ -16,6 +16,8 @@ from tests.conftest import Service, wait_until
 from tests.service.steps import dataset, pictures, problem, queue_run
 from worker import supervisor
 
+pytestmark = pytest.mark.slow
+
 TRAINING = {"epochs": 300, "batch_size": 16, "validation_fraction": 0.1, "select": "last"}
 SHORT = {**TRAINING, "epochs": 12}
 

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.memory import ROW_BYTES, train, write_sparse
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_a_gigabyte_more_data_takes_hardly_more_memory(tmp_path: Path) -> None:
