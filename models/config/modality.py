@@ -92,11 +92,13 @@ def default_likelihood(
     """The density for values of this type when the user names none.
 
     statistics: of a modality, as a dataset has them. Whole numbers by type (`integral`) are 0 and 1, counts, or
-    neither; numbers with a fraction are gaussian, also where they happen to be whole.
+    neither, such as years; numbers with a fraction are gaussian, also where they happen to be whole.
     """
     if categories is not None or dtype == "int64":
         return "categorical"
     if not statistics or not statistics.get("integral") or statistics.get("minimum", -1) < 0:
+        return "gaussian"
+    if statistics["minimum"] > max(1, statistics["standard_deviation"]):  # years, weights: not counted from 0
         return "gaussian"
     if statistics["maximum"] <= 1:
         return "bernoulli"

@@ -66,13 +66,14 @@ class DeclaredModality(BaseModel):
     )
     dtype: Literal["float32", "int64"] | None = Field(
         default=None,
-        description="float32 for numbers, int64 for categories, the default of scalar integers and of text.",
+        description="float32 for numbers, int64 for categories. By default text is categories, and so are whole "
+        "numbers without a shape that have few different values.",
     )
     shape: Annotated[tuple[Extent, ...], Field(max_length=6)] | None = Field(
         default=None, description="Shape of one value; what the file holds must have it."
     )
     categories: Annotated[int, Field(ge=2, le=MOST_CATEGORIES)] | None = Field(
-        default=None, description="Number of categories; by default the largest value plus one."
+        default=None, description="Number of categories, counted from 0; by default they are the values that occur."
     )
     category_names: CategoryNames | None = Field(
         default=None,
@@ -234,7 +235,7 @@ class PlannedModality:
     text: bool = False
     """Whether the column holds the categories' names."""
     category_names: CategoryNames | None = None
-    """As declared."""
+    """As declared, or as the numbers of the file are."""
     units: str | None = None
     likelihood: LikelihoodName | None = None
 
@@ -316,6 +317,9 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
     if column.kind == "text" and any(isinstance(name, int) for name in declared.category_names or ()):
         detail = f"{column.name!r} is text, and the declared category_names are numbers, expected the texts it holds"
         faults.append(Fault(place, "not_numeric", detail))
+    if column.kind == "text" and declared.likelihood not in (None, "categorical"):
+        detail = f"{column.name!r} is text, and its likelihood is declared {declared.likelihood}, expected numbers"
+        faults.append(Fault(place, "not_numeric", detail))
     if column.kind == "text" and (declared.dtype == "float32" or column.shape):
         detail = f"{column.name!r} is text of shape {column.shape}, expected numbers, or one category's name a value"
         faults.append(Fault(place, "not_numeric", detail))
@@ -323,7 +327,10 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
 
 
 def _planned(name: str, column: Column, declared: DeclaredModality) -> PlannedModality:
-    a_category = declared.is_category or (column.kind in ("integer", "text") and column.shape == ())
+    a_density_of_numbers = declared.likelihood not in (None, "categorical")
+    a_category = declared.is_category or (
+        column.kind in ("integer", "text") and column.shape == () and not a_density_of_numbers
+    )
     return PlannedModality(
         name=name,
         column=column.name,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.datasets import known_columns
 from service.datasets.layout import (
     LENGTHS,
     MOST_FAULTS,
@@ -17,8 +18,16 @@ from service.datasets.layout import (
     Layout,
     settle,
 )
+from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.npz import ArrayHeader
+
+
+def known(arrays: Sequence[ArrayHeader], declaration: Declaration) -> tuple[Declaration, list[DataWarning]]:
+    """What was declared, with the roles of arrays that are called as downloads call them: a text or number a row."""
+    split = known_columns.wanted(declaration).get("split")
+    fit = [a.name for a in arrays if len(a.shape) == 1 and a.dtype.kind in ("US" if a.name == split else "USiu")]
+    return known_columns.completed(declaration, fit)
 
 
 def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:

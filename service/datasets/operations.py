@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from service.datasets import own_schema, schemas, uploads
 from service.datasets.layout import REJECTED, Declaration
-from service.datasets.npz_layout import plan
+from service.datasets.npz_layout import known, plan
 from service.jobs import operations as jobs
 from service.shared import storage
 from service.shared.database import find_or_add
@@ -210,7 +210,7 @@ def _check(upload: Upload, declaration: Declaration) -> None:
     if upload.format != "npz" or any(array.name == own_schema.KEY for array in arrays):
         return
     try:
-        plan(arrays, declaration)
+        plan(arrays, known(arrays, declaration)[0])
     except BadInput as error:
         ours = ("/schema",)
         faults = [f if f.pointer.startswith(ours) else replace(f, pointer="/source/upload") for f in error.faults]

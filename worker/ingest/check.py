@@ -10,6 +10,11 @@ from worker.ingest.block import Array, Column
 from worker.ingest.faults import Faults
 
 NUMBER = "a finite number"
+SUPPORTS = {
+    "bernoulli": "a number from 0 to 1",
+    "poisson": "a count, a whole number from 0",
+    "negative_binomial": "a count, a whole number from 0",
+}
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -39,6 +44,7 @@ class Checker:
             with np.errstate(over="ignore"):  # an overflow to infinity is a fault with a place, below
                 values = column.values.astype(np.float32, copy=False)
             finite = np.isfinite(values)
+            self._refuse_without_density(values, column, first_row, faults)
             if finite.all():
                 return Column(values, column.present, column.lengths, column.times)
             bad, present = self._not_finite(values, finite, column.present)
@@ -46,6 +52,21 @@ class Checker:
         for place in np.flatnonzero(bad)[: faults.room()]:
             faults.add(self._fault(column, int(place), first_row, expected))
         return Column(values, present, column.lengths, column.times)
+
+    def _refuse_without_density(self, values: Array, column: Column, first_row: int, faults: Faults) -> None:
+        """Add a fault for each value to which the declared likelihood gives no density: no model could be trained."""
+        likelihood, inside = self._modality.likelihood, tuple(range(1, values.ndim))
+        if likelihood not in SUPPORTS:
+            return
+        with np.errstate(invalid="ignore"):
+            beyond = (values > 1) if likelihood == "bernoulli" else (values != np.floor(values))
+            wrong = ((values < 0) | beyond) & np.isfinite(values)
+        for place in np.flatnonzero(wrong.any(axis=inside) & column.present)[: faults.room()]:
+            steps = row_and_step(column, int(place), first_row)
+            element = tuple(int(i) for i in np.argwhere(wrong[place])[0]) if inside else ()
+            detail = f"modality {self._modality.name!r} is {values[place][element]:g} at {_where(steps, element)}, "
+            detail += f"expected {SUPPORTS[likelihood]}, as its likelihood is declared {likelihood}"
+            faults.add(Fault(pointer(self._modality.column, *steps, *element), "bad_value", detail))
 
     def _categories(self, column: Column) -> tuple[Array, Array, Array]:
         """Values as whole numbers, where they are present, and where they are no category: floats may be whole too."""
@@ -87,10 +108,13 @@ class Checker:
             item = item[inside]
         if expected is NUMBER and np.isfinite(item):
             expected = f"a number within float32's range, at most {MAX_FLOAT32:.1e} in size"
-        where = f"row {steps[0]}" + (f", step {steps[1]}" if len(steps) > 1 else "")
-        where += f", element {list(inside)}" if inside else ""
-        detail = f"modality {self._modality.name!r} is {item} at {where}, expected {expected}"
+        detail = f"modality {self._modality.name!r} is {item} at {_where(steps, inside)}, expected {expected}"
         return Fault(pointer(self._modality.column, *steps, *inside), "bad_value", detail)
+
+
+def _where(steps: tuple[int, ...], inside: tuple[int, ...]) -> str:
+    where = f"row {steps[0]}" + (f", step {steps[1]}" if len(steps) > 1 else "")
+    return where + (f", element {list(inside)}" if inside else "")
 
 
 def row_and_step(column: Column, place: int, first_row: int) -> tuple[int, ...]:

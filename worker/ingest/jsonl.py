@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from service.datasets import own_schema
+from service.datasets import known_columns, own_schema
 from service.datasets.layout import TIME, Declaration
 from service.shared.errors import BadInput, Fault
+from worker.ingest import infer
 from worker.ingest import nested_survey as surveys
 from worker.ingest.block import BLOCK_BYTES, Block
 from worker.ingest.faults import no_value
 from worker.ingest.nested_blocks import Batch, Unpacker
 from worker.ingest.nested_lists import Lists, texts_of
 from worker.ingest.nested_survey import Scout
+from worker.ingest.numbers import Numbers
+from worker.ingest.roles import are_splits
 
 # Numbers in memory take up to 16 times the bytes that they have in the file.
 MOST_LINE_BYTES = 64 * 1024**2
@@ -38,13 +41,20 @@ class JsonLinesSource:
         self._path = path
         first = _first_row(path)
         declaration, warnings = own_schema.completed(declaration, first.pop(own_schema.KEY, None), first.keys())
-        self.declaration = declaration
-        self._roles = declaration.role_columns()
         self._most_bytes = most_bytes
         self._size = path.stat().st_size
         self._done = 0
         self._lists: dict[str, Lists] = {}
-        scouts, others, rows = self._survey(surveys.out_of_sight(declaration))
+        self._numbers: dict[str, Numbers] = {}
+        known = known_columns.wanted(declaration)
+        unread = {column for role, column in known.items() if role != "split"}
+        scouts, others, rows = self._survey(surveys.out_of_sight(declaration) | unread)
+        if (split := known.get("split")) in scouts and self._is_split(scouts[split]):
+            others.append(split)
+            del scouts[split], self._lists[split]
+        declaration, of_roles = known_columns.completed(declaration, others)
+        self.declaration = declaration
+        self._roles = declaration.role_columns()
         forms, faults = {}, []
         for name, lists in self._lists.items():
             if form := lists.form():
@@ -55,7 +65,8 @@ class JsonLinesSource:
             raise BadInput(faults[:100])
         self._timed = surveys.timed_in(forms, declaration)
         layout = surveys.settle(rows, forms, scouts, others, declaration, most_bytes)
-        self.layout = replace(layout, warnings=(*warnings, *layout.warnings))
+        layout = replace(layout, warnings=(*warnings, *of_roles, *layout.warnings))
+        self.layout = infer.completed(layout, declaration, self._numbers, surveys.words(layout, scouts))
         self.category_names: Mapping[str, tuple[int | str, ...]] = surveys.category_names(self.layout, scouts)
         self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
 
@@ -81,12 +92,19 @@ class JsonLinesSource:
             new = [name for name in names if name not in out and name not in scouts]
             surveys.refuse_names([*scouts, *others, *new])
             for name in new:
-                scouts[name], self._lists[name] = Scout(name), Lists(name)
+                scouts[name], self._lists[name], self._numbers[name] = Scout(name), Lists(name), Numbers()
             for name, scout in scouts.items():
                 values = lines.column(name)
                 self._lists[name].see(values, lines.first_row)
-                scout.see(self._lists[name].nested(values))
+                nested = self._lists[name].nested(values)
+                scout.see(nested)
+                if len(nested.levels) < 2 and nested.values.dtype.kind in "if":  # of one value or step
+                    self._numbers[name].see(nested.values[nested.present(len(nested.levels))])
         return scouts, list(others), rows
+
+    def _is_split(self, scout: Scout) -> bool:
+        form = self._lists[scout.name].form()
+        return form is not None and form.kind == "text" and not form.extents and are_splits(scout.names)
 
     def _batches(self) -> Iterator[Batch]:
         names = [modality.column for modality in self.layout.modalities]

@@ -42,6 +42,12 @@ def is_text(type: Any) -> bool:
     return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
 
 
+def is_date(type: Any) -> bool:
+    """Whether values of a type are days, or days with a time."""
+    type = leaf_of(type)
+    return bool(pa.types.is_date(type) or pa.types.is_timestamp(type))
+
+
 def leaf_of(type: Any) -> Any:
     """The type of what stands in the innermost lists."""
     while _is_list(type):

@@ -7,6 +7,7 @@ from service.datasets import layout as layouts
 from service.datasets.layout import MOST_CATEGORIES, TIME, ColumnKind, Declaration, Kind, Layout
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest.faults import Faults, no_value
+from worker.ingest.infer import Words
 from worker.ingest.nested import Nested, bytes_of
 
 MOST_COLUMNS = 1000
@@ -33,12 +34,16 @@ class Scout:
         self.differ = False
         """Whether its outermost lists have different lengths."""
         self.names: set[str] = set()
+        self.texts = 0
+        """How many texts it holds, those that are there twice counted twice."""
         self._outer: int | None = None
         self._shapes: list[tuple[int, ...] | None] = [None, None]
 
     def see(self, nested: Nested) -> None:
         """Look at some more rows. Raises BadInput for texts that cannot be categories."""
         self._see_names(nested.words)
+        if nested.words:
+            self.texts += int(nested.present(len(nested.levels)).sum())
         if nested.levels:
             lengths = nested.levels[0].lengths[nested.levels[0].given]
             if len(lengths):
@@ -153,6 +158,12 @@ def settle(
     settled = layouts.settle(kind, rows, columns, declaration)
     _refuse_large(settled, rows, most_bytes)
     return settled
+
+
+def words(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, Words]:
+    """What the text columns hold, by column."""
+    seen = {modality.column: scouts[modality.column] for modality in layout.modalities if modality.text}
+    return {column: Words(scout.names, scout.texts) for column, scout in seen.items()}
 
 
 def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tuple[int | str, ...]]:

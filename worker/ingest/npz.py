@@ -3,7 +3,7 @@
 import math
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,13 +14,15 @@ from numpy.lib import format as npy
 
 from service.datasets import own_schema
 from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, PlannedModality
-from service.datasets.npz_layout import plan
+from service.datasets.npz_layout import known, plan
 from service.shared import npz
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.npz import NPY, ArrayHeader
+from worker.ingest import infer
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
 from worker.ingest.faults import Faults
 from worker.ingest.nested_survey import MOST_ROW_BYTES
+from worker.ingest.numbers import Numbers
 
 
 class NpzSource:
@@ -33,14 +35,16 @@ class NpzSource:
         self._headers = {array.name: array for array in npz.inspect(path, most_bytes)}
         own = _own_schema(path, self._headers.pop(own_schema.KEY, None))
         declaration, warnings = own_schema.completed(declaration, own, self._headers.keys())
+        declaration, of_roles = known(list(self._headers.values()), declaration)
         self.declaration = declaration
         self._roles = declaration.role_columns()
         layout = plan(list(self._headers.values()), declaration)
-        self.layout = replace(layout, warnings=(*warnings, *layout.warnings))
+        self.layout = replace(layout, warnings=(*warnings, *of_roles, *layout.warnings))
+        self._rows = layout.rows or 0
+        self.layout = infer.completed(self.layout, declaration, self._numbers(infer.undecided(layout)), {})
         self.category_names: Mapping[str, tuple[int | str, ...]] = {
-            modality.name: modality.category_names for modality in layout.modalities if modality.category_names
+            modality.name: modality.category_names for modality in self.layout.modalities if modality.category_names
         }
-        self._rows = self.layout.rows or 0
         self._done = 0
 
     def fraction(self) -> float:
@@ -49,8 +53,14 @@ class NpzSource:
 
     def blocks(self) -> Iterator[Block]:
         """All rows. Raises BadInput when the data of an array is damaged."""
+        for first, rows, arrays in self._arrays([*self._roles.values(), *self._wanted(self.layout.modalities)]):
+            yield self._block(first, rows, arrays)
+            self._done = first + rows
+
+    def _arrays(self, names: Sequence[str]) -> Iterator[tuple[int, int, dict[str, Array]]]:
+        """Some rows of these arrays at a time: the first one's number, how many, and their values."""
         with zipfile.ZipFile(self._path) as archive:
-            readers = {name: _Reader(archive, self._headers[name], self._scratch) for name in self._wanted()}
+            readers = {name: _Reader(archive, self._headers[name], self._scratch) for name in names}
             row_bytes = sum(reader.row_bytes for reader in readers.values())
             if row_bytes > MOST_ROW_BYTES:
                 detail = (
@@ -60,28 +70,36 @@ class NpzSource:
             size = max(1, BLOCK_BYTES // row_bytes)
             for first in range(0, self._rows, size):
                 rows = min(size, self._rows - first)
-                arrays = {name: reader.take(rows) for name, reader in readers.items()}
-                yield self._block(first, rows, arrays)
-                self._done = first + rows
+                yield first, rows, {name: reader.take(rows) for name, reader in readers.items()}
 
-    def _wanted(self) -> list[str]:
-        names = [*self._roles.values()]
-        for modality in self.layout.modalities:
+    def _numbers(self, modalities: Sequence[PlannedModality]) -> dict[str, Numbers]:
+        """What the numbers of these modalities are, by column."""
+        found = {modality.column: Numbers() for modality in modalities}
+        of = self._sequence if self.layout.kind == "sequence" else self._static
+        for first, _, arrays in self._arrays(self._wanted(modalities)) if found else ():
+            for modality in modalities:
+                column = of(modality, first, arrays, Faults())  # faults are told when the values are read
+                found[modality.column].see(column.values[column.present])
+        return found
+
+    def _wanted(self, modalities: Sequence[PlannedModality]) -> list[str]:
+        names: list[str] = []
+        for modality in modalities:
             names += [modality.column, *(modality.column + suffix for suffix in (PRESENT, LENGTHS, TIME))]
         return [name for name in names if name in self._headers]
 
     def _block(self, first: int, rows: int, arrays: dict[str, Array]) -> Block:
         of = self._sequence if self.layout.kind == "sequence" else self._static
-        columns = {modality.name: of(modality, first, arrays) for modality in self.layout.modalities}
+        columns = {modality.name: of(modality, first, arrays, self._faults) for modality in self.layout.modalities}
         texts = {role: _texts(arrays[name]) for role, name in self._roles.items()}
         return Block(first, rows, columns, texts.get("ids"), texts.get("labels"), texts.get("split"))
 
-    def _static(self, modality: PlannedModality, first: int, arrays: dict[str, Array]) -> Column:
+    def _static(self, modality: PlannedModality, first: int, arrays: dict[str, Array], faults: Faults) -> Column:
         values = arrays[modality.column]
         present = arrays.get(modality.column + PRESENT)
         return Column(values, np.ones(len(values), bool) if present is None else present.astype(bool))
 
-    def _sequence(self, modality: PlannedModality, first: int, arrays: dict[str, Array]) -> Column:
+    def _sequence(self, modality: PlannedModality, first: int, arrays: dict[str, Array], faults: Faults) -> Column:
         values, times = arrays[modality.column], arrays.get(modality.column + TIME)
         rows, steps = values.shape[:2]
         mask = arrays.get(modality.column + PRESENT, np.ones((rows, steps), bool)).astype(bool)
@@ -90,18 +108,18 @@ class NpzSource:
         if modality.column + LENGTHS not in arrays:
             flat = None if times is None else times.reshape(-1).astype(np.float64)
             return Column(values.reshape(-1, *modality.shape), mask.reshape(-1), lengths, flat)
-        lengths = self._lengths(modality.column, first, steps, arrays)
+        lengths = self._lengths(modality.column, first, steps, arrays, faults)
         inside = np.arange(steps) < lengths[:, None]
         return Column(
             values[inside], mask[inside], lengths, None if times is None else times[inside].astype(np.float64)
         )
 
-    def _lengths(self, name: str, first: int, steps: int, arrays: dict[str, Array]) -> Array:
+    def _lengths(self, name: str, first: int, steps: int, arrays: dict[str, Array], faults: Faults) -> Array:
         given = arrays[name + LENGTHS]
         lengths = np.clip(given, 0, steps).astype(np.int64)
-        for row in np.flatnonzero(lengths != given)[: self._faults.room()]:
+        for row in np.flatnonzero(lengths != given)[: faults.room()]:
             detail = f"{name}{LENGTHS} is {given[row]} at row {first + row}, expected 0 to {steps}"
-            self._faults.add(Fault(pointer(name + LENGTHS, first + int(row)), "bad_length", detail))
+            faults.add(Fault(pointer(name + LENGTHS, first + int(row)), "bad_length", detail))
         return lengths
 
 

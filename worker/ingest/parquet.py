@@ -1,6 +1,6 @@
 """Reads the columns of a Parquet file side by side, some rows of each at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +9,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.datasets import own_schema
-from service.datasets.layout import TIME, Declaration
+from service.datasets import known_columns, own_schema
+from service.datasets.layout import TIME, Declaration, PlannedModality
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest import infer, pandas_index
 from worker.ingest import nested_arrow as arrow
 from worker.ingest import nested_survey as surveys
-from worker.ingest import pandas_index
 from worker.ingest import parquet_pages as pages
 from worker.ingest.block import BLOCK_BYTES, Block
 from worker.ingest.faults import no_value
 from worker.ingest.nested import MOST_AXES
 from worker.ingest.nested_blocks import Batch, Unpacker
 from worker.ingest.nested_survey import Form, Scout
+from worker.ingest.numbers import Numbers
 from worker.ingest.parquet_pages import Group
+from worker.ingest.roles import are_splits
 
 MAGIC = b"PAR1"
 MOST_FOOTER_BYTES = 32 * 1024**2
@@ -46,7 +48,9 @@ class ParquetSource:
         schema = self._file.schema_arrow
         own = (schema.metadata or {}).get(own_schema.KEY.encode())
         declaration, warnings = own_schema.completed(declaration, own, schema.names)
+        declaration, of_roles = known_columns.completed(declaration, self._known(declaration))
         declaration, of_index = self._with_index(declaration)
+        declaration, of_dates = infer.without_dates(declaration, self._dates(declaration))
         self.declaration = declaration
         self._roles = declaration.role_columns()
         self._forms = self._formed(declaration)
@@ -57,7 +61,9 @@ class ParquetSource:
         rows = sum(group.rows for group in self._groups)
         others = [name for name in self._file.schema_arrow.names if name not in self._forms]
         layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, most_bytes)
-        self.layout = replace(layout, warnings=(*warnings, *of_index, *layout.warnings))
+        layout = replace(layout, warnings=(*warnings, *of_roles, *of_index, *of_dates, *layout.warnings))
+        words = surveys.words(layout, self._scouts)
+        self.layout = infer.completed(layout, declaration, self._numbers(infer.undecided(layout)), words)
         self.category_names: Mapping[str, tuple[int | str, ...]] = surveys.category_names(self.layout, self._scouts)
         self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
         self._rows = rows
@@ -69,6 +75,39 @@ class ParquetSource:
     def blocks(self) -> Iterator[Block]:
         """All rows. Raises BadInput when the file is damaged, or values do not fit one another."""
         return self._unpacker.blocks(self._batches())
+
+    def _known(self, declaration: Declaration) -> list[str]:
+        """The columns that have the name of a role and can be that: ids, labels, and words that are splits."""
+        schema, found = self._file.schema_arrow, []
+        for role, name in known_columns.wanted(declaration).items():
+            if name not in schema.names or not _has_text(schema.field(name).type):
+                continue
+            if role != "split":
+                found.append(name)
+            elif arrow.is_text(schema.field(name).type):
+                groups = self._checked([name])
+                with _readable("damaged_file"):
+                    words = {w for group in groups for b in self._read(group, [name]) for w in arrow.texts_of(b[name])}
+                found += [name] if are_splits(words) else []
+        return found
+
+    def _dates(self, declaration: Declaration) -> list[str]:
+        """The columns of dates of which nothing was declared, and that are no times of readings."""
+        schema = self._file.schema_arrow
+        out = surveys.out_of_sight(declaration) | declaration.names().keys()
+        out |= {name + TIME for name in surveys.timed_in(schema.names, declaration)}
+        return [field.name for field in schema if field.name not in out and arrow.is_date(field.type)]
+
+    def _numbers(self, modalities: Sequence[PlannedModality]) -> dict[str, Numbers]:
+        """What the numbers of these modalities are, by column."""
+        found = {modality.column: Numbers() for modality in modalities}
+        for group in self._groups:
+            for batch in self._read(group, list(found)) if found else ():
+                with _readable("damaged_file"):
+                    for name, numbers in found.items():
+                        nested = arrow.nested_of(batch[name])
+                        numbers.see(nested.values[nested.present(len(nested.levels))])
+        return found
 
     def _with_index(self, declaration: Declaration) -> tuple[Declaration, list[DataWarning]]:
         """What was declared, with a role for the index of a pandas frame that nothing was declared of."""

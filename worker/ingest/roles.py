@@ -1,6 +1,6 @@
 """What rides along with the rows: names, labels, and which of them are held out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,11 @@ from worker.ingest.block import Array, Block
 from worker.ingest.faults import Faults
 
 NAMES = {"train": 0, "training": 0, "0": 0, "valid": 1, "val": 1, "validation": 1, "1": 1, "test": 2, "2": 2}
+
+
+def are_splits(words: Iterable[str | None]) -> bool:
+    """Whether all words name a split by a word, not by its number."""
+    return all(word is not None and not word.isdigit() and word.strip().lower() in NAMES for word in words)
 
 
 class Splits:

@@ -1,0 +1,166 @@
+"""What columns are of which nothing was declared: few different values are categories, many are numbers.
+
+Every inference is told in the version's warnings, with what to declare where it is wrong.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from service.datasets.layout import MOST_CATEGORIES, Declaration, Layout, PlannedModality
+from service.datasets.warnings import DataWarning
+from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest.numbers import Numbers
+
+FEW = 20
+"""As many different whole numbers are categories; as many different texts say nothing about what they are."""
+EXACT = 2**24
+"""Up to this size float32 keeps whole numbers as they are."""
+MAX_SHOWN = 8
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d(:\d\d([.,]\d+)?)?\s*(Z|[+-]\d\d:?\d\d)?)?")
+
+
+@dataclass(frozen=True)
+class Words:
+    """The texts of a column: those that differ, and how many values there are."""
+
+    different: Collection[str]
+    count: int
+
+
+class _Read(NamedTuple):
+    """How a column is read; None for not at all."""
+
+    modality: PlannedModality | None
+    warnings: list[DataWarning]
+
+
+def undecided(layout: Layout) -> list[PlannedModality]:
+    """The modalities whose numbers have to be seen to know what they are: whole, or declared to be categories."""
+    return [
+        modality
+        for modality in layout.modalities
+        if modality.dtype == "int64" and not (modality.text or modality.categories or modality.category_names)
+    ]
+
+
+def without_dates(declaration: Declaration, columns: Collection[str]) -> tuple[Declaration, list[DataWarning]]:
+    """The declaration without columns that are dates by their type, which no modality can be."""
+    warnings = [
+        DataWarning("looks_like_dates", f"column {column!r} holds dates and was left out; {_dates(column)}", column)
+        for column in columns
+    ]
+    return declaration.model_copy(update={"ignore": [*declaration.ignore, *columns]}), warnings
+
+
+def completed(
+    layout: Layout, declaration: Declaration, numbers: Mapping[str, Numbers], words: Mapping[str, Words]
+) -> Layout:
+    """The layout with a decision about every column that was left open. numbers, words: by column.
+
+    Raises BadInput when nothing is left that could be a modality, and for too many categories.
+    """
+    open_ = {modality.name for modality in undecided(layout)}
+    kept, warnings = [], list(layout.warnings)
+    for modality in layout.modalities:
+        read = _Read(modality, [])
+        if modality.name in open_:
+            read = _of_numbers(modality, numbers[modality.column], layout, declaration)
+        elif modality.text:
+            read = _of_words(modality, words[modality.column], layout, declaration)
+        kept += [read.modality] if read.modality else []
+        warnings += read.warnings
+    if not kept:
+        raise BadInput([Fault(pointer(w.column or ""), w.code, w.detail) for w in warnings if w.column])
+    return replace(layout, modalities=tuple(kept), warnings=tuple(warnings))
+
+
+def _of_numbers(modality: PlannedModality, seen: Numbers, layout: Layout, declaration: Declaration) -> _Read:
+    said = declaration.modalities.get(modality.name)
+    if said is not None and said.is_category:
+        return _Read(_categories(modality, seen), [])
+    if seen.distinct is not None and 1 < len(seen.distinct) <= FEW:
+        return _Read(_categories(modality, seen), [_warned(modality, "inferred_categories", _few(seen))])
+    if seen.distinct is not None and len(seen.distinct) <= 1:
+        return _Read(_number(modality), [_warned(modality, "constant", "has one value in all rows, a number")])
+    if layout.kind == "static" and seen.are_consecutive and said is None:
+        detail = f"counts the rows and was left out; {_ids(modality.column)}, or modalities: {_as(modality, 'float32')}"
+        return _Read(None, [_warned(modality, "looks_like_ids", detail)])
+    warnings = [_warned(modality, "inferred_numbers", _many(modality, seen))]
+    if layout.kind == "static" and seen.all_differ:
+        detail = f"has another value in every row; if it names them, {_ids(modality.column)}"
+        warnings.append(_warned(modality, "looks_like_ids", detail))
+    if seen.largest > EXACT:
+        detail = f"has whole numbers up to {seen.largest:.0f}, of which float32 keeps those up to {EXACT} exactly"
+        warnings.append(_warned(modality, "inexact", f"{detail}; take differences, or a larger unit"))
+    return _Read(_number(modality), warnings)
+
+
+def _of_words(modality: PlannedModality, seen: Words, layout: Layout, declaration: Declaration) -> _Read:
+    count, many = len(seen.different), len(seen.different) > FEW
+    if modality.name in declaration.modalities:
+        return _Read(modality, [])
+    if all(map(_DATE.fullmatch, seen.different)):
+        wanted = _dates(modality.column)
+        if many:
+            detail = f"holds {count} different dates and was left out; {wanted}"
+            return _Read(None, [_warned(modality, "looks_like_dates", detail)])
+        detail = f"holds {count} different dates, which were read as categories; {wanted}"
+        return _Read(modality, [_warned(modality, "looks_like_dates", detail)])
+    if many and layout.kind == "static" and count == seen.count:
+        detail = f"has another text in every row and was left out; {_ids(modality.column)}, or modalities: "
+        return _Read(None, [_warned(modality, "looks_like_ids", detail + _as(modality, "int64") + " for categories")])
+    if many and count > seen.count / 2:
+        detail = (
+            f"has {count} different texts in {seen.count} values: few of these categories can be learned; ignore it"
+        )
+        return _Read(modality, [_warned(modality, "many_categories", f"{detail}, or {_ids(modality.column)}")])
+    if count == 1:
+        return _Read(modality, [_warned(modality, "constant", "has one text in all rows; ignore it")])
+    return _Read(modality, [])
+
+
+def _categories(modality: PlannedModality, seen: Numbers) -> PlannedModality:
+    """Categories of the values that occur, which are their names unless they count from 0."""
+    if seen.distinct is None:
+        detail = f"{modality.column!r} holds more than {MOST_CATEGORIES} different numbers, expected at most as many "
+        detail += "categories; leave out dtype and likelihood to read it as numbers"
+        raise BadInput([Fault(pointer(modality.column), "too_many_categories", detail)])
+    values = tuple(int(value) for value in seen.distinct) if seen.whole else ()
+    if values == tuple(range(len(values))):  # none, too: what is wrong with the values is said with their place
+        return modality
+    return replace(modality, categories=max(2, len(values)), category_names=values)
+
+
+def _number(modality: PlannedModality) -> PlannedModality:
+    return replace(modality, dtype="float32")
+
+
+def _few(seen: Numbers) -> str:
+    values = [] if seen.distinct is None else seen.distinct.tolist()
+    shown = ", ".join(map(str, values[:MAX_SHOWN])) + (", …" if len(values) > MAX_SHOWN else "")
+    detail = f"holds {len(values)} different whole numbers ({shown}), which were read as categories"
+    return f"{detail}; declare dtype float32 where they are numbers, or categories where there are more"
+
+
+def _many(modality: PlannedModality, seen: Numbers) -> str:
+    count = f"more than {MOST_CATEGORIES}" if seen.distinct is None else str(len(seen.distinct))
+    detail = f"holds {count} different whole numbers, more than {FEW}, which were read as numbers"
+    return f"{detail}; declare modalities: {_as(modality, 'int64')} where they are categories"
+
+
+def _dates(column: str) -> str:
+    return f"turn them into numbers, such as days since the first one, to model them; {_ids(column)}, or ignore it"
+
+
+def _ids(column: str) -> str:
+    return f'declare "ids": "{column}"'
+
+
+def _as(modality: PlannedModality, dtype: str) -> str:
+    return f'{{"{modality.name}": {{"dtype": "{dtype}"}}}}'
+
+
+def _warned(modality: PlannedModality, code: str, detail: str) -> DataWarning:
+    return DataWarning(code, f"column {modality.column!r} {detail}", modality.column)

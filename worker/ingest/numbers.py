@@ -1,0 +1,50 @@
+"""What the whole numbers of a column are like, as far as it takes to tell categories, numbers and row names apart."""
+
+import numpy as np
+
+from service.datasets.layout import MOST_CATEGORIES
+from worker.ingest.block import Array
+
+
+class Numbers:
+    """Grows with the values of a column, in the order of the file."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.distinct: Array | None = np.zeros(0, np.int64)
+        """The different values in order; None when there are more than MOST_CATEGORIES."""
+        self.whole = True
+        """Whether all of them are whole numbers."""
+        self._low: int | float = 0
+        self._high: int | float = 0
+
+    @property
+    def all_differ(self) -> bool:
+        """Whether no value is there twice, as far as it is known."""
+        return self.distinct is not None and len(self.distinct) == self.count
+
+    @property
+    def largest(self) -> float:
+        """The largest size of a value."""
+        return float(max(abs(self._low), abs(self._high)))
+
+    @property
+    def are_consecutive(self) -> bool:
+        """Whether they are all numbers from the lowest to the highest, each once."""
+        return self.all_differ and self._high - self._low + 1 == self.count
+
+    def see(self, values: Array) -> None:
+        """Look at some more values: (N,), those that are present."""
+        if values.dtype.kind == "f":
+            values = values[~np.isnan(values)]
+        if not len(values):
+            return
+        low, high = values.min().item(), values.max().item()
+        self._low, self._high = (min(self._low, low), max(self._high, high)) if self.count else (low, high)
+        self.count += len(values)
+        self.whole = self.whole and bool((values.dtype.kind != "f") or (values == np.floor(values)).all())
+        if self.distinct is None or not self.whole:
+            return
+        found = np.unique(values)
+        found = found if not len(self.distinct) else np.union1d(self.distinct, found)
+        self.distinct = found if len(found) <= MOST_CATEGORIES else None
