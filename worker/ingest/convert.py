@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.config import default_likelihood
+from models.config.modality import COUNTS
 from service.datasets.layout import PlannedModality
 from service.datasets.warnings import DataWarning
-from service.shared.errors import BadInput, Fault
+from service.shared.errors import BadInput, Fault, pointer
 from service.shared.samples import ModalitySchema, Samples, Schema, Writer
-from worker.ingest import grid
+from worker.ingest import grid, infer
 from worker.ingest.block import Array, Block, Column, Source
 from worker.ingest.check import Checker
 from worker.ingest.empty_rows import EmptyRows
@@ -69,6 +70,7 @@ class _Conversion:
         self._splits = Splits(declaration)
         self._statistics = Statistics()
         self._empty_rows = EmptyRows()
+        self._floats = infer.floats(self._layout, declaration)
         self._checkers = {
             modality.name: Checker(modality, declaration.nan == "missing", self._names.get(modality.name))
             for modality in source.layout.modalities
@@ -104,11 +106,18 @@ class _Conversion:
                 None if block.ids is None else block.ids[part],
                 None if block.labels is None else block.labels[part],
             )
+            self._refuse_mean_counts(piece)
             piece = self._empty_rows.left_out_of(piece, block.first_row + first)
             self.rows += piece.rows
             if not self._faults:
-                self._statistics.add(piece)
+                self._count(piece)
             yield piece
+
+    def _count(self, piece: Samples) -> None:
+        self._statistics.add(piece)
+        for name, numbers in self._floats.items():
+            if numbers.whole:
+                numbers.see(piece.values[name][piece.present[name].astype(bool)])
 
     def refuse_absent(self) -> None:
         """Raise BadInput naming the modalities that no row has: there is nothing that a model could learn of them."""
@@ -125,12 +134,16 @@ class _Conversion:
         modalities = []
         for modality in self._layout.modalities:
             described = _schema(modality, sizes.get(modality.name))
-            figures = {**statistics["modalities"][modality.name], "integral": modality.integral}
+            figures = statistics["modalities"][modality.name]
+            # The mean of the readings of a step need not be whole; that of zeros and ones is a probability.
+            integral = modality.integral and not (self._timed and figures.get("maximum", 0) > 1)
+            figures = {**figures, "integral": integral}
             likelihood = modality.likelihood or default_likelihood(described.dtype, described.categories, figures)
             names = self._names.get(modality.name)
             modalities.append(described.model_copy(update={"likelihood": likelihood, "category_names": names}))
         schema = Schema(kind=self._layout.kind, modalities=tuple(modalities), step_seconds=self._step_seconds)
-        warnings = [*self._layout.warnings, *self._empty_rows.warnings()]
+        doubts = infer.doubts(self._layout, self._floats)
+        warnings = [*self._layout.warnings, *doubts, *self._empty_rows.warnings()]
         return Converted(self.rows, schema, statistics, warnings)
 
     def _categories(self, modality: PlannedModality) -> int:
@@ -147,6 +160,16 @@ class _Conversion:
         if self._timed and (untimed := sorted({*columns} - {*timed})):
             detail = f"{', '.join(untimed)} have no times, expected NAME.time for each beside step_seconds"
             raise BadInput([Fault("/schema/step_seconds", "no_times", detail)])
+
+    def _refuse_mean_counts(self, piece: Samples) -> None:
+        """Raise BadInput where counts were declared, and the mean of the readings of a step is none."""
+        for modality in self._layout.modalities if self._timed else ():
+            values = piece.values[modality.name][piece.present[modality.name].astype(bool)]
+            if modality.likelihood in COUNTS and (values != np.floor(values)).any():
+                detail = f"{modality.name!r} is declared {modality.likelihood}, and the mean of several readings in a "
+                detail += "time step is no whole number; declare another likelihood, or a smaller step_seconds"
+                place = pointer("schema", "modalities", modality.name, "likelihood")
+                raise BadInput([Fault(place, "not_counts", detail)])
 
 
 def _static(columns: dict[str, Column], part: slice) -> tuple[dict[str, Array], dict[str, Array], None]:

@@ -76,6 +76,31 @@ def completed(
     return replace(layout, modalities=tuple(kept), warnings=tuple(warnings))
 
 
+def floats(layout: Layout, declaration: Declaration) -> dict[str, Numbers]:
+    """Of the modalities that may be categories which a null made floats, as pandas does: by name, nothing seen yet."""
+    said = declaration.modalities
+    return {
+        modality.name: Numbers()
+        for modality in layout.modalities
+        if modality.dtype == "float32" and not (modality.shape or modality.integral or modality.likelihood)
+        if modality.name not in said or said[modality.name].dtype is None
+    }
+
+
+def doubts(layout: Layout, seen: Mapping[str, Numbers]) -> list[DataWarning]:
+    """Warnings about floats that are few different whole numbers."""
+    found = []
+    for modality in layout.modalities:
+        numbers = seen.get(modality.name)
+        if numbers and numbers.whole and numbers.distinct is not None and 1 < len(numbers.distinct) <= FEW:
+            detail = (
+                f"holds floats, which were read as numbers, and only {len(numbers.distinct)} different whole ones; "
+            )
+            detail += f"declare modalities: {_as(modality, 'int64')} where they are categories"
+            found.append(_warned(modality, "perhaps_categories", detail))
+    return found
+
+
 def _of_numbers(modality: PlannedModality, seen: Numbers, layout: Layout, declaration: Declaration) -> _Read:
     said = declaration.modalities.get(modality.name)
     if said is not None and said.is_category:

@@ -1,0 +1,283 @@
+"""What undeclared columns are taken for, alike in every format, and what a version says of it."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.shared import samples
+from service.shared.errors import BadInput
+from service.shared.samples import ModalitySchema, Samples
+from tests.service.files import Array, packed
+from tests.worker.ingest.test_both_formats import Rows, from_json, from_npz, from_parquet, stored
+from worker.ingest import npz
+from worker.ingest.convert import Converted
+from worker.ingest.faults import Faults
+from worker.ingest.jsonl import JsonLinesSource
+from worker.ingest.npz import NpzSource
+from worker.ingest.parquet import ParquetSource
+
+X = np.linspace(-1, 1, 60).astype(np.float32)
+GENERATOR = np.random.default_rng(0)
+COUNTS = GENERATOR.negative_binomial(1, 0.002, 60)
+
+
+def read(folder: Path, arrays: dict[str, Array], **declared: Any) -> tuple[Converted, Samples]:
+    """The dataset that all three formats make of these columns."""
+    expected = from_npz(folder, arrays, **declared)
+    rows: Rows = {name: array.tolist() for name, array in arrays.items()}
+    assert from_parquet(folder, rows, {"x": pa.float32()}, **declared) == expected
+    assert from_json(folder, rows, **declared) == expected
+    return of_json(folder, **declared)
+
+
+def of_json(folder: Path, **declared: Any) -> tuple[Converted, Samples]:
+    found = stored(folder / "a.jsonl", JsonLinesSource, **declared)
+    return found, samples.open(folder / "stored")
+
+
+def modality(found: Converted, name: str) -> ModalitySchema:
+    return next(one for one in found.schema.modalities if one.name == name)
+
+
+def warnings(found: Converted) -> list[tuple[str, str | None]]:
+    return [(warning.code, warning.column) for warning in found.warnings]
+
+
+def test_few_whole_numbers_are_categories_of_the_values_that_occur(tmp_path: Path) -> None:
+    years = np.array([2009, 2007, 2010] * 20)
+    found, data = read(tmp_path, {"x": X, "year": years})
+    year = modality(found, "year")
+    assert (year.dtype, year.categories, year.category_names) == ("int64", 3, (2007, 2009, 2010))
+    np.testing.assert_array_equal(data.values["year"], [1, 0, 2] * 20)
+    assert found.statistics["modalities"]["year"]["counts"] == [20, 20, 20]
+    assert warnings(found) == [("inferred_categories", "year")]
+    assert "holds 3 different whole numbers (2007, 2009, 2010), which were read as" in found.warnings[0].detail
+
+
+def test_whole_numbers_that_count_from_0_are_their_own_numbers(tmp_path: Path) -> None:
+    found, data = read(tmp_path, {"x": X, "label": np.arange(60) % 10})
+    label = modality(found, "label")
+    assert (label.categories, label.category_names, label.likelihood) == (10, None, "categorical")
+    np.testing.assert_array_equal(data.values["label"], np.arange(60) % 10)
+
+
+@pytest.mark.parametrize(
+    ("values", "likelihood"),
+    [(COUNTS, "negative_binomial"), (GENERATOR.poisson(40, 60) - 60, "gaussian"), (1950 + COUNTS % 70, "gaussian")],
+    ids=["counts", "below 0", "years"],
+)
+def test_many_whole_numbers_are_numbers(tmp_path: Path, values: Array, likelihood: str) -> None:
+    found, data = read(tmp_path, {"x": X, "n": values})
+    assert (modality(found, "n").dtype, modality(found, "n").likelihood) == ("float32", likelihood)
+    np.testing.assert_array_equal(data.values["n"], values)
+    assert ("inferred_numbers", "n") in warnings(found)
+    assert '{"n": {"dtype": "int64"}}' in next(w.detail for w in found.warnings if w.code == "inferred_numbers")
+
+
+def test_whole_numbers_beyond_float32_are_told(tmp_path: Path) -> None:
+    found, _ = read(tmp_path, {"x": X, "stamp": 1_700_000_000 + COUNTS})
+    assert ("inexact", "stamp") in warnings(found)
+
+
+def test_a_number_for_every_row_is_left_out_with_the_advice_to_make_it_ids(tmp_path: Path) -> None:
+    shuffled = GENERATOR.permutation(60) + 1
+    found, _ = read(tmp_path, {"x": X, "patient": shuffled})
+    assert found.schema.names() == ["x"]
+    assert warnings(found) == [("looks_like_ids", "patient")]
+    assert 'declare "ids": "patient"' in found.warnings[0].detail
+    found, _ = read(tmp_path, {"x": X, "patient": shuffled}, modalities={"patient": {}})
+    assert modality(found, "patient").dtype == "float32"
+
+
+def test_numbers_that_all_differ_may_be_ids(tmp_path: Path) -> None:
+    found, _ = read(tmp_path, {"x": X, "income": 1000 + 7 * GENERATOR.permutation(60)})
+    assert found.schema.names() == ["income", "x"]
+    assert warnings(found) == [("inferred_numbers", "income"), ("looks_like_ids", "income")]
+
+
+def test_one_whole_number_is_no_category(tmp_path: Path) -> None:
+    found, _ = read(tmp_path, {"x": X, "site": np.full(60, 3)})
+    assert (modality(found, "site").dtype, warnings(found)) == ("float32", [("constant", "site")])
+
+
+def test_declared_categories_without_a_number_are_the_values_that_occur(tmp_path: Path) -> None:
+    codes = np.array([100 + 10 * (row % 30) for row in range(60)])
+    for said in ({"dtype": "int64"}, {"likelihood": "categorical"}):
+        found, data = read(tmp_path, {"x": X, "code": codes}, modalities={"code": said})
+        code = modality(found, "code")
+        assert (code.categories, code.category_names) == (30, tuple(range(100, 400, 10)))
+        np.testing.assert_array_equal(data.values["code"], np.arange(60) % 30)
+        assert warnings(found) == []
+
+
+def test_declared_categories_are_counted_from_0(tmp_path: Path) -> None:
+    found, data = read(tmp_path, {"x": X, "year": np.array([7, 9] * 30)}, modalities={"year": {"categories": 12}})
+    assert (modality(found, "year").categories, modality(found, "year").category_names) == (12, None)
+    np.testing.assert_array_equal(data.values["year"], [7, 9] * 30)
+
+
+def test_declared_numbers_are_numbers(tmp_path: Path) -> None:
+    found, _ = read(tmp_path, {"x": X, "year": np.array([7, 9] * 30)}, modalities={"year": {"dtype": "float32"}})
+    assert (modality(found, "year").dtype, warnings(found)) == ("float32", [])
+
+
+def test_absent_values_are_no_categories(tmp_path: Path) -> None:
+    arrays = {"x": X, "year": np.array([2007, 2008, -1] * 20), "year.present": np.array([1, 1, 0] * 20, bool)}
+    expected = from_npz(tmp_path, arrays)
+    years = [value if value > 0 else None for value in arrays["year"].tolist()]
+    assert from_json(tmp_path, {"x": X.tolist(), "year": years}) == expected
+    assert from_parquet(tmp_path, {"x": X.tolist(), "year": years}, {"x": pa.float32()}) == expected
+    assert modality(of_json(tmp_path)[0], "year").category_names == (2007, 2008)
+
+
+@pytest.mark.parametrize("block_bytes", [64, 2**20])
+def test_sequences_are_read_alike(tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz, "BLOCK_BYTES", block_bytes)
+    lengths = np.array([2, 3] * 15)
+    arrays = {
+        "mood": np.arange(90).reshape(30, 3) % 4 * 5 + 5,
+        "clicks": GENERATOR.negative_binomial(1, 0.01, (30, 3)),
+        "mood.lengths": lengths,
+        "clicks.lengths": lengths,
+    }
+    rows: Rows = {
+        name: [row[:length].tolist() for row, length in zip(arrays[name], lengths, strict=True)]
+        for name in ("mood", "clicks")
+    }
+    expected = from_npz(tmp_path, arrays)
+    assert from_json(tmp_path, rows) == expected
+    assert from_parquet(tmp_path, rows, {}) == expected
+    found, _ = of_json(tmp_path)
+    assert modality(found, "mood").category_names == (5, 10, 15, 20)
+    assert modality(found, "clicks").likelihood == "negative_binomial"
+
+
+def of_texts(folder: Path, words: list[Any], **declared: Any) -> Converted:
+    rows: Rows = {"x": X.tolist(), "word": words}
+    assert from_parquet(folder, rows, {"x": pa.float32()}, **declared) == from_json(folder, rows, **declared)
+    return of_json(folder, **declared)[0]
+
+
+def test_a_text_for_every_row_is_left_out_unless_it_is_declared(tmp_path: Path) -> None:
+    words = [f"patient {row}" for row in range(60)]
+    found = of_texts(tmp_path, words)
+    assert (found.schema.names(), warnings(found)) == (["x"], [("looks_like_ids", "word")])
+    declared = of_texts(tmp_path, words, modalities={"word": {}})
+    assert (modality(declared, "word").categories, warnings(declared)) == (60, [])
+
+
+def test_many_dates_are_left_out_and_few_are_categories_with_a_warning(tmp_path: Path) -> None:
+    found = of_texts(tmp_path, [f"2026-01-{1 + row % 30:02}" for row in range(60)])
+    assert (found.schema.names(), warnings(found)) == (["x"], [("looks_like_dates", "word")])
+    assert "days since" in found.warnings[0].detail
+    found = of_texts(tmp_path, [f"2026-01-{1 + row % 3:02}T10:30:00Z" for row in range(60)])
+    assert (modality(found, "word").categories, warnings(found)) == (3, [("looks_like_dates", "word")])
+
+
+def test_texts_of_which_few_come_twice_are_doubted(tmp_path: Path) -> None:
+    found = of_texts(tmp_path, [f"word {row % 40}" for row in range(60)])
+    assert (modality(found, "word").categories, warnings(found)) == (40, [("many_categories", "word")])
+
+
+def test_repeated_texts_are_categories(tmp_path: Path) -> None:
+    found = of_texts(tmp_path, ["a", "b", None] * 20)
+    assert (modality(found, "word").category_names, warnings(found)) == (("a", "b"), [])
+
+
+def test_a_parquet_column_of_dates_is_left_out(tmp_path: Path) -> None:
+    day = datetime.date(2026, 1, 1)
+    table = pa.table({"x": X, "day": [day] * 60, "at": pa.array([0] * 60, pa.timestamp("ns"))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = stored(tmp_path / "a.parquet", ParquetSource)
+    assert found.schema.names() == ["x"]
+    assert warnings(found) == [("looks_like_dates", "day"), ("looks_like_dates", "at")]
+
+
+def test_a_file_of_nothing_but_ids_is_refused_with_the_advice(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        from_json(tmp_path, {"n": list(range(60))})
+    (fault,) = caught.value.faults
+    assert (fault.pointer, fault.code) == ("/n", "looks_like_ids")
+
+
+def test_columns_called_as_in_downloads_have_the_roles_that_they_have_there(tmp_path: Path) -> None:
+    rows: Rows = {
+        "x": X.tolist(),
+        "row_id": [f"p{row}" for row in range(60)],
+        "row_label": [row % 2 for row in range(60)],
+        "split": ["training", "test", "Validation"] * 20,
+    }
+    arrays = {name: np.array(column) for name, column in rows.items()}
+    expected = from_npz(tmp_path, arrays | {"x": X})
+    assert from_json(tmp_path, rows) == expected
+    assert from_parquet(tmp_path, rows, {"x": pa.float32()}) == expected
+    found, data = of_json(tmp_path)
+    assert found.schema.names() == ["x"]
+    assert found.statistics["splits"] == {"training": 20, "validation": 20, "test": 20}
+    assert list(data.ids or ())[:2] == ["p0", "p1"]
+    assert list(data.labels or ())[:2] == ["0", "1"]
+    roles = [("read_as_ids", "row_id"), ("read_as_labels", "row_label"), ("read_as_split", "split")]
+    assert warnings(found) == roles
+
+
+def test_a_column_of_other_words_or_a_declared_one_is_no_split(tmp_path: Path) -> None:
+    rows: Rows = {"x": X.tolist(), "split": ["left", "right"] * 30}
+    assert from_json(tmp_path, rows) == from_parquet(tmp_path, rows, {"x": pa.float32()})
+    assert of_json(tmp_path)[0].schema.names() == ["split", "x"]
+    rows["split"] = ["train", "test"] * 30
+    declared = {"modalities": {"split": {}}}
+    assert from_json(tmp_path, rows, **declared) == from_parquet(tmp_path, rows, {"x": pa.float32()}, **declared)
+    assert of_json(tmp_path, **declared)[0].schema.names() == ["split", "x"]
+
+
+def test_floats_that_may_be_categories_are_told(tmp_path: Path) -> None:
+    """pandas makes floats of whole numbers beside a null."""
+    found, _ = read(tmp_path, {"x": X, "label": np.array([0.0, 1.0, 2.0] * 20)})
+    assert (modality(found, "label").dtype, warnings(found)) == ("float32", [("perhaps_categories", "label")])
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial", "gaussian", "laplace"])
+def test_a_declared_density_of_numbers_makes_whole_numbers_numbers(tmp_path: Path, likelihood: str) -> None:
+    found, data = read(tmp_path, {"x": X, "n": np.arange(60) % 7}, modalities={"n": {"likelihood": likelihood}})
+    assert (modality(found, "n").dtype, modality(found, "n").likelihood) == ("float32", likelihood)
+    np.testing.assert_array_equal(data.values["n"], np.arange(60) % 7)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "value", "expected"),
+    [("poisson", 1.5, "a count"), ("negative_binomial", -1, "a count"), ("bernoulli", 2, "a number from 0 to 1")],
+)
+def test_a_value_without_density_is_named_with_its_place(
+    tmp_path: Path, likelihood: str, value: float, expected: str
+) -> None:
+    arrays = {"n": np.array([[0, 1], [1, value], [0, 0]], np.float32)}
+    declared = {"modalities": {"n": {"likelihood": likelihood}}}
+    path = tmp_path / "a.npz"
+    path.write_bytes(packed(**arrays))
+    with pytest.raises(BadInput) as caught:
+        stored(path, lambda path, said, most: NpzSource(path, said, most, tmp_path, Faults()), **declared)
+    (fault,) = caught.value.faults
+    assert (fault.pointer, fault.code) == ("/n/1/1", "bad_value")
+    assert f"is {value:g} at row 1, element [1], expected {expected}" in fault.detail
+
+
+def test_the_mean_of_counts_in_a_step_is_refused_where_counts_were_declared(tmp_path: Path) -> None:
+    rows: Rows = {"n": [[1, 2, 4]], "n.time": [[0.0, 0.5, 1.0]]}
+    declared: dict[str, Any] = {"step_seconds": 1, "modalities": {"n": {"likelihood": "poisson"}}}
+    with pytest.raises(BadInput) as caught:
+        from_json(tmp_path, rows, **declared)
+    assert caught.value.faults[0].pointer == "/schema/modalities/n/likelihood"
+    declared["modalities"]["n"] = {"dtype": "float32"}
+    from_json(tmp_path, rows, **declared)
+    assert modality(of_json(tmp_path, **declared)[0], "n").likelihood == "gaussian"
+
+
+def test_text_has_no_density_of_numbers(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        from_json(tmp_path, {"w": ["a", "b"]}, modalities={"w": {"likelihood": "poisson"}})
+    assert caught.value.faults[0].code == "not_numeric"
