@@ -92,7 +92,12 @@ def doubts(layout: Layout, seen: Mapping[str, Numbers]) -> list[DataWarning]:
     found = []
     for modality in layout.modalities:
         numbers = seen.get(modality.name)
-        if numbers and numbers.whole and numbers.distinct is not None and 1 < len(numbers.distinct) <= FEW:
+        if (
+            numbers
+            and numbers.whole
+            and numbers.distinct is not None
+            and 1 < len(numbers.distinct) <= min(FEW, numbers.count / 2)
+        ):
             detail = (
                 f"holds floats, which were read as numbers, and only {len(numbers.distinct)} different whole ones; "
             )

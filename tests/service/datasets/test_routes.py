@@ -164,11 +164,14 @@ def test_a_declared_number_of_categories_is_kept_and_enforced(service: Service) 
     assert "expected a category from 0 to 9" in found["errors"][0]["detail"]
 
 
-def test_whole_numbers_that_are_no_categories_are_refused_and_not_counted(service: Service) -> None:
-    """A time stamp by mistake: a table of that many categories would not fit in memory."""
+def test_few_whole_numbers_are_categories_however_large_they_are(service: Service) -> None:
+    """As many categories as there are values, not one for each number up to the largest."""
     found = dataset(service, "stamps", stamp=np.array([1, 1_700_000_000_000, 3]))
-    assert found["state"] == "rejected"
-    assert found["errors"][0]["pointer"] == "/stamp/1"
+    (modality,) = found["schema"]["modalities"]
+    assert (modality["categories"], modality["category_names"]) == (3, [1, 3, 1_700_000_000_000])
+    assert [(warning["code"], warning["column"]) for warning in found["warnings"]] == [("inferred_categories", "stamp")]
+    preview = service.http.get("/v1/datasets/stamps/versions/1/preview").json()["rows"]
+    assert [row["values"]["stamp"] for row in preview] == [1, 1_700_000_000_000, 3]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint64", "int16", ">i8"])
