@@ -12,6 +12,7 @@ from tests.conftest import Service
 from tests.service.steps import fault, train, upload
 
 MOODS = ("angry", "calm", "größer")
+YEARS = (2007, 2008, 2010)
 X = [[0.1, 0.2], [1.5, -0.4]]
 
 
@@ -32,7 +33,7 @@ def jsonl(lines: list[dict[str, Any]]) -> bytes:
 @pytest.fixture(scope="module")
 def trained(service: Service) -> Service:
     """A service with a model of samples and one of sequences, both of texts."""
-    samples = [{"x": row["x"], "mood": row["mood"]} for row in rows()]
+    samples = [{"x": row["x"], "mood": row["mood"], "year": YEARS[len(row["mood"]) % 3]} for row in rows()]
     walks = [{"walk": row["walk"], "z": [row["x"]] * len(row["walk"])} for row in rows() if "walk" in row]
     for name, lines, kind in (("moods", samples, "static"), ("walks", walks, "sequence")):
         body = {"name": name, "source": {"upload": upload(service, jsonl(lines))}, "schema": {"kind": kind}}
@@ -164,3 +165,49 @@ def test_a_bundle_carries_the_names(trained: Service, tmp_path: Any) -> None:
     inputs = {"mood": ["calm"]}
     again = ask(trained, "encode", {"inputs": inputs}, "again")
     assert again["mean"] == ask(trained, "encode", {"inputs": inputs})["mean"]
+
+
+def test_a_number_that_occurs_goes_in_and_comes_out(trained: Service) -> None:
+    version = trained.http.get("/v1/models/moods/versions/1").json()
+    (year,) = [each for each in version["signature"]["inputs"] if each["name"] == "year"]
+    assert (year["categories"], year["category_names"]) == (3, list(YEARS))
+    found = ask(trained, "reconstruct", {"inputs": {"year": [2008, None], "mood": [None, "calm"]}})["outputs"]["year"]
+    assert np.shape(found["probabilities"]) == (2, 3)
+    assert found["category"] == found["category_name"]
+    assert found["category"] == [YEARS[number] for number in np.argmax(found["probabilities"], axis=1)]
+    drawn = ask(trained, "sample", {"rows": 8})["outputs"]["year"]
+    assert set(drawn["value"]) <= {*YEARS}
+    assert drawn["value"] == drawn["value_name"]
+
+
+@pytest.mark.parametrize("value", [0, 1, 2009, "2008", 2008.0, True, None])
+def test_a_number_that_does_not_occur_is_no_category(trained: Service, value: Any) -> None:
+    body = {"inputs": {"year": [2008, value], "x": X}}
+    answer = trained.http.post("/v1/models/moods/versions/1/encode", json=body)
+    if value is None:
+        assert answer.status_code == 200
+        return
+    assert fault(answer) == ("/inputs/year/1", "bad_value")
+    assert answer.json()["errors"][0]["detail"].endswith("expected a category, one of 2007, 2008, 2010")
+
+
+def test_the_open_protocol_takes_and_answers_numbers_that_occur(trained: Service) -> None:
+    shaped = {"name": "year", "shape": [2]}
+    asked = [{"name": "recon.year.category"}, {"name": "recon.year.category_name"}]
+    tensors = [
+        {**shaped, "datatype": "INT64", "data": [2008, 2010]},
+        {**shaped, "datatype": "INT16", "data": [2008, 2010]},
+        {**shaped, "datatype": "BYTES", "data": ["2008", "2010"]},
+    ]
+    answers = []
+    for tensor in tensors:
+        body = {"inputs": [tensor], "outputs": asked}
+        answers.append(trained.http.post("/v2/models/moods/versions/1/infer", json=body).json()["outputs"])
+    assert answers[0] == answers[1] == answers[2]
+    assert set(answers[0][0]["data"]) <= {*YEARS}
+    assert answers[0][1]["data"] == [str(year) for year in answers[0][0]["data"]]
+    answer = trained.http.post(
+        "/v2/models/moods/versions/1/infer", json={"inputs": [{**tensors[0], "data": [2008, 1]}], "outputs": asked}
+    )
+    assert fault(answer) == ("/inputs/0/data", "bad_value")
+    assert "input 'year' has 1 at [1], expected a category, one of 2007, 2008, 2010" in answer.json()["detail"]

@@ -47,6 +47,7 @@ def test_a_version_tells_its_signature_evaluation_and_lineage(service: Service) 
             "optional": True,
             "likelihood": "gaussian",
             "categories": None,
+            "category_names": None,
         },
         {
             "name": "label",
@@ -55,6 +56,7 @@ def test_a_version_tells_its_signature_evaluation_and_lineage(service: Service) 
             "optional": True,
             "likelihood": "categorical",
             "categories": 3,
+            "category_names": None,
         },
     ]
     assert found["signature"]["latent_features"] == found["config"]["latent_features"]
