@@ -98,7 +98,7 @@ class JsonLinesSource:
                 self._lists[name].see(values, lines.first_row)
                 nested = self._lists[name].nested(values)
                 scout.see(nested)
-                if len(nested.levels) < 2 and nested.values.dtype.kind in "if":  # of one value or step
+                if len(nested.levels) < 2 and nested.values.dtype.kind in "ifb":  # of one value or step
                     self._numbers[name].see(nested.values[nested.present(len(nested.levels))])
         return scouts, list(others), rows
 

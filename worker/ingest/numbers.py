@@ -42,7 +42,8 @@ class Numbers:
         low, high = values.min().item(), values.max().item()
         self._low, self._high = (min(self._low, low), max(self._high, high)) if self.count else (low, high)
         self.count += len(values)
-        self.whole = self.whole and bool((values.dtype.kind != "f") or (values == np.floor(values)).all())
+        if values.dtype.kind == "f":
+            self.whole = self.whole and bool((np.isfinite(values) & (values == np.floor(values))).all())
         if self.distinct is None or not self.whole:
             return
         found = np.unique(values)

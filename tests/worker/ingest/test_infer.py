@@ -12,13 +12,11 @@ import pytest
 from service.shared import samples
 from service.shared.errors import BadInput
 from service.shared.samples import ModalitySchema, Samples
-from tests.service.files import Array, packed
+from tests.service.files import Array
 from tests.worker.ingest.test_both_formats import Rows, from_json, from_npz, from_parquet, stored
 from worker.ingest import npz
 from worker.ingest.convert import Converted
-from worker.ingest.faults import Faults
 from worker.ingest.jsonl import JsonLinesSource
-from worker.ingest.npz import NpzSource
 from worker.ingest.parquet import ParquetSource
 
 X = np.linspace(-1, 1, 60).astype(np.float32)
@@ -257,10 +255,8 @@ def test_a_value_without_density_is_named_with_its_place(
 ) -> None:
     arrays = {"n": np.array([[0, 1], [1, value], [0, 0]], np.float32)}
     declared = {"modalities": {"n": {"likelihood": likelihood}}}
-    path = tmp_path / "a.npz"
-    path.write_bytes(packed(**arrays))
     with pytest.raises(BadInput) as caught:
-        stored(path, lambda path, said, most: NpzSource(path, said, most, tmp_path, Faults()), **declared)
+        from_npz(tmp_path, arrays, **declared)
     (fault,) = caught.value.faults
     assert (fault.pointer, fault.code) == ("/n/1/1", "bad_value")
     assert f"is {value:g} at row 1, element [1], expected {expected}" in fault.detail
@@ -281,3 +277,17 @@ def test_text_has_no_density_of_numbers(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         from_json(tmp_path, {"w": ["a", "b"]}, modalities={"w": {"likelihood": "poisson"}})
     assert caught.value.faults[0].code == "not_numeric"
+
+
+def test_what_is_no_whole_number_of_a_declared_category_is_named(tmp_path: Path) -> None:
+    for value in (np.inf, 0.5):
+        arrays = {"x": X, "n": np.array([0.0, 1.0, value] * 20)}
+        with pytest.raises(BadInput) as caught:
+            from_npz(tmp_path, arrays, modalities={"n": {"dtype": "int64"}})
+        assert (caught.value.faults[0].pointer, caught.value.faults[0].code) == ("/n/2", "bad_value")
+
+
+def test_true_and_false_that_are_declared_categories_are_alike_in_every_format(tmp_path: Path) -> None:
+    for flags in ([True, False] * 30, [True] * 60):
+        found, _ = read(tmp_path, {"x": X, "flag": np.array(flags)}, modalities={"flag": {"dtype": "int64"}})
+        assert modality(found, "flag").categories == 2
