@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models import config
 from models.architectures import Model, build
+from models.config.wording import sentences
 from models.multimodal import NO_PARTS, Parts
 
 FORMAT = "sensorium-model"
@@ -20,6 +21,7 @@ VERSION = 1
 HEADER = "sensorium"
 # Tensors of this prefix are not the model's: a training keeps there what it goes on from.
 EXTRA = "extra/"
+MAX_REASONS = 5
 
 
 class CheckpointError(ValueError):
@@ -70,12 +72,13 @@ def load(path: Path, parts: Parts = NO_PARTS) -> Model:
         with torch.device("meta"):
             model = build(wanted, parts)
     except Exception as error:  # sizes that no tensor has; and a network of somebody else's may raise anything
-        first = str(error).partition("\n")[0]  # torch adds where in its own code it happened
-        raise CheckpointError(f"{path.name} has a config that no model can be built of: {first}") from error
+        raise CheckpointError(f"{path.name} has a config that no model can be built of") from error
     try:
         model.load_state_dict(tensors, assign=True)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path.name} has weights that do not fit its config: {error}") from error
+        raise CheckpointError(
+            f"{path.name} has weights that do not fit its config: other names, shapes or types than its model has"
+        ) from error
     return model.eval()
 
 
@@ -105,7 +108,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             names = [name for name in file.keys() if not name.startswith(EXTRA)]  # noqa: SIM118 - not a mapping
             return header, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # types that torch lacks
-        raise CheckpointError(f"{path.name} has tensors that cannot be read: {error}") from error
+        raise CheckpointError(
+            f"{path.name} has tensors that cannot be read: types that torch lacks, or damaged bytes"
+        ) from error
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -113,11 +118,13 @@ def _read_header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             entries: dict[str, str] = file.metadata() or {}
     except SafetensorError as error:
-        raise CheckpointError(f"{path.name} is no whole safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path.name} is no whole safetensors file: its head is damaged, or bytes are missing"
+        ) from error
     try:
         header: dict[str, Any] = json.loads(entries.get(HEADER, "{}"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} has a header that is not JSON: {error}") from error
+        raise CheckpointError(f"{path.name} has a header that is not JSON") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path.name} has {header!r:.40} as its header, expected an object")
     if header.get("format") != FORMAT:
@@ -134,4 +141,5 @@ def _config(path: Path, header: dict[str, Any]) -> config.MMVAEConfig | config.M
     try:
         return config.parse(header.get("config"))
     except ValidationError as error:
-        raise CheckpointError(f"{path.name} has a config that this version cannot read: {error}") from error
+        why = "; ".join(detail for _, detail in sentences(error)[:MAX_REASONS])
+        raise CheckpointError(f"{path.name} has a config that this version cannot read: {why}") from error

@@ -46,8 +46,12 @@ def parse(content: bytes) -> Manifest:
     """Read a manifest. Raises ValueError, which says how it goes on behind the manifest's name."""
     try:
         found = json.loads(content.decode(), parse_constant=_not_finite, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON: {error}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("is not JSON: it is not UTF-8, or nested too deep") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON at line {error.lineno}, column {error.colno}") from error
+    except ValueError as error:  # a number that JSON does not have, or that is too long
+        raise ValueError("is not JSON: it has NaN, Infinity, or a number that is too long") from error
     if not isinstance(found, dict):
         raise ValueError(f"is a {type(found).__name__}, expected an object")
     if found.get("format") != FORMAT:

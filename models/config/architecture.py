@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from models.config.frozen import Frozen, Kind, Misfit, Misfits, Width
 from models.config.modality import ModalityConfig, ModalityOptions
 from models.config.network import MLPConfig, NetworkConfig, misfit
+from models.config.wording import sentences
 
 BUILT_IN_EXPERTS = ("product", "weighted_product", "mixture", "mixture_of_products")
 EXPERTS_GROUP = "sensorium.experts"
@@ -158,7 +159,7 @@ def complete(options: MMVAEOptions | MMVRNNOptions, modalities: Sequence[Modalit
         try:
             chosen.append(_chosen(modality, options.modalities))
         except ValidationError as error:
-            found += [Misfit((*place, *fault["loc"]), fault["msg"]) for fault in error.errors()]
+            found += [Misfit((*place, *inner), detail) for inner, detail in sentences(error)]
             continue
         if chosen[-1].network is None and (why := misfit(options.network, modality.shape, modality.categories)):
             found.append(Misfit(("network",), f"modality {modality.name!r}: {why}; choose one for it alone"))
@@ -166,7 +167,7 @@ def complete(options: MMVAEOptions | MMVRNNOptions, modalities: Sequence[Modalit
         try:
             return parse({**options.model_dump(), "modalities": tuple(chosen)})
         except ValidationError as error:
-            found = [Misfit(fault["loc"][1:], fault["msg"]) for fault in error.errors()]
+            found = [Misfit(inner[1:], detail) for inner, detail in sentences(error)]
     raise Misfits(found)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 MAX_SHOWN_CHARACTERS = 80
 MAX_CHOICES_CHARACTERS = 1000
 
@@ -70,6 +72,16 @@ def sentence(name: str, found: Mapping[str, Any]) -> str:
     if found["type"] == "value_error":  # one of our validators raised it, with a message of ours
         return f"{name}: {found['ctx']['error']}"
     return f"{name} {came(found)}, expected {expected(found)}"
+
+
+def sentences(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
+    """The place of everything that is wrong with a configuration, and what is wrong."""
+    found = []
+    for one in error.errors():
+        name = ".".join(map(str, one["loc"]))
+        own = one["type"] == "value_error" and not name
+        found.append((one["loc"], str(one["ctx"]["error"]) if own else sentence(name or "it", one)))
+    return found
 
 
 def shown(value: Any) -> str:

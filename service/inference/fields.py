@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from service.inference.payload import MOST_FAULTS, shown
-from service.shared import documents
+from service.shared import documents, not_json
 from service.shared.errors import BadInput, Fault, pointer
 
 MOST_QUANTILES = 20
@@ -21,7 +21,7 @@ class Body:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            raise BadInput([Fault("", "not_json", f"the body is not JSON: {error}")]) from error
+            raise BadInput([Fault("", "not_json", f"the body is not JSON: {not_json.reason(error)}")]) from error
         if not isinstance(body, dict):
             raise BadInput([Fault("", "not_an_object", f"the body is a {type(body).__name__}, expected an object")])
         # Every colon of a good body stands behind a key: in its objects, one in the other, or in what no field takes.

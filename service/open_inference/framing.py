@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from service.inference import writing
-from service.shared import documents
+from service.shared import documents, not_json
 from service.shared.errors import BadInput, Fault, TooLarge, UnsupportedMediaType
 
 HEAD_LENGTH = "inference-header-content-length"
@@ -33,7 +33,9 @@ def unpacked(body: bytes, encoding: str | None, most_bytes: int) -> bytes:
     try:
         found = reader.decompress(body, most_bytes + 1)
     except zlib.error as error:
-        raise BadInput([Fault("", "not_compressed", f"the body is not {encoding}: {error}")]) from error
+        raise BadInput(
+            [Fault("", "not_compressed", f"the body is no {encoding} data, expected what Content-Encoding says")]
+        ) from error
     if len(found) > most_bytes:
         raise TooLarge("body_too_large", f"the body has more than {most_bytes} bytes when unpacked")
     if not reader.eof or reader.unused_data:
@@ -77,7 +79,9 @@ def split(body: bytes, head_length: str | None) -> tuple[dict[str, Any], memoryv
     try:
         head = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise BadInput([Fault("", "not_json", f"the head of the body is not JSON: {error}")]) from error
+        raise BadInput(
+            [Fault("", "not_json", f"the head of the body is not JSON: {not_json.reason(error)}")]
+        ) from error
     if not isinstance(head, dict):
         raise BadInput([Fault("", "not_an_object", f"the head is a {type(head).__name__}, expected an object")])
     if raw.count(b":") != _colons(head, MOST_LEVELS):

@@ -13,7 +13,7 @@ from service.keyed import KeyedRoute
 from service.open_inference import metadata
 from service.open_inference.calls import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
-from service.shared import documents
+from service.shared import documents, not_json
 from service.shared.errors import BadInput, Fault
 from service.web import Caller, Services, Web
 
@@ -138,7 +138,7 @@ def _ignored(body: bytes) -> None:
     try:
         given = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as error:
-        raise BadInput([Fault("", "not_json", f"the body is not JSON: {error}")]) from error
+        raise BadInput([Fault("", "not_json", f"the body is not JSON: {not_json.reason(error)}")]) from error
     if not isinstance(given, dict):
         raise BadInput([Fault("", "not_an_object", "the body is no object, expected {} or nothing")])
     parameters = given.get("parameters") or {}

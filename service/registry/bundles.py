@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 import models
 from models import bundle, manifests
 from models.config import parse
+from models.config.wording import sentences
 from models.manifests import ARTIFACT, Manifest
 from service.registry import operations as registry
 from service.registry import schemas
@@ -103,7 +104,8 @@ def unpack(path: Path, to: Writer) -> Manifest:
     try:
         same = parse(manifest["config"]) == config
     except ValidationError as error:
-        raise _refused("invalid_manifest", f"{bundle.MANIFEST}: config: {error}") from error
+        why = "; ".join(detail for _, detail in sentences(error)[:MOST_FAULTS])
+        raise _refused("invalid_manifest", f"{bundle.MANIFEST}: config: {why}") from error
     if not same:
         raise _refused("invalid_manifest", f"{bundle.MANIFEST}: config is not the one that {ARTIFACT} was built with")
     return manifest
@@ -138,8 +140,7 @@ def _said(manifest: Manifest) -> _Said:
     try:
         return _Said.model_validate(manifest)
     except ValidationError as error:
-        places = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()[:MOST_FAULTS]]
-        details = [f"{bundle.MANIFEST}: {place[:200]}: {message}" for place, message in places]
+        details = [f"{bundle.MANIFEST}: {detail[:MOST_CHARACTERS]}" for _, detail in sentences(error)[:MOST_FAULTS]]
         raise BadInput([Fault("", "invalid_manifest", detail) for detail in details]) from error
 
 

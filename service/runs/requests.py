@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
@@ -26,6 +26,7 @@ from models.config import (
 from models.config.modality import CategoryNames
 from models.config.presets import Preset, UnfitPreset
 from models.config.training import misfits
+from models.config.wording import sentences
 from service.runs import checkpoints, schemas
 from service.runs.values import misfits_of_values
 from service.shared.errors import BadInput, Fault, NotFound, pointer
@@ -36,6 +37,9 @@ from service.shared.tables import Model, ModelVersion, Run
 MAX_NAMES_BYTES = 1024 * 1024
 MANIFEST_INDENT = 12
 _OPTIONS: TypeAdapter[MMVAEOptions | MMVRNNOptions] = TypeAdapter(ArchitectureOptions)
+
+
+Chosen = TypeVar("Chosen")
 
 
 class Resolved(NamedTuple):
@@ -73,15 +77,16 @@ def resolve(
         )
     except UnfitPreset as error:
         raise BadInput([Fault("/preset", "misfit", str(error))]) from error
-    training = TrainingConfig.model_validate(choices.training)
+    training = _valid(TypeAdapter(TrainingConfig), choices.training, "training", choices.preset)
     chosen = {**choices.architecture, "architecture": options.architecture}
     try:
         modalities = _modalities(schema)
     except ValidationError as error:
-        deep = [Fault("/dataset", e["type"], f"the dataset's {e['loc']}: {e['msg']}") for e in error.errors()]
-        raise BadInput(deep) from error
+        raise BadInput(
+            [Fault("/dataset", "misfit", f"of the dataset, {said}") for _, said in sentences(error)]
+        ) from error
     try:
-        config = complete(_OPTIONS.validate_python(chosen), modalities)
+        config = complete(_valid(_OPTIONS, chosen, "architecture", choices.preset), modalities)
     except Misfits as error:
         faults = [Fault(pointer("architecture", *m.place), "misfit", m.detail) for m in error.found]
         raise BadInput(faults) from error
@@ -95,6 +100,16 @@ def resolve(
     if faults:
         raise BadInput(faults)
     return Resolved(choices.preset, config, training, artifact_id)
+
+
+def _valid(kind: TypeAdapter[Chosen], chosen: Mapping[str, Any], field: str, preset: str) -> Chosen:
+    """What a request and its preset choose together. Raises BadInput where each is right and they contradict."""
+    try:
+        return kind.validate_python(chosen)
+    except ValidationError as error:
+        with_preset = f"with the preset {preset!r}"
+        faults = [Fault(pointer(field), "misfit", f"{field} {with_preset}: {said}") for _, said in sentences(error)]
+        raise BadInput(faults) from error
 
 
 def _init(

@@ -55,7 +55,7 @@ def inspect(path: Path, most_bytes: int) -> list[ArrayHeader]:
     except BadInput:
         raise
     except Exception as error:  # zipfile meets bytes of a stranger: what it raises is not documented
-        raise _refused("", "not_npz", f"the file is no readable .npz archive: {error}") from error
+        raise _refused("", "not_npz", "the file is no whole .npz archive, expected what numpy.savez writes") from error
     names = [header.name for header in headers]
     faults += [
         Fault(pointer(n), "duplicate_array", f"array {n!r} stands twice") for n in set(names) if names.count(n) > 1
@@ -77,7 +77,11 @@ def read(path: Path, name: str) -> Array:
     except MemoryError:  # says nothing about the data
         raise
     except Exception as error:  # zlib, zipfile and NumPy meet bytes of a stranger
-        raise _refused(pointer(name), "damaged_array", f"the data of array {name!r} is damaged: {error}") from error
+        raise _refused(
+            pointer(name),
+            "damaged_array",
+            f"the data of array {name!r} is damaged: too few bytes, or a wrong checksum",
+        ) from error
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHeader | Fault:
@@ -88,8 +92,10 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHeader | 
     try:
         with archive.open(member) as file:
             shape, dtype, header_bytes = _read_header(file)
-    except Exception as error:  # NumPy parses the header as Python, zlib inflates it: each raises errors of its own
-        return Fault(place, "damaged_header", f"array {name!r} has an unreadable header: {error}")
+    except Exception:  # NumPy parses the header as Python, zlib inflates it: each raises errors of its own
+        return Fault(
+            place, "damaged_header", f"array {name!r} has an unreadable header, expected one of .npy version 1.0 or 2.0"
+        )
     if dtype.hasobject:
         return Fault(place, "pickled_object", f"array {name!r} holds pickled Python objects, expected numbers")
     if dtype.kind not in NUMERIC_KINDS + TEXT_KINDS:

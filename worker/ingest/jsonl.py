@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from service.datasets import known_columns, own_schema
 from service.datasets.layout import TIME, Declaration
+from service.shared import not_json
 from service.shared.errors import BadInput, Fault
 from worker.ingest import infer
 from worker.ingest import nested_survey as surveys
@@ -167,26 +168,39 @@ def _refuse_more(file: BinaryIO, row: int) -> None:
 def _parsed(line: bytes, row: int) -> dict[str, Any]:
     try:
         if line.startswith(BOM_UTF8):
-            raise ValueError("it begins with a byte order mark, which only a file may")
+            raise Unusual("it begins with a byte order mark, which only a file may")
         found = _DECODER.decode(line.decode())
     except RecursionError as error:
         raise _unfit(row, "is nested too deep", "an object of values and short lists") from error
     except ValueError as error:  # of JSON, and of UTF-8
-        raise _unfit(row, f"is not JSON ({str(error)[:200]})", "one object a line") from error
+        raise _unfit(row, f"is not JSON ({_why(error)})", "one object a line") from error
     if not isinstance(found, dict):
         raise _unfit(row, f"is of type {type(found).__name__}", "an object")
     return found
 
 
+class Unusual(ValueError):
+    """What JSON's parser would take and we do not."""
+
+
+def _why(error: ValueError) -> str:
+    """What is wrong with a line, without the words of the parser."""
+    if isinstance(error, json.JSONDecodeError):
+        return not_json.reason(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return str(error) if isinstance(error, Unusual) else "a number is too long"
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise Unusual("a key is there twice")
     return found
 
 
 def _refused(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise Unusual(f"{word} is no JSON")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refused)

@@ -156,7 +156,7 @@ class _Reader:
         except MemoryError:  # says nothing about the data
             raise
         except Exception as error:  # zlib and zipfile meet bytes of a stranger
-            raise _damaged(self._header.name, str(error)) from error
+            raise _damaged(self._header.name, "it cannot be unpacked, or has a wrong checksum") from error
 
     def _unpacked(self, scratch: Path) -> Array:
         with TemporaryFile(dir=scratch) as file:  # the mapping keeps it
@@ -164,7 +164,7 @@ class _Reader:
                 shutil.copyfileobj(self._file, file, BLOCK_BYTES)
                 file.flush()
             except Exception as error:
-                raise _damaged(self._header.name, str(error)) from error
+                raise _damaged(self._header.name, "it cannot be unpacked, or has a wrong checksum") from error
             mapped: Array = np.memmap(file, self._header.dtype, "r", shape=self._header.shape, order="F")
         return mapped
 

@@ -295,5 +295,5 @@ def _readable(code: str) -> Iterator[None]:
     except (BadInput, MemoryError):
         raise
     except Exception as error:
-        why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise BadInput([Fault("", code, f"the Parquet file is damaged: {why}")]) from error
+        detail = "the Parquet file is damaged: its metadata or pages cannot be read; write it again"
+        raise BadInput([Fault("", code, detail)]) from error

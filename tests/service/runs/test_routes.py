@@ -1,6 +1,7 @@
 """Runs over HTTP: asked for, trained by a real trainer process, followed, cancelled."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,3 +269,36 @@ def test_the_request_that_asked_for_a_run_stands_in_its_log(service: Service) ->
     (line,) = [line for line in log.splitlines() if "epoch 1/1" in line]
     assert "request_id=req-of-mine" in line
     assert [entry["request_id"] for entry in worker if entry["event"] == "job_claimed"] == ["req-of-mine"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "place", "detail"),
+    [
+        (
+            {"preset": "sequence-imputation", "architecture": {"architecture": "mmvrnn", "inference": "filter"}},
+            "/architecture",
+            "static_latent_features is 8 with inference filter",
+        ),
+        (
+            {"training": {"epochs": 3, "beta": {"schedule": "cyclical", "unit": "epochs", "cycles": 10}}},
+            "/training",
+            "beta has 10 cycles in 3 epochs",
+        ),
+        (
+            {"architecture": {"architecture": "mmvrnn", "modalities": {"m1": {"likelihood": "poisson", "scale": 2}}}},
+            "/architecture/modalities/m1",
+            "modality 'm1' is poisson, which has no scale 2.0",
+        ),
+    ],
+)
+def test_what_contradicts_itself_or_its_preset_is_told_in_our_words(
+    service: Service, asked: dict[str, Any], place: str, detail: str
+) -> None:
+    generated = {"name": "contradicted", "source": {"generator": {"name": "spirals", "rows": 20, "steps": 5}}}
+    assert service.http.post("/v1/datasets", json=generated).status_code == 201
+    service.work("data")
+    answer = service.http.post("/v1/runs", json={"dataset": {"name": "contradicted"}, "model": "m", **asked})
+    found = problem(answer, 422)["errors"][0]
+    assert found["pointer"] == place
+    assert detail in found["detail"]
+    assert "Value error" not in answer.text
