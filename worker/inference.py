@@ -116,6 +116,6 @@ def _kept(answers: Redis, order: Order, answer: bytes) -> bytes:
         answers.set(key, answer, ex=KEPT_SECONDS)
     except RedisError as error:  # it has no memory left, or takes no value as large
         log.warning("answer_not_kept", order_id=order.id, bytes=len(answer), error=str(error))
-        detail = f"Redis does not take the batch's answer of {len(answer)} bytes: {error}; ask for less at once"
+        detail = f"Redis does not take the batch's answer of {len(answer)} bytes; ask for less at once"
         return wire.pack_failure(order.id, Unavailable("inference_unavailable", detail))
     return wire.pack_kept(order.id, key)

@@ -94,7 +94,7 @@ class CeleryBackend:
         except TimeoutError as error:
             raise _away(f"no infer worker has answered within {self._reply_seconds:g} s") from error
         except (KombuError, OSError) as error:
-            raise _away(f"the batch could not be sent: {error}") from error
+            raise _away("the batch could not be sent: Redis does not take it") from error
         finally:
             del self._waiting[order_id]
 
@@ -138,7 +138,7 @@ class CeleryBackend:
         try:
             packed = await self._redis.getdel(kept.key)
         except (RedisError, OSError) as error:
-            raise _away(f"the answer could not be fetched: {error}") from error
+            raise _away("the answer could not be fetched: Redis does not give it") from error
         if not isinstance(packed, bytes):
             raise _away("the answer was kept for too short a time")
         _, found = await asyncio.to_thread(wire.read_answer, packed)  # it has megabytes
