@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.config import LikelihoodName
-from service.datasets.layout import Declaration, DeclaredModality, SplitColumn
+from service.datasets.layout import Declaration, DeclaredModality
+from service.datasets.split import SplitColumn
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.samples import ModalitySchema, Samples
