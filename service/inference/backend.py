@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from service.inference.payload import Array, Rows
+from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question, Tree
+from service.inference.values import Array
 from service.shared.errors import Unavailable
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from service.inference import measured
 from service.inference.backend import Backend, BackendAway
-from service.inference.payload import MOST_BYTES, Array, Rows
+from service.inference.payload import MOST_BYTES, Rows
 from service.inference.questions import Loadable, Question, part_of
 from service.inference.sizes import MOST_TOGETHER, draws_of, row_bytes, steps_of
+from service.inference.values import Array
 from service.shared.errors import Damaged, Exhausted, TimedOut, Unavailable
 
 # What is wrong with the version, or with whoever computes, is wrong for each of a batch.

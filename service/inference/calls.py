@@ -14,9 +14,9 @@ from service.access.quotas import check_request_rows
 from service.http_protocol import IS_GONE
 from service.inference import reading, sizes, streaming
 from service.inference.batcher import Answered, Batcher
-from service.inference.payload import Array, shown
 from service.inference.questions import Operation, Question, Version
 from service.inference.reading import About, Asked
+from service.inference.values import Array, shown
 from service.inference.versions import VersionCache
 from service.keyed import KeyedRoute
 from service.registry.schemas import ALIAS_PATTERN, AliasName

@@ -8,7 +8,8 @@ import numpy as np
 
 from models.config import ModalityConfig
 from models.config.modality import CategoryNames
-from service.inference.payload import Array, Config
+from service.inference.payload import Config
+from service.inference.values import Array
 
 NAME = "category_name"
 # What an answer has of a category: the most likely one, and the one that was drawn from the prior.

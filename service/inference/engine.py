@@ -8,8 +8,9 @@ import structlog
 
 import models
 from service.inference import measured
-from service.inference.payload import Array, Rows
+from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question, Tree
+from service.inference.values import Array
 from service.shared import collector
 from service.shared.errors import Damaged, Exhausted, Unavailable
 from service.shared.storage import CorruptArtifact, Storage

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from service.inference.payload import MOST_FAULTS, shown
+from service.inference.payload import MOST_FAULTS
+from service.inference.values import shown
 from service.shared import documents, not_json
 from service.shared.errors import BadInput, Fault, pointer
 

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from service.inference.backend import Computed
 from service.inference.engine import Engine
-from service.inference.payload import Array, Rows
+from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question, merged
 from service.inference.sizes import draws_of
+from service.inference.values import Array
 
 # A batch that takes no longer is not worth a thread: handing the interpreter back and forth costs several times that.
 # It is also the longest that health and CRUD wait for a batch.

@@ -4,34 +4,25 @@ Every fault names its place: `modality 'audio' has 39 features at inputs.audio[3
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from models.config.modality import COUNTS
+from service.inference.values import Array, Misfit, array_of, is_surely_finite, shown
 from service.shared.errors import BadInput, Fault, TooLarge, pointer
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Config = MMVAEConfig | MMVRNNConfig
 
 Place = tuple[str | int, ...]
 
 MOST_FAULTS = 20
 MOST_TARGETS = 100
-MAX_NAMES = 10
-SHOWN_CHARACTERS = 60
 MOST_BYTES = 512 * 1024**2
 """Of the values of one request, of all that wait, and of a batch."""
-# Each of numbers whose squares add up to less is finite, in 32 bits too.
-LARGEST_SQUARE = 1e76
-_CAST = nullcontext()
-NUMBERS = {int, float}
-FLOAT32_RANGE = f"numbers within float32's range, at most {np.finfo(np.float32).max:.1e} in size"
 
 
 @dataclass(frozen=True)
@@ -121,20 +112,12 @@ def answerable(answer: Array, lengths: Array | None) -> Any:
     """
     if answer.dtype == object:  # texts, which orjson writes from lists alone
         return answer.tolist() if lengths is None else [r[:n].tolist() for r, n in zip(answer, lengths, strict=True)]
-    if not _is_surely_finite(answer):
+    if not is_surely_finite(answer):
         _check_finite(answer, lengths)
     answer = np.ascontiguousarray(answer)  # orjson writes no other
     if lengths is None:
         return answer
     return [row[:length] for row, length in zip(answer, lengths, strict=True)]
-
-
-def _is_surely_finite(array: Array) -> bool:
-    """A quick look at numbers of which hardly any is ever infinite: a sum of squares says it in one call."""
-    if array.dtype.kind != "f":
-        return True
-    flat = array.ravel()
-    return float(np.dot(flat, flat)) < LARGEST_SQUARE
 
 
 def _check_finite(answer: Array, lengths: Array | None) -> None:
@@ -250,105 +233,19 @@ def _sequences(
 def _filled(items: list[Any], modality: ModalityConfig, place: Place, faults: list[Fault]) -> tuple[Array, Array]:
     """Values (N, *shape) with zeros for nulls, and which were given (N,)."""
     if None not in items:
-        array = _array(items, modality)
-        if not isinstance(array, _Misfit):
+        array = array_of(items, modality)
+        if not isinstance(array, Misfit):
             return array, np.ones(len(items), dtype=bool)
     values = np.zeros((len(items), *modality.shape), dtype=_dtype(modality))
     present = np.array([item is not None for item in items], dtype=bool)
     given = [item for item in items if item is not None]
     if given:
-        array = _array(given, modality)
-        if isinstance(array, _Misfit):
+        array = array_of(given, modality)
+        if isinstance(array, Misfit):
             faults.extend(_misfits(items, modality, place)[: MOST_FAULTS - len(faults)])
         else:
             values[present] = array
     return values, present
-
-
-def takes_booleans(modality: ModalityConfig) -> bool:
-    """Whether false and true are values of a modality: 0 and 1, where it has no other."""
-    return modality.likelihood == "bernoulli" or modality.categories == 2
-
-
-def types_within(data: Sequence[Any]) -> set[type]:
-    """The types of what stands in nested lists.
-
-    Looked at before NumPy does: it makes every text as wide as the longest, so that a body of 400 kB took 37 GiB.
-    """
-    types = set(map(type, data))
-    while types == {list}:
-        data = list(chain.from_iterable(data))
-        types = set(map(type, data))
-    return types
-
-
-class _Misfit(NamedTuple):
-    """Why values are no value of a modality."""
-
-    came: str
-    expected: str
-
-
-def _array(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
-    """Many values as one array, or what is wrong with them."""
-    if modality.category_names:
-        return _named_categories(given, modality)
-    shape = list(modality.shape)
-    types = types_within(given)
-    if not types <= (NUMBERS | {bool} if takes_booleans(modality) else NUMBERS):
-        if list in types:
-            return _Misfit("lists of different lengths", f"shape {shape}")
-        return _Misfit(f"value {shown(given[0])}", f"numbers of shape {shape}")
-    try:
-        array = np.asarray(given)
-    except (ValueError, TypeError, OverflowError):
-        return _Misfit("lists of different lengths", f"shape {shape}")
-    if array.shape[1:] != modality.shape:
-        if len(array.shape) == len(modality.shape) + 1 == 2:
-            return _Misfit(f"{array.shape[1]} features", str(modality.shape[0]))
-        return _Misfit(f"shape {list(array.shape[1:])}", str(shape))
-    if modality.categories is not None:
-        whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and bool((array == np.floor(array)).all()))
-        if not whole or array.min() < 0 or array.max() >= modality.categories:
-            return _Misfit(f"value {shown(given[0])}", expected_category(modality))
-        return array.astype(np.int64, copy=False)
-    if array.dtype.kind not in "biuf":
-        return _Misfit(f"value {shown(given[0])}", f"numbers of shape {shape}")
-    surely_finite = _is_surely_finite(array)
-    came = array
-    with _CAST if surely_finite else np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    if not surely_finite and not (finite := np.isfinite(array)).all():
-        first = came[~finite].flat[0]
-        return _Misfit(f"value {first}", FLOAT32_RANGE if np.isfinite(first) else "finite numbers")
-    if modality.likelihood in COUNTS and array.size and array.min() < 0:
-        return _Misfit(f"value {array.min():g}", "counts, numbers from 0 on")
-    return array
-
-
-def _named_categories(given: Sequence[Any], modality: ModalityConfig) -> Array | _Misfit:
-    """The numbers of categories. Where names are texts a category is given by either, else by its name."""
-    types = set(map(type, given))
-    numbers, by_name = modality.category_numbers, type(next(iter(modality.category_numbers)))
-    if types <= {by_name} or (types <= NUMBERS and by_name is int):
-        found = [numbers.get(name, -1) for name in given]
-    elif types <= {int, str} and by_name is str:
-        found = [numbers.get(one, -1) if type(one) is str else one for one in given]
-    else:
-        found = [-1]
-    highest = (modality.categories or 0) - 1
-    if min(found) < 0 or max(found) > highest:
-        return _Misfit(f"value {shown(given[0])}", expected_category(modality))
-    return np.array(found, np.int64)
-
-
-def expected_category(modality: ModalityConfig) -> str:
-    """What a value of categories may be, for messages."""
-    highest, names = (modality.categories or 0) - 1, modality.category_names
-    if not names:
-        return f"a category from 0 to {highest}"
-    some = ", ".join(shown(name) for name in names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")
-    return f"a category, one of {some}" + (f", or its number, 0 to {highest}" if isinstance(names[0], str) else "")
 
 
 def _misfits(items: list[Any], modality: ModalityConfig, place: Place) -> list[Fault]:
@@ -361,11 +258,11 @@ def _misfits(items: list[Any], modality: ModalityConfig, place: Place) -> list[F
     return faults
 
 
-def _wrong(items: list[Any], first: int, last: int, modality: ModalityConfig) -> Iterator[tuple[int, _Misfit]]:
+def _wrong(items: list[Any], first: int, last: int, modality: ModalityConfig) -> Iterator[tuple[int, Misfit]]:
     """What is wrong between two places, by halves: to look at each item alone took 5 µs for every good one."""
     given = [item for item in items[first:last] if item is not None]
-    wrong = _array(given, modality) if given else None
-    if not isinstance(wrong, _Misfit):
+    wrong = array_of(given, modality) if given else None
+    if not isinstance(wrong, Misfit):
         return
     if last - first == 1:
         yield first, wrong
@@ -377,34 +274,3 @@ def _wrong(items: list[Any], first: int, last: int, modality: ModalityConfig) ->
 
 def _dtype(modality: ModalityConfig) -> type[np.generic]:
     return np.float32 if modality.categories is None else np.int64
-
-
-def shown(value: Any) -> str:
-    """A value as an error message quotes it: not at length, and no more of it is looked at."""
-    text = ""
-    for piece in _pieces(value):
-        text += piece
-        if len(text) > SHOWN_CHARACTERS:
-            return text[:SHOWN_CHARACTERS] + "…"
-    return text
-
-
-def _pieces(value: Any) -> Iterator[str]:
-    """The representation of JSON, piece by piece."""
-    match value:
-        case str():
-            yield repr(value[: SHOWN_CHARACTERS + 1])
-        case list():
-            yield "["
-            for place, item in enumerate(value):
-                yield ", " if place else ""
-                yield from _pieces(item)
-            yield "]"
-        case dict():
-            yield "{"
-            for place, (key, item) in enumerate(value.items()):
-                yield f"{', ' if place else ''}{key[: SHOWN_CHARACTERS + 1]!r}: "
-                yield from _pieces(item)
-            yield "}"
-        case _:
-            yield repr(value)

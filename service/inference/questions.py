@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.inference.payload import Array, Config, Rows
+from service.inference.payload import Config, Rows
+from service.inference.values import Array
 
 Operation = Literal["encode", "reconstruct", "score", "forecast", "sample"]
 Tree = Mapping[str, Any]

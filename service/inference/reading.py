@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from models.config import parse
 from service.inference.bounds import check_counts
 from service.inference.fields import Body
-from service.inference.payload import Config, Limits, Rows, check_size, parse_rows, parse_targets, shown
+from service.inference.payload import Config, Limits, Rows, check_size, parse_rows, parse_targets
 from service.inference.questions import Operation
+from service.inference.values import shown
 from service.shared.errors import BadInput, Fault, NotOurs
 from service.shared.reading_process import LARGE_BYTES, Array, ReadingProcess, Said
 

@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 
 from service.inference import wire
 from service.inference.backend import BackendAway, Computed
-from service.inference.payload import Array, Rows
+from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question, merged
+from service.inference.values import Array
 from service.inference.wire import Kept, Order
 from service.shared import broker
 from service.shared.errors import TooLarge

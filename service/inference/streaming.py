@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.payload import Array, shown
 from service.inference.questions import Version
+from service.inference.values import Array, shown
 from service.shared.errors import Fault, NotOurs
 from service.shared.signing import Forged, Signer
 

@@ -9,8 +9,9 @@ import msgpack
 import numpy as np
 
 from service.inference.backend import Computed
-from service.inference.payload import Array, Rows
+from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question
+from service.inference.values import Array
 from service.shared.errors import Damaged, Exhausted, SensoriumError, Unavailable
 
 ARRAY = 1

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.inference.payload import Array
+from service.inference.values import Array
 
 LARGE_NUMBERS = 100_000
 """An answer of this many is worth a thread: it is written in 5 ms or more."""

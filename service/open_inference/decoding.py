@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from models.config import ModalityConfig
-from service.inference.payload import Array, Config, Limits, shown, types_within
+from service.inference.payload import Config, Limits
+from service.inference.values import Array, shown, types_within
 from service.open_inference import texts
 from service.open_inference.datatypes import BYTES, DTYPES
 from service.shared.errors import BadInput, Fault, pointer

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from service.inference.category_names import NAME
-from service.inference.payload import MOST_FAULTS, Array, Config, Rows, answerable, shown
+from service.inference.payload import MOST_FAULTS, Config, Rows, answerable
 from service.inference.questions import Tree
+from service.inference.values import Array, shown
 from service.open_inference import texts
 from service.open_inference.datatypes import name_of
 from service.shared.errors import BadInput, Fault, pointer

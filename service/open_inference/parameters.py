@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from service.inference.payload import MOST_FAULTS, shown
+from service.inference.payload import MOST_FAULTS
+from service.inference.values import shown
 from service.shared.errors import BadInput, Fault, pointer
 
 MOST_DRAWS = 1000

@@ -7,18 +7,8 @@ import numpy as np
 
 from models.config import ModalityConfig
 from models.config.modality import COUNTS
-from service.inference.payload import (
-    FLOAT32_RANGE,
-    MOST_FAULTS,
-    Array,
-    Config,
-    Limits,
-    Rows,
-    check_size,
-    expected_category,
-    shown,
-    takes_booleans,
-)
+from service.inference.payload import MOST_FAULTS, Config, Limits, Rows, check_size
+from service.inference.values import FLOAT32_RANGE, Array, expected_category, shown, takes_booleans
 from service.open_inference.decoding import MASK, bad, read_arrays
 from service.shared.errors import BadInput, Fault, pointer
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from service.inference.payload import Array
+from service.inference.values import Array
 
 LENGTH_BYTES = 4
 _LENGTH = struct.Struct("<I")

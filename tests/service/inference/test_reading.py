@@ -11,9 +11,9 @@ import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from service.inference import reading
-from service.inference.payload import shown
 from service.inference.questions import Operation
 from service.inference.reading import READERS, About, Asked
+from service.inference.values import shown
 from service.shared.reading_process import LARGE_BYTES, ReadingProcess
 from service.shared.settings import Settings
 from tests.bundles import whole
