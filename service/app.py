@@ -42,6 +42,7 @@ from service.shared.broker_watch import BrokerWatch
 from service.shared.database import Database
 from service.shared.reading_process import ReadingProcess
 from service.shared.settings import Settings
+from service.shared.space import SpaceCollector
 from service.shared.storage import Storage, from_settings
 from service.shared.ticker import Ticker
 from service.web import Services
@@ -95,7 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, settings.reserve_bytes)
         audit.attach(database.writer)
         storage = from_settings(settings)
         messages = broker.connect(settings)
@@ -115,7 +116,11 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.batcher = Batcher(
             backend, settings.inference_queue, settings.inference_rows, settings.inference_steps
         )
-        app.state.collectors = [JobsCollector(database, broker.QUEUES), QueueCollector(app.state.batcher)]
+        app.state.collectors = [
+            JobsCollector(database, broker.QUEUES),
+            QueueCollector(app.state.batcher),
+            SpaceCollector(storage.space),
+        ]
         if engine is not None:
             app.state.collectors.append(EngineCollector(engine))
         host = EngineHost(database, engine, settings)

@@ -22,7 +22,7 @@ from service import migrate
 from service.jobs import workers
 from service.shared import preflight, storage
 from service.shared.database import Database, now
-from service.shared.errors import SensoriumError
+from service.shared.errors import SensoriumError, StorageFull
 from service.shared.preflight import first_line
 from service.shared.settings import PREFIX, SECRETS_DIR, Settings
 
@@ -168,6 +168,9 @@ def _storage(settings: Settings) -> Finding:
             stored = writer.commit()
         store.fetch(stored.project_id, stored.sha256, stored.size_bytes)
         store.remove(stored)
+    except StorageFull as error:
+        advice = "delete what is not needed, run `sensorium gc`, or free space on that disk"
+        return Finding("storage", State.PROBLEM, f"{place}: {error.detail}", advice)
     except SensoriumError as error:
         return Finding("storage", State.PROBLEM, f"{place}: {error.detail}", "look at SENSORIUM_STORAGE and its keys")
     except OSError as error:

@@ -26,6 +26,7 @@ from service.server import listen
 from service.shared import broker
 from service.shared.database import Database
 from service.shared.errors import SensoriumError, Unauthenticated
+from service.shared.reserve import Reserve
 from service.shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -117,6 +118,8 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
         # What a killed process left unfinished: nobody else writes here while the home is ours.
         for unfinished in (settings.artifacts / "tmp", settings.scratch):
             shutil.rmtree(unfinished, ignore_errors=True)
+        if (reserve := Reserve.beside(settings.database_url, settings.reserve_bytes)) is not None:
+            reserve.give_up_if_needed()
         migrate.upgrade(settings.database_url)
         key = _first_key(settings)
         broker.declare(settings)
@@ -220,7 +223,7 @@ def _ready(host: str, port: int) -> bool:
 def _first_key(settings: Settings) -> str:
     """The key in the home folder; made together with the first project when there is none that the database knows."""
     file = _key_file(settings)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.reserve_bytes)
     try:
         with database.writer.begin() as session:
             if file.exists():

@@ -22,7 +22,7 @@ class Readiness(BaseModel):
     status: Literal["ok", "degraded"] = Field(
         description="degraded: jobs are accepted, and what `impaired` names waits or is refused."
     )
-    impaired: list[str] = Field(description="The parts that are away: `broker`.")
+    impaired: list[str] = Field(description="The parts that are away or full: `broker`, `storage`.")
 
 
 @router.get("/healthz", operation_id="healthz")
@@ -33,8 +33,11 @@ async def healthz() -> Health:
 
 @router.get("/readyz", operation_id="readyz")
 def readyz(request: Request, services: Web) -> Readiness:
-    """Whether requests can be served. Without the database they cannot: 503. Without the broker most can."""
+    """Whether requests can be served. Without the database they cannot: 503.
+
+    Without the broker, or with a full disk, most can: degraded.
+    """
     services.database.check()
-    if not request.app.state.broker_watch.answers():
-        return Readiness(status="degraded", impaired=["broker"])
-    return Readiness(status="ok", impaired=[])
+    well = {"broker": request.app.state.broker_watch.answers(), "storage": not services.storage.space.full()}
+    impaired = [part for part, is_well in well.items() if not is_well]
+    return Readiness(status="degraded" if impaired else "ok", impaired=impaired)

@@ -50,6 +50,8 @@ class KeyedRoute(APIRoute):
         if scope["query_string"] and scope["method"] in (self.methods or ()):
             query.check(scope["query_string"], self.dependant)
         if changing:
+            if services.database.reserve is not None and not self._frees(scope["method"]):
+                services.database.reserve.check()
             audit.acting.set(self._action(scope, principal))
         watched = Watched(services.keys, token, needed, receive, send)
         try:
@@ -63,6 +65,10 @@ class KeyedRoute(APIRoute):
             if not watched.has_begun:
                 raise error.why from error
             # else the connection is closed in the middle of the answer: whoever reads it knows that it is not whole
+
+    def _frees(self, method: str) -> bool:
+        """Whether a call ends or deletes something, and so may use the last space there is."""
+        return method == "DELETE" or self.path.endswith(("/cancel", "/pause"))
 
     def _find_out(self, method: str) -> scopes.Scope:
         self._needed[method] = scopes.needed(method, self.tags)

@@ -18,7 +18,16 @@ from starlette.routing import Match
 
 from service import validation
 from service.shared import not_json
-from service.shared.errors import BadInput, Damaged, Fault, SensoriumError, Unavailable, UnsupportedMediaType
+from service.shared.errors import (
+    BadInput,
+    Damaged,
+    Fault,
+    SensoriumError,
+    StorageFull,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from service.shared.full_disk import tells_of_full
 from service.shared.refusals import is_outage
 from service.shared.storage import CorruptArtifact
 
@@ -72,6 +81,7 @@ def install(app: FastAPI) -> None:
     for away in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(away, _on_database_away)
     app.add_exception_handler(CorruptArtifact, _on_corrupt)
+    app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unknown)
 
@@ -104,13 +114,13 @@ def _failures(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     """What an operation can answer besides what its route declares."""
     statuses = [500, 503]
     if path.startswith(KEYED) and not path.startswith("/v2/health"):
-        statuses += [401, 403, 422, 429]
+        statuses += [401, 403, 422, 429, 507]
     if "{" in path or method == "post":
         statuses += [404]
     if method in ("post", "delete"):
         statuses += [409]
     if "inference" in operation.get("tags", ()):
-        statuses += [504, 507]
+        statuses += [504]
     if method in ("post", "patch"):
         statuses += [400, 408, 413, 415]
     if any(parameter["name"] == "page_token" for parameter in operation.get("parameters", [])):
@@ -215,7 +225,18 @@ async def _on_unknown(request: Request, error: Exception) -> Response:
     return response
 
 
+async def _on_system_error(request: Request, error: Exception) -> Response:
+    if not tells_of_full(error):
+        raise error  # to the handler of what is unknown
+    log.warning("storage_full", path=request.url.path, error=str(error))
+    return answer(request, StorageFull("storage"))
+
+
 async def _on_database_away(request: Request, error: Exception) -> Response:
+    if tells_of_full(error):
+        log.warning("storage_full", path=request.url.path, error=str(error))
+        request.app.state.services.storage.space.refused("database")
+        return answer(request, StorageFull("database"))
     if not is_outage(error):
         raise error  # to the handler of what is unknown
     log.warning("database_unreachable", path=request.url.path, error=str(error))

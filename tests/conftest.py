@@ -25,6 +25,9 @@ from worker import supervisor
 from worker.children import Children
 from worker.context import Context
 
+# Of every database that a test makes, and of the processes that it starts.
+os.environ.setdefault("SENSORIUM_RESERVE_BYTES", str(1024**2))
+
 # Files that take long, to begin with: begun last, one of them would keep one process at work while the others wait.
 LONG = (
     "worker/test_supervisor.py",

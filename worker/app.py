@@ -18,6 +18,7 @@ from service.shared.database import Database
 from service.shared.errors import Misconfigured
 from service.shared.preflight import read_settings
 from service.shared.settings import Settings, log_settings
+from service.shared.space import SpaceCollector
 from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
@@ -53,7 +54,7 @@ def keep_logging(**_: object) -> None:
 def do_jobs(settings: Settings, queue: str) -> None:
     """Do the jobs of a queue; on SIGTERM give back what is under way."""
     messages = broker.connect(settings)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, settings.reserve_bytes)
     versions = {"python": platform.python_version(), **library_versions()}
     host, devices = socket.gethostname(), settings.devices
     with database.writer.begin() as session:
@@ -85,7 +86,7 @@ def do_jobs(settings: Settings, queue: str) -> None:
         ticker.start()
     # the first does whole jobs, and takes as long as they do
     needs = {"broker": BrokerWatch(settings.broker_url).answers, "database": database.answers}
-    beacon = Beacon(settings, tickers[1:], [LeaseCollector(context)], needs)
+    beacon = Beacon(settings, tickers[1:], [LeaseCollector(context), SpaceCollector(context.storage.space)], needs)
     signals.worker_ready.connect(beacon.ready, weak=False)
     try:
         consumer.consume(messages, queue, owner)

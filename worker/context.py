@@ -16,7 +16,8 @@ from worker.children import Children
 class Context:
     """`owner` is the id under which this worker holds jobs. `draining` is set once it was told to stop,
     `turn` is held by the thread that works; `renewed_at` is when the lease of the job at
-    work was renewed last, and `idle_since` when a job was done last, both on the monotonic clock."""
+    work was renewed last, and `idle_since` when a job was done last, both on the monotonic clock. `lacks_space` is
+    whether jobs wait for space, None before that was looked at."""
 
     settings: Settings
     database: Database
@@ -28,4 +29,5 @@ class Context:
     turn: threading.Lock = field(default_factory=threading.Lock)
     job_id: str | None = None
     renewed_at: float | None = None
+    lacks_space: bool | None = None
     idle_since: float = field(default_factory=time.monotonic)

@@ -40,7 +40,7 @@ KEPT_SECONDS = 30
 
 def main(settings: Settings) -> None:
     """Compute until SIGTERM, then finish what is under way."""
-    messages, database = broker.connect(settings), Database(settings.database_url)
+    messages, database = broker.connect(settings), Database(settings.database_url, settings.reserve_bytes)
     answers = Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=2, socket_keepalive=True)
     engine = Engine(from_settings(settings), settings.inference_memory_bytes, settings.inference_threads)
     host = EngineHost(database, engine, settings)

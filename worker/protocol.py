@@ -16,6 +16,7 @@ import structlog
 
 from service.shared import telemetry
 from service.shared.errors import BadInput
+from service.shared.full_disk import tells_of_full
 from service.shared.settings import Settings
 from worker import fault
 
@@ -70,6 +71,9 @@ def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = Tr
         emit({"event": "failed", "code": error.code, "detail": str(error), "retry": False})
     except Exception as error:
         log.exception("program_failed")
+        if tells_of_full(error):
+            emit({"event": "failed", "code": "storage_full", "detail": "no space is left on the disk", "retry": True})
+            return
         emit({"event": "failed", **fault.described(error), "retry": True})
     else:
         emit({"event": "stopped"} if result is None else {"event": "finished", **result})

@@ -16,6 +16,7 @@ from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
 from service.shared import storage, telemetry
 from service.shared.errors import TooMany
+from service.shared.full_disk import tells_of_full
 from service.shared.outage import Outage
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.ticker import Ticker
@@ -41,7 +42,7 @@ def work(context: Context, queue: str) -> None:
     if not context.turn.acquire(blocking=False):
         return
     try:
-        while not context.draining.is_set():
+        while not context.draining.is_set() and _has_space(context, queue):
             with context.database.writer.begin() as session:
                 lease, devices = context.settings.lease_seconds, len(context.settings.devices)
                 claim = jobs.claim(session, queue, context.owner, lease, devices, context.settings.project_running_runs)
@@ -73,6 +74,20 @@ def _say_end(context: Context, claim: Claim, seconds: float) -> None:
     log.info("job_ended", kind=claim.kind, attempt=claim.attempt, state=state, duration_seconds=round(seconds, 3))
 
 
+def _has_space(context: Context, queue: str) -> bool:
+    """Whether jobs can write what they make. While they cannot, those that are queued say so."""
+    full = context.storage.space.full()
+    if full or context.lacks_space is not False:
+        with context.database.writer.begin() as session:
+            jobs.say_why(session, queue, jobs.STORAGE_FULL if full else None)
+        if full and not context.lacks_space:
+            log.warning("storage_full", places=full)
+        context.lacks_space = bool(full)
+    if full:
+        context.idle_since = time.monotonic()  # it is not deaf
+    return not full
+
+
 def _attend(context: Context, claim: Claim) -> None:
     """Do one job, whatever happens to it."""
     lease_seconds = context.settings.lease_seconds
@@ -94,9 +109,12 @@ def _attend(context: Context, claim: Claim) -> None:
         outcome = "failed"
         _fail(context, claim, {"code": error.code, "detail": error.detail}, retry=False)
     except Exception as error:  # a fault of ours is the attempt's, not the worker's
-        outcome = "failed"
+        outcome = "stopped" if tells_of_full(error) else "failed"
         log.exception("job_not_attended")
-        _fail(context, claim, fault.described(error, *DATABASE_AWAY), retry=True)
+        if outcome == "stopped":
+            _hold(context, claim, "its files could not be stored")
+        else:
+            _fail(context, claim, fault.described(error, *DATABASE_AWAY), retry=True)
     finally:
         lease.close()
     measured.ENDED.labels(claim.kind, outcome).inc()
@@ -135,6 +153,7 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
     news = News(claim, kind, context.storage)
     heartbeats = Outage(log, "heartbeats_not_saved", "heartbeats_saved_again")
     ended = saved = stopped = False
+    lacks_space: list[str] = []
     requests = Requests(cancel=False, pause=False, timed_out=False)
     while not (ended and saved):
         ended = child.wait(settings.heartbeat_seconds)
@@ -154,10 +173,12 @@ def _follow(context: Context, claim: Claim, kind: Work, child: Child) -> dict[st
         except TooMany:
             _discard(context, news.files())
             raise
-        if not ended and (requests.any() or context.draining.is_set()):
+        lacks_space = lacks_space or context.storage.space.full()
+        if not ended and (requests.any() or context.draining.is_set() or lacks_space):
             child.stop(settings.trainer_stop_seconds)
             stopped = True  # once more around, for what it said on the way out
-    return news.last_word or ({"event": "stopped"} if stopped else None)
+    last = news.last_word or ({"event": "stopped"} if stopped else None)
+    return {**last, "lacks_space": lacks_space} if last is not None else None
 
 
 def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: dict[str, Any] | None) -> None:
@@ -173,20 +194,32 @@ def _conclude(context: Context, claim: Claim, kind: Work, child: Child, last: di
             except TooMany:
                 _discard(context, [stored])
                 raise
+        case {"event": "failed", "code": jobs.STORAGE_FULL, "detail": detail}:
+            _hold(context, claim, detail)
         case {"event": "failed", "retry": retry} as failure:
             error: dict[str, Any] = {key: failure[key] for key in ("code", "detail", "errors") if key in failure}
             _fail(context, claim, error, retry)
+        case {"event": "stopped", "lacks_space": [*places]} if places:
+            _hold(context, claim, f"full: {', '.join(places)}")
         case {"event": "stopped"}:
-            _commit(context, lambda session: _stopped(session, claim))
+            _commit(context, lambda session: _stopped(session, claim, jobs.release))
         case _:
             detail = f"the process {kind.program} {child.ending()} without a result; its log says more"
             _fail(context, claim, {"code": "process_died", "detail": detail}, retry=True)
 
 
-def _stopped(session: Session, claim: Claim) -> None:
-    """End, pause or give back: each finds what it was stopped for, or changes nothing."""
-    for transition in (jobs.stop, jobs.time_out, jobs.suspend, jobs.release):
+def _stopped(session: Session, claim: Claim, otherwise: Callable[[Session, Claim], None]) -> None:
+    """End, pause or queue again: each finds what it was stopped for, or changes nothing."""
+    for transition in (jobs.stop, jobs.time_out, jobs.suspend, otherwise):
         transition(session, claim)
+
+
+def _hold(context: Context, claim: Claim, detail: str) -> None:
+    def hold(session: Session, claim: Claim) -> None:
+        jobs.hold(session, claim, detail, context.settings.retry_seconds)
+
+    _commit(context, lambda session: _stopped(session, claim, hold))
+    log.warning("job_lacks_space", reason=detail)
 
 
 def _succeed(

@@ -58,7 +58,7 @@ def gc(
 ) -> None:
     """Show, or remove, stored files that no row names; show rows whose file is gone."""
     settings = read_settings()
-    database, store = Database(settings.database_url), storage.from_settings(settings)
+    database, store = Database(settings.database_url, settings.reserve_bytes), storage.from_settings(settings)
     try:
         found = garbage.find(database, store, older_than_seconds)
         lines = [f"{entry.key}: {entry.size_bytes} bytes without a row" for entry in found.unnamed]

@@ -98,7 +98,8 @@ def _record(session: Session, project_id: str, action: str, resource: str, made:
 @contextmanager
 def _session() -> Iterator[Session]:
     """A transaction of one command."""
-    database = Database(read_settings().database_url)
+    settings = read_settings()
+    database = Database(settings.database_url, settings.reserve_bytes)
     try:
         with database.writer.begin() as session:
             yield session

@@ -234,6 +234,7 @@ def _describe(name: str, version: DatasetVersion, job: Job, artifact: Artifact |
         errors=error.get("errors", []),
         detail=error.get("detail"),
         progress=1.0 if job.state == "succeeded" else job.progress,
+        waiting_reason=job.waiting_reason if job.state == "queued" else None,
         created_at=version.created_at,
     )
 

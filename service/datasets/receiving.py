@@ -29,12 +29,13 @@ class Receiver:
         self._first = b""
 
     def announce(self, content_length: str | None) -> None:
-        """Refuse at once what says that it is too large. Raises TooLarge, TooMany."""
+        """Refuse at once what says that it is too large. Raises TooLarge, TooMany, StorageFull."""
         if content_length is not None and content_length.isdecimal():
             self._check(int(content_length))
+            self._writer.expect(int(content_length))
 
     def take(self, piece: bytes) -> None:
-        """Write the next piece. Raises TooLarge, TooMany."""
+        """Write the next piece. Raises TooLarge, TooMany, StorageFull."""
         self._check(self._writer.size_bytes + len(piece))
         if len(self._first) < FIRST_BYTES:
             self._first += piece[: FIRST_BYTES - len(self._first)]

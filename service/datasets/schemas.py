@@ -166,6 +166,7 @@ class DatasetVersion(BaseModel):
     declared: dict[str, Any] = Field(description="What was said of the data when the version was asked for.")
     errors: list[Fault] = Field(description="Why it was rejected: at most the first 100 faults.")
     detail: str | None = Field(description="Why it was rejected or failed, in a sentence.")
+    waiting_reason: str | None = Field(description="Why it is not converted yet: `storage_full`, or null.")
     progress: float = Field(description="How much of the conversion is done, from 0 to 1.")
     created_at: datetime
 

@@ -74,8 +74,9 @@ def pack_answer(order_id: str, computed: Computed) -> bytes:
 
 def pack_failure(order_id: str, error: Exception) -> bytes:
     """Why there is no answer."""
-    if isinstance(error, SensoriumError) and type(error).__name__ in KNOWN_ERRORS:
-        return _pack({"id": order_id, "error": type(error).__name__, "code": error.code, "detail": error.detail})
+    known = next((kind.__name__ for kind in type(error).__mro__ if kind in KNOWN_ERRORS.values()), None)
+    if isinstance(error, SensoriumError) and known is not None:
+        return _pack({"id": order_id, "error": known, "code": error.code, "detail": error.detail})
     return _pack({"id": order_id, "error": "", "code": "", "detail": f"{type(error).__name__}: {error}"})
 
 

@@ -6,6 +6,7 @@ fencing token: an owner that lost its lease matches no row and must write nothin
     T1  create           -> queued                          T8   reap      running -> queued, failed, cancelled, paused
     T2  due              queued, to be woken again          T9   cancel    queued, paused -> cancelled; running: flagged
     T3  claim            queued -> running                  T10  fail      running -> queued or failed
+                                                                 hold      running -> queued, waits for space
     T4  heartbeat        running, lease renewed             T11  stop      running -> cancelled
     T5  heartbeat, and the checkpoint's row in the same     T12  pause     queued -> paused; running: flagged
         transaction: what fences one fences the other            suspend   running -> paused
@@ -52,6 +53,8 @@ FAULT = "fault"
 ATTEMPT_FAILED = "attempt_failed"
 
 
+# `waiting_reason` of jobs that no worker takes because a disk, a bucket or the database is full.
+STORAGE_FULL = "storage_full"
 TIMED_OUT = {"code": "timeout", "detail": "it ran for longer than its timeout_seconds"}
 
 
@@ -186,6 +189,7 @@ def claim(
             progress=0.0,
             eta_seconds=None,
             error=None,
+            waiting_reason=None,
         )
         .returning(Job.id, Job.project_id, Job.kind, Job.attempt, Job.request_id)
     ).one_or_none()
@@ -254,6 +258,36 @@ def release(session: Session, claim: Claim) -> None:
     )
     if changed is not None:
         record_event(session, claim.job_id, claim.attempt, "warning", "released", "the worker stops: queued again")
+
+
+def hold(session: Session, claim: Claim, detail: str, retry_seconds: float) -> None:
+    """T10: no space is left for what the job writes. It is queued again; that is neither a failure nor a preemption.
+
+    Workers take it once their disks have space. Where that cannot be seen, or is not enough for this job, it waits for
+    `retry_seconds`, at least a second, doubled each time.
+    """
+    before = select(func.count()).where(JobEvent.job_id == claim.job_id, JobEvent.type == STORAGE_FULL)
+    backoff = min(LONGEST_BACKOFF_SECONDS, max(1.0, retry_seconds) * 2.0 ** min(session.scalar(before) or 0, 20))
+    changed = session.scalar(
+        _own(claim)
+        .values(
+            state="queued",
+            waiting_reason=STORAGE_FULL,
+            not_before=now(backoff),
+            dispatch_after=now(backoff),
+            **_unowned(),
+        )
+        .returning(Job.id)
+    )
+    if changed is not None:
+        message = f"waits for space, and goes on from its last checkpoint: {detail}"
+        record_event(session, claim.job_id, claim.attempt, "warning", STORAGE_FULL, message)
+
+
+def say_why(session: Session, queue: str, reason: str | None) -> None:
+    """Say of a queue's jobs why no worker takes them, or that nothing keeps one from it any more."""
+    other = Job.waiting_reason.is_distinct_from(reason)
+    session.execute(update(Job).where(Job.queue == queue, Job.state == "queued", other).values(waiting_reason=reason))
 
 
 def reap(session: Session, retry_seconds: float) -> Sequence[str]:
@@ -360,7 +394,7 @@ def resume(session: Session, job_id: str) -> str:
     """
     state: str | None = session.scalar(
         update(Job)
-        .where(Job.id == job_id, (Job.state == "paused") | Job.pause_requested)
+        .where(Job.id == job_id, Job.state.not_in(FINAL_STATES), (Job.state == "paused") | Job.pause_requested)
         .values(
             pause_requested=False,
             state=case((Job.state == "paused", "queued"), else_=Job.state),

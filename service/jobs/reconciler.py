@@ -31,7 +31,7 @@ class Reconciler:
         self._answers_since: float | None = None
 
     def tick(self) -> None:
-        """Reap, wake, sweep."""
+        """Reap, wake, sweep, and hold again what was given up on a full disk."""
         try:
             if self._answers_since is not None and self._all_could_beat(self._answers_since):
                 self._reap()
@@ -46,6 +46,10 @@ class Reconciler:
             if not broker.wake(self._messages, queue, job_id):
                 break  # each would wait as long for a broker that is away; what was not sent is due again
         sweep(self._database, self._storage)
+        if self._storage.space.full():
+            self._storage.trim()
+        if self._database.reserve is not None:
+            self._database.reserve.hold()
 
     def _all_could_beat(self, since: float) -> bool:
         return time.monotonic() - since >= self._settings.lease_seconds

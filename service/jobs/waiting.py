@@ -40,7 +40,7 @@ def find(session: Session, jobs: Sequence[Job]) -> dict[str, Wait]:
     alive = [worker for worker, _ in workers.alive(session)]
     for job in queued:
         position, backs_off = places.get(job.id, (None, False))  # a worker may have taken it just now
-        found[job.id] = Wait(position, _back_off(job) if backs_off else _turn(alive, job))
+        found[job.id] = Wait(position, job.waiting_reason or (_back_off(job) if backs_off else _turn(alive, job)))
     return found
 
 

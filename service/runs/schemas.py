@@ -131,7 +131,9 @@ class Run(BaseModel):
     cancel_requested: bool
     pause_requested: bool
     queue_position: int | None = Field(default=None, description="While queued: 1 is taken next.")
-    waiting_reason: str | None = Field(default=None, description="Why it is not running; while it waits.")
+    waiting_reason: str | None = Field(
+        default=None, description="Why it is not running, while it waits: `storage_full`, or a sentence for people."
+    )
     error: RunError | None
     dataset: DatasetReference
     model: str

@@ -12,7 +12,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
-from service.shared.errors import Unavailable
+from service.shared.errors import StorageFull, Unavailable
 from service.shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ READ_BYTES = 2 * PART_BYTES
 MOST_PARTS = 10_000  # of one upload, in S3
 CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
+# How object stores say that they have no space left, or a bucket no quota: HTTP in general, MinIO, Ceph.
+FULL = ("507 Insufficient Storage", "XMinioStorageFull", "QuotaExceeded")
 
 
 class StorageAway(Unavailable):
@@ -43,7 +45,10 @@ class Entry(NamedTuple):
 
 
 class Bucket:
-    """Objects below `s3://BUCKET/PREFIX`. Every call raises StorageAway when the store does not answer."""
+    """Objects below `s3://BUCKET/PREFIX`. Every call raises StorageAway when the store does not answer.
+
+    Those that store raise StorageFull when it has no space left.
+    """
 
     def __init__(self, url: str, settings: Settings) -> None:
         parts = urlsplit(url)
@@ -118,6 +123,8 @@ class Bucket:
                 raise StorageAway(f"{self.url} did not {what}: there is no such bucket") from error
             raise FileNotFoundError(what) from error
         except (BaseError, OSError) as error:
+            if any(code in str(error) for code in FULL):
+                raise StorageFull("bucket") from error
             raise StorageAway(f"{self.url} did not {what}: {_first_line(error)}") from error
 
     def _is_there(self) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from service.shared.errors import Unavailable
+from service.shared.reserve import Reserve
 
 Row = TypeVar("Row")
 
@@ -86,8 +87,10 @@ class Database:
     once (BEGIN IMMEDIATE), so that it never fails half way for want of it. `with database.reader() as session:` reads.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, reserve_bytes: int = 0) -> None:
+        """`reserve_bytes` are held beside a SQLite file, for deletions on a full disk."""
         embedded = url.startswith("sqlite")
+        self.reserve = Reserve.beside(url, reserve_bytes)
         self._file = make_url(url).database if embedded else None
         self._opened: set[tuple[int, int]] = set()
         self.engine = self._sqlite(url, writes=False) if embedded else _server(url)
@@ -135,6 +138,8 @@ class Database:
 
         @event.listens_for(engine, "connect")
         def configure(connection: Any, record: Any) -> None:
+            if self.reserve is not None:  # the first to open the file makes an index of its journal
+                self.reserve.give_up_if_needed()
             connection.isolation_level = None  # transactions begin below, not where the driver guesses
             for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -143,6 +148,8 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:
+            if writes and self.reserve is not None:
+                self.reserve.give_up_if_needed()
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
         return engine

@@ -17,6 +17,7 @@ SensoriumError                500
 ├── NotOffered                501  a part of HTTP that the service does not have
 ├── Unavailable               503  worth trying again
 ├── Exhausted                 507  it takes more than the installation has; trying again does not help
+│   └── StorageFull           507  a disk is full; trying again helps once something was deleted
 └── TimedOut                  504  the caller's own time is up
 """
 
@@ -191,6 +192,14 @@ class Exhausted(SensoriumError):
 
     status = 507
     title = "Insufficient storage"
+
+
+class StorageFull(Exhausted):
+    """There is no space left to write to, except for what deletes."""
+
+    def __init__(self, place: str) -> None:
+        advice = "delete uploads, datasets, runs or versions that are not needed, or ask the operator for more space"
+        super().__init__("storage_full", f"no space is left for new data ({place}): {advice}")
 
 
 class TimedOut(SensoriumError):

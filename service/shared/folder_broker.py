@@ -21,8 +21,11 @@ class Channel(filesystem.Channel):
     def _put(self, queue: str, payload: dict[str, Any], **options: Any) -> None:
         final = Path(self.data_folder_out) / f"{time.monotonic_ns()}_{ULID()}.{queue}.msg"
         unfinished = final.with_suffix(".tmp")
-        unfinished.write_text(dumps(payload))
-        unfinished.rename(final)
+        try:
+            unfinished.write_text(dumps(payload))
+            unfinished.rename(final)
+        finally:
+            unfinished.unlink(missing_ok=True)  # half of it, where the disk is full
 
     def _get(self, queue: str) -> Any:
         for path in sorted(Path(self.data_folder_in).glob(f"*.{queue}.msg")):

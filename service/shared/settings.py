@@ -91,6 +91,12 @@ class Settings(LogSettings):
     s3_access_key_id: str | None = Field(default=None, description="Unset: what AWS_* and the machine's role say.")
     s3_secret_access_key: SecretStr | None = Field(default=None, description="Belongs to s3_access_key_id.")
     cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Most bytes of local copies of what is in S3.")
+    reserve_bytes: int = Field(
+        default=64 * 1024**2,
+        ge=0,
+        description="Bytes that uploads and jobs leave free on every disk; with SQLite as many are held in a file "
+        "beside it, for deletions on a full disk.",
+    )
     source_prefixes: Annotated[list[str], NoDecode] = Field(
         default=[], description="What datasets may be read from, as JSON: s3://BUCKET/PREFIX and file:///FOLDER."
     )

@@ -1,5 +1,6 @@
 """`python -m tests.worker.program`: a supervised process that does what its spec says, for the tests of supervision."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -33,6 +34,9 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
             raise protocol.Refused("unusable_data", "there is too little of it")
         case "bad input":
             raise BadInput([Fault("/a/1", "bad_value", "it is NaN")], code="dataset_rejected")
+        case "find no space" if not Path(spec["mark"]).exists():
+            Path(spec["mark"]).touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
         case "break":
             raise _noted(7)
         case "break elsewhere":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.jobs import history
@@ -17,9 +17,10 @@ from service.jobs.operations import Claim
 from service.registry import operations as registry
 from service.shared import broker, storage
 from service.shared.database import Database, now
+from service.shared.errors import StorageFull
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Stored
-from service.shared.tables import Artifact, Job, Run
+from service.shared.tables import FINAL_STATES, Artifact, Job, Run
 from tests.conftest import wait_until
 from tests.service.rows import claimed_run
 from worker import kinds, supervisor
@@ -119,6 +120,72 @@ def test_a_job_that_is_done_leaves_its_outcome_and_nothing_else(context: Context
     assert artifacts(context) == 1
     assert scratch(context) == []
     assert context.job_id is None
+
+
+def goes_on(context: Context, job_id: str) -> Job:
+    """The job, once it has ended by being worked on now and then."""
+
+    def has_ended() -> bool:
+        supervisor.work(context, "data")
+        return row(context, job_id).state in FINAL_STATES
+
+    wait_until(has_ended, what="the end of the job")
+    return row(context, job_id)
+
+
+def test_a_job_that_finds_no_space_waits_without_a_failure(context: Context, job: Do) -> None:
+    job_id = job("find no space")
+    supervisor.work(context, "data")
+    found = row(context, job_id)
+    assert (found.state, found.failures, found.preemptions) == ("queued", 0, 0)
+    assert found.waiting_reason == "storage_full"
+    assert types(context, job_id) == ["queued", "started", "storage_full"]
+    assert scratch(context) == []
+    found = goes_on(context, job_id)
+    assert (found.state, found.failures, found.waiting_reason) == ("succeeded", 0, None)
+
+
+def test_a_result_that_cannot_be_stored_waits_without_a_failure(
+    context: Context, job: Do, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = job("finish")
+    adopt = context.storage.adopt
+
+    def refuse(project_id: str, path: Path) -> Stored:
+        monkeypatch.setattr(context.storage, "adopt", adopt)
+        raise StorageFull("bucket")
+
+    monkeypatch.setattr(context.storage, "adopt", refuse)
+    supervisor.work(context, "data")
+    assert (row(context, job_id).state, row(context, job_id).waiting_reason) == ("queued", "storage_full")
+    found = goes_on(context, job_id)
+    assert (found.state, found.failures) == ("succeeded", 0)
+
+
+def test_a_job_is_stopped_in_order_when_the_disk_is_full_and_none_is_taken(context: Context, job: Do) -> None:
+    running, other = job("wait"), job("wait")
+    while_it_runs(context, running, lambda: context.storage.space.refused("bucket"))
+    found = row(context, running)
+    assert (found.state, found.failures, found.preemptions) == ("queued", 0, 0)
+    assert "stopped in order" in log(context, running)
+    supervisor.work(context, "data")
+    assert [row(context, each).waiting_reason for each in (running, other)] == ["storage_full"] * 2
+    assert row(context, other).attempt == 0
+
+
+def test_what_waits_for_space_each_time_waits_longer(context: Context, job: Do) -> None:
+    job_id = job("finish")
+    waits = []
+    for _ in range(4):
+        with context.database.writer.begin() as session:
+            session.execute(update(Job).values(not_before=now(-1)))
+            claim = jobs.claim(session, "data", "wrk_1", 60)
+            assert claim is not None
+            jobs.hold(session, claim, "full: storage", 5.0)
+            until, at = session.execute(select(Job.not_before, now())).one()
+            waits.append(round((until - at).total_seconds()))
+    assert waits == [5, 10, 20, 40]
+    assert row(context, job_id).failures == 0
 
 
 def test_all_jobs_that_are_due_are_done(context: Context, job: Do) -> None:

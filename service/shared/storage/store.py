@@ -1,5 +1,6 @@
 """Files under their content's names: in a folder, or in a bucket whose files the folder has copies of."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -13,7 +14,10 @@ from typing import BinaryIO, Self
 from ulid import ULID
 
 from service.shared.bucket import Bucket, Entry
+from service.shared.errors import StorageFull
+from service.shared.full_disk import tells_of_full
 from service.shared.settings import Settings
+from service.shared.space import Space
 from service.shared.storage.artifact import CorruptArtifact, Stored
 
 CHUNK_BYTES = 1024 * 1024
@@ -25,47 +29,62 @@ HANDED_OUT = timedelta(minutes=10)
 def from_settings(settings: Settings) -> "Storage":
     """The store that an installation has chosen."""
     bucket = Bucket(settings.bucket_url, settings) if settings.bucket_url else None
-    return Storage(settings.artifacts, bucket, settings.cache_bytes)
+    return Storage(settings.artifacts, bucket, settings.cache_bytes, Space.of(settings))
 
 
 class Storage:
     """The artifacts of all projects at `root/PROJECT/SHA256`; unfinished files stand in `root/tmp`.
 
     With a bucket that is where they are kept, and `root` holds copies: at most `cache_bytes` of them, those that were
-    used last, and whatever was used within `HANDED_OUT`.
+    used last, and whatever was used within `HANDED_OUT`. `space` is what is left of the disks.
     """
 
-    def __init__(self, root: Path, bucket: Bucket | None = None, cache_bytes: int | None = None) -> None:
+    def __init__(
+        self, root: Path, bucket: Bucket | None = None, cache_bytes: int | None = None, space: Space | None = None
+    ) -> None:
         self.root = root
         self.unfinished = root / UNFINISHED
         self.bucket = bucket
+        self.space = space or Space({}, 0, None)
         self._cache_bytes = cache_bytes
         self.unfinished.mkdir(parents=True, exist_ok=True)
 
     def writer(self, project_id: str) -> "Writer":
-        """A new file, written piece by piece; leaving its `with` block without `commit` removes it."""
+        """A new file, written piece by piece; leaving its `with` block without `commit` removes it.
+
+        Raises StorageFull, as each piece may.
+        """
+        self.space.check()
         return Writer(self, project_id)
 
     def adopt(self, project_id: str, path: Path) -> Stored:
         """Store a finished file, which is moved: where it was it is no more. Copied from another file system."""
-        if path.stat().st_dev != self.unfinished.stat().st_dev:
-            path = Path(shutil.move(path, self.unfinished / str(ULID())))
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        return self.keep(path, Stored(project_id, digest, path.stat().st_size))
+        copied = self.unfinished / str(ULID())
+        try:
+            if path.stat().st_dev != self.unfinished.stat().st_dev:
+                path = Path(shutil.move(path, copied))
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+            return self.keep(path, Stored(project_id, digest, path.stat().st_size))
+        finally:
+            copied.unlink(missing_ok=True)  # half of it, where there was no space for the rest
 
     def keep(self, path: Path, stored: Stored) -> Stored:
         """Give a synced file its final name. The row that names it comes after this."""
         if self.bucket is not None:
-            self.bucket.put(stored.key, path)
+            try:
+                self.bucket.put(stored.key, path)
+            except StorageFull:
+                self.space.refused("bucket")
+                raise
         final = self.path(stored.project_id, stored.sha256)
         final.parent.mkdir(exist_ok=True)
         path.replace(final)
         if self.bucket is None:
             for folder in (final.parent, self.root):
                 _sync(folder)
-        self._drop_the_oldest()
+        self.trim()
         return replace(stored, is_there=lambda: self._has(stored))
 
     def path(self, project_id: str, sha256: str) -> Path:
@@ -75,7 +94,7 @@ class Storage:
     def fetch(self, project_id: str, sha256: str, size_bytes: int) -> Path:
         """The path of an artifact whose size and digest were checked just now.
 
-        Raises CorruptArtifact, naming what is wrong, and StorageAway.
+        Raises CorruptArtifact, naming what is wrong, StorageAway and StorageFull.
         """
         path, stored = self.path(project_id, sha256), Stored(project_id, sha256, size_bytes)
         if self.bucket is None:
@@ -114,6 +133,23 @@ class Storage:
             return self.bucket.size(stored.key) is not None
         return self.path(stored.project_id, stored.sha256).exists()
 
+    def trim(self) -> None:
+        """Drop the copies that were used longest ago, for more than `cache_bytes` or where their disk is full.
+
+        Who has a dropped copy open, or mapped, keeps it.
+        """
+        if self.bucket is None or self._cache_bytes is None:
+            return
+        copies = sorted(self.copies(), key=lambda entry: entry.modified_at)
+        room = self._cache_bytes - sum(entry.size_bytes for entry in copies)
+        if (left := self.space.room("storage")) is not None:
+            room = min(room, left)
+        for entry in copies:
+            if room >= 0 or datetime.now(UTC) - entry.modified_at < HANDED_OUT:
+                return
+            (self.root / entry.key).unlink(missing_ok=True)
+            room += entry.size_bytes
+
     def _download(self, bucket: Bucket, path: Path, stored: Stored) -> None:
         partial = self.unfinished / str(ULID())
         try:
@@ -125,21 +161,13 @@ class Storage:
             partial.replace(path)
         except FileNotFoundError as error:
             raise CorruptArtifact(f"artifact {stored.sha256[:12]} is missing from the store") from error
+        except OSError as error:
+            if tells_of_full(error):
+                raise StorageFull("storage") from error
+            raise
         finally:
             partial.unlink(missing_ok=True)
-        self._drop_the_oldest()
-
-    def _drop_the_oldest(self) -> None:
-        """Who has a dropped copy open, or mapped, keeps it."""
-        if self.bucket is None or self._cache_bytes is None:
-            return
-        copies = sorted(self.copies(), key=lambda entry: entry.modified_at)
-        room = self._cache_bytes - sum(entry.size_bytes for entry in copies)
-        for entry in copies:
-            if room >= 0 or datetime.now(UTC) - entry.modified_at < HANDED_OUT:
-                return
-            (self.root / entry.key).unlink(missing_ok=True)
-            room += entry.size_bytes
+        self.trim()
 
 
 class Writer:
@@ -157,11 +185,18 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # there is no space for what is still in its buffer
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
+    def expect(self, size_bytes: int) -> None:
+        """Raise StorageFull when there is no space for a file of this size."""
+        self._storage.space.check(size_bytes)
+
     def write(self, piece: bytes) -> None:
-        """Append to the file."""
+        """Append to the file. Raises StorageFull."""
+        if self.size_bytes // CHUNK_BYTES != (self.size_bytes + len(piece)) // CHUNK_BYTES:
+            self._storage.space.check()
         self._file.write(piece)
         self._digest.update(piece)
         self.size_bytes += len(piece)

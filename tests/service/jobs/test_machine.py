@@ -92,6 +92,10 @@ class Life(RuleBasedStateMachine):
     def drain(self, worker: str, data: st.DataObject) -> None:
         self._as_owner(worker, data, jobs.release)
 
+    @rule(worker=WORKERS, data=st.data())
+    def lack_space(self, worker: str, data: st.DataObject) -> None:
+        self._as_owner(worker, data, lambda session, claim: jobs.hold(session, claim, "full: home", 5.0))
+
     @rule(data=st.data(), request=st.sampled_from([jobs.cancel, jobs.pause, jobs.resume]))
     @precondition(lambda self: self.seen)
     def ask(self, data: st.DataObject, request: Callable[[Session, str], str]) -> None:

@@ -73,6 +73,15 @@ def test_a_paused_job_can_be_cancelled_and_an_ended_one_not_paused(database: Dat
             change(database, lambda session, transition=transition: transition(session, job_id))
 
 
+def test_a_job_that_ended_before_it_paused_is_not_resumed(database: Database, project_id: str) -> None:
+    mine = claimed(database, project_id)
+    change(database, lambda session: jobs.pause(session, mine.job_id))
+    change(database, lambda session: jobs.succeed(session, mine))
+    with pytest.raises(Conflict, match="succeeded already"):
+        change(database, lambda session: jobs.resume(session, mine.job_id))
+    assert types(database, mine.job_id)[-1] == "succeeded"
+
+
 def test_a_cancellation_wins_over_a_pause(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
     change(database, lambda session: jobs.pause(session, mine.job_id))
