@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PIECE_BYTES = 4096
+PIECE_BYTES = 1024**2
 
 
 @contextmanager
@@ -36,6 +36,6 @@ def fill(file: Path, leave_bytes: int = 0) -> None:
     with file.open("ab", buffering=0) as ballast:
         while (left := free_bytes(file.parent) - leave_bytes) > 0:
             try:
-                os.posix_fallocate(ballast.fileno(), file.stat().st_size, max(PIECE_BYTES, left))
-            except OSError:  # somebody took some meanwhile
+                ballast.write(bytes(min(PIECE_BYTES, left)))
+            except OSError:  # somebody else took the rest
                 continue

@@ -87,6 +87,7 @@ def events_of(caller: Caller, run_id: str) -> list[dict[str, Any]]:
     return events
 
 
+@pytest.mark.timeout(600)
 def test_with_no_byte_left_it_says_so_deletes_waits_and_goes_on(stack: Stack) -> None:
     caller, home = stack
     upload = caller.call("POST", "/v1/uploads", content=ROWS)["id"]
@@ -122,7 +123,8 @@ def test_with_no_byte_left_it_says_so_deletes_waits_and_goes_on(stack: Stack) ->
     assert caller.http.delete(f"/v1/runs/{queued}").status_code == 204
 
     stack.free()
-    run = caller.wait_for_state(running, *FINAL)
+    wait_until(lambda: caller.run(running)["state"] in FINAL, 240, "the end of the run")
+    run = caller.run(running)
     assert (run["state"], run["failures"], run["preemptions"]) == ("succeeded", 0, 0)
     assert run["waiting_reason"] is None
     wait_until(lambda: caller.call("GET", version)["state"] == "ready", 60, "converted")
