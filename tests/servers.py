@@ -18,10 +18,11 @@ import psycopg
 import redis
 
 START_SECONDS = 60
-# Below the ports that the system hands out by itself; each process that runs tests has a range of its own.
+# Below the ports that the system hands out by itself. Each process of a run has a range of its own, and begins at a
+# place in it that other runs on the same machine hardly share.
 FIRST_PORT, PORTS = 10_000, 1_500
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 14
-_ports = itertools.cycle(range(FIRST_PORT + _worker * PORTS, FIRST_PORT + (_worker + 1) * PORTS))
+_ports = itertools.cycle(FIRST_PORT + _worker * PORTS + (os.getpid() * 97 + place) % PORTS for place in range(PORTS))
 
 
 def free_port() -> int:
