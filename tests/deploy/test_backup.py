@@ -34,13 +34,13 @@ def _left(tmp_path: Path) -> list[str]:
 
 
 def test_a_backup_is_whole(tmp_path: Path) -> None:
-    assert _backup(tmp_path).wait(30) == 0
+    assert _backup(tmp_path).wait(300) == 0
     assert _left(tmp_path) == ["saved"]
     assert (tmp_path / "saved" / "database.dump").read_text() == "half\n"
 
 
 def test_a_dump_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    assert _backup(tmp_path, STATUS="3").wait(30) == 3
+    assert _backup(tmp_path, STATUS="3").wait(300) == 3
     assert _left(tmp_path) == []
 
 
@@ -49,5 +49,5 @@ def test_a_backup_that_is_interrupted_leaves_nothing(tmp_path: Path, how: signal
     process = _backup(tmp_path, HANGS=str(tmp_path / "hangs"))
     wait_until((tmp_path / "hangs").exists, 30, "the dump")
     os.killpg(process.pid, how)
-    assert process.wait(30) != 0
+    assert process.wait(300) != 0
     assert _left(tmp_path) == []

@@ -148,7 +148,7 @@ def test_an_interrupted_command_is_a_failure_and_leaves_nothing(tmp_path: Path) 
 def _refused(*arguments: str) -> str:
     """What a stack that cannot start says."""
     command = [sys.executable, "-m", "service.cli", "serve", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return done.stderr

@@ -196,7 +196,7 @@ def test_a_start_that_fails_is_one_json_line(
     (tmp_path / "file").touch()
     environment = {**os.environ, "SENSORIUM_LOG_JSON": "true", "SENSORIUM_HOME": str(tmp_path / "file" / "home")}
     command = [sys.executable, "-m", "service.cli", *arguments]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert (ended.returncode, ended.stdout) == (status, "")
     (line,) = map(json.loads, ended.stderr.splitlines())
     assert (line["event"], line["level"]) == (event, "critical")
@@ -206,6 +206,6 @@ def test_commands_that_containers_run_as_services_log_what_they_did(tmp_path: Pa
     environment = {**os.environ, "SENSORIUM_LOG_JSON": "true", "SENSORIUM_HOME": str(tmp_path / "home")}
     for arguments in (("migrate",), ("secrets", str(tmp_path / "secrets"))):
         command = [sys.executable, "-m", "service.cli", *arguments]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
         assert ended.stdout == ""
         assert {json.loads(line)["event"] for line in ended.stderr.splitlines()} <= {"schema_migrated", "secret_made"}

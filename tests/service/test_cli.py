@@ -67,7 +67,7 @@ def test_a_migration_says_where_from_and_where_to(tmp_path: Path, monkeypatch: p
 def _run(home: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SENSORIUM_HOME": str(home.home)}
     command = [sys.executable, "-m", "service.cli", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def _workers(settings: Settings) -> list[Worker]:
@@ -113,7 +113,7 @@ def test_the_process_of_the_command_is_the_worker_and_gets_its_signals(home: Set
         (worker,) = _workers(home)
         assert (worker.pid, worker.queue) == (process.pid, "data")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
     finally:
         process.kill()
         process.wait()

@@ -31,7 +31,7 @@ def port() -> Iterator[int]:
 
 def probe(*url: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "service.probe", *url]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_it_tells_well_from_ill_and_why(port: int) -> None:

@@ -44,7 +44,7 @@ def alive(pid: int) -> bool:
 
 def test_all_that_a_child_said_is_heard_once_it_has_ended(tmp_path: Path) -> None:
     with started(tmp_path, "finish") as process:
-        assert process.wait(30)
+        assert process.wait(300)
         assert [event["event"] for event in process.events()] == ["note", "progress", "finished"]
         assert process.events() == []
         assert process.log() == "this goes to the log\n"
@@ -82,23 +82,23 @@ def test_leaving_the_block_ends_the_child(tmp_path: Path) -> None:
 
 def test_how_a_child_died_is_said_in_words(tmp_path: Path) -> None:
     with started(tmp_path, "die") as process:
-        assert process.wait(30)
+        assert process.wait(300)
         assert process.ending() == "killed by SIGKILL"
         assert process.log().endswith("last words\n")
     with started(tmp_path, "exit") as process:
-        assert process.wait(30)
+        assert process.wait(300)
         assert process.ending() == "ended with status 3"
 
 
 def test_a_program_that_does_not_start_ends_with_a_log(tmp_path: Path) -> None:
     with started(tmp_path, "", program="tests.worker.no_such_program") as process:
-        assert process.wait(30)
+        assert process.wait(300)
         assert "no_such_program" in process.log()
 
 
 def test_a_long_log_keeps_its_beginning_and_its_end_and_says_so(tmp_path: Path) -> None:
     with started(tmp_path, "chatter", most_log_bytes=5000) as process:
-        assert process.wait(30)
+        assert process.wait(300)
         log = process.log()
     assert "line 0 " in log[:200]
     assert "characters are left out here …" in log
@@ -113,7 +113,7 @@ def test_what_a_dead_child_left_running_is_ended_and_holds_nobody_up(
     monkeypatch.setattr(child, "READ_SECONDS", 0.5)
     try:
         with started(tmp_path, "leave a child behind") as process:
-            assert process.wait(30)
+            assert process.wait(300)
         left = int((tmp_path / "mark").read_text())
         wait_until(lambda: not alive(left), what="the end of what was left running")
     finally:

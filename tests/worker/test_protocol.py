@@ -37,7 +37,7 @@ def ended(process: Process) -> tuple[list[dict[str, Any]], str, int]:
     assert process.stderr is not None
     events = [json.loads(line) for line in process.stdout]
     log = process.stderr.read().decode()
-    return events, log, process.wait(10)
+    return events, log, process.wait(300)
 
 
 def run(tmp_path: Path, do: str) -> tuple[list[dict[str, Any]], str, int]:

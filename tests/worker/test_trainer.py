@@ -42,7 +42,7 @@ def _run(command: list[str], spec: dict[str, Any]) -> list[dict[str, Any]]:
     assert process.stderr is not None
     events = [json.loads(line) for line in process.stdout]
     log = process.stderr.read().decode()
-    assert process.wait(60) == 0, log
+    assert process.wait(300) == 0, log
     process.stdin.close()
     return events
 

@@ -103,7 +103,7 @@ def another_api(service: Service) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(300)
 
 
 def _answers(url: str) -> bool:
@@ -154,7 +154,7 @@ def test_listening_beyond_loopback_is_warned_of(service: Service, host: str, war
     )
     wait_until(lambda: _answers(f"http://127.0.0.1:{environment['SENSORIUM_PORT']}"), 30, "the API")
     process.terminate()
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=300)
     assert ("listens_beyond_loopback" in log) == warns
 
 

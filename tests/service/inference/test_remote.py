@@ -48,7 +48,7 @@ def _asked(
         backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, REPLY_SECONDS, 2)
         await backend.open()
         try:
-            await asyncio.wait_for(backend._connected.wait(), 5)
+            await asyncio.wait_for(backend._connected.wait(), 60)
             return await backend.compute(QUESTION, [ROWS], None, seconds)
         finally:
             await backend.close()
@@ -123,10 +123,10 @@ def test_who_fetches_a_large_answer_keeps_nobody_from_hearing_theirs(
         monkeypatch.setattr(backend, "_fetch", fetch)
         await backend.open()
         try:
-            await asyncio.wait_for(backend._connected.wait(), 5)
+            await asyncio.wait_for(backend._connected.wait(), 60)
             two = Rows(2, {"a": np.zeros((2, 2), np.float32)}, {"a": np.ones(2, bool)}, None)
             slow = asyncio.create_task(backend.compute(QUESTION, [two], None, 30.0))
-            await asyncio.wait_for(fetching.wait(), 5)
+            await asyncio.wait_for(fetching.wait(), 60)
             found = await backend.compute(QUESTION, [ROWS], None, 30.0)
             assert not slow.done()
             slow.cancel()
@@ -180,10 +180,10 @@ def test_whatever_ends_the_listening_it_begins_anew(redis_url: str, monkeypatch:
         backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, REPLY_SECONDS, 2)
         await backend.open()
         try:
-            await asyncio.wait_for(backend._connected.wait(), 5)
+            await asyncio.wait_for(backend._connected.wait(), 60)
             with pytest.raises(BackendAway, match="connection on which answers come was lost"):
                 await backend.compute(QUESTION, [ROWS], None, 30.0)
-            await asyncio.wait_for(backend._connected.wait(), 5)
+            await asyncio.wait_for(backend._connected.wait(), 60)
             return await backend.compute(QUESTION, [ROWS], None, 30.0)
         finally:
             await backend.close()

@@ -42,7 +42,7 @@ def test_a_job_that_waits_gets_a_message(database: Database, project_id: str, tm
         job_id = job.id
     Reconciler(chosen, database, from_settings(chosen), messages).tick()
     with messages.connection_for_read() as connection:
-        message = connection.SimpleQueue("data").get(timeout=5)
+        message = connection.SimpleQueue("data").get(timeout=60)
         message.ack()
     assert message.headers["task"] == broker.TASKS["data"]
     assert job_id in message.headers["argsrepr"]

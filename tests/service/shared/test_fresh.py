@@ -23,7 +23,7 @@ class Source:
     def __call__(self, question: str) -> str:
         self.asked.append(question)
         answer = self.answer
-        assert self.go.wait(5)
+        assert self.go.wait(60)
         if answer == "nothing":
             raise LookupError(question)
         return answer

@@ -17,7 +17,7 @@ from tests.servers import free_port
 def _started(*module: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SENSORIUM_")}
     command = [sys.executable, "-m", *module]
-    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=300)
 
 
 def test_values_and_contradictions_come_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
