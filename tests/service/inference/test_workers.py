@@ -68,7 +68,7 @@ def served(
         project = access.create_project(session, "test")
         session.flush()
         _, key = access.create_key(session, project.id, "test")
-        file = record(session, from_settings(settings).adopt(project.id, home / "checkpoint"))
+        file = record(session, from_settings(settings).adopt(project.id, home / "checkpoint"), None)
         lineage = Lineage.model_validate({**NO_LINEAGE, "libraries": {}}).model_dump(mode="json")
         config = CONFIG.model_dump(mode="json")
         made = ModelVersion(artifact_id=file.id, config=config, metrics={}, lineage=lineage)
