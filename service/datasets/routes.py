@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from service import downloads
 from service.access import quotas
 from service.datasets import lineage, removal, schemas, uploads
 from service.datasets import operations as datasets
@@ -17,6 +18,7 @@ from service.datasets.preview import preview
 from service.datasets.readers import StoredFile
 from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
+from service.downloads import BINARY, IfRange, Range
 from service.idempotency import Once, OnceByBody, OnceByCall
 from service.keyed import KeyedRoute
 from service.shared import broker, locations, storage
@@ -40,7 +42,6 @@ EXPORTS: dict[str, tuple[Callable[[Samples], Iterator[bytes]], str]] = {
     "parquet": (parquet.write, "application/vnd.apache.parquet"),
     "jsonl": (jsonl.write, "application/jsonl"),
 }
-BINARY = {"schema": {"type": "string", "format": "binary"}}
 FILES = dict.fromkeys(("application/octet-stream", *(media_type for _, media_type in EXPORTS.values())), BINARY)
 NOT_READY: dict[str, Any] = {"description": "Not ready."}
 
@@ -222,7 +223,7 @@ def preview_dataset(
     VERSION + "/content",
     operation_id="download_dataset",
     response_class=Response,
-    responses={200: {"description": "The file.", "content": FILES}, 409: NOT_READY},
+    responses={**downloads.answers(FILES), 409: NOT_READY},
 )
 def download_dataset(
     name: Reference,
@@ -231,19 +232,24 @@ def download_dataset(
     caller: Caller,
     services: Web,
     format: Annotated[schemas.ContentFormat, Query(description="`stored` is the safetensors file itself.")] = "parquet",
+    range: Range = None,
+    if_range: IfRange = None,
 ) -> Response:
-    """The samples as a file, which makes the same dataset again when it is uploaded with the same declaration."""
+    """The samples as a file, which makes the same dataset again when it is uploaded with the same declaration.
+
+    The stored file is sent in parts too; the other formats are made for each download, and sent whole.
+    """
     file = _file(services, caller, name, version)
-    disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{format}"'}
     if format == "stored":
-        disposition["Content-Disposition"] = f'attachment; filename="{name}-{version}.safetensors"'
-        return FileResponse(services.storage.fetch(*file), headers=disposition, media_type="application/octet-stream")
+        path = services.storage.fetch(*file)
+        return downloads.stored(path, file.sha256, f"{name}-{version}.safetensors", range, if_range)
     samples = _samples(request, file)
     if format == "npz" and (size := npz.unpacked_bytes(samples)) > services.settings.unpacked_bytes:
         most = services.settings.unpacked_bytes
         detail = f"padded to the longest sequence it has {size} bytes, at most {most} are made; take parquet or jsonl"
         raise Conflict("too_ragged_for_npz", detail)
     write, media_type = EXPORTS[format]
+    disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{format}"'}
     return StreamingResponse(write(samples), headers=disposition, media_type=media_type)
 
 

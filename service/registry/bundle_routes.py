@@ -3,15 +3,17 @@
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from models import bundle
+from service import downloads
 from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
+from service.downloads import BINARY, IfRange, Range
 from service.idempotency import Once, OnceByCall
 from service.keyed import KeyedRoute
-from service.registry import bundles, composite, descriptions, ranges
+from service.registry import bundles, composite, descriptions
 from service.registry import operations as registry
 from service.registry.routes import Number
 from service.registry.schemas import ModelVersion
@@ -27,17 +29,12 @@ IMPORT = "/v1/models/import"
 EXPORT = "/{name}/versions/{version}/export"
 MEDIA_TYPE = "application/x-tar"
 
-BINARY = {"schema": {"type": "string", "format": "binary"}}
 FILE = {"application/octet-stream": BINARY}
 BUNDLE = {**FILE, MEDIA_TYPE: BINARY}
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The bundle.", "content": BUNDLE},
-    206: {"description": "A part of the bundle.", "content": BUNDLE},
+    **downloads.answers(BUNDLE),
     409: {"description": "Its manifest is too large."},
-    416: {"description": "There is no such part."},
 }
-Range = Annotated[str | None, Header(description="`bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`.")]
-IfRange = Annotated[str | None, Header(description="The ETag of the rest: when it is another by now, all is sent.")]
 
 
 @router.head(EXPORT, include_in_schema=False)
@@ -66,21 +63,13 @@ def export_model_version(
         raise Conflict("manifest_too_large", str(error)) from error
     whole = len(before) + size + len(after)
     etag = f'"{hashlib.sha256(before).hexdigest()}"'
-    headers = {
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(whole),
-        "Content-Disposition": f'attachment; filename="{name}-{version}.tar"',
-    }
-    if request.method == "HEAD":
-        return Response(headers=headers, media_type=MEDIA_TYPE)
-    part = ranges.parse(range, whole) if range is not None and if_range in (None, etag) else None
-    start, stop = part or (0, whole)
-    if part is not None:
-        headers |= {"Content-Length": str(stop - start), "Content-Range": f"bytes {start}-{stop - 1}/{whole}"}
-    file = composite.open_artifact(services.storage, caller.project_id, shown, start)
-    content = composite.pieces(before, file, size, after, start, stop)
-    return StreamingResponse(content, 206 if part else 200, headers=headers, media_type=MEDIA_TYPE)
+    is_head = request.method == "HEAD"  # without a part: the standard has parts of GET alone
+    part = downloads.part(None if is_head else range, if_range, etag, whole, f"{name}-{version}.tar")
+    if is_head:
+        return Response(headers=part.headers, media_type=MEDIA_TYPE)
+    file = composite.open_artifact(services.storage, caller.project_id, shown, part.start)
+    content = composite.pieces(before, file, size, after, part.start, part.stop)
+    return StreamingResponse(content, part.status, headers=part.headers, media_type=MEDIA_TYPE)
 
 
 @router.post(

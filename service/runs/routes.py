@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
+from service import downloads
 from service.access.quotas import check_queued_runs, check_stored_bytes
+from service.downloads import BINARY, IfRange, Range
 from service.idempotency import Once, OnceByBody
 from service.jobs import history
 from service.jobs.feed import AccessLost, Feed
@@ -32,7 +34,6 @@ ACCESS_ENDED = (
     b'no more events come; take another key, and send the id of the last event"}\n\n'
 )
 WHOLE_LOG_CHARACTERS = 2**31
-BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post("", status_code=201, operation_id="create_run")
@@ -234,15 +235,17 @@ def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> sc
 @router.get(
     "/{run_id}/checkpoints/{step}/content",
     operation_id="download_run_checkpoint",
-    response_class=FileResponse,
-    responses={200: {"description": "The file.", "content": {"application/octet-stream": BINARY}}},
+    response_class=Response,
+    responses=downloads.answers({downloads.MEDIA_TYPE: BINARY}),
 )
-def download_run_checkpoint(run_id: Reference, step: Step, caller: Caller, services: Web) -> FileResponse:
+def download_run_checkpoint(
+    run_id: Reference, step: Step, caller: Caller, services: Web, range: Range = None, if_range: IfRange = None
+) -> Response:
     """The file of a checkpoint: a model that `models.load` reads."""
     with services.database.reader() as session:
         _, artifact = checkpoints.find(session, caller.project_id, run_id, step)
     path = services.storage.fetch(artifact.project_id, artifact.sha256, artifact.size_bytes)
-    return FileResponse(path, filename=f"{run_id}-step-{step}.safetensors", media_type="application/octet-stream")
+    return downloads.stored(path, artifact.sha256, f"{run_id}-step-{step}.safetensors", range, if_range)
 
 
 async def _stream(feed: Feed, job_id: str, after: int, key_id: str) -> AsyncIterator[bytes]:

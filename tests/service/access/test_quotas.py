@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from service.runs import checkpoints
 from service.shared import storage
+from service.shared.errors import TooMany
 from service.shared.settings import Settings
 from service.shared.storage import Stored
 from service.shared.tables import Project
@@ -119,6 +121,36 @@ def test_a_run_whose_model_does_not_fit_fails_and_is_retried_once_there_is_room(
     again = embedded.http.post(f"/v1/runs/{run['id']}/retry").json()
     embedded.work("train")
     assert embedded.http.get(f"/v1/runs/{again['id']}").json()["state"] == "succeeded"
+
+
+def test_a_run_whose_first_checkpoint_does_not_fit_fails_at_once_and_leaves_nothing(embedded: Service) -> None:
+    dataset(embedded, "pictures", **pictures(40))
+    training = {"epochs": 2, "batch_size": 16, "validation_fraction": 0.1, "checkpoint_epochs": 1}
+    run = queue_run(embedded, "pictures", "m", training=training)["id"]
+    before = stored(embedded), files(embedded)
+    embedded.work("train")
+    found = embedded.http.get(f"/v1/runs/{run}").json()
+    assert (found["state"], found["error"]["code"], found["attempt"]) == ("failed", "quota_exceeded", 1)
+    assert embedded.http.get(f"/v1/runs/{run}/checkpoints").json()["checkpoints"] == []
+    assert (stored(embedded), files(embedded)) == before
+
+
+def test_a_later_checkpoint_that_does_not_fit_leaves_the_earlier_ones(limited: Service) -> None:
+    ready_dataset(limited.worker.database, limited.project_id)
+    run = queue_run(limited, "d", "m")["id"]
+    max_bytes = stored(limited) + 3500
+    for step, reason in ((1, "interval"), (2, "interval"), (3, "interval"), (4, "epoch")):
+        keep(limited, run, step, reason, max_bytes)
+    with pytest.raises(TooMany, match="that it may store"):
+        keep(limited, run, 5, "epoch", max_bytes)
+    kept = limited.http.get(f"/v1/runs/{run}/checkpoints").json()["checkpoints"]
+    assert [checkpoint["step"] for checkpoint in kept] == [4, 3, 2]
+
+
+def keep(service: Service, run: str, step: int, reason: str, max_bytes: int) -> None:
+    file = Stored(service.project_id, f"{step:064}", 1000)
+    with service.worker.database.writer.begin() as session:
+        checkpoints.keep(session, run, 1, file, max_bytes, step, reason, {}, None)
 
 
 def test_runs_at_once_do_not_exceed_the_queue(limited: Service) -> None:

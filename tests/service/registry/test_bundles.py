@@ -18,10 +18,10 @@ from sqlalchemy import func, select
 
 import models
 from models import bundle, manifests
+from service import ranges
 from service.access import operations as access
 from service.app import create_app
 from service.registry import bundles as registry
-from service.registry import ranges
 from service.registry.operations import find_version
 from service.shared.database import Database
 from service.shared.errors import BadInput
