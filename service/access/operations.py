@@ -97,16 +97,14 @@ def check_grant(session: Session, caller: Principal, scopes: Sequence[Scope], ex
     """Raise Forbidden when a key would make one that may do more than itself, or for longer."""
     if beyond := sorted(set(scopes) - caller.scopes):
         own = ", ".join(sorted(caller.scopes))
-        detail = f"the new key would have {', '.join(beyond)}, expected only scopes of the key that makes it: {own}"
+        detail = f"the new key has the scopes {', '.join(beyond)}, expected only scopes of the key that makes it: {own}"
         raise Forbidden(" ".join(beyond), detail)
     ends = select(ApiKey.expires_at).where(ApiKey.id == caller.key_id, ApiKey.expires_at.is_not(None))
     if expires_in_seconds is not None:
         ends = ends.where(ApiKey.expires_at < now(expires_in_seconds))
     if (ends_at := session.scalar(ends)) is not None:
-        asked = "never" if expires_in_seconds is None else f"in {expires_in_seconds:g} s"
-        detail = (
-            f"the new key would expire {asked}, expected no later than the key that makes it: {ends_at.isoformat()}"
-        )
+        asked = "never expires" if expires_in_seconds is None else f"expires in {expires_in_seconds:g} s"
+        detail = f"the new key {asked}, expected no later than the key that makes it: {ends_at.isoformat()}"
         raise Forbidden("admin", detail, code="key_outlives_its_maker")
 
 
