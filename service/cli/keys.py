@@ -12,7 +12,7 @@ from service.access import audit
 from service.access import operations as access
 from service.access.scopes import SCOPES
 from service.shared.database import Database
-from service.shared.errors import NotFound
+from service.shared.errors import SensoriumError
 from service.shared.preflight import read_settings
 from service.shared.tables import Project
 
@@ -110,5 +110,6 @@ def _session() -> Iterator[Session]:
 def _project(session: Session, name: str) -> Project:
     found = access.find_project(session, name)
     if found is None:
-        raise NotFound("project", name)
+        detail = f"there is no project {name!r}: make it with `sensorium project create {name}`"
+        raise SensoriumError("project_not_found", detail)
     return found

@@ -12,9 +12,10 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 from redis import RedisError
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from service.shared.errors import Misconfigured, SensoriumError
+from service.shared.refusals import lacks_schema
 from service.shared.settings import PREFIX, SECRETS_DIR, Settings, log_settings
 from service.shared.signing import NO_KEY
 
@@ -62,6 +63,11 @@ def named() -> Iterator[None]:
     except SensoriumError as error:
         raise _ending(error.detail) from error
     except SQLAlchemyError as error:
+        if lacks_schema(error):
+            detail = (
+                f"the database ({PREFIX}DATABASE) does not have the tables of this release: run `sensorium db migrate`"
+            )
+            raise _ending(detail) from error
         raise _ending(f"the database ({PREFIX}DATABASE): {first_line(error)}") from error
     except RedisError as error:
         raise _ending(f"the broker ({PREFIX}BROKER): {first_line(error)}") from error
@@ -119,5 +125,6 @@ def _folders(settings: Settings) -> Iterator[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what libraries write below it."""
-    return (str(error) or type(error).__name__).partition("\n")[0]
+    """What an error says, without what libraries write before and below it."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(cause) or type(cause).__name__).partition("\n")[0]

@@ -70,6 +70,24 @@ def _run(home: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
+def test_a_command_says_that_there_is_no_such_project_and_how_to_make_it(home: Settings) -> None:
+    ended = _run(home, "key", "list", "none")
+    assert ended.returncode == 1
+    assert ended.stderr == "sensorium: there is no project 'none': make it with `sensorium project create none`\n"
+
+
+@pytest.mark.parametrize("command", [("gc",), ("key", "list", "p"), ("project", "create", "p")])
+def test_a_command_asks_for_a_migration_where_there_are_no_tables(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path))
+    monkeypatch.setenv("SENSORIUM_DATABASE", empty_database_url)
+    answer = CliRunner().invoke(cli.app, command)
+    assert answer.exit_code == 1
+    assert "run `sensorium db migrate`" in answer.output
+    assert "no such" not in answer.output
+
+
 def _workers(settings: Settings) -> list[Worker]:
     database = Database(settings.database_url)
     with database.reader() as session:
