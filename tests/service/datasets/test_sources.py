@@ -87,7 +87,7 @@ def test_mdmm_spirals_hold_out_their_test_rows(service: Service) -> None:
     ("source", "place"),
     [
         ({}, "/source/upload"),
-        ({"generator": {"name": "moons"}}, "/source/generator"),
+        ({"generator": {"name": "moons"}}, "/source/generator/name"),
         ({"generator": {"name": "spirals", "rows": 0}}, "/source/generator/rows"),
         ({"generator": {"name": "spirals", "rows": 10**6, "steps": 10**6}}, "/source/generator"),
         ({"generator": {"name": "spirals", "colour": "red"}}, "/source/generator/colour"),
