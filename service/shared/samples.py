@@ -99,8 +99,10 @@ def of_arrays(
 ) -> Samples:
     """Arrays in memory as a dataset: (N, *shape), or padded sequences (N, T, *shape) of `lengths` (N,) steps.
 
-    Integers of shape () are categories, everything else is numbers. present: name -> (N,) or (N, T) bool, all true for
-    modalities that are not named.
+    Integers of shape () are the categories 0 to the largest value; everything else is numbers. Nothing is inferred, as
+    the service does: for years, counts or ids pass floats, or the places of the values among those that occur
+    (`np.unique(values, return_inverse=True)`). present: name -> (N,) or (N, T) bool, all true for modalities that are
+    not named.
     """
     axes = 2 if kind == "sequence" else 1
     first = next(iter(values.values()))
