@@ -59,7 +59,7 @@ class _Conversion:
     """What is known of the blocks so far."""
 
     def __init__(self, source: Source, faults: Faults, limits: Limits) -> None:
-        declaration = source.declaration
+        self._declaration = declaration = source.declaration
         self.rows = 0
         self._layout = source.layout
         self._names = source.category_names
@@ -142,8 +142,9 @@ class _Conversion:
             names = self._names.get(modality.name)
             modalities.append(described.model_copy(update={"likelihood": likelihood, "category_names": names}))
         schema = Schema(kind=self._layout.kind, modalities=tuple(modalities), step_seconds=self._step_seconds)
+        constants = infer.constants(self._layout, self._declaration, statistics["modalities"])
         doubts = infer.doubts(self._layout, self._floats)
-        warnings = [*self._layout.warnings, *doubts, *self._empty_rows.warnings()]
+        warnings = [*self._layout.warnings, *constants, *doubts, *self._empty_rows.warnings()]
         return Converted(self.rows, schema, statistics, warnings)
 
     def _categories(self, modality: PlannedModality) -> int:

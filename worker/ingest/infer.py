@@ -4,10 +4,12 @@ Every inference is told in the version's warnings, with what to declare where it
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from models.config.wording import shown
+from service.datasets.export.pieces import SPLIT
 from service.datasets.layout import MOST_CATEGORIES, Declaration, Layout, PlannedModality
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
@@ -87,6 +89,18 @@ def floats(layout: Layout, declaration: Declaration) -> dict[str, Numbers]:
     }
 
 
+def constants(layout: Layout, declaration: Declaration, figures: Mapping[str, Mapping[str, Any]]) -> list[DataWarning]:
+    """Warnings about numbers that were kept and are all the same. figures: the statistics of each modality."""
+    found = []
+    for modality in layout.modalities:
+        seen = figures[modality.name]
+        undeclared = modality.name not in declaration.modalities and modality.dtype == "float32"
+        if undeclared and seen["present"] > 1 and seen["minimum"] == seen["maximum"]:
+            detail = f"holds no other number than {seen['minimum']:g}, from which a model learns nothing; ignore it"
+            found.append(_warned(modality, "constant", detail))
+    return found
+
+
 def doubts(layout: Layout, seen: Mapping[str, Numbers]) -> list[DataWarning]:
     """Warnings about floats that are few different whole numbers."""
     found = []
@@ -110,10 +124,14 @@ def _of_numbers(modality: PlannedModality, seen: Numbers, layout: Layout, declar
     said = declaration.modalities.get(modality.name)
     if said is not None and said.is_category:
         return _Read(_categories(modality, seen), [])
-    if seen.distinct is not None and 1 < len(seen.distinct) <= FEW:
-        return _Read(_categories(modality, seen), [_warned(modality, "inferred_categories", _few(seen))])
-    if seen.distinct is not None and len(seen.distinct) <= 1:
-        return _Read(_number(modality), [_warned(modality, "constant", "has one value in all rows, a number")])
+    if not seen.count:  # that no row has a value is told when all rows were read
+        return _Read(modality, [])
+    if seen.distinct is not None and len(seen.distinct) == 1:
+        keep = said is not None or seen.count == 1  # one value alone tells nothing of the column
+        return _Read(_number(modality), []) if keep else _constant(modality, seen.distinct.tolist()[0])
+    if seen.distinct is not None and len(seen.distinct) <= FEW:
+        warnings = [_warned(modality, "inferred_categories", _few(seen))]
+        return _Read(_categories(modality, seen), warnings + _perhaps_split(modality, map(str, seen.distinct.tolist())))
     if layout.kind == "static" and seen.are_consecutive and said is None:
         detail = f"counts the rows and was left out; {_ids(modality.column)}, or modalities: {_as(modality, 'float32')}"
         return _Read(None, [_warned(modality, "looks_like_ids", detail)])
@@ -129,8 +147,10 @@ def _of_numbers(modality: PlannedModality, seen: Numbers, layout: Layout, declar
 
 def _of_words(modality: PlannedModality, seen: Words, layout: Layout, declaration: Declaration) -> _Read:
     count, many = len(seen.different), len(seen.different) > FEW
-    if modality.name in declaration.modalities:
+    if modality.name in declaration.modalities or not count:
         return _Read(modality, [])
+    if count == 1:
+        return _constant(modality, next(iter(seen.different)))
     if all(map(_DATE.fullmatch, seen.different)):
         wanted = _dates(modality.column)
         if many:
@@ -146,9 +166,22 @@ def _of_words(modality: PlannedModality, seen: Words, layout: Layout, declaratio
             f"has {count} different texts in {seen.count} values: few of these categories can be learned; ignore it"
         )
         return _Read(modality, [_warned(modality, "many_categories", f"{detail}, or {_ids(modality.column)}")])
-    if count == 1:
-        return _Read(modality, [_warned(modality, "constant", "has one text in all rows; ignore it")])
-    return _Read(modality, [])
+    return _Read(modality, _perhaps_split(modality, seen.different))
+
+
+def _constant(modality: PlannedModality, value: int | str) -> _Read:
+    """A column of one value tells a model nothing, and categories would need a second one, which does not occur."""
+    detail = f"holds no other value than {shown(value)} and was left out; to keep it, declare modalities: "
+    dtype = "int64" if modality.text else "float32"
+    return _Read(None, [_warned(modality, "constant", detail + _as(modality, dtype))])
+
+
+def _perhaps_split(modality: PlannedModality, different: Iterable[str]) -> list[DataWarning]:
+    """Warnings about a column `split` that says by number which rows are held out: it may as well be data."""
+    if modality.column != SPLIT or not {*different} <= {"0", "1", "2"}:
+        return []
+    detail = 'may say which rows are held out (0 training, 1 validation, 2 test); then declare "split": '
+    return [_warned(modality, "perhaps_split", detail + '{"column": "split"}')]
 
 
 def _categories(modality: PlannedModality, seen: Numbers) -> PlannedModality:

@@ -98,9 +98,27 @@ def test_numbers_that_all_differ_may_be_ids(tmp_path: Path) -> None:
     assert warnings(found) == [("inferred_numbers", "income"), ("looks_like_ids", "income")]
 
 
-def test_one_whole_number_is_no_category(tmp_path: Path) -> None:
+def test_a_column_of_one_whole_number_is_left_out_unless_it_is_declared(tmp_path: Path) -> None:
     found, _ = read(tmp_path, {"x": X, "site": np.full(60, 3)})
-    assert (modality(found, "site").dtype, warnings(found)) == ("float32", [("constant", "site")])
+    assert (found.schema.names(), warnings(found)) == (["x"], [("constant", "site")])
+    detail = "column 'site' holds no other value than 3 and was left out; to keep it, declare modalities: "
+    assert found.warnings[0].detail == detail + '{"site": {"dtype": "float32"}}'
+    for said in ({}, {"dtype": "float32"}):
+        found, _ = read(tmp_path, {"x": X, "site": np.full(60, 3)}, modalities={"site": said})
+        assert (modality(found, "site").dtype, warnings(found)) == ("float32", [])
+
+
+def test_one_whole_number_in_all_is_a_number(tmp_path: Path) -> None:
+    found, _ = read(tmp_path, {"x": X[:1], "site": np.array([3])})
+    assert (modality(found, "site").dtype, warnings(found)) == ("float32", [])
+
+
+@pytest.mark.parametrize("values", [np.full(60, 2.5), np.full(60, True), np.zeros((60, 2))])
+def test_numbers_that_are_all_the_same_are_kept_with_a_warning(tmp_path: Path, values: Array) -> None:
+    found, _ = read(tmp_path, {"x": X, "same": values})
+    assert (found.schema.names(), warnings(found)) == (["same", "x"], [("constant", "same")])
+    found, _ = read(tmp_path, {"x": X, "same": values}, modalities={"same": {}})
+    assert warnings(found) == []
 
 
 def test_declared_categories_without_a_number_are_the_values_that_occur(tmp_path: Path) -> None:
@@ -187,6 +205,14 @@ def test_repeated_texts_are_categories(tmp_path: Path) -> None:
     assert (modality(found, "word").category_names, warnings(found)) == (("a", "b"), [])
 
 
+def test_a_column_of_one_text_is_left_out_unless_it_is_declared(tmp_path: Path) -> None:
+    found = of_texts(tmp_path, ["a", None] * 30)
+    assert (found.schema.names(), warnings(found)) == (["x"], [("constant", "word")])
+    assert 'declare modalities: {"word": {"dtype": "int64"}}' in found.warnings[0].detail
+    found = of_texts(tmp_path, ["a", None] * 30, modalities={"word": {"dtype": "int64"}})
+    assert (modality(found, "word").category_names, warnings(found)) == (("a",), [])
+
+
 def test_a_parquet_column_of_dates_is_left_out(tmp_path: Path) -> None:
     day = datetime.date(2026, 1, 1)
     table = pa.table({"x": X, "day": [day] * 60, "at": pa.array([0] * 60, pa.timestamp("ns"))})
@@ -221,6 +247,20 @@ def test_columns_called_as_in_downloads_have_the_roles_that_they_have_there(tmp_
     assert list(data.labels or ())[:2] == ["0", "1"]
     roles = [("read_as_ids", "row_id"), ("read_as_labels", "row_label"), ("read_as_split", "split")]
     assert warnings(found) == roles
+
+
+def test_a_column_split_of_numbers_is_data_with_the_advice_to_declare_it(tmp_path: Path) -> None:
+    found, _ = read(tmp_path, {"x": X, "split": np.array([0, 1, 2] * 20)})
+    assert found.schema.names() == ["split", "x"]
+    assert warnings(found) == [("inferred_categories", "split"), ("perhaps_split", "split")]
+    assert 'declare "split": {"column": "split"}' in found.warnings[1].detail
+    found, _ = read(tmp_path, {"x": X, "split": np.array([0, 1, 2] * 20)}, split={"column": "split"})
+    assert (found.schema.names(), found.statistics["splits"]["test"], warnings(found)) == (["x"], 20, [])
+    rows: Rows = {"x": X.tolist(), "split": ["0", "2"] * 30}
+    assert from_json(tmp_path, rows) == from_parquet(tmp_path, rows, {"x": pa.float32()})
+    assert warnings(of_json(tmp_path)[0]) == [("perhaps_split", "split")]
+    found, _ = read(tmp_path, {"x": X, "split": np.array([0, 1, 3] * 20)})
+    assert warnings(found) == [("inferred_categories", "split")]
 
 
 def test_a_column_of_other_words_or_a_declared_one_is_no_split(tmp_path: Path) -> None:
