@@ -20,7 +20,12 @@ MIB = 1024**2
 LIMITS = {"SENSORIUM_UPLOAD_BYTES": str(4 * MIB), "SENSORIUM_UNPACKED_BYTES": str(64 * MIB)}
 MOST_ANONYMOUS_BYTES = 400 * MIB
 # Flipped bytes of these may fall where no reader looks, and the type that asks to be unpickled is a plain list beside.
-MAY_BE_READ = ("parquet: footer flipped", "parquet: pages flipped", "parquet: a pickled type")
+MAY_BE_READ = (
+    "parquet: footer flipped",
+    "parquet: pages flipped",
+    "parquet: a pickled type",
+    "npz: categories without end",  # two values that occur are two categories, however large
+)
 ENDED = ("ready", "rejected", "failed", "cancelled")
 
 

@@ -180,6 +180,7 @@ def test_two_processes_that_get_the_same_requests_make_one_of_each(empty_databas
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
             start.wait()
             uploaded = http.post("/v1/uploads", content=content)
+            assert uploaded.status_code == 201, uploaded.text
             body = {"name": "d", "source": {"upload": uploaded.json()["id"]}}
             made = http.post("/v1/datasets", json=body, headers={"Idempotency-Key": "dataset"})
         return [uploaded, made]

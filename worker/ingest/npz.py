@@ -25,6 +25,9 @@ from worker.ingest.faults import Faults
 from worker.ingest.nested_survey import MOST_ROW_BYTES
 from worker.ingest.numbers import Numbers
 
+# Whole numbers are looked at as int64, however narrow they are in the file.
+WIDEST_BYTES = 8
+
 
 class NpzSource:
     """An .npz file. `scratch` is a folder for arrays that stand in Fortran order: they are not read row by row."""
@@ -68,7 +71,7 @@ class NpzSource:
                     f"a row of the arrays has {row_bytes} bytes, expected at most {MOST_ROW_BYTES}: cut it into several"
                 )
                 raise BadInput([Fault("", "too_large", detail)])
-            size = max(1, BLOCK_BYTES // row_bytes)
+            size = max(1, BLOCK_BYTES // sum(reader.row_values * WIDEST_BYTES for reader in readers.values()))
             for first in range(0, self._rows, size):
                 rows = min(size, self._rows - first)
                 yield first, rows, {name: reader.take(rows) for name, reader in readers.items()}
@@ -130,7 +133,8 @@ class _Reader:
     def __init__(self, archive: zipfile.ZipFile, header: ArrayHeader, scratch: Path) -> None:
         self._header = header
         self._item = header.shape[1:]
-        self.row_bytes = header.dtype.itemsize * math.prod(self._item)
+        self.row_values = math.prod(self._item)
+        self.row_bytes = header.dtype.itemsize * self.row_values
         self._file: IO[bytes] = archive.open(header.name + NPY)
         self._mapped: Array | None = None
         self._next = 0

@@ -21,7 +21,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "change_model": {"description": "mine"},
     "change_model_version": {"description": "mine"},
     "put_alias": {"version": 1},
-    "create_api_key": {"name": "k"},
+    "create_api_key": {"name": "k", "scopes": ["admin"]},
     "create_project": {"name": "new"},
     "encode": {"inputs": {"label": [1]}},
     "reconstruct": {"inputs": {"label": [1]}},

@@ -114,10 +114,10 @@ def test_an_architecture_for_another_kind_of_data_is_refused(service: Service) -
 def test_a_dataset_that_no_architecture_takes_is_refused_when_the_run_is_asked_for(service: Service) -> None:
     dataset(service, "deep", a=np.zeros((4, 1, 1, 1, 1, 1), dtype=np.float32))
     deep = problem(service.http.post("/v1/runs", json={"dataset": {"name": "deep"}, "model": "m"}), 422)
-    assert "at most 4 items" in deep["detail"]
+    assert "shape has 5 items, expected at most 4" in deep["detail"]
     dataset(service, "wide", **{f"m{n}": np.zeros(4) for n in range(61)})
     wide = problem(service.http.post("/v1/runs", json={"dataset": {"name": "wide"}, "model": "m"}), 422)
-    assert "at most 60 items" in wide["detail"]
+    assert "has 61 items, expected at most 60" in wide["detail"]
 
 
 def test_a_training_that_cannot_be_done_fails_at_once_and_says_why(service: Service) -> None:
