@@ -45,7 +45,10 @@ LONG = (
     "service/shared/test_preflight.py",
     "service/administration/test_routes.py",
     "e2e/test_embedded.py",
-    "e2e/test_hostile.py",
+    "e2e/test_logs.py",
+    "e2e/test_metrics.py",
+    "e2e/test_production.py",
+    "contract/test_schemathesis.py",
 )
 
 

@@ -64,7 +64,7 @@ class _Memory(threading.Thread):
                     continue
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_hostile_files_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     home, files = tmp_path / "home", corpus()
     assert len(files) >= 60
