@@ -46,6 +46,7 @@ def stack(backend: str, database: str, broker: str, home: Path) -> Iterator[Stac
         "SENSORIUM_SECRET_KEY": secrets.token_hex(32),
         "SENSORIUM_BROKER": broker,
         "SENSORIUM_INFERENCE_BACKEND": backend,
+        "SENSORIUM_INFERENCE_REPLY_SECONDS": "60",
         "SENSORIUM_LOG_LEVEL": "WARNING",
     }
     sensorium(environment, "migrate")
