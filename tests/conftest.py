@@ -46,8 +46,6 @@ LONG = (
     "service/administration/test_routes.py",
     "e2e/test_embedded.py",
     "e2e/test_logs.py",
-    "e2e/test_metrics.py",
-    "e2e/test_production.py",
     "contract/test_schemathesis.py",
 )
 

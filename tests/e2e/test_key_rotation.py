@@ -7,12 +7,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests import bundles
 from tests.conftest import wait_until
 from tests.e2e.processes import answers, process, sensorium
 from tests.e2e.stack import Caller
 from tests.models.small import sequence_model
 from tests.servers import free_port
+
+pytestmark = pytest.mark.slow
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
 STEPS = {"old": OLD, "accept new": f"{OLD},{NEW}", "sign new": f"{NEW},{OLD}", "new": NEW}

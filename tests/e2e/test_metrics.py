@@ -7,12 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import wait_until
 from tests.e2e.processes import answers, process, sensorium
 from tests.e2e.stack import FINAL, TRAINING, Caller
 from tests.servers import free_port
+
+pytestmark = pytest.mark.slow
 
 BODY = {"inputs": {"audio": [[0.5, -1.0, 2.0], [1, 1, 1]]}}
 DOCUMENTED = (Path(__file__).parent.parent.parent / "docs" / "metrics.md").read_text()

@@ -6,10 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import wait_until
 from tests.e2e.processes import answers, process, sensorium
 from tests.e2e.stack import FINAL, ROWS, Caller
 from tests.servers import free_port
+
+pytestmark = pytest.mark.slow
 
 
 @contextmanager

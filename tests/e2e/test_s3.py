@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 
 from service.shared.settings import Settings
 from tests.e2e.stack import Caller
 from tests.servers import free_port
+
+pytestmark = pytest.mark.slow
 
 
 def test_everything_works_from_a_bucket(s3_settings: Settings, tmp_path: Path) -> None:
