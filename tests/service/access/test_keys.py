@@ -83,8 +83,10 @@ def test_a_key_is_asked_for_again_while_it_serves(
         asked.go.clear()  # SQL does not answer, and the caller does not wait for it
         assert (await keys.principal(token.encode())).project_id == project_id
         asked.go.set()
+        while len(asked) < 2:  # the thread that asks starts when it can
+            await asyncio.sleep(0.01)
 
-    asyncio.run(ask())
+    asyncio.run(asyncio.wait_for(ask(), 60))
     assert asked == [token] * 2
 
 
