@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from models.architectures import build as build
     from models.batch import Batch as Batch
-    from models.bundle import BundleError as BundleError
-    from models.bundle import describe as describe
-    from models.checkpoint import CheckpointError as CheckpointError
-    from models.checkpoint import save as save
     from models.devices import cards as cards
+    from models.io.bundle import BundleError as BundleError
+    from models.io.bundle import describe as describe
+    from models.io.checkpoint import CheckpointError as CheckpointError
+    from models.io.checkpoint import save as save
+    from models.io.verification import verify as verify
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
     from models.multimodal import Parts as Parts
@@ -23,25 +24,24 @@ if TYPE_CHECKING:
     from models.predictor import load as load
     from models.predictor import ran_out_of_memory as ran_out_of_memory
     from models.predictor import use_threads as use_threads
-    from models.verification import verify as verify
 
 HOMES = {
     "Batch": "models.batch",
-    "BundleError": "models.bundle",
-    "CheckpointError": "models.checkpoint",
+    "BundleError": "models.io.bundle",
+    "CheckpointError": "models.io.checkpoint",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
     "Parts": "models.multimodal",
     "Predictor": "models.predictor",
     "build": "models.architectures",
     "cards": "models.devices",
-    "describe": "models.bundle",
+    "describe": "models.io.bundle",
     "load": "models.predictor",
     "loop_over_time": "models.native",
     "ran_out_of_memory": "models.predictor",
-    "save": "models.checkpoint",
+    "save": "models.io.checkpoint",
     "use_threads": "models.predictor",
-    "verify": "models.verification",
+    "verify": "models.io.verification",
 }
 
 

@@ -10,12 +10,13 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from models import batch, bundle, checkpoint, fused, generation
+from models import batch, fused, generation
 from models.architectures import Model
 from models.batch import Batch, BatchError
-from models.checkpoint import CheckpointError
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from models.manifests import ARTIFACT
+from models.io import bundle, checkpoint
+from models.io.checkpoint import CheckpointError
+from models.io.manifests import ARTIFACT
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.multimodal import NO_PARTS, Parts
@@ -283,8 +284,8 @@ class Predictor:
 def load(path: Path, parts: Parts = NO_PARTS) -> Predictor:
     """The predictor of a checkpoint, or of a bundle.
 
-    Raises `models.checkpoint.CheckpointError` when the file is neither, and `models.bundle.BundleError` for a bundle
-    that is damaged. parts: the modules of your own that the model was built with, if any.
+    Raises `models.CheckpointError` when the file is neither, and `models.BundleError` for a damaged bundle.
+    parts: the modules of your own that the model was built with, if any.
     """
     if not bundle.is_bundle(path):
         return Predictor(checkpoint.load(path, parts))

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from models import bundle, checkpoint, manifests
 from models.architectures import Model
-from models.manifests import Manifest
+from models.io import bundle, checkpoint, manifests
+from models.io.manifests import Manifest
 from tests.hostile import archive_stored
 from tests.models.small import static_model
 from tests.service.files import packed as npz

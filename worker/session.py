@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import batch, checkpoint, objective
+from models import batch, objective
 from models.architectures import Model as Model
 from models.architectures import build
 from models.batch import Batch
 from models.config import ELBO, MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.io import checkpoint
 from models.multimodal import Parts
 from models.objective import Drawn, Objective
 from models.philox import Draws

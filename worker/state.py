@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from models import checkpoint
-from models.checkpoint import CheckpointError
 from models.config import TrainingConfig, parse
+from models.io import checkpoint
+from models.io.checkpoint import CheckpointError
 
 FORMAT = "sensorium-training/1"
 

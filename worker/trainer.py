@@ -16,8 +16,9 @@ from typing import Any
 import structlog
 import torch
 
-from models import checkpoint, native
+from models import native
 from models.config import TrainingConfig, parse
+from models.io import checkpoint
 from service.shared import samples
 from worker import group, heap, protocol, state
 from worker.data import UnusableData

@@ -12,9 +12,9 @@ import torch
 
 import models
 from benchmarks.peers.encoder import FEATURES, MODALITIES
-from models import bundle, manifests
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
-from models.manifests import Manifest
+from models.io import bundle, manifests
+from models.io.manifests import Manifest
 
 Arrays = Mapping[str, np.ndarray]
 

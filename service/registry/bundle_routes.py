@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from models import bundle
+from models.io import bundle
 from service import downloads
 from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.downloads import BINARY, IfRange, Range

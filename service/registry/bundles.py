@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from sqlalchemy.orm import Session
 
 import models
-from models import bundle, manifests
 from models.config import parse
 from models.config.wording import sentences
-from models.manifests import ARTIFACT, Manifest
+from models.io import bundle, manifests
+from models.io.manifests import ARTIFACT, Manifest
 from service.registry import operations as registry
 from service.registry import schemas
 from service.runs.schemas import Description, Evaluation, Tags

@@ -8,12 +8,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from models import checkpoint, experts, gaussian
+from models import experts, gaussian
 from models.architectures import build
 from models.config import MLPConfig, MMVAEConfig, MMVAEOptions, ModalityConfig
 from models.config.architecture import BUILT_IN_EXPERTS
 from models.experts import Posterior
 from models.gaussian import Gaussian
+from models.io import checkpoint
 from tests.models.small import MODALITIES, only, rows_of, static_batch, without
 
 PRIOR_AND_TWO = Gaussian(torch.tensor([[[0.0]], [[2.0]], [[4.0]]]), torch.tensor([[[1.0]], [[0.5]], [[1.0]]]))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import checkpoint
 from models.architectures import build
-from models.checkpoint import CheckpointError
 from models.experts import Expert, Posterior
 from models.gaussian import Gaussian
+from models.io import checkpoint
+from models.io.checkpoint import CheckpointError
 from models.multimodal import Parts
 from tests.models.small import sequence_batch, sequence_config, static_batch, static_config
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import models
-from models import checkpoint
 from models.batch import BatchError
+from models.io import checkpoint
 from models.multimodal import Multimodal
 from models.predictor import Predictor
 from tests.models.small import MODALITIES, sequence_model, static_model

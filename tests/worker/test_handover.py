@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import models
-from models import checkpoint
+from models.io import checkpoint
 from service.shared.database import now
 from service.shared.tables import Job
 from tests.conftest import Service, wait_until

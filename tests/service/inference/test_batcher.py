@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import checkpoint
 from models.architectures import build
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.io import checkpoint
 from service.inference.batcher import Answered, Batcher
 from service.inference.engine import Engine
 from service.inference.local import LocalBackend

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import bundle
+from models.io import bundle
 from tests.conftest import Service
 from tests.service.steps import fault, train, upload
 

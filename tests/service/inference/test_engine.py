@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import checkpoint
 from models.architectures import build
 from models.config import MMVAEConfig, ModalityConfig
+from models.io import checkpoint
 from models.predictor import Predictor
 from service.inference.engine import Engine
 from service.inference.payload import Rows

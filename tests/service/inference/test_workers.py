@@ -13,9 +13,9 @@ import torch
 from pydantic import SecretStr
 from redis import Redis
 
-from models import checkpoint
 from models.architectures import build
 from models.config import MMVAEConfig, ModalityConfig
+from models.io import checkpoint
 from service import migrate
 from service.access import operations as access
 from service.registry import operations as registry

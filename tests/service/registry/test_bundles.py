@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 import models
-from models import bundle, manifests
+from models.io import bundle, manifests
 from service import ranges
 from service.access import operations as access
 from service.app import create_app

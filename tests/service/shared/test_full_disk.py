@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from models import checkpoint
+from models.io import checkpoint
 from service import migrate
 from service.shared import broker, storage
 from service.shared.bucket import StorageAway

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from models import checkpoint
 from models.architectures import build
-from models.checkpoint import CheckpointError
 from models.config import MMVAEConfig, MMVRNNConfig
+from models.io import checkpoint
+from models.io.checkpoint import CheckpointError
 
 
 def verify(path: Path) -> MMVAEConfig | MMVRNNConfig:

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from models import manifests, tar
-from models.manifests import ARTIFACT, Manifest
+from models.io import manifests, tar
+from models.io.manifests import ARTIFACT, Manifest
 
 MANIFEST = "manifest.json"
 MOST_MANIFEST_BYTES = 4 * 1024 * 1024

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import models
-from models import bundle, checkpoint, tar
 from models.config import ModalityConfig
+from models.io import bundle, checkpoint, tar
 from tests import bundles
 from tests.models.small import MODALITIES, sequence_model, static_batch, static_model
 

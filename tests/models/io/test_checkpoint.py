@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models import checkpoint
 from models.architectures import Model
 from models.batch import Batch
-from models.checkpoint import CheckpointError
 from models.config import ModalityConfig
 from models.config.architecture import BUILT_IN_EXPERTS
+from models.io import checkpoint
+from models.io.checkpoint import CheckpointError
 from tests.models.small import (
     MODALITIES,
     randomly_present,
