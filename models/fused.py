@@ -18,9 +18,9 @@ from torch.nn import functional
 from models.config import EmbeddingConfig, MLPConfig, ModalityConfig
 from models.experts import ProductOfExperts
 from models.gaussian import FLOOR
-from models.likelihood.base import Likelihood
-from models.likelihood.continuous import Continuous
-from models.likelihood.counts import Count
+from models.likelihoods.base import Likelihood
+from models.likelihoods.continuous import Continuous
+from models.likelihoods.counts import Count
 from models.mmvae import MMVAE
 from models.native.posterior import Posterior, posterior
 from models.networks.mlp import OneHot

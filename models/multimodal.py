@@ -7,12 +7,12 @@ from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
-from models import likelihood, networks
+from models import likelihoods, networks
 from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig
 from models.experts import Expert
 from models.gaussian import Gaussian
-from models.likelihood import Likelihood
+from models.likelihoods import Likelihood
 
 
 class Terms(NamedTuple):
@@ -88,7 +88,7 @@ class Multimodal(nn.Module, ABC):
         if strangers := sorted({*parts.encoders, *parts.decoders} - self.index.keys()):
             raise ValueError(f"parts are given for {', '.join(strangers)}, expected some of {', '.join(self.index)}")
         self.latent_features = config.code_features
-        self.likelihoods = nn.ModuleList(likelihood.build(modality) for modality in self.modalities)
+        self.likelihoods = nn.ModuleList(likelihoods.build(modality) for modality in self.modalities)
         self.encoders = nn.ModuleList(
             parts.encoders[modality.name]
             if modality.name in parts.encoders

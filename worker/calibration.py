@@ -8,8 +8,8 @@ from torch import Tensor
 
 from models.architectures import Model
 from models.batch import Batch
-from models.likelihood.continuous import Continuous
-from models.likelihood.widening import LEAST_ERRORS
+from models.likelihoods.continuous import Continuous
+from models.likelihoods.widening import LEAST_ERRORS
 from models.philox import Draws
 from service.shared.samples import Samples
 from worker import data
@@ -36,7 +36,7 @@ def calibrate(model: Model, samples: Samples, rows: Rows, hide: Hide, seed: int)
     """Widen, or narrow, the deviations predicted for missing numbers until nine of ten errors lie within the interval.
 
     A posterior that was trained with beta below 1 is too sure of itself, and a spread that was learned from observed
-    and missing values alike is neither's. `hide` takes away what is to be predicted; `models.likelihood.widening` is
+    and missing values alike is neither's. `hide` takes away what is to be predicted; `models.likelihoods.widening` is
     what comes of it.
     """
     names = [name for name in model.index if isinstance(model.likelihood(name), Continuous)]

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from models import native
 from models.batch import Batch
 from models.experts import ProductOfExperts
-from models.likelihood.continuous import GaussianLikelihood
+from models.likelihoods.gaussian import GaussianLikelihood
 from models.multimodal import Descent, Multimodal, Terms
 
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.SiLU: 0, nn.ReLU: 1, nn.Tanh: 2}

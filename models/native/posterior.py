@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from models import native
-from models.likelihood.base import Likelihood
-from models.likelihood.continuous import Continuous
-from models.likelihood.counts import Count
+from models.likelihoods.base import Likelihood
+from models.likelihoods.continuous import Continuous
+from models.likelihoods.counts import Count
 from models.mmvae import MMVAE
 from models.networks.mlp import OneHot
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import generation, likelihood, objective
+from models import generation, likelihoods, objective
 from models.batch import Batch
 from models.config import (
     ELBO,
@@ -240,18 +240,18 @@ def test_what_a_model_draws_is_finite_and_possible(number: float, monkeypatch: p
 def test_what_has_probability_0_is_never_drawn(number: float) -> None:
     chance = torch.from_numpy(generation._inside(np.array([number])))
     assert 0 < chance.item() < 1
-    word = likelihood.build(ModalityConfig(name="word", categories=4, likelihood="categorical"))
+    word = likelihoods.build(ModalityConfig(name="word", categories=4, likelihood="categorical"))
     # of the first, or of the last, category the softmax is 0 exactly
     assert word.quantile(torch.tensor([[-200.0, 0.0, 0.3, 0.7]]), chance).item() >= 1
     assert word.quantile(torch.tensor([[0.0, 0.3, 0.7, -200.0]]), chance).item() <= 2
-    bit = likelihood.build(ModalityConfig(name="bit", shape=(1,), likelihood="bernoulli"))
+    bit = likelihoods.build(ModalityConfig(name="bit", shape=(1,), likelihood="bernoulli"))
     assert bit.quantile(torch.tensor([[200.0]]), chance.unsqueeze(0)).item() == 1
     assert bit.quantile(torch.tensor([[-200.0]]), chance.unsqueeze(0)).item() == 0
 
 
 def test_the_last_category_is_not_drawn_for_what_rounding_leaves() -> None:
     generator = torch.Generator().manual_seed(0)
-    word = likelihood.build(ModalityConfig(name="word", categories=1001, likelihood="categorical"))
+    word = likelihoods.build(ModalityConfig(name="word", categories=1001, likelihood="categorical"))
     raw = torch.cat([torch.randn(500, 1000, generator=generator), torch.full((500, 1), -200.0)], dim=1)
     assert (raw.softmax(dim=-1).cumsum(dim=-1)[:, -1] < 1 - 2.0**-24).any()  # the sums that this is about
     assert (word.quantile(raw, torch.full((500,), 1 - 2.0**-24)) < 1000).all()

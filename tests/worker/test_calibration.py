@@ -8,8 +8,8 @@ import torch
 
 from models.batch import Batch
 from models.config import MMVAEConfig, ModalityConfig
-from models.likelihood.continuous import Continuous
-from models.likelihood.widening import INTERVAL
+from models.likelihoods.continuous import Continuous
+from models.likelihoods.widening import INTERVAL
 from models.mmvae import MMVAE
 from service.shared.samples import of_arrays
 from worker.calibration import calibrate

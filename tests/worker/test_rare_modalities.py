@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models import Predictor, likelihood, native
+from models import Predictor, likelihoods, native
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.config.modality import LikelihoodName
 from service.shared import samples
@@ -192,7 +192,7 @@ def test_calibration_leaves_a_modality_alone_that_held_out_rows_do_not_have(name
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_densities_of_no_values_are_no_numbers(name: LikelihoodName, shape: tuple[int, ...]) -> None:
     options = {"categories": 3} if name == "categorical" else {"shape": shape}
-    density = likelihood.build(ModalityConfig.model_validate({"name": "m", "likelihood": name, **options}))
+    density = likelihoods.build(ModalityConfig.model_validate({"name": "m", "likelihood": name, **options}))
     raw = torch.zeros(0, *density.parameter_shape)
     value = torch.zeros(0, *density.modality.shape, dtype=torch.int64 if name == "categorical" else torch.float32)
     assert density.log_prob(raw, value).shape == (0,)

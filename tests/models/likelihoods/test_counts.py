@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial, Poisson
 from torch.nn import functional
 
-from models import likelihood
+from models import likelihoods
 from models.config import ModalityConfig
-from models.likelihood.counts import Count
+from models.likelihoods.counts import Count
 
 SHAPES: list[tuple[int, ...]] = [(3,), (2, 3, 4)]
 KINDS: list[tuple[Any, Any]] = [
@@ -26,7 +26,7 @@ shapes = pytest.mark.parametrize("shape", SHAPES, ids=["vector", "image"])
 
 def _build(name: Any, scale: Any, shape: tuple[int, ...]) -> Count:
     torch.manual_seed(0)
-    density = likelihood.build(ModalityConfig(name="m", shape=shape, likelihood=name, scale=scale))
+    density = likelihoods.build(ModalityConfig(name="m", shape=shape, likelihood=name, scale=scale))
     assert isinstance(density, Count)
     density.set_statistics(torch.rand(shape), torch.rand(shape) + 0.5)
     for parameter in density.parameters():
@@ -89,7 +89,7 @@ def test_a_quantile_is_the_first_count_whose_sum_reaches_the_probability(
 def test_quantiles_are_right_where_float32_has_no_number_for_the_probability_of_zero(
     name: str, scale: str, rate: float
 ) -> None:
-    density = likelihood.build(ModalityConfig(name="m", shape=(1,), likelihood=name, scale=scale))
+    density = likelihoods.build(ModalityConfig(name="m", shape=(1,), likelihood=name, scale=scale))
     raw = torch.full((3, *density.parameter_shape), math.log(rate))
     probability = torch.tensor([[0.05], [0.5], [0.95]])
     found = density.quantile(raw, probability).detach()
@@ -99,7 +99,7 @@ def test_quantiles_are_right_where_float32_has_no_number_for_the_probability_of_
 
 
 def test_uniform_numbers_become_draws_of_a_large_rate_too() -> None:
-    density = likelihood.build(ModalityConfig(name="m", shape=(1,), likelihood="poisson"))
+    density = likelihoods.build(ModalityConfig(name="m", shape=(1,), likelihood="poisson"))
     chance = torch.from_numpy(np.random.default_rng(0).random((50_000, 1), dtype=np.float32))
     drawn = density.quantile(torch.full((50_000, 1), math.log(400.0)), chance)
     assert torch.equal(drawn, drawn.round())
@@ -109,7 +109,7 @@ def test_uniform_numbers_become_draws_of_a_large_rate_too() -> None:
 
 @kinds
 def test_networks_see_the_standardised_logarithm(name: str, scale: str) -> None:
-    density = likelihood.build(ModalityConfig(name="m", shape=(2,), likelihood=name, scale=scale))
+    density = likelihoods.build(ModalityConfig(name="m", shape=(2,), likelihood=name, scale=scale))
     counts = torch.poisson(torch.full((500, 2), 8.0))
     logarithm = counts.log1p()
     density.set_statistics(logarithm.mean(dim=0), logarithm.std(dim=0))
@@ -120,7 +120,7 @@ def test_networks_see_the_standardised_logarithm(name: str, scale: str) -> None:
 
 @kinds
 def test_a_count_that_never_varies_and_a_huge_rate_stay_finite(name: str, scale: str) -> None:
-    density = likelihood.build(ModalityConfig(name="m", shape=(2,), likelihood=name, scale=scale))
+    density = likelihoods.build(ModalityConfig(name="m", shape=(2,), likelihood=name, scale=scale))
     density.set_statistics(torch.zeros(2), torch.zeros(2))
     assert density.standardise(torch.zeros(1, 2)).isfinite().all()
     raw = torch.full((1, *density.parameter_shape), 1e4, requires_grad=True)
@@ -131,7 +131,7 @@ def test_a_count_that_never_varies_and_a_huge_rate_stay_finite(name: str, scale:
 
 def test_the_gradient_moves_a_learned_dispersion_towards_that_of_the_data() -> None:
     torch.manual_seed(0)
-    density = likelihood.build(ModalityConfig(name="m", shape=(1,), likelihood="negative_binomial"))
+    density = likelihoods.build(ModalityConfig(name="m", shape=(1,), likelihood="negative_binomial"))
     value = NegativeBinomial(torch.tensor(2.5), probs=torch.tensor(6 / 8.5)).sample((4_000, 1))
     raw = value.mean().log().expand(4_000, 1)
     (learned,) = density.parameters()
@@ -145,14 +145,14 @@ def test_the_gradient_moves_a_learned_dispersion_towards_that_of_the_data() -> N
 
 def test_a_scalar_count_has_a_density_and_a_quantile() -> None:
     for name in ("poisson", "negative_binomial"):
-        density = likelihood.build(ModalityConfig(name="x", likelihood=name))
+        density = likelihoods.build(ModalityConfig(name="x", likelihood=name))
         assert density.log_prob(torch.zeros(3), torch.ones(3)).shape == (3,)
         assert density.quantile(torch.zeros(3), torch.tensor(0.5)).shape == (3,)
 
 
 def test_a_quantile_next_to_one_is_finite_and_small() -> None:
     """In float32 the sum of the probabilities can stay below it for ever."""
-    density = likelihood.build(ModalityConfig(name="x", shape=(1,), likelihood="poisson"))
+    density = likelihoods.build(ModalityConfig(name="x", shape=(1,), likelihood="poisson"))
     rates = torch.linspace(0.01, 40, 500).log().unsqueeze(1)
     assert density.quantile(rates, torch.tensor(1 - 2**-24)).max() < 100
 
@@ -162,7 +162,7 @@ def test_quantiles_of_large_overdispersed_counts_are_near_the_true_ones(
     rate: float, quantiles: tuple[int, int, int]
 ) -> None:
     """Dispersion 1 is a geometric distribution, whose quantiles are log(1 - p) / log(rate / (1 + rate)) - 1."""
-    density = likelihood.build(ModalityConfig(name="x", shape=(1,), likelihood="negative_binomial"))
+    density = likelihoods.build(ModalityConfig(name="x", shape=(1,), likelihood="negative_binomial"))
     raw = torch.tensor([[math.log(rate)]])
     for probability, expected in zip((0.05, 0.5, 0.95), quantiles, strict=True):
         found = density.quantile(raw, torch.tensor([[probability]])).item()

@@ -5,10 +5,13 @@ and predictions come back as such.
 """
 
 from models.config import LikelihoodName, ModalityConfig
-from models.likelihood.base import Likelihood as Likelihood
-from models.likelihood.continuous import GaussianLikelihood, LaplaceLikelihood
-from models.likelihood.counts import NegativeBinomialLikelihood, PoissonLikelihood
-from models.likelihood.discrete import BernoulliLikelihood, CategoricalLikelihood
+from models.likelihoods.base import Likelihood as Likelihood
+from models.likelihoods.bernoulli import BernoulliLikelihood
+from models.likelihoods.categorical import CategoricalLikelihood
+from models.likelihoods.gaussian import GaussianLikelihood
+from models.likelihoods.laplace import LaplaceLikelihood
+from models.likelihoods.negative_binomial import NegativeBinomialLikelihood
+from models.likelihoods.poisson import PoissonLikelihood
 
 LIKELIHOODS: dict[LikelihoodName, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Normal
 
-from models import likelihood
+from models import likelihoods
 from models.config import ModalityConfig
 
 VECTOR = ModalityConfig(name="v", shape=(3,), likelihood="gaussian")
@@ -12,7 +12,7 @@ IMAGE = ModalityConfig(name="i", shape=(1, 2, 2), likelihood="gaussian")
 
 
 def test_the_gaussian_density_is_of_the_values_as_given() -> None:
-    density = likelihood.build(VECTOR)
+    density = likelihoods.build(VECTOR)
     offset, scale = torch.tensor([5.0, -2.0, 0.0]), torch.tensor([2.0, 0.5, 1.0])
     density.set_statistics(offset, scale)
     raw, value = torch.randn(4, 3), torch.randn(4, 3) * 3
@@ -21,7 +21,7 @@ def test_the_gaussian_density_is_of_the_values_as_given() -> None:
 
 
 def test_predictions_come_back_in_the_user_s_units() -> None:
-    density = likelihood.build(VECTOR)
+    density = likelihoods.build(VECTOR)
     offset, scale = torch.tensor([5.0, -2.0, 0.0]), torch.tensor([2.0, 0.5, 1.0])
     density.set_statistics(offset, scale)
     raw = torch.randn(1, 4, 3)
@@ -31,7 +31,7 @@ def test_predictions_come_back_in_the_user_s_units() -> None:
 
 
 def test_the_spread_of_draws_adds_to_the_variance() -> None:
-    density = likelihood.build(VECTOR)
+    density = likelihoods.build(VECTOR)
     raw = torch.randn(7, 4, 3)
     described = density.describe(raw)
     torch.testing.assert_close(described["mean"], raw.mean(dim=0))
@@ -39,7 +39,7 @@ def test_the_spread_of_draws_adds_to_the_variance() -> None:
 
 
 def test_sigma_moves_to_the_root_mean_squared_error_of_present_values() -> None:
-    density = likelihood.build(VECTOR)
+    density = likelihoods.build(VECTOR)
     raw = torch.zeros(4, 3)
     value = torch.tensor([[0.5, 1.0, 2.0]] * 3 + [[1e6, 1e6, 1e6]])
     present = torch.tensor([True, True, True, False])
@@ -50,7 +50,7 @@ def test_sigma_moves_to_the_root_mean_squared_error_of_present_values() -> None:
 
 
 def test_a_batch_without_the_modality_teaches_nothing() -> None:
-    density = likelihood.build(VECTOR)
+    density = likelihoods.build(VECTOR)
     before = density.describe(torch.zeros(1, 2, 3))["standard_deviation"]
     nobody = torch.zeros(2, dtype=torch.bool)
     density.adapt(density.errors(torch.zeros(2, 3), torch.zeros(2, 3), nobody))
@@ -58,7 +58,7 @@ def test_a_batch_without_the_modality_teaches_nothing() -> None:
 
 
 def test_an_image_has_one_scale_so_that_a_constant_pixel_is_no_bargain() -> None:
-    density = likelihood.build(IMAGE)
+    density = likelihoods.build(IMAGE)
     mean, deviation = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]), torch.tensor([[[0.0, 1.0], [1.0, 2.0]]])
     density.set_statistics(mean, deviation)
     standard = density.standardise(torch.zeros(1, 1, 2, 2))
@@ -69,21 +69,21 @@ def test_an_image_has_one_scale_so_that_a_constant_pixel_is_no_bargain() -> None
 
 
 def test_a_feature_that_never_varies_stays_finite() -> None:
-    density = likelihood.build(VECTOR)
+    density = likelihoods.build(VECTOR)
     density.set_statistics(torch.tensor([4.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 1.0]))
     assert density.standardise(torch.full((1, 3), 4.0)).isfinite().all()
     assert density.log_prob(torch.zeros(1, 3), torch.full((1, 3), 4.0)).isfinite().all()
 
 
 def test_the_bernoulli_density_is_torch_s() -> None:
-    density = likelihood.build(ModalityConfig(name="b", shape=(2, 2), likelihood="bernoulli"))
+    density = likelihoods.build(ModalityConfig(name="b", shape=(2, 2), likelihood="bernoulli"))
     raw, value = torch.randn(5, 2, 2), torch.randint(0, 2, (5, 2, 2)).float()
     torch.testing.assert_close(density.log_prob(raw, value), Bernoulli(logits=raw).log_prob(value).sum(dim=(1, 2)))
     torch.testing.assert_close(density.describe(raw[None])["probability"], raw.sigmoid())
 
 
 def test_the_categorical_density_is_torch_s_and_draws_average_probabilities() -> None:
-    density = likelihood.build(ModalityConfig(name="c", categories=4, likelihood="categorical"))
+    density = likelihoods.build(ModalityConfig(name="c", categories=4, likelihood="categorical"))
     raw, value = torch.randn(5, 4), torch.randint(0, 4, (5,))
     torch.testing.assert_close(density.log_prob(raw, value), Categorical(logits=raw).log_prob(value))
     draws = torch.randn(3, 5, 4)
@@ -93,7 +93,7 @@ def test_the_categorical_density_is_torch_s_and_draws_average_probabilities() ->
 
 
 def test_a_bernoulli_quantile_is_a_draw() -> None:
-    density = likelihood.build(ModalityConfig(name="b", shape=(2,), likelihood="bernoulli"))
+    density = likelihoods.build(ModalityConfig(name="b", shape=(2,), likelihood="bernoulli"))
     raw = torch.tensor([[-1.0, 2.0]])
     chance = ((torch.arange(10_000) + 0.5) / 10_000).unsqueeze(1).expand(-1, 2)
     drawn = density.quantile(raw.expand(10_000, 2), chance)
@@ -103,7 +103,7 @@ def test_a_bernoulli_quantile_is_a_draw() -> None:
 
 
 def test_a_categorical_quantile_is_a_draw_and_always_a_category() -> None:
-    density = likelihood.build(ModalityConfig(name="c", categories=4, likelihood="categorical"))
+    density = likelihoods.build(ModalityConfig(name="c", categories=4, likelihood="categorical"))
     raw = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
     drawn = density.quantile(raw.expand(10_000, 4), (torch.arange(10_000) + 0.5) / 10_000)
     assert drawn.dtype == torch.int64

@@ -1,14 +1,13 @@
-"""Likelihoods of counts, whole numbers from 0 on: Poisson and negative binomial."""
+"""Base class of likelihoods of counts: whole numbers from 0 on."""
 
 import math
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from models.config import ModalityConfig
-from models.likelihood.base import Likelihood, inner, total
+from models.likelihoods.base import Likelihood, inner
 
 # Beyond, float32 no longer tells one count from the next.
 MOST_LOG_RATE = math.log(2.0**24)
@@ -78,66 +77,6 @@ class Count(Likelihood):
     def fill(self, described: dict[str, Tensor]) -> Tensor:
         """The rate."""
         return described["rate"]
-
-
-class PoissonLikelihood(Count):
-    """Poisson(x; lambda): variance lambda."""
-
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
-        """x log lambda - lambda - log x!."""
-        log_rate = self.log_rate(raw)
-        return total(value * log_rate - log_rate.exp() - (value + 1).lgamma())
-
-    def variance(self, raw: Tensor) -> Tensor:
-        """lambda."""
-        return self.log_rate(raw).exp()
-
-    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """exp(-lambda); lambda and 0."""
-        rate = self.log_rate(raw).exp()
-        return (-rate).exp(), rate, torch.zeros_like(rate)
-
-
-class NegativeBinomialLikelihood(Count):
-    """NB(x; lambda, r): mean lambda, variance lambda + lambda^2 / r; the dispersion r is learned or predicted.
-
-    The form that is usual for overdispersed counts such as those of sequencing (doi:10.1038/s41592-018-0229-2).
-    """
-
-    # An r of thousands is a Poisson in all that data can tell, and lgamma(x + r) - lgamma(r) cancels in float32.
-    MOST_DISPERSION = 1e3
-    LEAST_DISPERSION = 1e-3
-
-    def __init__(self, modality: ModalityConfig) -> None:
-        predicted = modality.scale == "predicted"
-        super().__init__(modality, parameters=2 if predicted else 1)
-        # softplus(log(e - 1)) = 1
-        self.raw_dispersion = None if predicted else nn.Parameter(torch.full(modality.shape, math.log(math.e - 1)))
-
-    def dispersion(self, raw: Tensor) -> Tensor:
-        """r, which broadcasts to (..., *shape)."""
-        unbounded = self.split(raw)[1] if self.raw_dispersion is None else self.raw_dispersion
-        return functional.softplus(unbounded).clamp(self.LEAST_DISPERSION, self.MOST_DISPERSION)
-
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
-        """log of Gamma(x + r) / (Gamma(r) x!) (r / (r + lambda))^r (lambda / (r + lambda))^x."""
-        log_rate = self.log_rate(raw)
-        dispersion = self.dispersion(raw).expand_as(log_rate)
-        log_sum = torch.logaddexp(log_rate, dispersion.log())
-        choose = (value + dispersion).lgamma() - dispersion.lgamma() - (value + 1).lgamma()
-        return total(choose + dispersion * (dispersion.log() - log_sum) + value * (log_rate - log_sum))
-
-    def variance(self, raw: Tensor) -> Tensor:
-        """lambda + lambda^2 / r."""
-        rate = self.log_rate(raw).exp()
-        return rate + rate.square() / self.dispersion(raw)
-
-    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(r / (r + lambda))^r; r q and q, with q = lambda / (r + lambda)."""
-        rate = self.log_rate(raw).exp()
-        dispersion = self.dispersion(raw).expand_as(rate)
-        odds = rate / (dispersion + rate)
-        return (1 - odds).pow(dispersion), dispersion * odds, odds
 
 
 def _gamma_quantile(mean: Tensor, variance: Tensor, probability: Tensor) -> Tensor:

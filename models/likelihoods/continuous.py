@@ -1,6 +1,5 @@
-"""Likelihoods of real numbers: Gaussian and Laplace, around a centre that the decoder gives."""
+"""Base class of likelihoods of real numbers around a centre that the decoder gives."""
 
-import math
 from abc import abstractmethod
 
 import torch
@@ -8,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.config import ModalityConfig
-from models.likelihood.base import Likelihood, inner, total
-from models.likelihood.widening import Widening
+from models.likelihoods.base import Likelihood, inner, total
+from models.likelihoods.widening import Widening
 
 
 class Continuous(Likelihood):
@@ -148,43 +147,3 @@ class Continuous(Likelihood):
     def _fix(self) -> None:
         if not isinstance(self.modality.scale, str):
             self.moment.copy_((self.modality.scale / self.scale).pow(self.POWER))
-
-
-class GaussianLikelihood(Continuous):
-    """N(x; mu, s^2)."""
-
-    POWER = 2
-    NORMALISATION = 0.5 * math.log(2 * math.pi)
-
-    def misfit(self, ratio: Tensor) -> Tensor:
-        """r^2 / 2."""
-        return 0.5 * ratio.square()
-
-    def standard_quantile(self, probability: Tensor) -> Tensor:
-        """The probit."""
-        probit: Tensor = torch.special.ndtri(probability)
-        return probit
-
-    def deviation(self, spread: float) -> float:
-        """s."""
-        return spread
-
-
-class LaplaceLikelihood(Continuous):
-    """Laplace(x; mu, s): density exp(-|x - mu| / s) / 2 s. Outliers cost less than under a Gaussian."""
-
-    POWER = 1
-    NORMALISATION = math.log(2)
-
-    def misfit(self, ratio: Tensor) -> Tensor:
-        """|r|."""
-        return ratio.abs()
-
-    def standard_quantile(self, probability: Tensor) -> Tensor:
-        """-sign(p - 1/2) log(1 - 2 |p - 1/2|)."""
-        side = probability - 0.5
-        return -side.sign() * torch.log1p(-2 * side.abs())
-
-    def deviation(self, spread: float) -> float:
-        """sqrt(2) s."""
-        return math.sqrt(2) * spread

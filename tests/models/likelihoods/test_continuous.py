@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Laplace, Normal
 from torch.nn import functional
 
-from models import likelihood
+from models import likelihoods
 from models.config import ModalityConfig
-from models.likelihood.continuous import Continuous
+from models.likelihoods.continuous import Continuous
 
 SHAPES: list[tuple[int, ...]] = [(), (3,), (2, 3, 4)]
 DENSITIES = {"gaussian": Normal, "laplace": Laplace}
@@ -30,7 +30,7 @@ def _every(test: Any) -> Any:
 
 def _build(name: Any, shape: tuple[int, ...], scale: Any) -> Continuous:
     torch.manual_seed(0)
-    density = likelihood.build(ModalityConfig(name="m", shape=shape, likelihood=name, scale=scale))
+    density = likelihoods.build(ModalityConfig(name="m", shape=shape, likelihood=name, scale=scale))
     assert isinstance(density, Continuous)
     density.set_statistics(torch.randn(shape) * 5, torch.rand(shape) * 3 + 0.2)
     if scale == "learned":
