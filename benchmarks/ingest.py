@@ -51,7 +51,7 @@ def main() -> None:
             path = home / "upload"
             write(path)
             spec = {"source": {"file": str(path), "format": format}, "declaration": {}, "result": str(home / "stored")}
-            ran = child.run("worker.converter", spec, CORE)
+            ran = child.run("worker.ingest.converter", spec, CORE)
             rate, peak = path.stat().st_size / 1e6 / ran.seconds, ran.peak_anonymous_bytes / 1e6
             figures += [
                 Figure(f"{name}: file", path.stat().st_size / 1e6, "MB", None, None),

@@ -28,7 +28,7 @@ from service.inference.remote import CeleryBackend
 from service.inference.versions import VersionCache
 from service.jobs import routes as jobs
 from service.jobs.feed import Feed
-from service.jobs.measured import JobsCollector
+from service.jobs.metrics import JobsCollector
 from service.jobs.reconciler import Reconciler
 from service.open_inference import infer
 from service.open_inference import routes as open_inference

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client import Counter, Histogram
 
-from service.shared.measured import CONTENT_TYPE, REGISTRY, exposition
+from service.shared.metrics import CONTENT_TYPE, REGISTRY, exposition
 
 REQUESTS = Counter("sensorium_requests", "Requests that were answered.", ("operation", "status"), registry=REGISTRY)
 SECONDS = Histogram(

@@ -22,8 +22,8 @@ from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from tests import schema, servers
 from worker import supervisor
-from worker.children import Children
-from worker.context import Context
+from worker.launcher import Launcher
+from worker.worker_state import WorkerState
 
 # Of every database that a test makes, and of the processes that it starts.
 os.environ.setdefault("SENSORIUM_RESERVE_BYTES", str(1024**2))
@@ -150,7 +150,7 @@ class Service:
     http: TestClient
     project_id: str
     key: str
-    worker: Context
+    worker: WorkerState
 
     def work(self, queue: str) -> None:
         """Do what is due on a queue, here and now, as a worker would."""
@@ -174,7 +174,9 @@ def running(settings: Settings) -> Iterator[Service]:
         project = access.create_project(session, "test").id
         _, key = access.create_key(session, project, "test")
     messages = broker.connect(settings)
-    worker = Context(settings, database, from_settings(settings), messages, "wrk_test", Children(settings.log_bytes))
+    worker = WorkerState(
+        settings, database, from_settings(settings), messages, "wrk_test", Launcher(settings.log_bytes)
+    )
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
         yield Service(settings, http, project, key, worker)
     database.close()

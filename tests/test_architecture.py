@@ -15,7 +15,7 @@ from service.runs import operations as runs
 from service.shared import broker
 from tests.conftest import Service
 from worker import tasks
-from worker.kinds import KINDS
+from worker.jobs import KINDS
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +73,7 @@ def test_configurations_are_checked_without_torch() -> None:
 
 
 def test_the_trainer_knows_no_sql_and_no_celery() -> None:
-    imported = _imported("import worker.trainer, worker.converter")
+    imported = _imported("import worker.trainer, worker.ingest.converter")
     assert "torch" in imported
     assert not imported & {"sqlalchemy", "celery", "kombu", "fastapi"}
 

@@ -22,12 +22,13 @@ from service.shared.space import SpaceCollector
 from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
 from service.shared.ticker import Ticker
-from worker import consumer, inference, supervisor, tasks
-from worker.beacon import Beacon
-from worker.children import Children
-from worker.context import Context
-from worker.kinds import Training, library_versions
-from worker.measured import LeaseCollector
+from worker import celery_consumer, inference, supervisor, tasks
+from worker.health import HealthServer
+from worker.jobs.train import TrainJob
+from worker.launcher import Launcher
+from worker.metrics import LeaseCollector
+from worker.versions import library_versions
+from worker.worker_state import WorkerState
 
 log = structlog.get_logger(__name__)
 
@@ -59,58 +60,58 @@ def do_jobs(settings: Settings, queue: str) -> None:
     host, devices = socket.gethostname(), settings.devices
     with database.writer.begin() as session:
         owner = workers.register(session, host, os.getpid(), queue, devices, versions)
-    spare = Training.program if queue == runs.QUEUE else None
-    children = Children(settings.log_bytes, spare, settings.log_json)
-    context = Context(settings, database, from_settings(settings), messages, owner, children)
-    children.prepare()
-    tasks.register(messages, context)
+    spare = TrainJob.program if queue == runs.QUEUE else None
+    launcher = Launcher(settings.log_bytes, spare, settings.log_json)
+    worker = WorkerState(settings, database, from_settings(settings), messages, owner, launcher)
+    launcher.prepare()
+    tasks.register(messages, worker)
 
     def beat() -> None:
         with database.writer.begin() as session:
-            workers.beat(session, owner, context.job_id)
+            workers.beat(session, owner, worker.job_id)
 
-    repairs = Reconciler(settings, database, context.storage, messages)
+    repairs = Reconciler(settings, database, worker.storage, messages)
     tickers = [
         # A message wakes the worker at once; this finds the work whose message was lost, or that never came.
-        Ticker("look", settings.reconcile_seconds, lambda: supervisor.work(context, queue)),
-        Ticker("presence", consumer.PRESENCE_SECONDS, beat),
-        Ticker("watchdog", settings.deaf_seconds / 4, lambda: end_if_deaf(context, queue)),
+        Ticker("look", settings.reconcile_seconds, lambda: supervisor.work(worker, queue)),
+        Ticker("presence", celery_consumer.PRESENCE_SECONDS, beat),
+        Ticker("watchdog", settings.deaf_seconds / 4, lambda: end_if_deaf(worker, queue)),
         Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
     ]
 
     def drain(**_: object) -> None:
-        context.draining.set()
+        worker.draining.set()
 
     signals.worker_shutting_down.connect(drain, weak=False)
     for ticker in tickers:
         ticker.start()
     # the first does whole jobs, and takes as long as they do
     needs = {"broker": BrokerWatch(settings.broker_url).answers, "database": database.answers}
-    beacon = Beacon(settings, tickers[1:], [LeaseCollector(context), SpaceCollector(context.storage.space)], needs)
-    signals.worker_ready.connect(beacon.ready, weak=False)
+    health = HealthServer(settings, tickers[1:], [LeaseCollector(worker), SpaceCollector(worker.storage.space)], needs)
+    signals.worker_ready.connect(health.ready, weak=False)
     try:
-        consumer.consume(messages, queue, owner)
+        celery_consumer.consume(messages, queue, owner)
     finally:
-        context.draining.set()
+        worker.draining.set()
         for ticker in tickers:
             ticker.close()
-        children.close()
-        beacon.close()
+        launcher.close()
+        health.close()
         with database.writer.begin() as session:
             workers.unregister(session, owner)
         database.close()
 
 
-def end_if_deaf(context: Context, queue: str) -> None:
+def end_if_deaf(worker: WorkerState, queue: str) -> None:
     """A worker that idles while SQL has long had work for it ends, for whoever runs it to start it anew."""
-    patience = context.settings.deaf_seconds
-    idle = context.job_id is None and time.monotonic() - context.idle_since > patience
-    if not idle or context.draining.is_set():
+    patience = worker.settings.deaf_seconds
+    idle = worker.job_id is None and time.monotonic() - worker.idle_since > patience
+    if not idle or worker.draining.is_set():
         return
-    with context.database.reader() as session:
-        waits = workers.work_waits(session, queue, len(context.settings.devices), patience)
-    if waits and context.job_id is None:
-        log.error("worker_deaf", queue=queue, owner=context.owner)
+    with worker.database.reader() as session:
+        waits = workers.work_waits(session, queue, len(worker.settings.devices), patience)
+    if waits and worker.job_id is None:
+        log.error("worker_deaf", queue=queue, owner=worker.owner)
         os._exit(1)
 
 

@@ -25,9 +25,9 @@ from service.shared.errors import Unavailable
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from service.shared.ticker import Ticker
-from worker import consumer, measured
-from worker.beacon import Beacon
-from worker.kinds import library_versions
+from worker import celery_consumer, metrics
+from worker.health import HealthServer
+from worker.versions import library_versions
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ def main(settings: Settings) -> None:
 
     models.use_threads(settings.inference_threads)  # imports torch: nobody's first order waits for that
     tickers = [
-        Ticker("presence", consumer.PRESENCE_SECONDS, beat),
+        Ticker("presence", celery_consumer.PRESENCE_SECONDS, beat),
         Ticker("engine beat", BEAT_SECONDS, host.beat),
         Ticker("engine", TICK_SECONDS, host.tick),
     ]
@@ -66,19 +66,19 @@ def main(settings: Settings) -> None:
         ticker.start()
     # Loading a version takes as long as it takes: "engine" is not asked whether it goes on.
     # Nor does it need SQL for what it has loaded.
-    beacon = Beacon(
+    health = HealthServer(
         settings, tickers[:2], [EngineCollector(engine)], {"broker": BrokerWatch(settings.broker_url).answers}
     )
     host.tick()  # nor for what aliases name
     collector.settle()
     tickers[2].start()
-    signals.worker_ready.connect(beacon.ready, weak=False)
+    signals.worker_ready.connect(health.ready, weak=False)
     try:
-        consumer.consume(messages, broker.INFER, owner, THREADS)
+        celery_consumer.consume(messages, broker.INFER, owner, THREADS)
     finally:
         for ticker in tickers:
             ticker.close()
-        beacon.close()
+        health.close()
         host.close()
         with database.writer.begin() as session:
             workers.unregister(session, owner)
@@ -90,18 +90,18 @@ def attend(engine: Engine, answers: Redis, packed: bytes) -> None:
     order = wire.read_order(packed)
     if time.time() > order.expires_at:
         log.warning("order_expired", order_id=order.id)
-        measured.ORDERS.labels("expired").inc()
+        metrics.ORDERS.labels("expired").inc()
         return
     began_at = time.monotonic()
     try:
         tree = engine.answer(order.question, order.rows, order.state)
         seconds = time.monotonic() - began_at
         answer = wire.pack_answer(order.id, Computed(tree, seconds))
-        measured.ORDERS.labels("answered").inc()
-        measured.COMPUTE_SECONDS.inc(seconds)
+        metrics.ORDERS.labels("answered").inc()
+        metrics.COMPUTE_SECONDS.inc(seconds)
     except Exception as error:  # a fault of ours is the batch's, not the worker's
         log.warning("order_failed", order_id=order.id, error=f"{type(error).__name__}: {error}")
-        measured.ORDERS.labels("failed").inc()
+        metrics.ORDERS.labels("failed").inc()
         answer = wire.pack_failure(order.id, error)
     try:
         answers.publish(order.channel, answer if len(answer) <= MOST_PUBLISHED_BYTES else _kept(answers, order, answer))

@@ -18,7 +18,7 @@ from service.shared import telemetry
 from service.shared.errors import BadInput
 from service.shared.full_disk import tells_of_full
 from service.shared.settings import Settings
-from worker import fault
+from worker import errors
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = Tr
         if tells_of_full(error):
             emit({"event": "failed", "code": "storage_full", "detail": "no space is left on the disk", "retry": True})
             return
-        emit({"event": "failed", **fault.described(error), "retry": True})
+        emit({"event": "failed", **errors.describe(error), "retry": True})
     else:
         emit({"event": "stopped"} if result is None else {"event": "finished", **result})
 

@@ -6,17 +6,17 @@ from celery import Celery
 
 from service.shared import broker
 from worker import supervisor
-from worker.context import Context
+from worker.worker_state import WorkerState
 
 
-def register(app: Celery, context: Context) -> None:
+def register(app: Celery, worker: WorkerState) -> None:
     """Make the tasks of every queue known to a worker."""
     for queue, name in broker.TASKS.items():
-        app.task(name=name)(_task(context, queue))
+        app.task(name=name)(_task(worker, queue))
 
 
-def _task(context: Context, queue: str) -> Callable[[str], None]:
+def _task(worker: WorkerState, queue: str) -> Callable[[str], None]:
     def look(job_id: str) -> None:
-        supervisor.work(context, queue)
+        supervisor.work(worker, queue)
 
     return look

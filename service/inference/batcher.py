@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from service.inference import measured
+from service.inference import metrics
 from service.inference.backend import Backend, BackendAway
 from service.inference.payload import MOST_BYTES, Rows
 from service.inference.questions import Loadable, Question, part_of
@@ -109,7 +109,7 @@ class Batcher:
             now = time.monotonic()
             self._waiting = deque(ask for ask in self._waiting if not ask.is_over(now))
         if self.waiting >= self._most_waiting or (self._bytes and self._bytes + size > MOST_BYTES):
-            measured.REFUSED.inc()
+            metrics.REFUSED.inc()
             raise Unavailable("engine_busy", f"{self.waiting} requests wait for the engine already; try again")
         now = time.monotonic()
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
@@ -228,7 +228,7 @@ class Batcher:
         seconds = time.monotonic() - began_at
         count, first = sum(part.count for part in parts), 0
         waited = began_at - batch[0].asked_at
-        measured.computed(batch[0].question.operation, len(batch), count, waited, found.seconds)
+        metrics.computed(batch[0].question.operation, len(batch), count, waited, found.seconds)
         for ask in batch:
             own = slice(first, first + ask.rows.count)
             first = own.stop

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 import models
-from service.inference import measured
+from service.inference import metrics
 from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question, Tree
 from service.inference.values import Array
@@ -78,10 +78,10 @@ class Engine:
             predictor = self._read(version)
             with self._shelf:
                 self._loaded[version.id] = predictor
-                measured.LOADS.inc()
+                metrics.LOADS.inc()
                 while sum(one.memory_bytes for one in self._loaded.values()) > self._memory_bytes:
                     self._loaded.popitem(last=False)
-                    measured.EVICTIONS.inc()
+                    metrics.EVICTIONS.inc()
             return predictor
 
     def holdings(self) -> Holdings:

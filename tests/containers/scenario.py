@@ -15,7 +15,7 @@ from tests.containers.load import Load
 from tests.containers.report import Report
 from tests.e2e.stack import FINAL, Caller
 from tests.servers import free_port
-from worker.kinds import git_revision
+from worker.versions import git_revision
 
 IMAGE = "sensorium:test"
 # Half a minute on one core, long enough to be hurt in the middle.

@@ -3,7 +3,7 @@
 import json
 
 from tests.conftest import wait_until
-from worker.child import Child
+from worker.child_process import ChildProcess
 from worker.log_lines import JsonLines
 
 
@@ -18,7 +18,7 @@ def test_lines_that_are_json_stay_and_others_become_it() -> None:
 
 
 def test_a_log_that_is_cut_has_whole_lines() -> None:
-    with Child(["tests.worker.talker"], 4000, log_json=True) as process:
+    with ChildProcess(["tests.worker.talker"], 4000, log_json=True) as process:
         wait_until(lambda: process.wait(1), 60)
         log = [json.loads(line)["event"] for line in process.log().splitlines()]
     assert log[0] == "line 0"

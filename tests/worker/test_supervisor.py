@@ -1,6 +1,5 @@
 """A claimed job is done by a real child process, and what came of it is committed, whatever happens on the way."""
 
-import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,18 +13,17 @@ from sqlalchemy.orm import Session
 from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim
-from service.registry import operations as registry
 from service.shared import broker, storage
 from service.shared.database import Database, now
 from service.shared.errors import StorageFull
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Stored
-from service.shared.tables import FINAL_STATES, Artifact, Job, Run
+from service.shared.tables import FINAL_STATES, Artifact, Job
 from tests.conftest import wait_until
-from tests.service.rows import claimed_run
-from worker import kinds, supervisor
-from worker.children import Children
-from worker.context import Context
+from worker import supervisor
+from worker.jobs import KINDS
+from worker.launcher import Launcher
+from worker.worker_state import WorkerState
 
 Do = Callable[[str], str]
 
@@ -39,7 +37,7 @@ class Task:
     def __init__(self, do: str, claim: Claim, mark: Path) -> None:
         self._do, self._claim, self._mark = do, claim, mark
 
-    def spec(self, context: Context) -> dict[str, Any]:
+    def spec(self, worker: WorkerState) -> dict[str, Any]:
         if self._do == "corrupt":
             raise CorruptArtifact("artifact 0123 is missing from the store")
         return {"do": self._do, "mark": str(self._mark)}
@@ -54,130 +52,130 @@ class Task:
 
 
 @pytest.fixture
-def context(database: Database, tmp_path: Path) -> Context:
+def worker(database: Database, tmp_path: Path) -> WorkerState:
     settings = Settings(home=tmp_path, heartbeat_seconds=0.05, retry_seconds=0, trainer_stop_seconds=20)
-    children = Children(settings.log_bytes)
-    return Context(settings, database, storage.from_settings(settings), broker.connect(settings), "wrk_1", children)
+    launcher = Launcher(settings.log_bytes)
+    return WorkerState(settings, database, storage.from_settings(settings), broker.connect(settings), "wrk_1", launcher)
 
 
 @pytest.fixture
-def job(context: Context, project_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Do:
+def job(worker: WorkerState, project_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Do:
     """Queue a job that does as it is told; returns its id."""
 
     def create(do: str) -> str:
-        monkeypatch.setitem(kinds.KINDS, "task", lambda session, claim: Task(do, claim, tmp_path / "mark"))
-        with context.database.writer.begin() as session:
+        monkeypatch.setitem(KINDS, "task", lambda session, claim: Task(do, claim, tmp_path / "mark"))
+        with worker.database.writer.begin() as session:
             return jobs.create(session, project_id, "task", "data").id
 
     return create
 
 
-def row(context: Context, job_id: str) -> Job:
-    with context.database.reader() as session:
+def row(worker: WorkerState, job_id: str) -> Job:
+    with worker.database.reader() as session:
         return session.get_one(Job, job_id)
 
 
-def log(context: Context, job_id: str) -> str:
-    with context.database.reader() as session:
+def log(worker: WorkerState, job_id: str) -> str:
+    with worker.database.reader() as session:
         return history.log_tail(session, job_id, 100_000)
 
 
-def types(context: Context, job_id: str) -> list[str]:
-    with context.database.reader() as session:
+def types(worker: WorkerState, job_id: str) -> list[str]:
+    with worker.database.reader() as session:
         return [event.type for event in history.events(session, job_id, 0, 100)]
 
 
-def artifacts(context: Context) -> int:
-    with context.database.reader() as session:
+def artifacts(worker: WorkerState) -> int:
+    with worker.database.reader() as session:
         return len(session.scalars(select(Artifact)).all())
 
 
-def scratch(context: Context) -> list[Path]:
-    return list(context.settings.scratch.iterdir())
+def scratch(worker: WorkerState) -> list[Path]:
+    return list(worker.settings.scratch.iterdir())
 
 
-def while_it_runs(context: Context, job_id: str, change: Callable[[], object]) -> None:
+def while_it_runs(worker: WorkerState, job_id: str, change: Callable[[], object]) -> None:
     """Work in a thread; once the child has reported something, do `change`; wait for the end of the work."""
     with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(supervisor.work, context, "data")
-        wait_until(lambda: working.done() or row(context, job_id).progress > 0, what="the first report of the child")
+        working = pool.submit(supervisor.work, worker, "data")
+        wait_until(lambda: working.done() or row(worker, job_id).progress > 0, what="the first report of the child")
         change()
         working.result(60)
 
 
-def cancel(context: Context, job_id: str) -> None:
-    with context.database.writer.begin() as session:
+def cancel(worker: WorkerState, job_id: str) -> None:
+    with worker.database.writer.begin() as session:
         jobs.cancel(session, job_id)
 
 
-def test_a_job_that_is_done_leaves_its_outcome_and_nothing_else(context: Context, job: Do) -> None:
+def test_a_job_that_is_done_leaves_its_outcome_and_nothing_else(worker: WorkerState, job: Do) -> None:
     job_id = job("finish")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt, found.progress, found.error) == ("succeeded", 1, 1.0, None)
-    assert types(context, job_id) == ["queued", "started", "training", "saved", "succeeded"]
-    assert log(context, job_id) == "this goes to the log\n"
-    assert artifacts(context) == 1
-    assert scratch(context) == []
-    assert context.job_id is None
+    assert types(worker, job_id) == ["queued", "started", "training", "saved", "succeeded"]
+    assert log(worker, job_id) == "this goes to the log\n"
+    assert artifacts(worker) == 1
+    assert scratch(worker) == []
+    assert worker.job_id is None
 
 
-def goes_on(context: Context, job_id: str) -> Job:
+def goes_on(worker: WorkerState, job_id: str) -> Job:
     """The job, once it has ended by being worked on now and then."""
 
     def has_ended() -> bool:
-        supervisor.work(context, "data")
-        return row(context, job_id).state in FINAL_STATES
+        supervisor.work(worker, "data")
+        return row(worker, job_id).state in FINAL_STATES
 
     wait_until(has_ended, what="the end of the job")
-    return row(context, job_id)
+    return row(worker, job_id)
 
 
-def test_a_job_that_finds_no_space_waits_without_a_failure(context: Context, job: Do) -> None:
+def test_a_job_that_finds_no_space_waits_without_a_failure(worker: WorkerState, job: Do) -> None:
     job_id = job("find no space")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.failures, found.preemptions) == ("queued", 0, 0)
     assert found.waiting_reason == "storage_full"
-    assert types(context, job_id) == ["queued", "started", "storage_full"]
-    assert scratch(context) == []
-    found = goes_on(context, job_id)
+    assert types(worker, job_id) == ["queued", "started", "storage_full"]
+    assert scratch(worker) == []
+    found = goes_on(worker, job_id)
     assert (found.state, found.failures, found.waiting_reason) == ("succeeded", 0, None)
 
 
 def test_a_result_that_cannot_be_stored_waits_without_a_failure(
-    context: Context, job: Do, monkeypatch: pytest.MonkeyPatch
+    worker: WorkerState, job: Do, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = job("finish")
-    adopt = context.storage.adopt
+    adopt = worker.storage.adopt
 
     def refuse(project_id: str, path: Path) -> Stored:
-        monkeypatch.setattr(context.storage, "adopt", adopt)
+        monkeypatch.setattr(worker.storage, "adopt", adopt)
         raise StorageFull("bucket")
 
-    monkeypatch.setattr(context.storage, "adopt", refuse)
-    supervisor.work(context, "data")
-    assert (row(context, job_id).state, row(context, job_id).waiting_reason) == ("queued", "storage_full")
-    found = goes_on(context, job_id)
+    monkeypatch.setattr(worker.storage, "adopt", refuse)
+    supervisor.work(worker, "data")
+    assert (row(worker, job_id).state, row(worker, job_id).waiting_reason) == ("queued", "storage_full")
+    found = goes_on(worker, job_id)
     assert (found.state, found.failures) == ("succeeded", 0)
 
 
-def test_a_job_is_stopped_in_order_when_the_disk_is_full_and_none_is_taken(context: Context, job: Do) -> None:
+def test_a_job_is_stopped_in_order_when_the_disk_is_full_and_none_is_taken(worker: WorkerState, job: Do) -> None:
     running, other = job("wait"), job("wait")
-    while_it_runs(context, running, lambda: context.storage.space.refused("bucket"))
-    found = row(context, running)
+    while_it_runs(worker, running, lambda: worker.storage.space.refused("bucket"))
+    found = row(worker, running)
     assert (found.state, found.failures, found.preemptions) == ("queued", 0, 0)
-    assert "stopped in order" in log(context, running)
-    supervisor.work(context, "data")
-    assert [row(context, each).waiting_reason for each in (running, other)] == ["storage_full"] * 2
-    assert row(context, other).attempt == 0
+    assert "stopped in order" in log(worker, running)
+    supervisor.work(worker, "data")
+    assert [row(worker, each).waiting_reason for each in (running, other)] == ["storage_full"] * 2
+    assert row(worker, other).attempt == 0
 
 
-def test_what_waits_for_space_each_time_waits_longer(context: Context, job: Do) -> None:
+def test_what_waits_for_space_each_time_waits_longer(worker: WorkerState, job: Do) -> None:
     job_id = job("finish")
     waits = []
     for _ in range(4):
-        with context.database.writer.begin() as session:
+        with worker.database.writer.begin() as session:
             session.execute(update(Job).values(not_before=now(-1)))
             claim = jobs.claim(session, "data", "wrk_1", 60)
             assert claim is not None
@@ -185,78 +183,80 @@ def test_what_waits_for_space_each_time_waits_longer(context: Context, job: Do) 
             until, at = session.execute(select(Job.not_before, now())).one()
             waits.append(round((until - at).total_seconds()))
     assert waits == [5, 10, 20, 40]
-    assert row(context, job_id).failures == 0
+    assert row(worker, job_id).failures == 0
 
 
-def test_all_jobs_that_are_due_are_done(context: Context, job: Do) -> None:
+def test_all_jobs_that_are_due_are_done(worker: WorkerState, job: Do) -> None:
     ids = [job("finish") for _ in range(3)]
-    supervisor.work(context, "data")
-    assert [row(context, job_id).state for job_id in ids] == ["succeeded"] * 3
+    supervisor.work(worker, "data")
+    assert [row(worker, job_id).state for job_id in ids] == ["succeeded"] * 3
 
 
-def test_a_child_that_is_killed_is_tried_again_and_then_given_up(context: Context, job: Do) -> None:
+def test_a_child_that_is_killed_is_tried_again_and_then_given_up(worker: WorkerState, job: Do) -> None:
     job_id = job("die")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt, found.failures) == ("failed", 3, 3)
     assert found.error is not None
     assert found.error["code"] == "process_died"
     assert "killed by SIGKILL" in found.error["detail"]
-    assert log(context, job_id) == "this goes to the log\nlast words\n" * 3
-    assert types(context, job_id) == ["queued", *["started", "attempt_failed"] * 3]
-    assert artifacts(context) == 0
-    assert scratch(context) == []
+    assert log(worker, job_id) == "this goes to the log\nlast words\n" * 3
+    assert types(worker, job_id) == ["queued", *["started", "attempt_failed"] * 3]
+    assert artifacts(worker) == 0
+    assert scratch(worker) == []
 
 
-def test_a_child_that_is_killed_once_succeeds_at_the_second_attempt(context: Context, job: Do) -> None:
+def test_a_child_that_is_killed_once_succeeds_at_the_second_attempt(worker: WorkerState, job: Do) -> None:
     job_id = job("die once")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt, found.failures, found.error) == ("succeeded", 2, 1, None)
 
 
-def test_a_child_that_ends_without_a_word_is_a_fault(context: Context, job: Do) -> None:
+def test_a_child_that_ends_without_a_word_is_a_fault(worker: WorkerState, job: Do) -> None:
     job_id = job("exit")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert found.state == "failed"
     assert found.error is not None
     assert "ended with status 3" in found.error["detail"]
 
 
 def test_a_child_that_breaks_at_the_same_step_is_tried_once_more_with_its_traceback_in_the_log(
-    context: Context, job: Do
+    worker: WorkerState, job: Do
 ) -> None:
     job_id = job("break")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt) == ("failed", 2)
     detail = "RuntimeError: it broke, after 7 of 9 steps; attempt 1 ended likewise, so another would too"
     assert found.error == {"code": "repeated_fault", "detail": detail}
-    assert log(context, job_id).count("RuntimeError: it broke") == 2
+    assert log(worker, job_id).count("RuntimeError: it broke") == 2
 
 
-def test_a_child_that_breaks_at_another_step_each_time_is_tried_again_to_the_limit(context: Context, job: Do) -> None:
+def test_a_child_that_breaks_at_another_step_each_time_is_tried_again_to_the_limit(
+    worker: WorkerState, job: Do
+) -> None:
     job_id = job("break elsewhere")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt) == ("failed", 3)
     assert found.error == {"code": "fault", "detail": "RuntimeError: it broke, after 3 of 9 steps"}
 
 
-def test_surroundings_that_fail_alike_are_tried_again_to_the_limit(context: Context, job: Do) -> None:
+def test_surroundings_that_fail_alike_are_tried_again_to_the_limit(worker: WorkerState, job: Do) -> None:
     job_id = job("lose the network")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt) == ("failed", 3)
     assert found.error == {"code": "unavailable", "detail": "ConnectionResetError: the store hung up"}
 
 
 @pytest.mark.parametrize(("do", "code"), [("bad input", "dataset_rejected"), ("refuse", "unusable_data")])
-def test_bad_input_is_not_tried_again(context: Context, job: Do, do: str, code: str) -> None:
+def test_bad_input_is_not_tried_again(worker: WorkerState, job: Do, do: str, code: str) -> None:
     job_id = job(do)
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt) == ("failed", 1)
     assert found.error is not None
     assert found.error["code"] == code
@@ -264,164 +264,138 @@ def test_bad_input_is_not_tried_again(context: Context, job: Do, do: str, code: 
         assert found.error["errors"] == [{"pointer": "/a/1", "code": "bad_value", "detail": "it is NaN"}]
 
 
-def test_a_damaged_artifact_fails_the_job_before_a_child_starts(context: Context, job: Do) -> None:
+def test_a_damaged_artifact_fails_the_job_before_a_child_starts(worker: WorkerState, job: Do) -> None:
     job_id = job("corrupt")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt) == ("failed", 1)
     assert found.error is not None
     assert found.error["code"] == "artifact_corrupt"
-    assert log(context, job_id) == ""
+    assert log(worker, job_id) == ""
 
 
-def test_a_fault_of_ours_fails_the_attempt_and_not_the_worker(context: Context, job: Do) -> None:
+def test_a_fault_of_ours_fails_the_attempt_and_not_the_worker(worker: WorkerState, job: Do) -> None:
     job_id = job("finish badly")
-    supervisor.work(context, "data")
-    found = row(context, job_id)
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
     assert (found.state, found.attempt) == ("failed", 2)
     detail = "ValueError: the result makes no sense; attempt 1 ended likewise, so another would too"
     assert found.error == {"code": "repeated_fault", "detail": detail}
-    assert artifacts(context) == 0
-    assert scratch(context) == []
+    assert artifacts(worker) == 0
+    assert scratch(worker) == []
 
 
-def test_a_job_of_an_unknown_kind_fails_and_the_next_one_is_done(context: Context, job: Do, project_id: str) -> None:
-    with context.database.writer.begin() as session:
+def test_a_job_of_an_unknown_kind_fails_and_the_next_one_is_done(worker: WorkerState, job: Do, project_id: str) -> None:
+    with worker.database.writer.begin() as session:
         unknown = jobs.create(session, project_id, "juggle", "data", priority=9).id
     known = job("finish")
-    supervisor.work(context, "data")
-    assert row(context, unknown).state == "failed"
-    assert row(context, known).state == "succeeded"
+    supervisor.work(worker, "data")
+    assert row(worker, unknown).state == "failed"
+    assert row(worker, known).state == "succeeded"
 
 
-def test_cancellation_stops_the_child(context: Context, job: Do) -> None:
+def test_cancellation_stops_the_child(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
-    while_it_runs(context, job_id, lambda: cancel(context, job_id))
-    found = row(context, job_id)
+    while_it_runs(worker, job_id, lambda: cancel(worker, job_id))
+    found = row(worker, job_id)
     assert (found.state, found.attempt, found.failures) == ("cancelled", 1, 0)
     assert found.finished_at is not None
-    assert scratch(context) == []
+    assert scratch(worker) == []
 
 
-def test_what_a_child_wrote_while_it_stopped_is_kept(context: Context, job: Do) -> None:
+def test_what_a_child_wrote_while_it_stopped_is_kept(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
-    while_it_runs(context, job_id, lambda: cancel(context, job_id))
-    assert log(context, job_id) == "this goes to the log\nstopped in order\n"
+    while_it_runs(worker, job_id, lambda: cancel(worker, job_id))
+    assert log(worker, job_id) == "this goes to the log\nstopped in order\n"
 
 
-def test_cancellation_kills_a_child_that_does_not_listen(context: Context, job: Do) -> None:
-    context.settings = context.settings.model_copy(update={"trainer_stop_seconds": 0.1})
+def test_cancellation_kills_a_child_that_does_not_listen(worker: WorkerState, job: Do) -> None:
+    worker.settings = worker.settings.model_copy(update={"trainer_stop_seconds": 0.1})
     job_id = job("ignore")
-    while_it_runs(context, job_id, lambda: cancel(context, job_id))
-    assert row(context, job_id).state == "cancelled"
+    while_it_runs(worker, job_id, lambda: cancel(worker, job_id))
+    assert row(worker, job_id).state == "cancelled"
 
 
-def test_a_result_that_comes_after_the_cancellation_is_not_kept(context: Context, job: Do) -> None:
+def test_a_result_that_comes_after_the_cancellation_is_not_kept(worker: WorkerState, job: Do) -> None:
     job_id = job("finish when stopped")
-    while_it_runs(context, job_id, lambda: cancel(context, job_id))
-    assert row(context, job_id).state == "cancelled"
-    assert artifacts(context) == 0
+    while_it_runs(worker, job_id, lambda: cancel(worker, job_id))
+    assert row(worker, job_id).state == "cancelled"
+    assert artifacts(worker) == 0
 
 
-def test_draining_gives_the_job_back(context: Context, job: Do) -> None:
+def test_draining_gives_the_job_back(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
-    while_it_runs(context, job_id, context.draining.set)
-    found = row(context, job_id)
+    while_it_runs(worker, job_id, worker.draining.set)
+    found = row(worker, job_id)
     assert (found.state, found.preemptions, found.failures, found.owner) == ("queued", 1, 0, None)
-    supervisor.work(context, "data")
-    assert row(context, job_id).attempt == 1
+    supervisor.work(worker, "data")
+    assert row(worker, job_id).attempt == 1
 
 
-def test_a_job_that_was_given_back_is_done_by_the_next_worker(context: Context, job: Do) -> None:
+def test_a_job_that_was_given_back_is_done_by_the_next_worker(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
-    while_it_runs(context, job_id, context.draining.set)
-    context.draining = threading.Event()
-    context.owner = "wrk_2"
+    while_it_runs(worker, job_id, worker.draining.set)
+    worker.draining = threading.Event()
+    worker.owner = "wrk_2"
     with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(supervisor.work, context, "data")
-        wait_until(lambda: row(context, job_id).attempt == 2, what="the second attempt")
-        found = row(context, job_id)
-        cancel(context, job_id)
+        working = pool.submit(supervisor.work, worker, "data")
+        wait_until(lambda: row(worker, job_id).attempt == 2, what="the second attempt")
+        found = row(worker, job_id)
+        cancel(worker, job_id)
         working.result(60)
     assert (found.state, found.attempt, found.owner) == ("running", 2, "wrk_2")
 
 
-def test_a_result_that_comes_while_draining_is_kept(context: Context, job: Do) -> None:
+def test_a_result_that_comes_while_draining_is_kept(worker: WorkerState, job: Do) -> None:
     job_id = job("finish when stopped")
-    while_it_runs(context, job_id, context.draining.set)
-    assert row(context, job_id).state == "succeeded"
-    assert artifacts(context) == 1
+    while_it_runs(worker, job_id, worker.draining.set)
+    assert row(worker, job_id).state == "succeeded"
+    assert artifacts(worker) == 1
 
 
 def test_an_owner_that_lost_its_lease_stops_its_child_and_writes_nothing(
-    context: Context, job: Do, tmp_path: Path
+    worker: WorkerState, job: Do, tmp_path: Path
 ) -> None:
     job_id = job("wait")
 
     def lose() -> None:
-        with context.database.writer.begin() as session:
+        with worker.database.writer.begin() as session:
             session.get_one(Job, job_id).lease_expires_at = now(-10.0)
             session.flush()
             assert jobs.reap(session, 60) == [job_id]
 
-    while_it_runs(context, job_id, lose)
-    found = row(context, job_id)
+    while_it_runs(worker, job_id, lose)
+    found = row(worker, job_id)
     assert (found.state, found.failures, found.preemptions, found.owner) == ("queued", 1, 0, None)
     assert found.error is not None
     assert found.error["code"] == "worker_lost"
-    assert types(context, job_id) == ["queued", "started", "saved", "worker_lost"]
-    assert artifacts(context) == 0
-    assert scratch(context) == []
+    assert types(worker, job_id) == ["queued", "started", "saved", "worker_lost"]
+    assert artifacts(worker) == 0
+    assert scratch(worker) == []
     assert not Path(f"/proc/{(tmp_path / 'mark').read_text()}").exists()
 
 
-def test_a_lease_outlives_a_child_that_works_for_longer(context: Context, job: Do) -> None:
-    context.settings = context.settings.model_copy(update={"lease_seconds": 5.0})
+def test_a_lease_outlives_a_child_that_works_for_longer(worker: WorkerState, job: Do) -> None:
+    worker.settings = worker.settings.model_copy(update={"lease_seconds": 5.0})
     job_id = job("wait")
     leases = set()
 
     def renewed() -> None:
-        wait_until(lambda: leases.add(row(context, job_id).lease_expires_at) or len(leases) > 3, what="renewals")
-        cancel(context, job_id)
+        wait_until(lambda: leases.add(row(worker, job_id).lease_expires_at) or len(leases) > 3, what="renewals")
+        cancel(worker, job_id)
 
-    while_it_runs(context, job_id, renewed)
-    assert row(context, job_id).state == "cancelled"
+    while_it_runs(worker, job_id, renewed)
+    assert row(worker, job_id).state == "cancelled"
 
 
-def test_the_progress_of_a_running_job_can_be_read(context: Context, job: Do) -> None:
+def test_the_progress_of_a_running_job_can_be_read(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
     seen: list[Job] = []
 
     def look() -> None:
-        seen.append(row(context, job_id))
-        cancel(context, job_id)
+        seen.append(row(worker, job_id))
+        cancel(worker, job_id)
 
-    while_it_runs(context, job_id, look)
+    while_it_runs(worker, job_id, look)
     assert (seen[0].state, seen[0].phase, seen[0].progress, seen[0].eta_seconds) == ("running", "training", 0.25, 9.0)
-    assert log(context, job_id).startswith("this goes to the log\n")
-
-
-def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, project_id: str) -> None:
-    """PostgreSQL takes no NaN in JSON."""
-    claim = claimed_run(database, project_id)
-    with database.writer.begin() as session:
-        training = kinds.KINDS["train"](session, claim)
-        evaluation = {
-            "rows": {"split": "test", "count": 1},
-            "matrix": [],
-            "elbo": math.inf,
-            "iwae_64": -3.0,
-            "latent": [{"kl": math.nan, "active": False}],
-            "active_units": 0,
-            "expert_shares": None,
-            "warnings": [],
-        }
-        result = {"metrics": {"loss": math.nan, "kl": 2.0}, "evaluation": evaluation}
-        training.complete(session, Stored(project_id, "a" * 64, 10), result, None)
-    with database.reader() as session:
-        version = registry.get_version(session, project_id, "m", 1)
-        kept = session.scalar(select(Run.evaluation))
-    assert version.metrics == {"loss": None, "kl": 2.0}
-    assert kept == evaluation | {"elbo": None, "latent": [{"kl": None, "active": False}]}
-    assert version.evaluation is not None
-    assert version.evaluation.model_dump() == kept
+    assert log(worker, job_id).startswith("this goes to the log\n")

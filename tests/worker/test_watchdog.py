@@ -11,8 +11,8 @@ from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from worker import app
-from worker.children import Children
-from worker.context import Context
+from worker.launcher import Launcher
+from worker.worker_state import WorkerState
 
 
 class Ended(Exception):
@@ -20,29 +20,29 @@ class Ended(Exception):
 
 
 @pytest.fixture
-def context(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+def worker(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkerState:
     def end(status: int) -> None:
         raise Ended(status)
 
     monkeypatch.setattr(app.os, "_exit", end)
     settings = Settings(home=tmp_path, deaf_seconds=0.001)
-    return Context(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Children(1024))
+    return WorkerState(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Launcher(1024))
 
 
-def test_idle_while_work_waits(context: Context, project_id: str) -> None:
-    app.end_if_deaf(context, "data")
-    with context.database.writer.begin() as session:
+def test_idle_while_work_waits(worker: WorkerState, project_id: str) -> None:
+    app.end_if_deaf(worker, "data")
+    with worker.database.writer.begin() as session:
         job_id = jobs.create(session, project_id, "t", "data").id
         jobs.create(session, project_id, "t", "train", devices=2)
-    app.end_if_deaf(context, "train")  # it has one device
-    context.job_id = "job_1"
-    app.end_if_deaf(context, "data")  # it is at work
-    context.job_id = None
-    context.idle_since = time.monotonic() + 60
-    app.end_if_deaf(context, "data")  # it has just been at work
-    context.idle_since = 0.0
+    app.end_if_deaf(worker, "train")  # it has one device
+    worker.job_id = "job_1"
+    app.end_if_deaf(worker, "data")  # it is at work
+    worker.job_id = None
+    worker.idle_since = time.monotonic() + 60
+    app.end_if_deaf(worker, "data")  # it has just been at work
+    worker.idle_since = 0.0
     with pytest.raises(Ended):
-        app.end_if_deaf(context, "data")
-    with context.database.writer.begin() as session:
+        app.end_if_deaf(worker, "data")
+    with worker.database.writer.begin() as session:
         jobs.cancel(session, job_id)
-    app.end_if_deaf(context, "data")
+    app.end_if_deaf(worker, "data")

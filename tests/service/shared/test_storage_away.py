@@ -17,8 +17,8 @@ from service.shared.tables import Job
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
 from tests.service.steps import problem, queue_dataset
-from worker.children import Children
-from worker.context import Context
+from worker.launcher import Launcher
+from worker.worker_state import WorkerState
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def service(s3_settings: Settings) -> Iterator[Service]:
     with database.writer.begin() as session:
         project = access.create_project(session, "test").id
         _, key = access.create_key(session, project, "test")
-    store, children = storage.from_settings(settings), Children(settings.log_bytes)
-    worker = Context(settings, database, store, broker.connect(settings), "wrk_test", children)
+    store, launcher = storage.from_settings(settings), Launcher(settings.log_bytes)
+    worker = WorkerState(settings, database, store, broker.connect(settings), "wrk_test", launcher)
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
         yield Service(settings, http, project, key, worker)
     database.close()

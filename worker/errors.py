@@ -6,7 +6,7 @@ from service.shared.errors import Unavailable
 SURROUNDINGS = (OSError, Unavailable)
 
 
-def described(error: Exception, *more_surroundings: type[Exception]) -> dict[str, str]:
+def describe(error: Exception, *more_surroundings: type[Exception]) -> dict[str, str]:
     """`code` and `detail` of a job's error: the exception, and its notes, which say how far the work had come.
 
     Code `fault` is one of the program: with the same detail it would happen at every attempt.

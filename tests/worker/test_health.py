@@ -11,8 +11,8 @@ from service.shared.settings import Settings
 from service.shared.ticker import Ticker
 from tests.conftest import Service, wait_until
 from tests.servers import free_port, is_open
-from worker.beacon import Beacon
-from worker.measured import LeaseCollector
+from worker.health import HealthServer
+from worker.metrics import LeaseCollector
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def stuck() -> Iterator[Ticker]:
 
 def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(metrics_port=free_port())
-    beacon = Beacon(settings, [stuck], [LeaseCollector(service.worker)], {})
+    health = HealthServer(settings, [stuck], [LeaseCollector(service.worker)], {})
     url = f"http://127.0.0.1:{settings.metrics_port}"
     try:
         assert httpx.get(f"{url}/healthz").text == "ok\n"
@@ -38,27 +38,27 @@ def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monke
         assert "sensorium_worker_busy 0.0" in httpx.get(f"{url}/metrics").text
         assert httpx.get(f"{url}/other").status_code == 404
     finally:
-        beacon.close()
+        health.close()
     assert not is_open(settings.metrics_port or 0)
 
 
 def test_it_is_ready_once_messages_are_taken(service: Service) -> None:
     settings = Settings(metrics_port=free_port())
-    beacon = Beacon(settings, [], [], {})
+    health = HealthServer(settings, [], [], {})
     url = f"http://127.0.0.1:{settings.metrics_port}/readyz"
     try:
         assert httpx.get(url).status_code == 503
-        beacon.ready()
+        health.ready()
         assert httpx.get(url).text == "ok\n"
     finally:
-        beacon.close()
+        health.close()
 
 
 def test_it_is_not_ready_while_something_that_it_needs_is_away(service: Service) -> None:
     settings = Settings(metrics_port=free_port())
     present = {"broker": True, "database": True}
-    beacon = Beacon(settings, [], [], {name: lambda name=name: present[name] for name in present})  # type: ignore[misc]
-    beacon.ready()
+    health = HealthServer(settings, [], [], {name: lambda name=name: present[name] for name in present})  # type: ignore[misc]
+    health.ready()
     url = f"http://127.0.0.1:{settings.metrics_port}"
     try:
         assert httpx.get(f"{url}/readyz").text == "ok\n"
@@ -67,14 +67,14 @@ def test_it_is_not_ready_while_something_that_it_needs_is_away(service: Service)
         assert (answer.status_code, answer.text) == (503, "these do not answer: broker\n")
         assert httpx.get(f"{url}/healthz").text == "ok\n"
     finally:
-        beacon.close()
+        health.close()
 
 
 def test_without_a_port_nothing_is_opened() -> None:
     before = threading.enumerate()
-    beacon = Beacon(Settings(), [], [], {})
+    health = HealthServer(Settings(), [], [], {})
     assert threading.enumerate() == before  # nothing serves
-    beacon.close()
+    health.close()
 
 
 def test_a_ticker_hangs_once_it_has_died_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

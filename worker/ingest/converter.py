@@ -1,4 +1,4 @@
-"""`python -m worker.converter`: makes a stored dataset, in a process that a hostile file may break.
+"""`python -m worker.ingest.converter`: makes a stored dataset, in a process that a hostile file may break.
 
 Spec: source ({"file", "format"}, {"uri"}, or {"generator"}), declaration, result (the path to write to), room (how many
 more bytes the project may store, or null).

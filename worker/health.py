@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client.registry import Collector
 
-from service.shared.measured import CONTENT_TYPE, exposition
+from service.shared.metrics import CONTENT_TYPE, exposition
 from service.shared.settings import Settings
 from service.shared.ticker import Ticker
 
@@ -28,7 +28,7 @@ class _Silent(WSGIRequestHandler):
         """Those who look every few seconds are no news."""
 
 
-class Beacon:
+class HealthServer:
     """Answers on `metrics_port` until it is closed; nowhere, where that is unset.
 
     needs: whether each part answers that the worker takes work from.
@@ -49,7 +49,7 @@ class Beacon:
         if settings.metrics_port is not None:
             place = settings.metrics_host, settings.metrics_port
             self._server = make_server(*place, self._answer, _Server, _Silent)
-            threading.Thread(target=self._server.serve_forever, name="beacon", daemon=True).start()
+            threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def ready(self, **_: object) -> None:
         """From here on messages are taken."""

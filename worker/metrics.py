@@ -1,6 +1,6 @@
 """What a worker counts: jobs, leases, trainings, and batches of inference.
 
-`service.shared.measured` has the registry, `service.inference.measured` what engines count everywhere.
+`service.shared.metrics` has the registry, `service.inference.metrics` what engines count everywhere.
 """
 
 import time
@@ -11,8 +11,8 @@ from prometheus_client import Counter, Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from service.shared.measured import REGISTRY
-from worker.context import Context
+from service.shared.metrics import REGISTRY
+from worker.worker_state import WorkerState
 
 CLAIMED = Counter("sensorium_worker_jobs_claimed", "Attempts that were begun.", ("kind",), registry=REGISTRY)
 ENDED = Counter(
@@ -40,8 +40,8 @@ COMPUTE_SECONDS = Counter(
 class LeaseCollector(Collector):
     """Whether the worker is at work, and for how long its job's lease was not renewed."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, worker: WorkerState) -> None:
+        self._context = worker
 
     def collect(self) -> Iterable[Metric]:
         """Two gauges."""

@@ -1,7 +1,7 @@
 """What a process measures of itself, for Prometheus. Every process counts for itself, and is asked for itself.
 
-Metrics stand where they are counted: `service.metrics` has requests, `service.inference.measured` batches and engines,
-`service.jobs.measured` what SQL knows, `worker.measured` jobs and trainings.
+Metrics stand where they are counted: `service.metrics` has requests, `service.inference.metrics` batches and engines,
+`service.jobs.metrics` what SQL knows, `worker.metrics` jobs and trainings.
 """
 
 from collections.abc import Iterable

@@ -11,26 +11,26 @@ from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Progress, Requests
 from service.shared.settings import Settings
 from service.shared.storage import Storage, Stored
-from worker import measured
-from worker.child import Child
-from worker.kinds import Work
+from worker import metrics
+from worker.child_process import ChildProcess
+from worker.jobs.claimed_job import ClaimedJob
 
 LAST_WORDS = ("finished", "failed", "stopped")
 
 
-class News:
+class PendingEvents:
     """Gathers a child's events and log until a heartbeat has taken them along."""
 
-    def __init__(self, claim: Claim, kind: Work, storage: Storage) -> None:
+    def __init__(self, claim: Claim, job: ClaimedJob, storage: Storage) -> None:
         self.last_word: dict[str, Any] | None = None
         self._claim = claim
-        self._kind = kind
+        self._job = job
         self._storage = storage
         self._progress = Progress("starting", 0.0, None)
         self._events: list[dict[str, Any]] = []
         self._log = ""
 
-    def hear(self, child: Child) -> None:
+    def hear(self, child: ChildProcess) -> None:
         """Take in what the child has said since it was last listened to."""
         for event in child.events():
             if event["event"] in LAST_WORDS:
@@ -39,11 +39,11 @@ class News:
             if event["event"] == "checkpoint":
                 # durable before any row names it (T5)
                 stored = event["stored"] = self._storage.adopt(self._claim.project_id, Path(event["path"]))
-                measured.kept_checkpoint(stored.size_bytes)
+                metrics.kept_checkpoint(stored.size_bytes)
             if event["event"] == "progress":
                 self._progress = Progress(event["phase"], event["fraction"], event["eta_seconds"])
                 if "throughput" in event:
-                    measured.trained(event["throughput"])
+                    metrics.trained(event["throughput"])
             self._events.append(event)
         self._log += child.log()
 
@@ -60,7 +60,7 @@ class News:
             if event["event"] == "note":
                 history.record_event(session, job_id, attempt, event["level"], event["type"], event["message"])
             else:
-                self._kind.record(session, event, max_bytes)
+                self._job.record(session, event, max_bytes)
         if self._log:
             history.record_log(session, job_id, attempt, self._log)
         return requests

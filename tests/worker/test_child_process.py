@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_until
-from worker import child
-from worker.child import Child
+from worker import child_process
+from worker.child_process import ChildProcess
 
 PROGRAM = "tests.worker.program"
 
 
 @contextmanager
-def started(folder: Path, do: str, most_log_bytes: int = 100_000, program: str = PROGRAM) -> Iterator[Child]:
+def started(folder: Path, do: str, max_log_bytes: int = 100_000, program: str = PROGRAM) -> Iterator[ChildProcess]:
     spec = {"do": do, "result": str(folder / "result"), "mark": str(folder / "mark")}
-    with Child([program], most_log_bytes) as process:
+    with ChildProcess([program], max_log_bytes) as process:
         process.give(spec)
         yield process
 
 
-def heard(process: Child, event: str) -> list[dict[str, Any]]:
+def heard(process: ChildProcess, event: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
 
     def has_come() -> bool:
@@ -97,7 +97,7 @@ def test_a_program_that_does_not_start_ends_with_a_log(tmp_path: Path) -> None:
 
 
 def test_a_long_log_keeps_its_beginning_and_its_end_and_says_so(tmp_path: Path) -> None:
-    with started(tmp_path, "chatter", most_log_bytes=5000) as process:
+    with started(tmp_path, "chatter", max_log_bytes=5000) as process:
         assert process.wait(300)
         log = process.log()
     assert "line 0 " in log[:200]
@@ -110,7 +110,7 @@ def test_what_a_dead_child_left_running_is_ended_and_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as the data loaders of a trainer that was killed: they hold its pipes open."""
-    monkeypatch.setattr(child, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(child_process, "READ_SECONDS", 0.5)
     try:
         with started(tmp_path, "leave a child behind") as process:
             assert process.wait(300)

@@ -26,10 +26,10 @@ PIECE_BYTES = 8192
 TAIL_CHARACTERS = 65_536
 
 
-class Child:
+class ChildProcess:
     """A process in a session of its own, so that a signal to the worker does not reach it. It waits for its spec."""
 
-    def __init__(self, arguments: Sequence[str], most_log_bytes: int, log_json: bool = False) -> None:
+    def __init__(self, arguments: Sequence[str], max_log_bytes: int, log_json: bool = False) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             stdin=subprocess.PIPE,
@@ -39,7 +39,7 @@ class Child:
         )
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._log: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._log_bytes_left = most_log_bytes
+        self._log_bytes_left = max_log_bytes
         self._lines = JsonLines() if log_json else None
         self._ended = False
         self._readers = [
@@ -115,7 +115,7 @@ class Child:
                 log.warning("child_event_unreadable", line=line[:200])
 
     def _read_log(self, pipe: IO[bytes]) -> None:
-        """Hand on the first `most_log_bytes`, then keep what comes last: that is where a crash says why."""
+        """Hand on the first `max_log_bytes`, then keep what comes last: that is where a crash says why."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         tail, left_out = "", 0
         while piece := os.read(pipe.fileno(), PIECE_BYTES):
