@@ -23,9 +23,9 @@ COPY models models
 COPY service service
 COPY worker worker
 COPY migrations migrations
-# The loop over time, compiled for several kinds of processor: the image may move to any of them.
+# The C++ kernels, compiled for several kinds of processor: the image may move to any of them.
 RUN pip install --quiet --no-deps --no-build-isolation . \
-  && cd / && python "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/models/native/build.py" \
+  && cd / && python "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/models/ops/build.py" \
   && pip uninstall --quiet --yes hatchling editables pip \
   && python -m compileall -q -j 0 -x py312_intrinsics /opt/sensorium/lib
 

@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install native demo serve migrate test test-slow fuzz chaos test-containers check format lock clean
+.PHONY: help install kernels demo serve migrate test test-slow fuzz chaos test-containers check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,10 +27,10 @@ packages: # a make of its own, so that PIP sees the environment that was just ma
 	$(PIP) install --quiet --requirement requirements.txt
 	$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
-	@$(BIN)/python models/native/build.py
+	@$(BIN)/python models/ops/build.py
 
-native: install ## compile the native loop over time, where there is a C++ compiler
-	@$(BIN)/python models/native/build.py
+kernels: install ## compile the C++ kernels, where there is a C++ compiler
+	@$(BIN)/python models/ops/build.py
 
 demo: install ## train on digits and spirals over HTTP, then ask with a modality missing
 	$(BIN)/sensorium serve --port 0 --home var/demo/stack --fresh --run "$(BIN)/python -m examples.demo --out var/demo"
@@ -49,11 +49,11 @@ check: install ## formatting, lint, types and import contracts
 
 # Files of tests run beside each other in JOBS processes, then what needs the machine to itself.
 JOBS ?= 2
-test: check native ## check, then all tests but the slow ones
+test: check kernels ## check, then all tests but the slow ones
 	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	$(BIN)/pytest -m "serial and not slow" $(PYTEST_ARGS)
 
-test-slow: native ## tests that take long: memory, handing over, whole stacks
+test-slow: kernels ## tests that take long: memory, handing over, whole stacks
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
 # A number per operation, and a seed that is new every time: make fuzz FUZZ_SEED=1234 sends the same again.
@@ -79,9 +79,9 @@ lock: install ## resolve anew from pyproject.toml: requirements.txt, and of that
 	$(LOCK) --all-extras --output-file requirements.txt
 	$(LOCK) --extra build --constraints requirements.txt --output-file requirements-image.txt
 
-bench-%: native ## measure one thing: make bench-memory runs benchmarks/memory.py
+bench-%: kernels ## measure one thing: make bench-memory runs benchmarks/memory.py
 	$(BIN)/python -m benchmarks.$*
 
 clean: ## remove the environment, caches and everything under var/
-	rm -rf $(VENV) var models/native/_loop-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) var models/ops/_kernels-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,9 +12,9 @@ import torch
 from benchmarks.peers import loops
 from benchmarks.peers.loops import REALISTIC, SMALL, Case
 from benchmarks.report import Figure, publish
-from models import native
 from models.batch import Batch
 from models.mmvrnn import MMVRNN
+from models.ops import gru_loop
 
 SECONDS = 4.0
 FEWEST = 15
@@ -23,7 +23,7 @@ FEWEST = 15
 def main() -> None:
     """Measure one sequence and 64."""
     torch.set_num_threads(1)
-    print(f"loop over time: {native.loop_over_time()}")
+    print(f"loop over time: {gru_loop.loop_over_time()}")
     with torch.inference_mode():
         publish(
             "encode_latency",

@@ -19,13 +19,13 @@ from benchmarks.peers import loops
 from benchmarks.peers.loops import REALISTIC, SMALL, Case
 from benchmarks.peers.textbook import VAE, VRNN
 from benchmarks.report import Figure, publish
-from models import native
 from models.batch import Batch
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.presets import choose
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.objective import negative_elbo
+from models.ops import gru_loop
 from models.synthetic import quadratic_sinusoidal
 from service.shared import samples
 from worker import heap
@@ -42,7 +42,7 @@ def main() -> None:
     """Measure all of it."""
     torch.set_num_threads(1)
     heap.keep()  # as a trainer does
-    print(f"loop over time: {native.loop_over_time()}")
+    print(f"loop over time: {gru_loop.loop_over_time()}")
     figures = [*vrnn(SMALL, 6.0), *memory(SMALL), *vrnn(REALISTIC, 2.0), *memory(REALISTIC)]
     publish("train_speed", [*figures, *preset(), *vae()])
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
     from models.multimodal import Parts as Parts
-    from models.native import loop_over_time as loop_over_time
+    from models.ops.gru_loop import loop_over_time as loop_over_time
     from models.predictor import Predictor as Predictor
     from models.predictor import load as load
     from models.predictor import ran_out_of_memory as ran_out_of_memory
@@ -37,7 +37,7 @@ HOMES = {
     "cards": "models.devices",
     "describe": "models.io.bundle",
     "load": "models.predictor",
-    "loop_over_time": "models.native",
+    "loop_over_time": "models.ops.gru_loop",
     "ran_out_of_memory": "models.predictor",
     "save": "models.io.checkpoint",
     "use_threads": "models.predictor",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.batch import Batch
 from models.config import DeletionMix
 from models.dropout import random_subset
-from models.philox import Draws
+from models.ops.philox import Draws
 
 STEPS, BURSTS, FUTURE, PAST, WINDOWS, MODALITIES = range(1, 7)
 """Places of the families in `DeletionMix.weights`; nothing is the first."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import BurstDeletion, IndependentDropout, NumberDropout, SubsetDropout
-from models.philox import Draws
+from models.ops.philox import Draws
 
 Mask = NDArray[np.bool_]
 Number = NDArray[np.int64]

@@ -22,8 +22,8 @@ from models.likelihoods.base import Likelihood
 from models.likelihoods.continuous import Continuous
 from models.likelihoods.counts import Count
 from models.mmvae import MMVAE
-from models.native.posterior import Posterior, posterior
 from models.networks.mlp import OneHot
+from models.ops.posterior import Posterior, posterior
 
 # Arrays that came by message cannot be written to, and are not: the first step of a network makes a tensor of its own.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

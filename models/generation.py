@@ -9,7 +9,7 @@ from torch import Tensor
 from models.architectures import Model
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN, Roll
-from models.philox import LARGEST
+from models.ops.philox import LARGEST
 
 
 def forecast(

@@ -12,7 +12,7 @@ from models.config import MMVAEConfig
 from models.experts import Posterior
 from models.gaussian import Gaussian
 from models.multimodal import NO_PARTS, Descent, Multimodal, Particles, Parts, Terms
-from models.native import bound
+from models.ops import elbo
 
 
 class MMVAE(Multimodal):
@@ -63,7 +63,7 @@ class MMVAE(Multimodal):
 
         noise: (B, Z). For a product that is the evidence bound's KL; for a mixture it bounds it from above.
         """
-        if (found := bound.terms(self, self.expert, inputs, targets, noise)) is not None:
+        if (found := elbo.terms(self, self.expert, inputs, targets, noise)) is not None:
             return found
         posterior = self.posterior(inputs)
         components, weight = posterior.components, posterior.weight
@@ -77,7 +77,7 @@ class MMVAE(Multimodal):
 
     def descend(self, inputs: Batch, targets: Batch, noise: Tensor | None, descent: Descent) -> Terms | None:
         """By the native function alone: for small networks automatic differentiation is most of the time."""
-        return bound.descend(self, self.expert, inputs, targets, noise, descent)
+        return elbo.descend(self, self.expert, inputs, targets, noise, descent)
 
     def particles(self, inputs: Batch, targets: Batch, noise: Tensor) -> Particles:
         """K draws from each of the C components: C K particles, component after component."""

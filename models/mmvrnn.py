@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import gaussian, inference, native
+from models import gaussian, inference
 from models.batch import Batch
 from models.config import MMVRNNConfig
 from models.fusion import MissingEmbeddings, ZeroConcatenation
 from models.gaussian import Gaussian
 from models.inference import Evidence
 from models.multimodal import NO_PARTS, Multimodal, Particles, Parts, Terms
+from models.ops import gru_loop
 from models.recurrence import RECURRENCES, Smoother
 from models.static_latent import StaticLatent
 
@@ -157,7 +158,7 @@ class MMVRNN(Multimodal):
         prepared: (N, T, P), gates: (N, T, GATES H), what posterior and state see that needs no state. state: (N,
         state_features). noise: (N, T, Z).
         """
-        if (found := native.follow(self.inference, self.recurrence, prepared, gates, noise, state)) is not None:
+        if (found := gru_loop.follow(self.inference, self.recurrence, prepared, gates, noise, state)) is not None:
             return Gaussian(found.means, found.deviations), found.codes, found.states
         prepared, gates = prepared.transpose(0, 1), gates.transpose(0, 1)
         steps = [None] * len(gates) if noise is None else noise.unbind(dim=1)

@@ -18,7 +18,7 @@ from models.config import ELBO, IWAE, ModalityConfig, SubsampledELBO, TrainingCo
 from models.deletion import deletion_mix
 from models.dropout import burst_deletion, modality_dropout, random_subset
 from models.multimodal import Descent, Multimodal, Particles, Terms
-from models.philox import Draws
+from models.ops.philox import Draws
 
 # The streams of random numbers that a step of training draws from.
 NOISE, DROPOUT, BURST, SUBSETS, MIX = range(5)

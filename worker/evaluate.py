@@ -15,7 +15,7 @@ from models.batch import Batch
 from models.config import MMVAEConfig
 from models.multimodal import Multimodal
 from models.objective import negative_elbo, negative_iwae
-from models.philox import Draws
+from models.ops.philox import Draws
 from service.shared.samples import SPLITS, Samples
 from worker import data
 from worker.baseline import baselines

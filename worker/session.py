@@ -17,7 +17,7 @@ from models.config import ELBO, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.io import checkpoint
 from models.multimodal import Parts
 from models.objective import Drawn, Objective
-from models.philox import Draws
+from models.ops.philox import Draws
 from service.shared.samples import Samples
 from worker import calibration, data
 from worker.average import WeightAverage

@@ -16,9 +16,9 @@ from typing import Any
 import structlog
 import torch
 
-from models import native
 from models.config import TrainingConfig, parse
 from models.io import checkpoint
+from models.ops import gru_loop
 from service.shared import samples
 from worker import group, heap, protocol, state
 from worker.data import UnusableData
@@ -52,7 +52,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
         for event in events:
             match event:
                 case Started():
-                    log.info(f"loop over time: {native.loop_over_time()}")
+                    log.info(f"loop over time: {gru_loop.loop_over_time()}")
                     _note(emit, "info", "training", _announcement(event, device))
                     started_at, first_step, steps = time.monotonic(), event.step, event.steps
                     rows, pace = event.train_rows, _Pace(started_at, first_step)

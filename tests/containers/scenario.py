@@ -37,8 +37,8 @@ def build(report: Report) -> None:
     size, base = (int(docker("image", "inspect", "--format={{.Size}}", each)) for each in (IMAGE, base_image()))
     report.figure("image", f"{size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB of it on top of {base_image()}")
     with report.step("it runs as nobody special, read-only, without a compiler, behind an init"):
-        native = "python -c 'import models; print(models.loop_over_time())'"
-        inside = f"id -u; for c in cc gcc g++; do command -v $c; done; cat /proc/1/comm; {native}"
+        kernels = "python -c 'import models; print(models.loop_over_time())'"
+        inside = f"id -u; for c in cc gcc g++; do command -v $c; done; cat /proc/1/comm; {kernels}"
         shown = docker("run", "--rm", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", IMAGE, "sh", "-c", inside)
         assert shown.split() == ["10001", "tini", "native"], shown
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from models import native
+from models.ops import library
 from tests.conftest import need
 
 
@@ -19,9 +19,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def native_library() -> None:
-    """The native functions are there: a test that compares with them compares two things."""
-    need(native.available() or None, "the native library (make native)")
+def kernels() -> None:
+    """The kernels are there: a test that compares with them compares two things."""
+    need(library.available() or None, "the kernels (make kernels)")
 
 
 @pytest.fixture(autouse=True)

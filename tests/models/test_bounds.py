@@ -10,7 +10,7 @@ from models.config import IWAE, SubsampledELBO, SubsetDropout, TrainingConfig
 from models.dropout import random_subset
 from models.multimodal import Multimodal
 from models.objective import NOISE, SUBSETS, negative_bound, negative_elbo
-from models.philox import Draws
+from models.ops.philox import Draws
 from tests.models.small import (
     MODALITIES,
     only,

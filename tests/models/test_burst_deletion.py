@@ -6,7 +6,7 @@ import torch
 from models.batch import Batch
 from models.config import BurstDeletion
 from models.dropout import burst_deletion
-from models.philox import Draws
+from models.ops.philox import Draws
 from tests.models.small import sequence_batch
 
 ROWS = 20_000

@@ -9,7 +9,7 @@ import torch
 from models.batch import Batch
 from models.config import IndependentDropout, NumberDropout, SubsetDropout
 from models.dropout import modality_dropout, random_subset
-from models.philox import Draws
+from models.ops.philox import Draws
 from tests.models.small import sequence_batch, static_batch
 
 ROWS = 30_000

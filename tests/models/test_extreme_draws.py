@@ -30,7 +30,7 @@ from models.config import (
 )
 from models.deletion import deletion_mix
 from models.dropout import burst_deletion, modality_dropout, random_subset
-from models.philox import Draws
+from models.ops.philox import Draws
 from models.predictor import Predictor
 from tests.models.small import sequence_batch, sequence_model, static_batch, static_model
 

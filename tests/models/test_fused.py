@@ -12,9 +12,9 @@ from models.architectures import build
 from models.batch import Batch, BatchError
 from models.config import CNNConfig, EmbeddingConfig, MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.multimodal import Parts
-from models.native.posterior import WIDEST, posterior
+from models.ops.posterior import WIDEST, posterior
 from models.predictor import Predictor
-from tests.models.test_native import built
+from tests.models.ops.test_gru_loop import built
 
 NUMBERS = ModalityConfig(name="a", shape=(4,), likelihood="gaussian")
 IMAGE = ModalityConfig(name="b", shape=(1, 8, 8), likelihood="gaussian")

@@ -8,7 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from models import Predictor, likelihoods, native
+=======
+from models import Predictor, likelihood, ops
+>>>>>>> be9c3e0 (Move the kernels to models/ops and add a public backend switch)
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.config.modality import LikelihoodName
 from service.shared import samples
@@ -95,14 +99,13 @@ def test_batches_and_held_out_rows_without_a_modality_train_calibrate_and_evalua
     assert "not_evaluated" in [warning["type"] for warning in found["warnings"]]
 
 
-@pytest.mark.parametrize(("kind", "library"), [("static", "native"), ("static", "PyTorch"), ("sequence", "native")])
-def test_a_modality_of_few_rows_is_learned(kind: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if library == "PyTorch":
-        monkeypatch.setattr(native, "_library", None)
+@pytest.mark.parametrize(("kind", "backend"), [("static", "kernel"), ("static", "reference"), ("sequence", "kernel")])
+def test_a_modality_of_few_rows_is_learned(kind: str, backend: ops.Backend) -> None:
     has = np.arange(120) % 12 == 0
     rows = _samples(kind, "gaussian", (2,), has, every=True)
     training = TrainingConfig(epochs=25, batch_size=20, validation_fraction=0.1, learning_rate=1e-2)
-    *_, finished = fit(_config(kind, "gaussian", (2,)), training, rows, seed=0)
+    with ops.backend(backend):
+        *_, finished = fit(_config(kind, "gaussian", (2,)), training, rows, seed=0)
     assert isinstance(finished, Finished)
     unseen = np.setdiff1d(np.flatnonzero(~has), finished.train_rows[has[finished.train_rows]])
     given = data.batch_of(rows, unseen)

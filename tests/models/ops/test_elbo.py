@@ -7,17 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import native
+from models import ops
 from models.batch import Batch
 from models.config import MLPConfig, MMVAEConfig, ModalityConfig
 from models.mmvae import MMVAE
 from models.multimodal import Descent, Parts
-from models.native import bound
 from models.objective import negative_elbo
+from models.ops import elbo
+from tests.models.ops.test_gru_loop import built
 from tests.models.small import static_batch, static_model
-from tests.models.test_native import built, processor
-
-__all__ = ["processor"]
 
 WEIGHT = {"m0": 1.7}
 PAIR = ((2,), (2,))
@@ -83,7 +81,6 @@ CASES: list[tuple[int, tuple[tuple[int, ...], ...], dict[str, Any]]] = [
 @pytest.mark.parametrize("drawn", [True, False], ids=["noise", "means"])
 @pytest.mark.parametrize(("rows", "shapes", "options"), CASES)
 def test_it_computes_what_pytorch_does(
-    monkeypatch: pytest.MonkeyPatch,
     rows: int,
     shapes: tuple[tuple[int, ...], ...],
     options: dict[str, Any],
@@ -92,10 +89,10 @@ def test_it_computes_what_pytorch_does(
     model = _model(shapes, **options)
     inputs, targets = _batches(model, rows)
     noise = _noise(model, rows) if drawn else None
-    assert bound.terms(model, model.expert, inputs, targets, noise) is not None
+    assert elbo.terms(model, model.expert, inputs, targets, noise) is not None
     ours = _found(model, inputs, targets, noise)
-    monkeypatch.setattr(native, "_library", None)
-    reference = _found(model, inputs, targets, noise)
+    with ops.backend("reference"):
+        reference = _found(model, inputs, targets, noise)
     # sums over all rows, to their rounding
     torch.testing.assert_close(ours, reference, rtol=2e-5, atol=2e-5 * max(1.0, rows**0.5))
 
@@ -118,7 +115,7 @@ def test_descending_writes_the_gradients_that_automatic_differentiation_finds(fr
 
 
 @built
-def test_a_modality_without_values_or_targets_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_modality_without_values_or_targets_is_left_out() -> None:
     model = _model()
     inputs, targets = _batches(model, 9)
     only = replace(inputs, values={"m0": inputs.values["m0"]}, present={"m0": inputs.present["m0"]})
@@ -131,8 +128,8 @@ def test_a_modality_without_values_or_targets_is_left_out(monkeypatch: pytest.Mo
 
     ours = values()
     assert ours.keys() == {"kl", "m1"}
-    monkeypatch.setattr(native, "_library", None)
-    torch.testing.assert_close(ours, values(), rtol=1e-5, atol=1e-5)
+    with ops.backend("reference"):
+        torch.testing.assert_close(ours, values(), rtol=1e-5, atol=1e-5)
 
 
 @built
@@ -185,25 +182,25 @@ def test_what_is_frozen_has_no_gradient() -> None:
 
 @built
 @pytest.mark.parametrize(
-    "options", [{"activation": "gelu"}, {"normalisation": "layer"}, {"dropout": 0.5}, {"widths": (bound.WIDEST + 1,)}]
+    "options", [{"activation": "gelu"}, {"normalisation": "layer"}, {"dropout": 0.5}, {"widths": (elbo.WIDEST + 1,)}]
 )
 def test_other_networks_are_for_pytorch(options: dict[str, Any]) -> None:
     own, other = _model(), _model(**options)
-    assert bound.terms(own, own.expert, *_batches(own, 4), None) is not None
-    assert bound.terms(other, other.expert, *_batches(other, 4), None) is None
+    assert elbo.terms(own, own.expert, *_batches(own, 4), None) is not None
+    assert elbo.terms(other, other.expert, *_batches(other, 4), None) is None
 
 
 @built
 def test_other_experts_likelihoods_and_types_are_for_pytorch() -> None:
     for model in (static_model(), static_model(expert="mixture")):
-        assert bound.terms(model, model.expert, static_batch(), static_batch(), None) is None
+        assert elbo.terms(model, model.expert, static_batch(), static_batch(), None) is None
     model = _model()
     inputs, targets = _batches(model, 4)
-    assert bound.terms(model, model.expert, inputs, targets, torch.zeros(4, 5)) is not None
-    assert bound.terms(model, model.expert, inputs, targets, torch.zeros(1, 5)) is None
-    assert bound.terms(model, model.expert, inputs, _batches(model, 5)[1], None) is None
+    assert elbo.terms(model, model.expert, inputs, targets, torch.zeros(4, 5)) is not None
+    assert elbo.terms(model, model.expert, inputs, targets, torch.zeros(1, 5)) is None
+    assert elbo.terms(model, model.expert, inputs, _batches(model, 5)[1], None) is None
     with torch.autocast("cpu", torch.bfloat16):
-        assert bound.terms(model, model.expert, inputs, targets, None) is None
+        assert elbo.terms(model, model.expert, inputs, targets, None) is None
 
 
 @built
@@ -220,6 +217,6 @@ def test_modules_of_ones_own_are_served_where_they_are_alike() -> None:
     own = nn.Sequential(nn.Linear(2, 3), nn.SiLU(), nn.Linear(3, 10))
     config = _model().config
     model = MMVAE(config, Parts(encoders={"m0": own}))
-    assert bound.terms(model, model.expert, *_batches(model, 4), None) is not None
+    assert elbo.terms(model, model.expert, *_batches(model, 4), None) is not None
     model = MMVAE(config, Parts(encoders={"m0": nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 10))}))
-    assert bound.terms(model, model.expert, *_batches(model, 4), None) is None
+    assert elbo.terms(model, model.expert, *_batches(model, 4), None) is None

@@ -1,22 +1,20 @@
-"""The loop over time of an MM-VRNN as one native function, where `models/native/build.py` has made it.
+"""The loop over time of an MM-VRNN as one native function, where `models/ops/build.py` has made it.
 
 A step over time is a dozen small operations, and PyTorch takes longer to start most of them than to compute them. The
-library is plain C++ behind C pointers: it needs no headers of Python's or torch's, and fits any version of theirs. It
-computes in float32 on the CPU; for anything else, and where it was not built, the PyTorch loop serves.
+library computes in float32 on the CPU; for anything else, and where it was not built, the PyTorch loop serves.
 """
 
 import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models import ops
 from models.inference import Concatenation, Inference
-from models.native.build import library
+from models.ops import library
 from models.recurrence import GRU, Recurrence
 
 
@@ -29,22 +27,9 @@ class Followed(NamedTuple):
     states: Tensor
 
 
-def load(processor: str) -> ctypes.CDLL | None:
-    """The library for a kind of processor, if it was built."""
-    return ctypes.CDLL(str(path)) if (path := library(processor)).exists() else None
-
-
-_library = load(torch.backends.cpu.get_cpu_capability()) or load("DEFAULT")
-
-
-def available() -> bool:
-    """Whether the library is there."""
-    return _library is not None
-
-
 def loop_over_time() -> str:
     """What runs over time, in words for a log."""
-    return "native" if available() else "PyTorch (make native builds a faster one)"
+    return "native" if library.available() else "PyTorch (make kernels builds a faster one)"
 
 
 def follow(
@@ -55,30 +40,31 @@ def follow(
     prepared: (N, T, P) of `inference.prepare`. gates: (N, T, 3 H) of `recurrence.prepare`. noise: (N, T, Z) or None to
     follow means. state: (N, L H), before the first step. Gradients reach all of them and the weights, once.
     """
-    if not available() or not prepared.numel() or type(inference) is not Concatenation or type(recurrence) is not GRU:
+    if not ops.serves("the loop over time", supports(inference, recurrence, prepared, gates, noise, state)):
         return None
-    parts = weights(inference, recurrence)
+    parts = weights(cast(Concatenation, inference), cast(GRU, recurrence))
     tensors = [prepared, gates, state, noise, *parts]
-    if any(tensor is not None and not _ours(tensor) for tensor in tensors):
-        return None
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         return Followed(*_Follow.apply(*tensors))  # type: ignore[no-untyped-call] # it has no types
     return _forward(prepared, gates, state, noise, parts, None)
 
 
-def philox_words(
-    rows: NDArray[np.int64], blocks: int, steps: NDArray[np.int64], stream: int, key: tuple[int, int]
-) -> NDArray[np.uint32] | None:
-    """Philox's words of the counters that `models.philox` has, (B, 4 blocks), or None; steps: (B,) or (1,)."""
-    if _library is None or not len(rows) or len(steps) not in (1, len(rows)) or int(rows.max()) >> 32:
-        return None
-    rows, steps = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(steps, np.int64)
-    words = np.empty((len(rows), 4 * blocks), np.uint32)
-    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (rows, steps, words)]
-    sizes = [ctypes.c_int64(size) for size in (len(steps) == len(rows), len(rows), blocks)]
-    numbers = [ctypes.c_uint32(number) for number in (stream, *key)]
-    _library.sensorium_philox(*pointers[:2], *sizes, *numbers, pointers[2])
-    return words
+def supports(
+    inference: Inference, recurrence: Recurrence, prepared: Tensor, gates: Tensor, noise: Tensor | None, state: Tensor
+) -> str | None:
+    """Why the kernel cannot compute this loop, or None where it can."""
+    if not library.available():
+        return library.NOT_BUILT
+    if type(recurrence) is not GRU:
+        return f"it computes GRUs, this is {type(recurrence).__name__}"
+    if type(inference) is not Concatenation:
+        return f"it computes posteriors of a concatenation, this is {type(inference).__name__}"
+    if not prepared.numel():
+        return "there are no steps"
+    tensors = [prepared, gates, state, noise, *weights(inference, recurrence)]
+    if not all(tensor is None or _ours(tensor) for tensor in tensors):
+        return "it computes with float32 on the CPU"
+    return None
 
 
 def weights(inference: Concatenation, recurrence: GRU) -> list[Tensor | None]:
@@ -122,7 +108,7 @@ class _Sizes(NamedTuple):
             (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
             for tensors in (given, parts, out)
         ]
-        getattr(_library, name)((ctypes.c_int64 * len(self))(*self), *arrays)
+        getattr(library.current(), name)((ctypes.c_int64 * len(self))(*self), *arrays)
 
 
 class _Layout(NamedTuple):
@@ -141,7 +127,7 @@ class _Layout(NamedTuple):
     @classmethod
     def of(cls, sizes: _Sizes) -> "_Layout":
         found = (ctypes.c_int64 * 6)()
-        cast(ctypes.CDLL, _library).sensorium_layout((ctypes.c_int64 * len(sizes))(*sizes), found)
+        library.current().sensorium_layout((ctypes.c_int64 * len(sizes))(*sizes), found)
         return cls(*found)
 
     def empty(self, rows: int) -> Tensor:

@@ -7,18 +7,26 @@ PyTorch.
 import ctypes
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD:models/native/posterior.py
 from models import native
 from models.likelihoods.base import Likelihood
 from models.likelihoods.continuous import Continuous
 from models.likelihoods.counts import Count
+=======
+from models import ops
+from models.likelihood.base import Likelihood
+from models.likelihood.continuous import Continuous
+from models.likelihood.counts import Count
+>>>>>>> be9c3e0 (Move the kernels to models/ops and add a public backend switch):models/ops/posterior.py
 from models.mmvae import MMVAE
 from models.networks.mlp import OneHot
+from models.ops import library
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,7 +50,7 @@ class Posterior:
         self._plan = (ctypes.c_int64 * len(numbers))(*numbers)
         self._weights = [weight for encoder in encoders.values() for weight in encoder.weights]
         size = ctypes.c_int64()
-        _library().sensorium_posterior_size(self._plan, ctypes.byref(size))
+        library.current().sensorium_posterior_size(self._plan, ctypes.byref(size))
         self._size = size.value
         self._packed = self._pack()
 
@@ -65,7 +73,7 @@ class Posterior:
         versions, packed = self._packed
         if versions != [weight._version for weight in self._weights]:
             self._packed = versions, packed = self._pack()
-        _library().sensorium_posterior(
+        library.current().sensorium_posterior(
             ctypes.c_int64(rows),
             self._plan,
             ctypes.c_void_p(_address(packed)),
@@ -79,13 +87,13 @@ class Posterior:
         versions = [weight._version for weight in self._weights]
         packed = np.zeros(self._size, np.float32)
         pointers = (ctypes.c_void_p * len(self._weights))(*[weight.data_ptr() for weight in self._weights])
-        _library().sensorium_posterior_pack(self._plan, pointers, ctypes.c_void_p(_address(packed)))
+        library.current().sensorium_posterior_pack(self._plan, pointers, ctypes.c_void_p(_address(packed)))
         return versions, packed
 
 
 def posterior(model: MMVAE) -> Posterior | None:
     """The posterior of a model of our own networks, or None where it is not for this library."""
-    if not native.available():
+    if ops.reference_selected() or not library.available():
         return None
     encoders: dict[str, _Encoder] = {}
     for name, index in model.index.items():
@@ -155,10 +163,6 @@ def _encoder(likelihood: Likelihood, network: nn.Module) -> _Encoder | None:
 def _ours(tensor: Tensor | None) -> bool:
     # tensors of inference mode do not tell when they change
     return tensor is None or (tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_inference())
-
-
-def _library() -> ctypes.CDLL:
-    return cast(ctypes.CDLL, native._library)
 
 
 def _address(array: Array) -> int:

@@ -35,7 +35,7 @@ constexpr int LANES = 4, HEIGHT = 6;
 #endif
 constexpr int WIDTH = 2;
 
-// What stands between the layers of a network: models/native/bound.py and posterior.py have the same numbers.
+// What stands between the layers of a network: models/ops/elbo.py and posterior.py have the same numbers.
 enum Activation : int64_t { SILU, RELU, TANH };
 
 typedef float Float __attribute__((vector_size(LANES * 4)));

@@ -4,12 +4,15 @@ Whoever computes a row, alone or in whatever batch, in whichever process and aft
 the same numbers for it. A sequence's numbers for its first steps do not depend on how far it is padded.
 """
 
+import ctypes
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import native
+from models import ops
+from models.ops import library
 
 Words = NDArray[np.uint64]
 
@@ -67,10 +70,27 @@ class Draws:
     def _words(self, rows: NDArray[np.int64], count: int) -> Words | NDArray[np.uint32]:
         """At least `count` words for every row: (B, 4 n)."""
         blocks = -(-count // 4)
-        if (found := native.philox_words(rows, blocks, self.steps, self.stream, self.key)) is not None:
+        if (found := _kernel(rows, blocks, self.steps, self.stream, self.key)) is not None:
             return found
         steps = self.steps.astype(np.uint64)[:, None]
         counter = np.arange(blocks, dtype=np.uint64), rows.astype(np.uint64)[:, None], steps & LOW, steps >> HALF
         block, row, step, high = np.broadcast_arrays(*counter)
         stream = np.uint64(self.stream) | high << np.uint64(8)
         return np.stack(philox((block, row, step, stream), self.key), axis=-1).reshape(len(rows), 4 * blocks)
+
+
+def _kernel(
+    rows: NDArray[np.int64], blocks: int, steps: NDArray[np.int64], stream: int, key: tuple[int, int]
+) -> NDArray[np.uint32] | None:
+    """The words of `Draws._words` by the C++ kernel, or None where it does not serve; steps: (B,) or (1,)."""
+    if ops.reference_selected() or not library.available():
+        return None
+    if not len(rows) or len(steps) not in (1, len(rows)) or int(rows.max()) >> 32:
+        return None
+    rows, steps = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(steps, np.int64)
+    words = np.empty((len(rows), 4 * blocks), np.uint32)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (rows, steps, words)]
+    sizes = [ctypes.c_int64(size) for size in (len(steps) == len(rows), len(rows), blocks)]
+    numbers = [ctypes.c_uint32(number) for number in (stream, *key)]
+    library.current().sensorium_philox(*pointers[:2], *sizes, *numbers, pointers[2])
+    return words

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import native
-from models.philox import Draws, philox
-from tests.models.test_native import built
+from models import ops
+from models.ops.philox import Draws, philox
+from tests.models.ops.test_gru_loop import built
 
 # kat_vectors of Random123, the reference implementation: counter, key, answer
 KNOWN = [
@@ -89,11 +89,11 @@ def test_another_seed_step_or_stream_gives_other_numbers(other: Draws) -> None:
 
 
 @built
-def test_rows_of_several_steps_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_several_steps_are_drawn_together() -> None:
     rows, steps = np.array([4, 9, 4, 2**31 + 5]), np.array([0, 3, 2**40 + 1, 3])
-    for library in (native._library, None):
-        monkeypatch.setattr(native, "_library", library)
-        together = Draws(2**50 + 9, steps, 3).normal(rows, 5)
-        for index, step in enumerate(steps):
-            alone = Draws(2**50 + 9, int(step), 3).normal(rows[index : index + 1], 5)
-            assert torch.equal(together[index : index + 1], alone)
+    for backend in ("kernel", "reference"):
+        with ops.backend(backend):
+            together = Draws(2**50 + 9, steps, 3).normal(rows, 5)
+            for index, step in enumerate(steps):
+                alone = Draws(2**50 + 9, int(step), 3).normal(rows[index : index + 1], 5)
+                assert torch.equal(together[index : index + 1], alone)

@@ -1,5 +1,4 @@
-// The loop over time of an MM-VRNN with a GRU, forwards and backwards, and Philox's random numbers: what
-// models/native/__init__.py calls.
+// The loop over time of an MM-VRNN with a GRU, forwards and backwards: what models/ops/gru_loop.py calls.
 //
 // Plain C++ that knows no torch: arrays come as pointers, and every pointer's shape stands where it is read. N sequences
 // of T steps, P features of the posterior's hidden layer, Z latent and H recurrent features, L layers.
@@ -58,7 +57,7 @@ struct Slopes {
           rows(first_layer + s.layers * of_layer) {}
 };
 
-// In the order of models.native.weights.
+// In the order of models.ops.gru_loop.weights.
 struct Weights {
     const float *state, *output, *output_bias, *latent;
     const float* const* layers;  // recurrent, its bias, and from the second layer on below, its bias
@@ -386,30 +385,6 @@ void sensorium_forward(const int64_t* sizes, const float* const* in, const float
     const Forward run{s, in[0], in[1], in[2], in[3], Weights(weights), out[0], out[1], out[2], out[3], out[4],
                       block_of(s, sizes[6]), sizes[6]};
     over_blocks<ForwardWeights>(run);
-}
-
-// models/philox.py: (count, 4 blocks) words, of the counters (block, row, step, stream | high word of step << 8). Rows
-// have a step each, or all of them the first.
-void sensorium_philox(const int64_t* rows, const int64_t* steps, int64_t of_each, int64_t count, int64_t blocks,
-                      uint32_t stream, uint32_t low, uint32_t high, uint32_t* words) {
-    for (int64_t row = 0; row < count; ++row) {
-        const int64_t step = steps[of_each ? row : 0];
-        const uint32_t third = static_cast<uint32_t>(step), fourth = stream | static_cast<uint32_t>(step >> 32) << 8;
-        for (int64_t block = 0; block < blocks; ++block, words += 4) {
-            uint32_t a = static_cast<uint32_t>(block), b = static_cast<uint32_t>(rows[row]), c = third, d = fourth;
-            uint32_t first = low, second = high;
-            for (int round = 0; round < 10; ++round) {
-                const uint64_t left = uint64_t{a} * 0xD2511F53U, right = uint64_t{c} * 0xCD9E8D57U;
-                a = static_cast<uint32_t>(right >> 32) ^ b ^ first;
-                b = static_cast<uint32_t>(right);
-                c = static_cast<uint32_t>(left >> 32) ^ d ^ second;
-                d = static_cast<uint32_t>(left);
-                first += 0x9E3779B9U;
-                second += 0xBB67AE85U;
-            }
-            words[0] = a, words[1] = b, words[2] = c, words[3] = d;
-        }
-    }
 }
 
 void sensorium_backward(const int64_t* sizes, const float* const* in, const float* const* weights, float* const* out) {

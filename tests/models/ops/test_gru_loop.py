@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import native
+from models import ops
 from models.config import ModalityConfig
 from models.mmvrnn import MMVRNN
-from models.native import build
 from models.objective import negative_elbo
-from models.philox import Draws
+from models.ops import build, gru_loop, library
+from models.ops.philox import Draws
 from tests.models.small import randomly_present, sequence_batch, sequence_model
 
-built = pytest.mark.usefixtures("native_library")
+built = pytest.mark.usefixtures("kernels")
 
 
 def _model(layers: int, widths: dict[str, int], **options: str) -> MMVRNN:
@@ -39,20 +39,10 @@ def _inputs(model: MMVRNN, rows: int, steps: int, drawn: bool) -> dict[str, Tens
     return {name: value.requires_grad_() for name, value in found.items() if drawn or name != "noise"}
 
 
-def _loop(model: MMVRNN, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def _loop(model: MMVRNN, inputs: dict[str, Tensor], backend: ops.Backend = "kernel") -> dict[str, Tensor]:
     """What comes out of the loop, and the gradients of a sum of it, weighted at random."""
-    served: list[bool] = []
-    follow = native.follow
-
-    def watched(*given: Tensor) -> object:
-        found = follow(*given)
-        served.append(found is not None)
-        return found
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(native, "follow", watched)
+    with ops.backend(backend):
         posterior, codes, states = model.loop(**{"noise": None, **inputs})
-    assert served == [native.available()]
     found = {"mean": posterior.mean, "deviation": posterior.standard_deviation, "codes": codes, "states": states}
     generator = torch.Generator().manual_seed(2)
     loss = sum((torch.randn(value.shape, generator=generator) * value).sum() for value in found.values())
@@ -67,16 +57,6 @@ def _loop(model: MMVRNN, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return found | {f"gradient of {name}": value for name, value in zip(sources, gradients, strict=True)}
 
 
-@pytest.fixture(params=list(build.PROCESSORS))
-def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each kind of processor up to this machine's own."""
-    own = torch.backends.cpu.get_cpu_capability()
-    newest = list(build.PROCESSORS).index(own) if own in build.PROCESSORS else len(build.PROCESSORS) - 1
-    if list(build.PROCESSORS).index(request.param) < newest:
-        pytest.skip(f"this machine has no {request.param}")
-    monkeypatch.setattr(native, "_library", native.load(request.param))
-
-
 SMALL = {"latent_features": 4, "hidden_features": 6, "recurrent_features": 7}
 LARGE = {"latent_features": 19, "hidden_features": 50, "recurrent_features": 33}
 
@@ -89,25 +69,23 @@ LARGE = {"latent_features": 19, "hidden_features": 50, "recurrent_features": 33}
     [(1, SMALL, 1, 1), (1, SMALL, 3, 5), (2, SMALL, 17, 4), (3, SMALL, 2, 6), (2, LARGE, 70, 9), (1, LARGE, 64, 2)],
 )
 def test_it_computes_what_the_pytorch_loop_does(
-    monkeypatch: pytest.MonkeyPatch, layers: int, widths: dict[str, int], rows: int, steps: int, drawn: bool
+    layers: int, widths: dict[str, int], rows: int, steps: int, drawn: bool
 ) -> None:
     model = _model(layers, widths)
     inputs = _inputs(model, rows, steps, drawn)
     ours = _loop(model, inputs)
-    monkeypatch.setattr(native, "_library", None)
-    reference = _loop(model, inputs)
+    reference = _loop(model, inputs, "reference")
     # products over all rows and steps: to the rounding of sums of that many terms
     torch.testing.assert_close(ours, reference, rtol=2e-5, atol=1e-4 if widths is LARGE else 2e-5)
 
 
 @built
-def test_values_far_out_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_far_out_stay_what_they_are() -> None:
     model = _model(1, SMALL)
     inputs = {name: 60 * value.detach() for name, value in _inputs(model, 5, 7, True).items()}
     inputs = {name: value.requires_grad_() for name, value in inputs.items()}
     ours = _loop(model, inputs)
-    monkeypatch.setattr(native, "_library", None)
-    torch.testing.assert_close(ours, _loop(model, inputs), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(ours, _loop(model, inputs, "reference"), rtol=1e-4, atol=1e-3)
 
 
 @built
@@ -150,7 +128,7 @@ def test_threads_change_nothing() -> None:
 
 
 @built
-def test_only_what_is_needed_has_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_needed_has_a_gradient() -> None:
     """Codes alone are asked for, the weights are frozen: what the sequence model of one stream trains."""
     model = _model(2, SMALL).requires_grad_(False)
     inputs = _inputs(model, 3, 4, False)
@@ -160,12 +138,12 @@ def test_only_what_is_needed_has_a_gradient(monkeypatch: pytest.MonkeyPatch) -> 
         return torch.autograd.grad(codes.square().sum(), list(inputs.values()))
 
     ours = gradients()
-    monkeypatch.setattr(native, "_library", None)
-    torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
+    with ops.backend("reference"):
+        torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
 
 
 @built
-def test_a_models_loss_and_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_models_loss_and_gradients_are_the_same() -> None:
     model = sequence_model(recurrent_layers=2, inference="smooth")
     batch = randomly_present(sequence_batch((5, 3, 4)))
     noise = torch.randn(3, *model.latent_shape(batch), generator=torch.Generator().manual_seed(0))
@@ -177,46 +155,32 @@ def test_a_models_loss_and_gradients_are_the_same(monkeypatch: pytest.MonkeyPatc
         return {"loss": loss, **dict(zip(parameters, found, strict=True))}
 
     ours = gradients()
-    monkeypatch.setattr(native, "_library", None)
-    torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
+    with ops.backend("reference"):
+        torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
 
 
 @built
 @pytest.mark.parametrize("option", [{"recurrence": "lstm"}, {"fusion": "product_of_experts"}, {}])
-def test_the_pytorch_loop_serves_what_the_library_does_not(
-    monkeypatch: pytest.MonkeyPatch, option: dict[str, str]
-) -> None:
+def test_the_pytorch_loop_serves_what_the_library_does_not(option: dict[str, str]) -> None:
     """Other cells and posteriors, other types of numbers, and installations without the library."""
     batch = sequence_batch((5, 3, 4))
-
-    def served(model: MMVRNN) -> list[bool]:
-        answers: list[bool] = []
-        follow = native.follow
-
-        def watched(*given: Tensor) -> object:
-            found = follow(*given)
-            answers.append(found is not None)
-            return found
-
-        with torch.no_grad(), pytest.MonkeyPatch.context() as patched:
-            patched.setattr(native, "follow", watched)
+    with torch.no_grad():
+        with ops.backend("kernel"):
+            assert sequence_model().encode(batch).mean.isfinite().all()
+        model = sequence_model(**option)
+        with library.using(library.path() if option else None):
+            with ops.backend("kernel"), pytest.raises(ops.KernelUnavailable):
+                model.encode(batch)
             assert model.encode(batch).mean.isfinite().all()
-        return answers
-
-    assert served(sequence_model()) == [True]
-    if not option:
-        monkeypatch.setattr(native, "_library", None)
-        assert native.loop_over_time().startswith("PyTorch")
-    assert True not in served(sequence_model(**option))
 
 
 @built
 def test_half_the_precision_is_for_pytorch() -> None:
     model = _model(1, SMALL)
     inputs = {name: value.detach() for name, value in _inputs(model, 3, 4, True).items()}
-    assert native.follow(model.inference, model.recurrence, **inputs) is not None
+    assert gru_loop.follow(model.inference, model.recurrence, **inputs) is not None
     halves = inputs | {"prepared": inputs["prepared"].bfloat16(), "gates": inputs["gates"].bfloat16()}
-    assert native.follow(model.inference, model.recurrence, **halves) is None
+    assert gru_loop.follow(model.inference, model.recurrence, **halves) is None
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert model.loop(**halves)[2].dtype == torch.float32
 
@@ -244,18 +208,15 @@ print(build.library('DEFAULT').name)
 
 @built
 @pytest.mark.parametrize(("rows", "steps"), [(130, 23), (20, 50), (64, 7), (300, 3), (1, 300)])
-def test_more_sequences_than_a_block_and_steps_than_a_chunk_have_the_same_gradients(
-    monkeypatch: pytest.MonkeyPatch, rows: int, steps: int
-) -> None:
+def test_more_sequences_than_a_block_and_steps_than_a_chunk_have_the_same_gradients(rows: int, steps: int) -> None:
     model = _model(2, SMALL)
     inputs = _inputs(model, rows, steps, True)
     ours = _loop(model, inputs)
-    monkeypatch.setattr(native, "_library", None)
-    torch.testing.assert_close(ours, _loop(model, inputs), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(ours, _loop(model, inputs, "reference"), rtol=1e-4, atol=1e-3)
 
 
 @built
-def test_gates_that_are_the_same_at_every_step_get_the_sum_of_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gates_that_are_the_same_at_every_step_get_the_sum_of_their_gradients() -> None:
     """As a latent for the whole sequence gives them, with a state of its own."""
     model = _model(1, SMALL)
     inputs = _inputs(model, 3, 6, True)
@@ -267,8 +228,8 @@ def test_gates_that_are_the_same_at_every_step_get_the_sum_of_their_gradients(mo
         return torch.autograd.grad(codes.sum() + states.square().sum(), code)[0]
 
     ours = gradient()
-    monkeypatch.setattr(native, "_library", None)
-    torch.testing.assert_close(ours, gradient(), rtol=1e-5, atol=1e-5)
+    with ops.backend("reference"):
+        torch.testing.assert_close(ours, gradient(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_with_the_library_can_be_copied_and_pickled() -> None:
@@ -277,10 +238,10 @@ def test_a_model_with_the_library_can_be_copied_and_pickled() -> None:
 
 @built
 @pytest.mark.parametrize("step", [0, 7, 2**40 + 3])
-def test_random_numbers_are_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def test_random_numbers_are_the_same_bit_for_bit(step: int) -> None:
     rows = np.array([0, 5, 2**31 + 1, 3])
     draws = Draws(2**50 + 9, step, 3)
     ours = draws.uniform(rows, 9), draws.normal(rows, 5, 3)
-    monkeypatch.setattr(native, "_library", None)
-    assert torch.equal(ours[0], draws.uniform(rows, 9))
+    with ops.backend("reference"):
+        assert torch.equal(ours[0], draws.uniform(rows, 9))
     assert torch.equal(ours[1], draws.normal(rows, 5, 3))

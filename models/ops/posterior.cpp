@@ -1,4 +1,4 @@
-// The posterior of a trained MM-VAE with a product of experts: what models/native/posterior.py calls.
+// The posterior of a trained MM-VAE with a product of experts: what models/ops/posterior.py calls.
 //
 // B samples, Z latent features, M modalities of D values, counts or categories each; encoders are fully connected. A
 // sample is a column, and a block of columns goes through the whole encoder at once: all of it stays in the cache.

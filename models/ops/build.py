@@ -1,4 +1,4 @@
-"""`python models/native/build.py`: compiles the native functions, where there is a C++ compiler.
+"""`python models/ops/build.py`: compiles the C++ kernels, where there is a C++ compiler.
 
 Needs nothing but Python. One library for each kind of processor, whatever this machine has: installations move.
 """
@@ -30,7 +30,7 @@ PROCESSORS = {
 
 def library(processor: str) -> Path:
     """Where the library for a kind of processor is, or will be."""
-    return FOLDER / f"_loop-{platform.machine()}-{processor.lower()}-{_DIGEST}.so"
+    return FOLDER / f"_kernels-{platform.machine()}-{processor.lower()}-{_DIGEST}.so"
 
 
 def build() -> str:
@@ -40,16 +40,18 @@ def build() -> str:
         if (own and platform.machine() not in ("x86_64", "AMD64")) or library(processor).exists():
             continue
         if compiler is None:
-            return "loop over time: PyTorch, since there is no C++ compiler"
+            return "kernels: not built, since there is no C++ compiler: PyTorch serves"
         # threads where the compiler has OpenMP
         done = _compile(compiler, [*own, "-fopenmp"], library(processor))
         if done.returncode:
             done = _compile(compiler, own, library(processor))
         if done.returncode:
-            return f"loop over time: PyTorch, since {compiler} failed: {done.stderr.strip().splitlines()[-1]}"
-    for older in {*FOLDER.glob("_loop-*")} - {library(processor) for processor in PROCESSORS}:
+            return (
+                f"kernels: not built, since {compiler} failed: PyTorch serves: {done.stderr.strip().splitlines()[-1]}"
+            )
+    for older in {*FOLDER.glob("_kernels-*")} - {library(processor) for processor in PROCESSORS}:
         older.unlink()
-    return "loop over time: native"
+    return "kernels: built"
 
 
 def _compile(compiler: str, flags: list[str], to: Path) -> subprocess.CompletedProcess[str]:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models import native
+from models import ops
 from models.batch import Batch
 from models.experts import ProductOfExperts
 from models.likelihoods.gaussian import GaussianLikelihood
 from models.multimodal import Descent, Multimodal, Terms
+from models.ops import library
 
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.SiLU: 0, nn.ReLU: 1, nn.Tanh: 2}
 RESHAPES = (nn.Flatten, nn.Unflatten)
@@ -65,7 +66,9 @@ class _Call(NamedTuple):
 
 def terms(model: Multimodal, expert: nn.Module, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms | None:
     """`MMVAE.terms`, or None where it is not for this library. Gradients reach the weights, once."""
-    if (found := _call(model, expert, inputs, targets, noise)) is None:
+    found = _call(model, expert, inputs, targets, noise)
+    reason = None if found else "it computes float32 on the CPU, products of experts, and narrow plain networks"
+    if not ops.serves("the evidence bound", reason) or found is None:
         return None
     call, weights = found
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
@@ -77,7 +80,9 @@ def descend(
     model: Multimodal, expert: nn.Module, inputs: Batch, targets: Batch, noise: Tensor | None, descent: Descent
 ) -> Terms | None:
     """`MMVAE.descend`, or None where it is not for this library."""
-    if (found := _call(model, expert, inputs, targets, noise)) is None:
+    found = _call(model, expert, inputs, targets, noise)
+    reason = None if found else "it computes float32 on the CPU, products of experts, and narrow plain networks"
+    if not ops.serves("the evidence bound", reason) or found is None:
         return None
     call, weights = found
     kept = call.room()
@@ -98,7 +103,7 @@ def _call(
     model: Multimodal, expert: nn.Module, inputs: Batch, targets: Batch, noise: Tensor | None
 ) -> tuple[_Call, list[Tensor]] | None:
     """What to call the library with, and all weights; or None where it is not for it."""
-    if not native.available() or type(expert) is not ProductOfExperts or torch.is_autocast_enabled("cpu"):
+    if not library.available() or type(expert) is not ProductOfExperts or torch.is_autocast_enabled("cpu"):
         return None
     rows, latent = inputs.rows, model.latent_features
     if rows > MOST_ROWS and torch.get_num_threads() > 1:
@@ -202,12 +207,8 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
 def _plan(numbers: tuple[int, ...]) -> _Plan:
     array = (ctypes.c_int64 * len(numbers))(*map(int, numbers))
     rows = ctypes.c_int64()
-    _library().sensorium_bound_rows(array, ctypes.byref(rows))
+    library.current().sensorium_bound_rows(array, ctypes.byref(rows))
     return _Plan(array, rows.value)
-
-
-def _library() -> ctypes.CDLL:
-    return cast(ctypes.CDLL, native._library)
 
 
 def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
@@ -228,7 +229,9 @@ def _forward(call: _Call, noise: Tensor | None, weights: Sequence[Tensor], kept:
             errors.append(torch.empty(1 + cast(Tensor, call.tensors[PART * index + 5]).numel()))
             of_modalities[2 * index + 1] = errors[-1]
     out = _pointers([kl, kept, *of_modalities])
-    _library().sensorium_bound_forward(ctypes.c_int64(call.rows), call.plan.numbers, call.given(noise, weights), out)
+    library.current().sensorium_bound_forward(
+        ctypes.c_int64(call.rows), call.plan.numbers, call.given(noise, weights), out
+    )
     return [kl, *densities, *errors]
 
 
@@ -240,7 +243,7 @@ def _backward(
     gradients: Sequence[Tensor | None],
 ) -> None:
     """From the slopes of KL and every modality's log-likelihood, None for zeros, to the gradients of the weights."""
-    _library().sensorium_bound_backward(
+    library.current().sensorium_bound_backward(
         ctypes.c_int64(call.rows),
         call.plan.numbers,
         call.given(None, weights),

@@ -1,4 +1,4 @@
-// The terms of an MM-VAE's evidence bound and their gradients: what models/native/bound.py calls.
+// The terms of an MM-VAE's evidence bound and their gradients: what models/ops/elbo.py calls.
 //
 // B samples, Z latent features, M modalities of D values each; encoders and decoders are fully connected. A sample is a
 // column, and a block of columns goes through the whole model at once: all of it stays in the cache.
