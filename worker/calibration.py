@@ -8,15 +8,9 @@ from torch import Tensor
 
 from models.architectures import Model
 from models.batch import Batch
-<<<<<<< HEAD
 from models.likelihoods.continuous import Continuous
 from models.likelihoods.widening import LEAST_ERRORS
-from models.philox import Draws
-=======
-from models.likelihood.continuous import Continuous
-from models.likelihood.widening import LEAST_ERRORS
 from models.ops.philox import Draws
->>>>>>> be9c3e0 (Move the kernels to models/ops and add a public backend switch)
 from service.shared.samples import Samples
 from worker import data
 from worker.data import Rows

@@ -13,17 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD:models/native/posterior.py
-from models import native
+from models import ops
 from models.likelihoods.base import Likelihood
 from models.likelihoods.continuous import Continuous
 from models.likelihoods.counts import Count
-=======
-from models import ops
-from models.likelihood.base import Likelihood
-from models.likelihood.continuous import Continuous
-from models.likelihood.counts import Count
->>>>>>> be9c3e0 (Move the kernels to models/ops and add a public backend switch):models/ops/posterior.py
 from models.mmvae import MMVAE
 from models.networks.mlp import OneHot
 from models.ops import library

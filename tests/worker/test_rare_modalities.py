@@ -8,11 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
-from models import Predictor, likelihoods, native
-=======
-from models import Predictor, likelihood, ops
->>>>>>> be9c3e0 (Move the kernels to models/ops and add a public backend switch)
+from models import Predictor, likelihoods, ops
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.config.modality import LikelihoodName
 from service.shared import samples
