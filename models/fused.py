@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.config import EmbeddingConfig, MLPConfig, ModalityConfig
-from models.experts import ProductOfExperts
+from models.experts.product import ProductOfExperts
 from models.gaussian import FLOOR
 from models.likelihoods.base import Likelihood
 from models.likelihoods.continuous import Continuous

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import gaussian, inference
+from models import fusions, gaussian, inference
 from models.batch import Batch
 from models.config import MMVRNNConfig
-from models.fusion import MissingEmbeddings, ZeroConcatenation
 from models.gaussian import Gaussian
 from models.inference import Evidence
 from models.multimodal import NO_PARTS, Multimodal, Particles, Parts, Terms
@@ -63,8 +62,8 @@ class MMVRNN(Multimodal):
         static = config.static_latent_features
         super().__init__(config, config.modality_features, latent + recurrent + static, parts)
         self.config = config
-        join = ZeroConcatenation if config.fusion == "zero" else MissingEmbeddings
-        self.fusion = join(len(self.modalities), config.modality_features, hidden)
+        name = "missing_embeddings" if config.fusion == "product_of_experts" else config.fusion
+        self.fusion = fusions.build(name, len(self.modalities), config.modality_features, hidden)
         self.smoother = Smoother(hidden, recurrent, both_ways=static > 0) if config.inference == "smooth" else None
         future = self.smoother.out_features if self.smoother else 0
         self.step_features = latent

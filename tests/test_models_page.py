@@ -43,7 +43,8 @@ def installed(tmp_path: Path) -> Path:
     ids=["entry points", "parts"],
 )
 def test_a_program_of_the_page_runs(program: str, printed: str, installed: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-c", program]
     done = subprocess.run(
         command, cwd=installed, env=environment, capture_output=True, text=True, timeout=600, check=False

@@ -13,6 +13,7 @@ from models.config.wording import sentences
 
 BUILT_IN_EXPERTS = ("product", "weighted_product", "mixture", "mixture_of_products")
 EXPERTS_GROUP = "sensorium.experts"
+FUSIONS_GROUP = "sensorium.fusions"
 MOST_MODALITIES_OF_SUBSETS = 6
 
 

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from models import ops
 from models.batch import Batch
-from models.experts import ProductOfExperts
+from models.experts.product import ProductOfExperts
 from models.likelihoods.gaussian import GaussianLikelihood
 from models.multimodal import Descent, Multimodal, Terms
 from models.ops import library

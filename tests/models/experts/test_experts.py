@@ -13,6 +13,7 @@ from models.architectures import build
 from models.config import MLPConfig, MMVAEConfig, MMVAEOptions, ModalityConfig
 from models.config.architecture import BUILT_IN_EXPERTS
 from models.experts import Posterior
+from models.experts.weighted_product import WeightedProductOfExperts
 from models.gaussian import Gaussian
 from models.io import checkpoint
 from tests.models.small import MODALITIES, only, rows_of, static_batch, without
@@ -65,7 +66,7 @@ def test_a_weighted_product_starts_as_the_plain_one() -> None:
 
 def test_a_weight_multiplies_its_expert_s_precision_and_is_learned() -> None:
     expert = experts.build("weighted_product", modalities=2, latent_features=1)
-    assert isinstance(expert, experts.WeightedProductOfExperts)
+    assert isinstance(expert, WeightedProductOfExperts)
     with torch.no_grad():
         expert.raw_weight[0] = math.log(math.expm1(3.0))
     moments = expert(PRIOR_AND_TWO, _present(True, True)).moments()

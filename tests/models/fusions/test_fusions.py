@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.fusion import Fusion, MissingEmbeddings, ZeroConcatenation
+from models.fusions import Fusion
+from models.fusions.missing_embeddings import MissingEmbeddings
+from models.fusions.zero import ZeroConcatenation
 
 
 def test_no_values_and_a_false_mask_are_the_same() -> None:

@@ -1,0 +1,30 @@
+"""Experts: ways of joining the modalities' posteriors q(z | x_m) into one q(z | x), by name.
+
+A package adds experts by an entry point in the group sensorium.experts that names a subclass of `Expert`.
+"""
+
+from importlib.metadata import entry_points
+
+from models.config.architecture import EXPERTS_GROUP
+from models.experts.expert import Expert as Expert
+from models.experts.expert import Posterior as Posterior
+from models.experts.mixture import MixtureOfExperts
+from models.experts.mixture_of_products import MixtureOfProducts
+from models.experts.product import ProductOfExperts
+from models.experts.weighted_product import WeightedProductOfExperts
+
+EXPERTS: dict[str, type[Expert]] = {
+    "product": ProductOfExperts,
+    "weighted_product": WeightedProductOfExperts,
+    "mixture": MixtureOfExperts,
+    "mixture_of_products": MixtureOfProducts,
+}
+
+
+def build(name: str, modalities: int, latent_features: int) -> Expert:
+    """The expert of this name: one of ours, or a subclass of Expert that an entry point in sensorium.experts names."""
+    if name in EXPERTS:
+        return EXPERTS[name](modalities, latent_features)
+    (found,) = entry_points(group=EXPERTS_GROUP, name=name)
+    expert: Expert = found.load()(modalities, latent_features)
+    return expert
