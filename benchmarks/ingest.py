@@ -16,13 +16,14 @@ from sqlalchemy import insert, text
 from benchmarks import child
 from benchmarks.api import api, databases
 from benchmarks.report import Figure, publish
+from models.training import data
 from service import migrate
 from service.access import operations as access
 from service.shared import samples
 from service.shared.database import Database
 from service.shared.tables import Dataset, DatasetVersion, Job, new_id
 from tests.e2e.stack import Caller
-from worker import data
+from worker.trainer import dataset_of
 
 BYTES = 10**9
 AUDIO, IMAGE = 128, (16, 16)
@@ -139,7 +140,7 @@ FILES: list[tuple[str, str, Callable[[Path], None]]] = [
 
 def _batches(path: Path) -> float:
     """GB of values a second, in random batches, the file in the page cache; the median of five passes."""
-    stored = samples.open(path)
+    stored = dataset_of(samples.open(path))
     rates = []
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(stored.rows)[: 400 * BATCH_ROWS]

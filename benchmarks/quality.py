@@ -24,8 +24,8 @@ from models.config import MMVAEOptions, MMVRNNOptions, ModalityConfig, TrainingC
 from models.config.frozen import Kind
 from models.config.presets import choose
 from models.predictor import Predictor
-from service.shared.samples import of_arrays
-from worker.loop import Finished, fit
+from models.training.dataset import Dataset
+from models.training.loop import Finished, fit
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -160,7 +160,7 @@ def ask(name: str, seed: int, data: int) -> Answer:
 def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
     """A predictor trained as a request would be that names only its dataset, and how long it took."""
     models.use_threads(1)
-    samples = of_arrays(arrays, kind)
+    dataset = Dataset.from_arrays(arrays, kind)
     modalities = [
         ModalityConfig(
             name=modality.name,
@@ -168,13 +168,13 @@ def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
             categories=modality.categories,
             likelihood="categorical" if modality.categories else "gaussian",
         )
-        for modality in samples.schema.modalities
+        for modality in dataset.modalities
     ]
-    choices = choose(None, samples.schema.kind, len(modalities), samples.rows, {}, {})
+    choices = choose(None, dataset.kind, len(modalities), dataset.rows, {}, {})
     options = MMVAEOptions if kind == "static" else MMVRNNOptions
     config = complete(options(**choices.architecture), modalities)
     started = time.monotonic()
-    *_, last = fit(config, TrainingConfig(**choices.training), samples, seed=seed)
+    *_, last = fit(config, dataset, TrainingConfig(**choices.training), seed=seed)
     assert isinstance(last, Finished)  # noqa: S101 nobody stopped it
     return Predictor(last.model), time.monotonic() - started
 

@@ -24,12 +24,12 @@ from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.presets import choose
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
-from models.objective import negative_elbo
 from models.ops import gru_loop
 from models.synthetic import quadratic_sinusoidal
-from service.shared import samples
-from worker import heap
-from worker.loop import Epoch, fit
+from models.training import allocator
+from models.training.dataset import Dataset
+from models.training.loop import Epoch, fit
+from models.training.objective import negative_elbo
 
 ROUNDS = 15
 LEARNING_RATE = 1e-3
@@ -41,7 +41,7 @@ Step = Callable[[], None]
 def main() -> None:
     """Measure all of it."""
     torch.set_num_threads(1)
-    heap.keep()  # as a trainer does
+    allocator.keep()  # as a trainer does
     print(f"loop over time: {gru_loop.loop_over_time()}")
     figures = [*vrnn(SMALL, 6.0), *memory(SMALL), *vrnn(REALISTIC, 2.0), *memory(REALISTIC)]
     publish("train_speed", [*figures, *preset(), *vae()])
@@ -129,7 +129,7 @@ def vae() -> list[Figure]:
         }
     )
     values = quadratic_sinusoidal(ROWS, 0)
-    data = samples.of_arrays(values)
+    data = Dataset.from_arrays(values)
     _check_vae(config, {name: torch.from_numpy(value) for name, value in values.items()})
     ours, theirs = _our_epochs(config, training, data), _textbook_epochs(config, values)
     _ = next(ours), next(theirs)  # the first has what is done once
@@ -142,9 +142,9 @@ def vae() -> list[Figure]:
     ]
 
 
-def _our_epochs(config: MMVAEConfig, training: TrainingConfig, data: samples.Samples) -> Iterator[float]:
+def _our_epochs(config: MMVAEConfig, training: TrainingConfig, data: Dataset) -> Iterator[float]:
     """Seconds of one epoch after the other."""
-    events = fit(config, training, data, seed=0)
+    events = fit(config, data, training, seed=0)
     while True:
         begun = time.perf_counter()
         while not isinstance(next(events), Epoch):

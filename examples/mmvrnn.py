@@ -9,8 +9,8 @@ import models
 from examples import plots
 from models.config import MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.synthetic import spirals
-from service.shared import samples
-from worker.loop import Epoch, Finished, fit
+from models.training.dataset import Dataset
+from models.training.loop import Epoch, Finished, fit
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     modalities = [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("m1", "m2")]
     config = MMVRNNConfig(modalities=tuple(modalities))
     epochs = []
-    for event in fit(config, TrainingConfig(epochs=args.epochs), samples.of_arrays(train, "sequence"), seed=1):
+    for event in fit(config, Dataset.from_arrays(train, "sequence"), TrainingConfig(epochs=args.epochs), seed=1):
         if isinstance(event, Epoch):
             epochs.append(event.metrics)
             print(f"epoch {event.epoch}: loss {event.metrics['validation_loss']:.1f} nats on held-out sequences")

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from models.predictor import load as load
     from models.predictor import ran_out_of_memory as ran_out_of_memory
     from models.predictor import use_threads as use_threads
+    from models.training.dataset import Dataset as Dataset
+    from models.training.loop import fit as fit
 
 HOMES = {
     "Batch": "models.batch",
     "BundleError": "models.io.bundle",
     "CheckpointError": "models.io.checkpoint",
+    "Dataset": "models.training.dataset",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
     "Parts": "models.multimodal",
@@ -36,6 +39,7 @@ HOMES = {
     "build": "models.architectures",
     "cards": "models.devices",
     "describe": "models.io.bundle",
+    "fit": "models.training.loop",
     "load": "models.predictor",
     "loop_over_time": "models.ops.gru_loop",
     "ran_out_of_memory": "models.predictor",

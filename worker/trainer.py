@@ -19,13 +19,16 @@ import torch
 from models.config import TrainingConfig, parse
 from models.io import checkpoint
 from models.ops import gru_loop
+from models.training import allocator, distributed, state
+from models.training.data import UnusableData
+from models.training.dataset import Dataset, Modality
+from models.training.evaluate import evaluate
+from models.training.loop import Checkpoint, Epoch, Finished, Started, fit
+from models.training.state import UnusableState
+from models.training.step import TrainingDiverged
 from service.shared import samples
-from worker import group, heap, protocol, state
-from worker.data import UnusableData
-from worker.evaluate import evaluate
-from worker.loop import Checkpoint, Epoch, Finished, Started, fit
-from worker.session import TrainingDiverged
-from worker.state import UnusableState
+from service.shared.samples import Samples
+from worker import protocol
 
 log = structlog.get_logger(__name__)
 
@@ -33,15 +36,15 @@ log = structlog.get_logger(__name__)
 def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
     """Train as the spec says; the finished event has the paths, the metrics of the model's epoch and its evaluation."""
     torch.set_num_threads(spec["threads"])
-    heap.keep()
-    device = group.device()
-    data = samples.open(Path(spec["samples"]))
+    allocator.keep()
+    device = distributed.device()
+    data = dataset_of(samples.open(Path(spec["samples"])))
     started_at, first_step = time.monotonic(), 0
     try:
         events = fit(
             parse(spec["config"]),
-            TrainingConfig.model_validate(spec["training"]),
             data,
+            TrainingConfig.model_validate(spec["training"]),
             seed=spec["seed"],
             device=device,
             should_stop=stopping.is_set,
@@ -60,11 +63,11 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
                     elapsed = time.monotonic() - started_at
                     eta_seconds = elapsed / (event.step - first_step) * (steps - event.step)
                     emit({**_progress(event, eta_seconds), "throughput": pace.of(event, rows)})
-                case Checkpoint() if spec.get("checkpoints") and group.rank() == 0:
+                case Checkpoint() if spec.get("checkpoints") and distributed.rank() == 0:
                     path = Path(spec["checkpoints"]) / f"step-{event.state.step:09d}"
                     state.save(event.state, path)
                     emit({"event": "checkpoint", "path": str(path), "step": event.state.step, "reason": event.reason})
-                case Finished() if group.rank() == 0:
+                case Finished() if distributed.rank() == 0:
                     emit({**_progress_of("evaluating", 1.0, None), "step": steps, "epoch": event.epoch, "metrics": {}})
                     return _finish(spec, event, data, device, emit)
     except UnusableData as error:
@@ -74,6 +77,13 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
     except TrainingDiverged as error:
         raise protocol.Refused("training_diverged", str(error)) from error
     return None
+
+
+def dataset_of(samples: Samples) -> Dataset:
+    """A stored dataset as the library reads it; no value is copied."""
+    modalities = tuple(Modality(one.name, one.shape, one.categories) for one in samples.schema.modalities)
+    kind = samples.schema.kind
+    return Dataset(kind, modalities, samples.rows, samples.values, samples.present, samples.offsets, samples.splits)
 
 
 @dataclass
@@ -90,9 +100,7 @@ class _Pace:
         return throughput
 
 
-def _finish(
-    spec: dict[str, Any], event: Finished, data: samples.Samples, device: str, emit: protocol.Emit
-) -> dict[str, Any]:
+def _finish(spec: dict[str, Any], event: Finished, data: Dataset, device: str, emit: protocol.Emit) -> dict[str, Any]:
     rows = event.train_rows, event.validation_rows
     evaluation = evaluate(event.model, data, *rows, spec["seed"], device, event.metrics)
     for warning in evaluation["warnings"]:
@@ -126,5 +134,5 @@ def _progress_of(phase: str, fraction: float, eta_seconds: float | None) -> dict
 
 
 if __name__ == "__main__":
-    with group.joined():
-        protocol.run(train, group.read_spec, speaks=group.rank() == 0)
+    with distributed.joined():
+        protocol.run(train, distributed.read_spec, speaks=distributed.rank() == 0)

@@ -91,50 +91,6 @@ class Samples:
     labels: Sequence[str | None] | None = None
 
 
-def of_arrays(
-    values: Mapping[str, Array],
-    kind: Literal["static", "sequence"] = "static",
-    present: Mapping[str, Array] | None = None,
-    lengths: Array | None = None,
-) -> Samples:
-    """Arrays in memory as a dataset: (N, *shape), or padded sequences (N, T, *shape) of `lengths` (N,) steps.
-
-    Integers of shape () are the categories 0 to the largest value; everything else is numbers. Nothing is inferred, as
-    the service does: for years, counts or ids pass floats, or the places of the values among those that occur
-    (`np.unique(values, return_inverse=True)`). present: name -> (N,) or (N, T) bool, all true for modalities that are
-    not named.
-    """
-    axes = 2 if kind == "sequence" else 1
-    first = next(iter(values.values()))
-    rows = len(first)
-    steps = np.arange(first.shape[1]) if kind == "sequence" else np.arange(0)
-    inside = steps < (np.full(rows, len(steps)) if lengths is None else lengths)[:, None]
-
-    def flat(array: Array) -> Array:
-        return array if kind == "static" else array[inside]
-
-    modalities = []
-    for name in sorted(values):
-        array = values[name]
-        category = array.dtype.kind in "iu" and array.ndim == axes
-        modalities.append(
-            ModalitySchema(
-                name=name,
-                shape=array.shape[axes:],
-                dtype="int64" if category else "float32",
-                categories=max(2, int(array.max()) + 1) if category else None,
-            )
-        )
-    masks = {name: np.ones(array.shape[:axes], bool) for name, array in values.items()} | dict(present or {})
-    return Samples(
-        schema=Schema(kind=kind, modalities=tuple(modalities)),
-        rows=rows,
-        values={m.name: flat(values[m.name]).astype(m.dtype) for m in modalities},
-        present={m.name: flat(masks[m.name]) for m in modalities},
-        offsets=None if kind == "static" else np.concatenate([[0], np.cumsum(inside.sum(axis=1))]),
-    )
-
-
 class Texts(Sequence[str | None]):
     """Texts of rows, decoded one by one from the mapped file; an empty one is None."""
 

@@ -13,7 +13,7 @@ from models import gaussian, inference
 from models.batch import Batch
 from models.gaussian import Gaussian
 from models.mmvrnn import MMVRNN
-from models.objective import negative_elbo
+from models.training.objective import negative_elbo
 from tests.models.small import (
     MODALITIES,
     only,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from models import gaussian
 from models.batch import Batch
 from models.config import ModalityConfig
-from models.objective import negative_elbo
+from models.training.objective import negative_elbo
 from tests.models.small import randomly_present, sequence_model, static_model
 from tests.reference import vae, vrnn
 from tests.reference.vae import Layer

@@ -11,7 +11,8 @@ import pytest
 import models
 from models.config import TrainingConfig
 from service.shared import samples
-from tests.worker.small import sequences, static, two
+from tests.models.training.small import sequences, static, two
+from tests.samples import of_dataset
 
 ALONE = [sys.executable, "-m", "worker.trainer"]
 TWO = [
@@ -20,7 +21,7 @@ TWO = [
 
 
 def _spec(folder: Path, kind: str = "static", **more: Any) -> dict[str, Any]:
-    samples.write(folder / "samples", static() if kind == "static" else sequences())
+    samples.write(folder / "samples", of_dataset(static() if kind == "static" else sequences()))
     return {
         "samples": str(folder / "samples"),
         "config": two(kind).model_dump(mode="json"),

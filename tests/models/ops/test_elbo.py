@@ -12,8 +12,8 @@ from models.batch import Batch
 from models.config import MLPConfig, MMVAEConfig, ModalityConfig
 from models.mmvae import MMVAE
 from models.multimodal import Descent, Parts
-from models.objective import negative_elbo
 from models.ops import elbo
+from models.training.objective import negative_elbo
 from tests.models.ops.test_gru_loop import built
 from tests.models.small import static_batch, static_model
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from models import ops
 from models.config import ModalityConfig
 from models.mmvrnn import MMVRNN
-from models.objective import negative_elbo
 from models.ops import build, gru_loop, library
 from models.ops.philox import Draws
+from models.training.objective import negative_elbo
 from tests.models.small import randomly_present, sequence_batch, sequence_model
 
 built = pytest.mark.usefixtures("kernels")

@@ -8,20 +8,20 @@ import pytest
 from service.datasets.export import npz
 from service.datasets.export.pieces import PIECE_BYTES, pieces
 from service.datasets.preview import preview
-from service.shared import samples
 from service.shared.errors import BadInput
 from service.shared.samples import Samples
+from tests.samples import of_arrays
 
 LONG = 1_000_000
 
 
 def static(rows: int) -> Samples:
-    return samples.of_arrays({"a": np.zeros(rows, np.float32)}, "static")
+    return of_arrays({"a": np.zeros(rows, np.float32)})
 
 
 def named(rows: int) -> Samples:
     """Categories whose names are long: 8 bytes are stored of each value, and 200 are written."""
-    plain = samples.of_arrays({"word": np.zeros(rows, np.int64)}, "static")
+    plain = of_arrays({"word": np.zeros(rows, np.int64)})
     modality = plain.schema.modalities[0].model_copy(update={"category_names": ("x" * 200, "y"), "categories": 2})
     return replace(plain, schema=plain.schema.model_copy(update={"modalities": (modality,)}))
 

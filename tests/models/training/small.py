@@ -4,21 +4,20 @@ import numpy as np
 
 from models.config import MLPConfig, MMVAEConfig, MMVAEOptions, MMVRNNConfig, MMVRNNOptions, ModalityConfig, complete
 from models.synthetic import quadratic_sinusoidal, spirals
-from service.shared import samples
-from service.shared.samples import Samples
+from models.training.dataset import Dataset
 
 
-def static(rows: int = 100, scale: float = 1.0) -> Samples:
+def static(rows: int = 100, scale: float = 1.0) -> Dataset:
     """Quadratic-sinusoidal data; a tenth of each modality is absent, never both."""
     values = {name: value * scale for name, value in quadratic_sinusoidal(rows, seed=0).items()}
     present = {name: np.random.default_rng(1).random(rows) < 0.9 for name in values}
     present["m2"] |= ~present["m1"]
-    return samples.of_arrays(values, present=present)
+    return Dataset.from_arrays(values, present=present)
 
 
-def sequences(rows: int = 40, steps: int = 6) -> Samples:
+def sequences(rows: int = 40, steps: int = 6) -> Dataset:
     """Spirals, all of one length."""
-    return samples.of_arrays(spirals(rows, steps, seed=0), "sequence")
+    return Dataset.from_arrays(spirals(rows, steps, seed=0), "sequence")
 
 
 def two(kind: str = "static", **options: object) -> MMVAEConfig | MMVRNNConfig:
@@ -28,7 +27,7 @@ def two(kind: str = "static", **options: object) -> MMVAEConfig | MMVRNNConfig:
     return complete(given, [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("m1", "m2")])
 
 
-def unrelated_bound(samples: Samples) -> float:
+def unrelated_bound(samples: Dataset) -> float:
     """What a row costs, in nats, under independent Gaussians of the data's own means and variances.
 
     H = sum over modalities and elements of log(2 pi e variance) / 2, times the steps at which a row has the modality:

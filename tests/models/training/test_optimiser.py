@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from worker.optimiser import Optimiser
+from models.training.optimiser import Optimiser
 
 KINDS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 

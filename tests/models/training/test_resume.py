@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
-from service.shared.samples import Samples
-from tests.worker.small import sequences, static, two
-from worker import state
-from worker.loop import Checkpoint, Epoch, Event, Finished, fit
-from worker.state import TrainingState, UnusableState
+from models.training import state
+from models.training.dataset import Dataset
+from models.training.loop import Checkpoint, Epoch, Event, Finished, fit
+from models.training.state import TrainingState, UnusableState
+from tests.models.training.small import sequences, static, two
 
 Config = MMVAEConfig | MMVRNNConfig
 
@@ -33,14 +33,14 @@ def _training(**changes: object) -> TrainingConfig:
 
 
 def _interrupted(
-    config: Config, training: TrainingConfig, samples: Samples, steps: list[int], folder: Path
+    config: Config, training: TrainingConfig, samples: Dataset, steps: list[int], folder: Path
 ) -> Iterator[Event]:
     """Stop before each of these steps, write the state, read it back, go on; all events, of all parts."""
     resume: TrainingState | None = None
     for part, stop in enumerate([*steps, math.inf]):
         questions = itertools.count(resume.step if resume else 0)
         stops = map(functools.partial(operator.le, stop), questions)  # one answer for each step
-        for event in fit(config, training, samples, seed=3, should_stop=stops.__next__, resume=resume):
+        for event in fit(config, samples, training, seed=3, should_stop=stops.__next__, resume=resume):
             if isinstance(event, Checkpoint):
                 path = folder / str(part)
                 state.save(event.state, path)
@@ -70,7 +70,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 ) -> None:
     samples = static() if config.kind == "static" else sequences()
     training = _training(**changes)
-    whole = list(fit(config, training, samples, seed=3))
+    whole = list(fit(config, samples, training, seed=3))
     per_epoch = next(event.step for event in whole if isinstance(event, Epoch))
     stops = [1, per_epoch, 2 * per_epoch + 1]
     pieces = list(_interrupted(config, training, samples, stops, tmp_path))
@@ -86,35 +86,35 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 def test_checkpoints_come_at_intervals_and_at_the_epochs_that_are_to_be_kept() -> None:
     training = _training(checkpoint_epochs=2)
-    events = list(fit(two(), training, static(), seed=0))
+    events = list(fit(two(), static(), training, seed=0))
     kept = [event for event in events if isinstance(event, Checkpoint)]
     assert [(event.reason, event.state.step) for event in kept] == [("epoch", 10), ("epoch", 20)]
-    every = list(fit(two(), _training(), static(), seed=0, checkpoint_seconds=0.0))
+    every = list(fit(two(), static(), _training(), seed=0, checkpoint_seconds=0.0))
     assert {event.reason for event in every if isinstance(event, Checkpoint)} == {"interval"}
 
 
 def test_a_state_of_another_training_is_refused() -> None:
     first = next(
         event
-        for event in fit(two(), _training(), static(), seed=0, should_stop=lambda: True)
+        for event in fit(two(), static(), _training(), seed=0, should_stop=lambda: True)
         if isinstance(event, Checkpoint)
     )
     with pytest.raises(UnusableState, match="another training, seed"):
-        list(fit(two(), _training(epochs=5), static(), seed=1, resume=first.state))
+        list(fit(two(), static(), _training(epochs=5), seed=1, resume=first.state))
 
 
 def test_a_state_from_before_the_configuration_had_a_field_goes_on(tmp_path: Path) -> None:
-    _, stopped = fit(two(), _training(), static(), seed=0, should_stop=lambda: True)
+    _, stopped = fit(two(), static(), _training(), seed=0, should_stop=lambda: True)
     assert isinstance(stopped, Checkpoint)
     older = copy.deepcopy(stopped.state.identity)
     for modality in older["config"]["modalities"]:
         del modality["category_names"]
     del older["training"]["deletion_mix"]
     state.save(dataclasses.replace(stopped.state, identity=older), tmp_path / "older")
-    *_, finished = fit(two(), _training(), static(), seed=0, resume=state.load(tmp_path / "older"))
+    *_, finished = fit(two(), static(), _training(), seed=0, resume=state.load(tmp_path / "older"))
     assert isinstance(finished, Finished)
     with pytest.raises(UnusableState, match="another training"):
-        list(fit(two(), _training(learning_rate=0.5), static(), seed=0, resume=state.load(tmp_path / "older")))
+        list(fit(two(), static(), _training(learning_rate=0.5), seed=0, resume=state.load(tmp_path / "older")))
 
 
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:

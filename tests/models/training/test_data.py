@@ -18,41 +18,32 @@ from models.config import (
     complete,
     default_likelihood,
 )
-from service.shared.samples import ModalitySchema, Samples, Schema
-from worker import data
-from worker.data import UnusableData
+from models.training import data
+from models.training.data import UnusableData
+from models.training.dataset import Dataset, Modality
 
-STATIC = Schema(
-    kind="static",
-    modalities=(
-        ModalitySchema(name="audio", shape=(2,), dtype="float32"),
-        ModalitySchema(name="word", shape=(), dtype="int64", categories=3),
-    ),
-)
-SEQUENCE = Schema(kind="sequence", modalities=STATIC.modalities)
+MODALITIES = (Modality("audio", (2,)), Modality("word", (), categories=3))
 
 
-def static_samples(rows: int = 5) -> Samples:
+def static_samples(rows: int = 5) -> Dataset:
     """The audio of row 1 is absent."""
     values = {"audio": np.arange(2 * rows, dtype=np.float32).reshape(rows, 2), "word": np.arange(rows) % 3}
     present = {"audio": np.arange(rows) != 1, "word": np.ones(rows, dtype=bool)}
-    return Samples(STATIC, rows, values, present)
+    return Dataset("static", MODALITIES, rows, values, present)
 
 
-def sequence_samples() -> Samples:
+def sequence_samples() -> Dataset:
     """Two sequences of 3 and 2 steps; the word of the first step is absent."""
     values = {"audio": np.arange(10, dtype=np.float32).reshape(5, 2), "word": np.array([0, 1, 2, 0, 1])}
     present = {"audio": np.ones(5, dtype=bool), "word": np.array([False, True, True, True, True])}
-    return Samples(SEQUENCE, 2, values, present, np.array([0, 3, 5]))
+    return Dataset("sequence", MODALITIES, 2, values, present, np.array([0, 3, 5]))
 
 
 def modalities() -> list[ModalityConfig]:
-    """The schema's modalities as a model takes them."""
+    """The dataset's modalities as a model takes them."""
     return [
-        ModalityConfig(
-            name=m.name, shape=m.shape, categories=m.categories, likelihood=default_likelihood(m.dtype, m.categories)
-        )
-        for m in STATIC.modalities
+        ModalityConfig(name="audio", shape=(2,), likelihood=default_likelihood("float32", None)),
+        ModalityConfig(name="word", categories=3, likelihood=default_likelihood("int64", 3)),
     ]
 
 
@@ -134,7 +125,7 @@ def test_every_fault_is_listed_at_once() -> None:
     samples.values["audio"][4, 1] = 0.5
     samples.values["word"][3] = 3
     counted = [ModalityConfig(name="audio", shape=(2,), likelihood="poisson"), modalities()[1]]
-    empty = Samples(SEQUENCE, 3, samples.values, samples.present, np.array([0, 3, 3, 5]))
+    empty = Dataset("sequence", MODALITIES, 3, samples.values, samples.present, np.array([0, 3, 3, 5]))
     training = TrainingConfig(
         batch_size=4,
         validation_rows=(7,),

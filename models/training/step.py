@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import batch, objective
+from models import batch
 from models.architectures import Model as Model
 from models.architectures import build
 from models.batch import Batch
 from models.config import ELBO, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.io import checkpoint
 from models.multimodal import Parts
-from models.objective import Drawn, Objective
 from models.ops.philox import Draws
-from service.shared.samples import Samples
-from worker import calibration, data
-from worker.average import WeightAverage
-from worker.data import Rows
-from worker.group import Group
-from worker.optimiser import Optimiser
-from worker.state import Best, TrainingState, UnusableState
+from models.training import calibrate, data, objective
+from models.training.average import WeightAverage
+from models.training.data import Rows
+from models.training.dataset import Dataset
+from models.training.distributed import Group
+from models.training.objective import Drawn, Objective
+from models.training.optimiser import Optimiser
+from models.training.state import Best, TrainingState, UnusableState
 
 # Numbers that are read and drawn at once: a call for a few takes as long as one for thousands.
 AHEAD = 2**17
@@ -90,7 +90,7 @@ class Session:
         self,
         config: MMVAEConfig | MMVRNNConfig,
         training: TrainingConfig,
-        samples: Samples,
+        dataset: Dataset,
         train_rows: Rows,
         device: str,
         group: Group,
@@ -99,19 +99,19 @@ class Session:
         noise_seed: int,
     ) -> None:
         self._training = training
-        self._samples = samples
+        self._dataset = dataset
         self._device = torch.device(device)
         self._group = group
         self._noise_seed = noise_seed
         self.model = _build(config, parts, weight_seed)
-        self.model.set_statistics(data.statistics(samples, config, train_rows))
+        self.model.set_statistics(data.statistics(dataset, config, train_rows))
         self.model.to(self._device)
         self._optimiser = Optimiser(list(self.model.parameters()), training.optimiser, training.weight_decay)
         # Adam does not mind the size of the objective, but clipping does: per value it means the same at any length.
-        self._values = data.observed_values_per_row(samples)
-        numbers = self.model.latent_features + sum(math.prod(one.shape) for one in samples.schema.modalities)
+        self._values = data.observed_values_per_row(dataset)
+        numbers = self.model.latent_features + sum(math.prod(one.shape) for one in dataset.modalities)
         # sequences are padded to the longest of their own batch
-        self._at_once = max(1, AHEAD // (training.batch_size * numbers)) if samples.offsets is None else 1
+        self._at_once = max(1, AHEAD // (training.batch_size * numbers)) if dataset.offsets is None else 1
         decay = training.weight_average
         self._average = WeightAverage(self.model, decay) if decay else None
         self._totals = Totals()
@@ -211,7 +211,7 @@ class Session:
         def hide(targets: Batch, rows: Rows, number: int) -> Batch:
             return self._hide(targets, rows, seed, number)
 
-        calibration.calibrate(self.model.eval(), self._samples, rows, hide, seed)
+        calibrate.calibrate(self.model.eval(), self._dataset, rows, hide, seed)
 
     def state(self, identity: dict[str, Any]) -> TrainingState:
         """All of this, to go on from; the same in every process, which all have to ask."""
@@ -265,7 +265,7 @@ class Session:
         return nullcontext() if self._average is None else self._average.in_place()
 
     def _targets(self, rows: Rows) -> Batch:
-        targets = data.batch_of(self._samples, rows)
+        targets = data.batch_of(self._dataset, rows)
         batch.check(targets, self.model.modalities, self.model.config.kind)
         return targets.to(self._device)
 

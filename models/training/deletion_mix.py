@@ -1,6 +1,6 @@
 """Mixes of deletions: the gaps that sequences have in practice, drawn anew for every sequence and step of training.
 
-Changes presence alone, as `models.dropout` does.
+Changes presence alone, as `models.training.masking` does.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from models.batch import Batch
 from models.config import DeletionMix
-from models.dropout import random_subset
 from models.ops.philox import Draws
+from models.training.masking import random_subset
 
 STEPS, BURSTS, FUTURE, PAST, WINDOWS, MODALITIES = range(1, 7)
 """Places of the families in `DeletionMix.weights`; nothing is the first."""

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import DeletionMix
-from models.deletion import deletion_mix
 from models.ops.philox import Draws
+from models.training.deletion_mix import deletion_mix
 from tests.models.small import sequence_batch
 
 ROWS, STEPS = 4000, 20

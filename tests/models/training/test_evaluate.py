@@ -9,11 +9,11 @@ import torch
 from models.architectures import build
 from models.config import MMVAEOptions, ModalityConfig, TrainingConfig, complete
 from models.synthetic import quadratic_sinusoidal
-from service.shared import samples
-from tests.worker.small import sequences, static, two
-from worker import data
-from worker.evaluate import evaluate, observed_subsets
-from worker.loop import Finished, fit
+from models.training import data
+from models.training.dataset import Dataset
+from models.training.evaluate import evaluate, observed_subsets
+from models.training.loop import Finished, fit
+from tests.models.training.small import sequences, static, two
 
 
 def test_all_subsets_of_few_modalities_and_the_telling_ones_of_many() -> None:
@@ -49,7 +49,7 @@ def test_the_error_is_that_of_the_posterior_mean_in_the_user_s_units(kind: str) 
 
 
 def test_a_trained_model_beats_the_mean_and_its_bounds_are_in_order() -> None:
-    *_, last = fit(two(), TrainingConfig(epochs=30, batch_size=20), static(400), seed=0)
+    *_, last = fit(two(), static(400), TrainingConfig(epochs=30, batch_size=20), seed=0)
     assert isinstance(last, Finished)
     found = evaluate(last.model, static(400), last.train_rows, last.validation_rows, seed=0)
     assert len(found["matrix"]) == 6
@@ -65,7 +65,7 @@ def test_a_trained_model_beats_the_mean_and_its_bounds_are_in_order() -> None:
 
 def test_a_category_is_counted_wrong_or_right_beside_the_most_frequent() -> None:
     values = {"x": quadratic_sinusoidal(60, seed=0)["m1"], "label": np.array([0, 1, 1] * 20)}
-    rows = samples.of_arrays(values)
+    rows = Dataset.from_arrays(values)
     config = complete(
         MMVAEOptions(),
         [

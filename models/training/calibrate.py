@@ -11,10 +11,10 @@ from models.batch import Batch
 from models.likelihoods.continuous import Continuous
 from models.likelihoods.widening import LEAST_ERRORS
 from models.ops.philox import Draws
-from service.shared.samples import Samples
-from worker import data
-from worker.data import Rows
-from worker.evaluate import row_elements
+from models.training import data
+from models.training.data import Rows
+from models.training.dataset import Dataset
+from models.training.evaluate import row_elements
 
 DRAWS = 16
 MOST_ROWS = 2000
@@ -32,7 +32,7 @@ Hide = Callable[[Batch, Rows, int], Batch]
 
 
 @torch.no_grad()
-def calibrate(model: Model, samples: Samples, rows: Rows, hide: Hide, seed: int) -> None:
+def calibrate(model: Model, dataset: Dataset, rows: Rows, hide: Hide, seed: int) -> None:
     """Widen, or narrow, the deviations predicted for missing numbers until nine of ten errors lie within the interval.
 
     A posterior that was trained with beta below 1 is too sure of itself, and a spread that was learned from observed
@@ -40,11 +40,11 @@ def calibrate(model: Model, samples: Samples, rows: Rows, hide: Hide, seed: int)
     what comes of it.
     """
     names = [name for name in model.index if isinstance(model.likelihood(name), Continuous)]
-    independent = len(rows) * (1 if samples.offsets is None else MOST_VALUES)
+    independent = len(rows) * (1 if dataset.offsets is None else MOST_VALUES)
     if not names or independent < LEAST_ERRORS:
         return
     found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
-    elements = row_elements(model, samples)
+    elements = row_elements(model, dataset)
     most = min(MOST_ROWS, max(LEAST_ROWS, MOST_ELEMENTS // elements))
     rows = rows[:: -(-len(rows) // most)]
     size = max(1, MOST_ELEMENTS // (DRAWS * elements))
@@ -52,7 +52,7 @@ def calibrate(model: Model, samples: Samples, rows: Rows, hide: Hide, seed: int)
     device = next(model.parameters()).device
     for start, repeat in product(range(0, len(rows), size), range(repeats)):
         chunk = rows[start : start + size]
-        targets = data.batch_of(samples, chunk).to(device)
+        targets = data.batch_of(dataset, chunk).to(device)
         inputs = hide(targets, chunk, repeat)
         *steps, features = model.latent_shape(targets)
         noise = Draws(seed, repeat, NOISE).normal(chunk, *steps, DRAWS, features).movedim(-2, 0).to(device)

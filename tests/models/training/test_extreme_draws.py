@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import generation, likelihoods, objective
+from models import generation, likelihoods
 from models.batch import Batch
 from models.config import (
     ELBO,
@@ -28,10 +28,11 @@ from models.config import (
     SubsetDropout,
     TrainingConfig,
 )
-from models.deletion import deletion_mix
-from models.dropout import burst_deletion, modality_dropout, random_subset
 from models.ops.philox import Draws
 from models.predictor import Predictor
+from models.training import objective
+from models.training.deletion_mix import deletion_mix
+from models.training.masking import burst_deletion, modality_dropout, random_subset
 from tests.models.small import sequence_batch, sequence_model, static_batch, static_model
 
 ONES = 2**32 - 1

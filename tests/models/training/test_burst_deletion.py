@@ -5,8 +5,8 @@ import torch
 
 from models.batch import Batch
 from models.config import BurstDeletion
-from models.dropout import burst_deletion
 from models.ops.philox import Draws
+from models.training.masking import burst_deletion
 from tests.models.small import sequence_batch
 
 ROWS = 20_000

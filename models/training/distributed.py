@@ -9,7 +9,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-from worker.data import Rows
+from models.training.data import Rows
 
 # Whoever dies ends the others at once; this only bounds how long the rest wait for the one that evaluates.
 PATIENCE = timedelta(days=1)

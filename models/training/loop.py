@@ -10,16 +10,15 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from models import schedule
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.held_out import min_batch_size
 from models.multimodal import NO_PARTS, Parts
-from service.shared.samples import Samples
-from worker import data
-from worker.data import Rows, UnusableData
-from worker.group import Group
-from worker.session import Model, Session, TrainingDiverged
-from worker.state import TrainingState
+from models.training import data, schedule
+from models.training.data import Rows, UnusableData
+from models.training.dataset import Dataset
+from models.training.distributed import Group
+from models.training.state import TrainingState
+from models.training.step import Model, Session, TrainingDiverged
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Epoch:
 
     metrics, in nats per row, means over the epoch: loss, kl, reconstruction/NAME (the negative log-likelihood of a
     modality); with the prefix validation_ the same on the held-out rows, with the same masks and noise after every
-    epoch and the last beta, so that epochs can be compared, and validation_profile (`models.objective.
+    epoch and the last beta, so that epochs can be compared, and validation_profile (`models.training.objective.
     negative_profile`); and beta and learning_rate of the epoch's last step.
     """
 
@@ -93,8 +92,8 @@ def _noting(session: Session, steps: int) -> Iterator[None]:
 
 def fit(
     config: MMVAEConfig | MMVRNNConfig,
+    dataset: Dataset,
     training: TrainingConfig,
-    samples: Samples,
     *,
     seed: int,
     device: str = "cpu",
@@ -110,11 +109,11 @@ def fit(
     was stopped and goes on from its checkpoint (`resume`) the same as one that was not, bit for bit. `init`: weights to
     begin with, of a model of the same configuration. `should_stop` is asked before every step; once it says true the
     events end with a Checkpoint. Several processes of one `torch.distributed` group that all call this train one
-    model. Raises UnusableData before anything is built, worker.state.UnusableState, and after a last Checkpoint
+    model. Raises UnusableData before anything is built, UnusableState, and after a last Checkpoint
     TrainingDiverged.
     """
-    data.check(samples, config, training)
-    samples = data.select(samples, config)
+    data.check(dataset, config, training)
+    dataset = data.select(dataset, config)
     group = Group()
     if training.batch_size < (least := min_batch_size(group.size)):
         raise UnusableData(
@@ -125,9 +124,9 @@ def fit(
         np.random.SeedSequence(seed).generate_state(5).tolist()
     )
     held_out_before = resume.identity.get("rows", [0, None])[1] if resume else None
-    train_rows, validation_rows = data.split(samples, training, split_seed, held_out_before)
+    train_rows, validation_rows = data.split(dataset, training, split_seed, held_out_before)
     if resume is None:  # what has begun goes on
-        data.check_training(samples, train_rows)
+        data.check_training(dataset, train_rows)
     steps_per_epoch = math.ceil(len(train_rows) / training.batch_size)
     steps = training.epochs * steps_per_epoch
     try:
@@ -135,7 +134,7 @@ def fit(
     except ValueError as error:
         raise UnusableData(f"training.beta does not fit the dataset: {error}") from error
 
-    session = Session(config, training, samples, train_rows, device, group, parts, weight_seed, noise_seed)
+    session = Session(config, training, dataset, train_rows, device, group, parts, weight_seed, noise_seed)
     identity = {
         "config": config.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),

@@ -18,20 +18,20 @@ from models.config import (
     complete,
 )
 from models.multimodal import Parts
-from service.shared.samples import Samples
-from tests.worker.small import sequences, static, two, unrelated_bound
-from tests.worker.test_data import modalities, static_samples
-from worker.data import UnusableData
-from worker.loop import Checkpoint, Epoch, Event, Finished, Started, fit
-from worker.session import TrainingDiverged
+from models.training.data import UnusableData
+from models.training.dataset import Dataset
+from models.training.loop import Checkpoint, Epoch, Event, Finished, Started, fit
+from models.training.step import TrainingDiverged
+from tests.models.training.small import sequences, static, two, unrelated_bound
+from tests.models.training.test_data import modalities, static_samples
 
 SMALL = TrainingConfig(epochs=3, batch_size=20)
 # Long enough to be better than a model that takes nothing from its inputs, which costs `unrelated_bound`.
 LEARNING = TrainingConfig(epochs=20, batch_size=20, beta=ConstantBeta(value=0.1), learning_rate=0.01)
 
 
-def _events(samples: Samples, training: TrainingConfig = SMALL, seed: int = 0) -> list[Event]:
-    return list(fit(two(samples.schema.kind), training, samples, seed=seed))
+def _events(samples: Dataset, training: TrainingConfig = SMALL, seed: int = 0) -> list[Event]:
+    return list(fit(two(samples.kind), samples, training, seed=seed))
 
 
 class Exploding(nn.Module):
@@ -48,9 +48,9 @@ class Exploding(nn.Module):
         return encoded if self.left >= 0 else encoded * math.nan
 
 
-def _last_loss(config: MMVAEConfig | MMVRNNConfig, training: TrainingConfig, samples: Samples) -> float:
+def _last_loss(config: MMVAEConfig | MMVRNNConfig, training: TrainingConfig, samples: Dataset) -> float:
     """Of the last epoch, in nats a row."""
-    losses = [event.metrics["loss"] for event in fit(config, training, samples, seed=0) if isinstance(event, Epoch)]
+    losses = [event.metrics["loss"] for event in fit(config, samples, training, seed=0) if isinstance(event, Epoch)]
     return losses[-1]
 
 
@@ -61,7 +61,7 @@ def _weights(events: list[Event]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("samples", [static(), sequences()])
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(samples: Samples) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(samples: Dataset) -> None:
     first, again, other = (_weights(_events(samples, seed=seed)) for seed in (0, 0, 1))
     for name, weight in first.items():
         assert torch.equal(weight, again[name])
@@ -79,14 +79,14 @@ def test_what_is_reported_is_a_start_every_epoch_and_the_end() -> None:
 
 
 @pytest.mark.parametrize("samples", [static(), sequences()])
-def test_the_loss_of_a_fixed_objective_falls(samples: Samples) -> None:
-    assert _last_loss(two(samples.schema.kind), LEARNING, samples) < unrelated_bound(samples) - 1
+def test_the_loss_of_a_fixed_objective_falls(samples: Dataset) -> None:
+    assert _last_loss(two(samples.kind), LEARNING, samples) < unrelated_bound(samples) - 1
 
 
 def test_the_loss_of_a_sequence_model_is_of_present_steps_alone() -> None:
     samples = sequences()
     half = {name: np.arange(len(mask)) % 2 == 0 for name, mask in samples.present.items()}
-    fewer = Samples(samples.schema, samples.rows, samples.values, half, samples.offsets)
+    fewer = Dataset(samples.kind, samples.modalities, samples.rows, samples.values, half, samples.offsets)
     _, whole, *_ = _events(samples)
     _, part, *_ = _events(fewer)
     assert isinstance(whole, Epoch)
@@ -97,7 +97,7 @@ def test_the_loss_of_a_sequence_model_is_of_present_steps_alone() -> None:
 
 def test_asked_to_stop_it_ends_with_a_checkpoint_and_no_model() -> None:
     asked = iter([False] * 7 + [True] * 100)
-    *_, epoch, checkpoint = fit(two(), SMALL, static(), seed=0, should_stop=lambda: next(asked))
+    *_, epoch, checkpoint = fit(two(), static(), SMALL, seed=0, should_stop=lambda: next(asked))
     assert isinstance(epoch, Epoch)
     assert epoch.epoch == 1
     assert isinstance(checkpoint, Checkpoint)
@@ -107,7 +107,7 @@ def test_asked_to_stop_it_ends_with_a_checkpoint_and_no_model() -> None:
 def test_a_loss_that_is_no_number_stops_with_its_step_and_the_last_good_state() -> None:
     parts = Parts(encoders={"m1": Exploding(steps=7)})
     events: list[Event] = []
-    every = fit(two(), SMALL.model_copy(update={"validation_fraction": 0.0}), static(), seed=0, parts=parts)
+    every = fit(two(), static(), SMALL.model_copy(update={"validation_fraction": 0.0}), seed=0, parts=parts)
     with pytest.raises(TrainingDiverged, match=r"at step 8 of 15 .*step 7 is the last good one.*learning_rate"):
         events.extend(every)  # keeps what came before the error
     last = events[-1]
@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_the_last_good_state() 
 
 def test_too_few_rows_are_refused_before_anything_is_built() -> None:
     with pytest.raises(UnusableData, match="expected at least one batch of 20"):
-        list(fit(complete(MMVAEOptions(), modalities()), SMALL, static_samples(5), seed=0))
+        list(fit(complete(MMVAEOptions(), modalities()), static_samples(5), SMALL, seed=0))
 
 
 def test_dropout_hides_inputs_and_keeps_targets() -> None:
@@ -145,7 +145,7 @@ def test_standardisation_makes_units_indifferent() -> None:
 def test_fewer_steps_than_cycles_are_refused_before_anything_is_built() -> None:
     training = SMALL.model_copy(update={"beta": CyclicalBeta(cycles=16)})
     with pytest.raises(UnusableData, match=r"beta\.cycles: is 16, and the training has 15 steps"):
-        list(fit(two(), training, static(), seed=0))
+        list(fit(two(), static(), training, seed=0))
 
 
 @pytest.mark.parametrize("expert", ["weighted_product", "mixture", "mixture_of_products"])
@@ -195,7 +195,7 @@ def test_a_row_s_noise_and_masks_do_not_depend_on_the_batch_it_is_in() -> None:
     small, large = (
         next(
             e
-            for e in fit(config, frozen.model_copy(update={"batch_size": size}), static(), seed=0)
+            for e in fit(config, static(), frozen.model_copy(update={"batch_size": size}), seed=0)
             if isinstance(e, Epoch)
         )
         for size in (9, 90)
@@ -216,7 +216,7 @@ def test_a_row_s_noise_and_masks_do_not_depend_on_the_batch_it_is_in() -> None:
 def test_reading_ahead_changes_nothing(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
     training = TrainingConfig.model_validate({**SMALL.model_dump(mode="json"), **changes})
     ahead = _weights(_events(static(), training))
-    monkeypatch.setattr("worker.session.AHEAD", 1)
+    monkeypatch.setattr("models.training.step.AHEAD", 1)
     one_by_one = _weights(_events(static(), training))
     assert all(torch.equal(value, one_by_one[name]) for name, value in ahead.items())
 
@@ -233,7 +233,7 @@ def test_a_run_with_the_default_seed_and_the_deletion_mix_passes_the_step_of_its
 
 
 @pytest.mark.parametrize("samples", [static(12), sequences(12)], ids=["static", "sequence"])
-def test_a_batch_may_be_a_single_row(samples: Samples) -> None:
+def test_a_batch_may_be_a_single_row(samples: Dataset) -> None:
     *_, finished = _events(samples, TrainingConfig(epochs=2, batch_size=1))
     assert isinstance(finished, Finished)
     assert all(map(math.isfinite, finished.metrics.values()))
@@ -248,5 +248,5 @@ def test_an_error_in_a_step_notes_how_many_steps_were_done() -> None:
 
     parts = Parts(encoders={"m1": Breaking(steps=4)})
     with pytest.raises(IndexError, match="7 of 7") as broken:
-        list(fit(two(), SMALL.model_copy(update={"validation_fraction": 0.0}), static(), seed=0, parts=parts))
+        list(fit(two(), static(), SMALL.model_copy(update={"validation_fraction": 0.0}), seed=0, parts=parts))
     assert broken.value.__notes__ == ["after 4 of 15 steps"]

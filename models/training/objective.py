@@ -15,10 +15,10 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import ELBO, IWAE, ModalityConfig, SubsampledELBO, TrainingConfig
-from models.deletion import deletion_mix
-from models.dropout import burst_deletion, modality_dropout, random_subset
 from models.multimodal import Descent, Multimodal, Particles, Terms
 from models.ops.philox import Draws
+from models.training.deletion_mix import deletion_mix
+from models.training.masking import burst_deletion, modality_dropout, random_subset
 
 # The streams of random numbers that a step of training draws from.
 NOISE, DROPOUT, BURST, SUBSETS, MIX = range(5)

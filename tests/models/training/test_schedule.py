@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.config import ConstantBeta, CyclicalBeta, LearningRateSchedule, LinearBeta, TrainingConfig
-from models.schedule import beta_at, last_beta, learning_rate_factor
+from models.training.schedule import beta_at, last_beta, learning_rate_factor
 
 
 def test_a_constant_stays() -> None:

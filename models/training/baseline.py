@@ -5,17 +5,17 @@ import torch
 from torch import Tensor
 
 from models.config import MMVAEConfig, MMVRNNConfig
-from service.shared.samples import Samples
-from worker import data
-from worker.data import Rows
+from models.training import data
+from models.training.data import Rows
+from models.training.dataset import Dataset
 
 
-def baselines(samples: Samples, config: MMVAEConfig | MMVRNNConfig, rows: Rows) -> dict[str, Tensor]:
+def baselines(dataset: Dataset, config: MMVAEConfig | MMVRNNConfig, rows: Rows) -> dict[str, Tensor]:
     """The prediction for every modality, (*shape): the same for every row."""
     found = {}
     for modality in config.modalities:
         count, total = 0, np.zeros(modality.shape if modality.categories is None else modality.categories)
-        for value in data.present_values(samples, modality.name, rows):
+        for value in data.present_values(dataset, modality.name, rows):
             count += len(value)
             if modality.categories is None:
                 total += value.sum(axis=0)

@@ -8,8 +8,8 @@ import torch
 
 from models.batch import Batch
 from models.config import IndependentDropout, NumberDropout, SubsetDropout
-from models.dropout import modality_dropout, random_subset
 from models.ops.philox import Draws
+from models.training.masking import modality_dropout, random_subset
 from tests.models.small import sequence_batch, static_batch
 
 ROWS = 30_000

@@ -11,9 +11,9 @@ from models.config import MMVAEConfig, ModalityConfig
 from models.likelihoods.continuous import Continuous
 from models.likelihoods.widening import INTERVAL
 from models.mmvae import MMVAE
-from service.shared.samples import of_arrays
-from worker.calibration import calibrate
-from worker.data import Rows
+from models.training.calibrate import calibrate
+from models.training.data import Rows
+from models.training.dataset import Dataset
 
 ROWS = 3000
 
@@ -63,7 +63,7 @@ def _coverage(model: MMVAE, draws: int) -> dict[str, torch.Tensor]:
 def test_nine_of_ten_missing_numbers_lie_inside_feature_by_feature(draws: int) -> None:
     model = _model()
     assert (_coverage(model, draws)["a"] - 0.9).abs().max() > 0.05
-    calibrate(model, of_arrays(_samples()), np.arange(ROWS), _without("a", "b"), seed=0)
+    calibrate(model, Dataset.from_arrays(_samples()), np.arange(ROWS), _without("a", "b"), seed=0)
     for covered in _coverage(model, draws).values():
         torch.testing.assert_close(covered, torch.full_like(covered, 0.9), atol=0.02, rtol=0)
 
@@ -74,14 +74,14 @@ def test_what_is_given_keeps_its_deviation_and_means_stay() -> None:
     inputs = Batch(values, {name: torch.ones(5, dtype=torch.bool) for name in values})
     with torch.no_grad():
         before = model.reconstruct(inputs, ["a", "c"], None)
-        calibrate(model, of_arrays(_samples()), np.arange(ROWS), _without("a"), seed=0)
+        calibrate(model, Dataset.from_arrays(_samples()), np.arange(ROWS), _without("a"), seed=0)
         after = model.reconstruct(inputs, ["a", "c"], None)
     torch.testing.assert_close(before, after)
 
 
 def test_too_few_errors_leave_everything_as_it_was() -> None:
     model = _model()
-    samples = of_arrays(_samples(20))
+    samples = Dataset.from_arrays(_samples(20))
     calibrate(model, samples, np.arange(20), _without("a"), seed=0)
     calibrate(model, samples, np.arange(0), _without("a"), seed=0)
     for likelihood in model.likelihoods:

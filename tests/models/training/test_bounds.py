@@ -7,10 +7,10 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import IWAE, SubsampledELBO, SubsetDropout, TrainingConfig
-from models.dropout import random_subset
 from models.multimodal import Multimodal
-from models.objective import NOISE, SUBSETS, negative_bound, negative_elbo
 from models.ops.philox import Draws
+from models.training.masking import random_subset
+from models.training.objective import NOISE, SUBSETS, negative_bound, negative_elbo
 from tests.models.small import (
     MODALITIES,
     only,

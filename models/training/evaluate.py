@@ -14,12 +14,12 @@ from models.architectures import Model
 from models.batch import Batch
 from models.config import MMVAEConfig
 from models.multimodal import Multimodal
-from models.objective import negative_elbo, negative_iwae
 from models.ops.philox import Draws
-from service.shared.samples import SPLITS, Samples
-from worker import data
-from worker.baseline import baselines
-from worker.data import Rows
+from models.training import data
+from models.training.baseline import baselines
+from models.training.data import Rows
+from models.training.dataset import SPLITS, Dataset
+from models.training.objective import negative_elbo, negative_iwae
 
 # Up to this many modalities every subset is looked at; beyond, each alone, all but one, and all.
 MOST_FOR_ALL_SUBSETS = 4
@@ -51,7 +51,7 @@ NOISE, PARTICLE_NOISE = 16, 17
 
 def evaluate(
     model: Model,
-    samples: Samples,
+    dataset: Dataset,
     train_rows: Rows,
     validation_rows: Rows,
     seed: int,
@@ -63,25 +63,25 @@ def evaluate(
     On the dataset's test rows if it has some, else on the validation rows, else on training rows: `rows` says which.
     metrics: of the epoch whose weights the model has, for a warning where it has learned its rows by heart.
     """
-    samples = data.select(samples, model.config)
-    test_rows = np.flatnonzero(data.splits_of(samples) == SPLITS.index("test"))
+    dataset = data.select(dataset, model.config)
+    test_rows = np.flatnonzero(data.splits_of(dataset) == SPLITS.index("test"))
     kinds = {"test": test_rows, "validation": validation_rows, "training": train_rows}
     split = next(name for name, rows in kinds.items() if len(rows))
-    elements = row_elements(model, samples)
+    elements = row_elements(model, dataset)
     most = min(MOST_ROWS, max(LEAST_ROWS, MOST_WORK // (DRAWS * elements)))
     rows = _some(kinds[split], most, seed)
     with torch.no_grad():
         model = model.eval().to(device)
-        blank = baselines(samples, model.config, train_rows)
+        blank = baselines(dataset, model.config, train_rows)
         reference = {name: prediction.to(device) for name, prediction in blank.items()}
         matrix = [
             entry
             for observed in observed_subsets(list(model.index))
-            for entry in _entries(model, samples, rows, observed, reference, seed, device)
+            for entry in _entries(model, dataset, rows, observed, reference, seed, device)
         ]
         most = min(MOST_BOUND_ROWS, max(LEAST_ROWS, MOST_WORK // (PARTICLES * elements)))
-        bounds = _bounds(model, samples, _some(rows, most, seed), seed, device)
-        latent, shares = _latent(model, samples, rows, device)
+        bounds = _bounds(model, dataset, _some(rows, most, seed), seed, device)
+        latent, shares = _latent(model, dataset, rows, device)
     return {
         "rows": {"split": split, "count": len(rows)},
         "matrix": matrix,
@@ -92,7 +92,7 @@ def evaluate(
         "warnings": [
             *_warnings(latent, shares),
             *_doubts(matrix, split, len(rows)),
-            *_overfitting(metrics, data.observed_values_per_row(samples)),
+            *_overfitting(metrics, data.observed_values_per_row(dataset)),
         ],
     }
 
@@ -109,7 +109,7 @@ def observed_subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _entries(
     model: Model,
-    samples: Samples,
+    dataset: Dataset,
     rows: Rows,
     observed: tuple[str, ...],
     reference: dict[str, Tensor],
@@ -117,10 +117,10 @@ def _entries(
     device: str,
 ) -> Iterator[dict[str, Any]]:
     """One line of the matrix for each target: from rows that have all that is to be observed."""
-    having = data.rows_with_all(samples, list(observed))
+    having = data.rows_with_all(dataset, list(observed))
     rows = rows[having[rows]]
     sums = {name: _Sums(model, name, reference[name], name not in observed) for name in model.index}
-    for targets, chunk in _chunks(model, samples, rows, DRAWS, device):
+    for targets, chunk in _chunks(model, dataset, rows, DRAWS, device):
         inputs = Batch(
             {name: targets.values[name] for name in observed},
             {name: targets.present[name] for name in observed},
@@ -196,11 +196,11 @@ class _Sums:
         }
 
 
-def _bounds(model: Model, samples: Samples, rows: Rows, seed: int, device: str) -> dict[str, float]:
+def _bounds(model: Model, dataset: Dataset, rows: Rows, seed: int, device: str) -> dict[str, float]:
     """The evidence bound and its importance weighted form, in nats a row, with all that a row has observed."""
     elbo, iwae = 0.0, 0.0
     components = _components(model)
-    for targets, chunk in _chunks(model, samples, rows, PARTICLES * components, device):
+    for targets, chunk in _chunks(model, dataset, rows, PARTICLES * components, device):
         latent = model.latent_shape(targets)
         noise = Draws(seed, 0, PARTICLE_NOISE).normal(chunk, *latent[:-1], PARTICLES, latent[-1])
         noise = noise.movedim(-2, 0).to(device)
@@ -210,13 +210,13 @@ def _bounds(model: Model, samples: Samples, rows: Rows, seed: int, device: str) 
 
 
 def _latent(
-    model: Model, samples: Samples, rows: Rows, device: str
+    model: Model, dataset: Dataset, rows: Rows, device: str
 ) -> tuple[list[dict[str, Any]], dict[str, float] | None]:
     """KL divergence and activity of every latent feature, and what each expert contributes, all observed."""
     count = 0
     kl, total, squares = torch.zeros(3, model.latent_features, dtype=torch.float64, device=device)
     shares: dict[str, float] = {}
-    for targets, _ in _chunks(model, samples, rows, 1, device):
+    for targets, _ in _chunks(model, dataset, rows, 1, device):
         found = model.terms(targets, targets, None).kl.flatten(0, -2)
         mean = model.encode(targets).mean.flatten(0, -2)
         if targets.lengths is not None:
@@ -301,17 +301,17 @@ def _overfitting(metrics: Mapping[str, float], values: float) -> list[dict[str, 
     return [{"type": "overfitting", "message": message}]
 
 
-def _chunks(model: Model, samples: Samples, rows: Rows, draws: int, device: str) -> Iterator[tuple[Batch, Rows]]:
+def _chunks(model: Model, dataset: Dataset, rows: Rows, draws: int, device: str) -> Iterator[tuple[Batch, Rows]]:
     """The rows in batches of which `draws` copies fit."""
-    size = max(1, MOST_ELEMENTS // (draws * row_elements(model, samples)))
+    size = max(1, MOST_ELEMENTS // (draws * row_elements(model, dataset)))
     for start in range(0, len(rows), size):
         chunk = rows[start : start + size]
-        yield data.batch_of(samples, chunk).to(device), chunk
+        yield data.batch_of(dataset, chunk).to(device), chunk
 
 
-def row_elements(model: Model, samples: Samples) -> int:
+def row_elements(model: Model, dataset: Dataset) -> int:
     """Numbers in one layer for the longest row."""
-    longest = 1 if samples.offsets is None else int(np.diff(samples.offsets).max())
+    longest = 1 if dataset.offsets is None else int(np.diff(dataset.offsets).max())
     width = sum(math.prod(model.likelihood(name).parameter_shape) for name in model.index)
     return longest * max(LEAST_WIDTH, width)
 

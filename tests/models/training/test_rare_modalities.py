@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 from models import Predictor, likelihoods, ops
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.config.modality import LikelihoodName
-from service.shared import samples
-from service.shared.samples import Samples
-from worker import calibration, data
-from worker.data import UnusableData
-from worker.evaluate import evaluate
-from worker.loop import Epoch, Finished, fit
+from models.training import calibrate, data
+from models.training.data import UnusableData
+from models.training.dataset import Dataset
+from models.training.evaluate import evaluate
+from models.training.loop import Epoch, Finished, fit
 
 LIKELIHOODS: list[LikelihoodName] = ["gaussian", "laplace", "bernoulli", "categorical", "poisson", "negative_binomial"]
 SHAPES: dict[str, tuple[int, ...]] = {"scalar": (), "vector": (2,), "image": (1, 4, 4)}
 STEPS = 4
 
 
-def _samples(kind: str, name: LikelihoodName, shape: tuple[int, ...], has: NDArray[np.bool_], every: bool) -> Samples:
+def _samples(kind: str, name: LikelihoodName, shape: tuple[int, ...], has: NDArray[np.bool_], every: bool) -> Dataset:
     """`common`, of every row or of those without `rare`, and `rare`, which follows it, of the rows in `has`."""
     rows = len(has)
     lead = (rows,) if kind == "static" else (rows, STEPS)
@@ -44,7 +43,7 @@ def _samples(kind: str, name: LikelihoodName, shape: tuple[int, ...], has: NDArr
     if kind == "sequence":
         present = {key: np.repeat(mask[:, None], STEPS, axis=1) for key, mask in present.items()}
     values = {"common": (wide - noise).astype(np.float32), "rare": rare if name == "categorical" else rare.astype("f4")}
-    return samples.of_arrays(values, kind, present=present)
+    return Dataset.from_arrays(values, kind, present=present)
 
 
 def _config(kind: str, name: LikelihoodName, shape: tuple[int, ...]) -> MMVAEConfig | MMVRNNConfig:
@@ -77,7 +76,7 @@ def test_batches_and_held_out_rows_without_a_modality_train_calibrate_and_evalua
     # batches of 4 rows: most of them, and all held-out rows, lack it
     training = TrainingConfig(epochs=2, batch_size=4, validation_rows=held_out)
     rows = _samples(kind, name, SHAPES[shape], has, every=True)
-    *epochs, finished = fit(config, training, rows, seed=0)
+    *epochs, finished = fit(config, rows, training, seed=0)
     assert isinstance(finished, Finished)
     metrics = [event.metrics for event in epochs if isinstance(event, Epoch)]
     assert len(metrics) == 2
@@ -101,7 +100,7 @@ def test_a_modality_of_few_rows_is_learned(kind: str, backend: ops.Backend) -> N
     rows = _samples(kind, "gaussian", (2,), has, every=True)
     training = TrainingConfig(epochs=25, batch_size=20, validation_fraction=0.1, learning_rate=1e-2)
     with ops.backend(backend):
-        *_, finished = fit(_config(kind, "gaussian", (2,)), training, rows, seed=0)
+        *_, finished = fit(_config(kind, "gaussian", (2,)), rows, training, seed=0)
     assert isinstance(finished, Finished)
     unseen = np.setdiff1d(np.flatnonzero(~has), finished.train_rows[has[finished.train_rows]])
     given = data.batch_of(rows, unseen)
@@ -119,7 +118,7 @@ def test_a_modality_of_few_rows_is_learned(kind: str, backend: ops.Backend) -> N
 @pytest.mark.parametrize("kind", ["static", "sequence"])
 def test_two_cohorts_without_a_common_modality_train(kind: str, name: LikelihoodName) -> None:
     rows = _samples(kind, name, (), np.arange(60) < 30, every=False)
-    *_, finished = fit(_config(kind, name, ()), TrainingConfig(epochs=2, batch_size=4), rows, seed=0)
+    *_, finished = fit(_config(kind, name, ()), rows, TrainingConfig(epochs=2, batch_size=4), seed=0)
     assert isinstance(finished, Finished)
     assert all(map(math.isfinite, finished.metrics.values()))
     found = evaluate(finished.model, rows, finished.train_rows, finished.validation_rows, 0)
@@ -146,7 +145,7 @@ def test_every_posterior_and_objective_takes_a_batch_without_a_modality(
     config = _config(kind, "poisson", (2,))
     config = type(config).model_validate(config.model_dump() | options)
     training = TrainingConfig.model_validate({"epochs": 1, "batch_size": 4, "objective": {"name": objective}})
-    *_, finished = fit(config, training, _samples(kind, "poisson", (2,), _in_few(30), every=True), seed=0)
+    *_, finished = fit(config, _samples(kind, "poisson", (2,), _in_few(30), every=True), training, seed=0)
     assert isinstance(finished, Finished)
     assert all(map(math.isfinite, finished.metrics.values()))
 
@@ -171,19 +170,19 @@ def test_a_modality_that_only_held_out_rows_have_is_refused_with_its_name() -> N
     rows = _samples("static", "gaussian", (2,), np.arange(20) < 2, every=True)
     training = TrainingConfig(epochs=1, batch_size=4, validation_rows=(0, 1, 2))
     with pytest.raises(UnusableData, match="modality 'rare' is absent from all 17 rows for training"):
-        list(fit(_config("static", "gaussian", (2,)), training, rows, seed=0))
+        list(fit(_config("static", "gaussian", (2,)), rows, training, seed=0))
     split = replace(rows, splits=np.where(np.arange(20) < 2, 2, 0).astype(np.uint8))
     with pytest.raises(UnusableData, match="modality 'rare' is absent from all"):
-        list(fit(_config("static", "gaussian", (2,)), TrainingConfig(epochs=1, batch_size=4), split, seed=0))
+        list(fit(_config("static", "gaussian", (2,)), split, TrainingConfig(epochs=1, batch_size=4), seed=0))
 
 
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
 def test_calibration_leaves_a_modality_alone_that_held_out_rows_do_not_have(name: LikelihoodName) -> None:
     rows = _samples("static", name, (2,), np.arange(400) >= 390, every=True)
     training = TrainingConfig(epochs=1, batch_size=50, validation_rows=tuple(range(200)))
-    *_, finished = fit(_config("static", name, (2,)), training, rows, seed=0)
+    *_, finished = fit(_config("static", name, (2,)), rows, training, seed=0)
     assert isinstance(finished, Finished)
-    assert len(finished.validation_rows) >= calibration.LEAST_ROWS
+    assert len(finished.validation_rows) >= calibrate.LEAST_ROWS
     assert not finished.model.likelihood("rare").state_dict()["widening.logarithm"].any()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from worker.average import WeightAverage
+from models.training.average import WeightAverage
 
 
 def test_it_follows_the_weights_and_changes_places_with_them() -> None:
