@@ -18,9 +18,7 @@ from torch.nn import functional
 from models.config import EmbeddingConfig, MLPConfig, ModalityConfig
 from models.experts.product import ProductOfExperts
 from models.gaussian import FLOOR
-from models.likelihoods.base import Likelihood
-from models.likelihoods.continuous import Continuous
-from models.likelihoods.counts import Count
+from models.likelihoods.base import IDENTITY, Likelihood
 from models.mmvae import MMVAE
 from models.networks.mlp import OneHot
 from models.ops.posterior import Posterior, posterior
@@ -151,21 +149,25 @@ def _fits(modality: ModalityConfig, value: Array, present: Array, rows: int) -> 
 
 
 def _standardise(likelihood: Likelihood) -> list[Step]:
-    if type(likelihood).standardise is Likelihood.standardise:
-        return []
-    if not isinstance(likelihood, Continuous | Count):
+    transform = likelihood.input_transform()
+    if transform is None:
         raise NotFusable
-    offset, scale = likelihood.offset.numpy(), likelihood.scale.numpy()
+    if transform is IDENTITY:
+        return []
+    offset, scale = transform.offset.numpy(), transform.scale.numpy()
     shift: list[Step] = [lambda value: (value - offset) / scale]
-    return [np.log1p, *shift] if isinstance(likelihood, Count) else shift
+    return [np.log1p, *shift] if transform.log1p else shift
 
 
 def _standardise_in_place(likelihood: Likelihood) -> list[Callable[[Tensor], Tensor]]:
     """The same by torch; the value itself stays as it is."""
-    if not isinstance(likelihood, Continuous | Count):
+    transform = likelihood.input_transform()
+    if transform is None:
+        raise NotFusable
+    if transform is IDENTITY:
         return []
-    offset, scale = likelihood.offset, likelihood.scale
-    if isinstance(likelihood, Count):
+    offset, scale = transform.offset, transform.scale
+    if transform.log1p:
         return [lambda value: value.log1p().sub_(offset).div_(scale)]
     return [lambda value: (value - offset).div_(scale)]
 

@@ -1,11 +1,27 @@
 """What every likelihood answers."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.config import ModalityConfig
+
+
+class InputTransform(NamedTuple):
+    """How values x enter an encoder: (f(x) - offset) / scale, with f(x) = log(1 + x) if `log1p`, else x.
+
+    offset, scale: they broadcast to (*shape).
+    """
+
+    log1p: bool
+    offset: Tensor
+    scale: Tensor
+
+
+IDENTITY = InputTransform(log1p=False, offset=torch.zeros(()), scale=torch.ones(()))
+"""Values enter as they are, categories as their numbers."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -27,29 +43,51 @@ class Likelihood(nn.Module, ABC):
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
         """Take over elementwise statistics of the training data, of log(1 + x) for counts: each (*shape)."""
 
+    def input_transform(self) -> InputTransform | None:
+        """The transform of the values that enter an encoder; None if it is not of the form of `InputTransform`.
+
+        A likelihood without one overrides `standardise`; fast kernels decline it.
+        """
+        return IDENTITY
+
     def standardise(self, value: Tensor) -> Tensor:
-        """Values as networks take them: (N, *shape) -> (N, *shape)."""
-        return value
+        """Values as encoders take them: (N, *shape) -> (N, *shape)."""
+        transform = self.input_transform()
+        if transform is None:
+            raise NotImplementedError(f"{type(self).__name__} has no input transform and does not override standardise")
+        if transform is IDENTITY:
+            return value
+        seen = value.log1p() if transform.log1p else value
+        return (seen - transform.offset) / transform.scale
+
+    def log_prob(self, raw: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """log p(value | raw) in nats, summed over the elements of a value.
+
+        raw: (N, *parameter_shape) from the decoder. value: (N, *shape) in the user's units. mask: (N, *shape) bool,
+        which elements are present; an absent one adds 0 and gives no gradient, whatever number stands there.
+        Returns (N,).
+        """
+        if mask is None:
+            return total(self.log_density(raw, value))
+        return total(self.log_density(raw, torch.where(mask, value, 0)), mask)
 
     @abstractmethod
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
-        """log p(value | raw) in nats, summed over a value's dimensions.
+    def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
+        """log p of each element of the values in nats: (N, *parameter_shape) and (N, *shape) -> (N, *shape)."""
 
-        raw: (N, *parameter_shape) from the decoder. value: (N, *shape) in the user's units. Returns (N,).
+    def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
+        """Negative log-likelihood of each row in nats, with the spread that suits the row best if there is a spread.
+
+        raw: (N, *parameter_shape). value: (N, *shape). row: (N,) int64, to which of the `rows` rows a value belongs.
+        mask: as in `log_prob`. Up to a constant that depends on the number of values only. Returns (rows,).
         """
+        return raw.new_zeros(rows).index_add(0, row, -self.log_prob(raw, value, mask))
 
-    def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int) -> Tensor:
-        """Negative log-likelihood of every row in nats, with the spread that suits the row best, where there is one.
+    def errors(self, raw: Tensor, value: Tensor, present: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Sums over the present values of a training batch that `adapt` needs: a vector, empty if it needs none.
 
-        raw: (N, *parameter_shape). value: (N, *shape). row: (N,) int64, which of the `rows` rows a value belongs to.
-        Up to a constant that the number of values decides. Returns (rows,).
-        """
-        return raw.new_zeros(rows).index_add(0, row, -self.log_prob(raw, value))
-
-    def errors(self, raw: Tensor, value: Tensor, present: Tensor) -> Tensor:
-        """Sums over the present values of a training batch that `adapt` needs: a vector, empty when it needs none.
-
-        present: (N,) bool. Sums of several batches, or processes, add up.
+        present: (N,) bool. mask: as in `log_prob`, in addition to `present`. The sums of several batches or processes
+        are added.
         """
         return raw.new_zeros(0)
 
@@ -94,8 +132,10 @@ class Likelihood(nn.Module, ABC):
         return present.reshape(-1, *[1] * len(self.modality.shape))
 
 
-def total(density: Tensor) -> Tensor:
-    """Sum over everything but the first axis: (N, ...) -> (N,), also of N = 0."""
+def total(density: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Sum over all axes but the first, of the elements where `mask` is true: (N, ...) -> (N,), also for N = 0."""
+    if mask is not None:
+        density = torch.where(mask, density, 0.0)
     return density if density.ndim == 1 else density.flatten(1).sum(dim=1)
 
 

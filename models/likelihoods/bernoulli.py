@@ -3,15 +3,15 @@
 from torch import Tensor
 from torch.nn import functional
 
-from models.likelihoods.base import Likelihood, total
+from models.likelihoods.base import Likelihood
 
 
 class BernoulliLikelihood(Likelihood):
     """Bernoulli(x; sigmoid(raw)) for every element; values between 0 and 1 count as probabilities of a 1."""
 
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
-        """Sum of x log p + (1 - x) log(1 - p)."""
-        return -total(functional.binary_cross_entropy_with_logits(raw, value, reduction="none"))
+    def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
+        """x log p + (1 - x) log(1 - p)."""
+        return -functional.binary_cross_entropy_with_logits(raw, value, reduction="none")
 
     def describe(self, raw: Tensor) -> dict[str, Tensor]:
         """Probability of a 1, averaged over the draws."""

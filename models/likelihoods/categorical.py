@@ -16,7 +16,7 @@ class CategoricalLikelihood(Likelihood):
             raise ValueError(f"modality {modality.name!r} has no categories, expected their number")
         self.parameter_shape = (modality.categories,)
 
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
+    def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
         """log softmax(raw)[value]."""
         return -functional.cross_entropy(raw, value, reduction="none")
 

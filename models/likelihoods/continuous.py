@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.config import ModalityConfig
-from models.likelihoods.base import Likelihood, inner, total
+from models.likelihoods.base import InputTransform, Likelihood, inner, total
 from models.likelihoods.widening import Widening
 
 
@@ -57,9 +57,9 @@ class Continuous(Likelihood):
         self.scale.copy_(torch.where(varies, deviation, 1.0))
         self._fix()
 
-    def standardise(self, value: Tensor) -> Tensor:
-        """(value - offset) / scale."""
-        return (value - self.offset) / self.scale
+    def input_transform(self) -> InputTransform:
+        """(x - offset) / scale."""
+        return InputTransform(log1p=False, offset=self.offset, scale=self.scale)
 
     def centre_and_spread(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """mu and s, standardised; the spread broadcasts to the centre, (..., *shape)."""
@@ -69,46 +69,59 @@ class Continuous(Likelihood):
         spread: Tensor = self.moment.pow(1 / self.POWER)
         return raw, spread
 
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
-        """log p(value; offset + scale mu, scale s), computed where numbers are of size 1."""
-        centre, spread = self.centre_and_spread(raw)
-        misfit = self.misfit((self.standardise(value) - centre) / spread)
-        # what is the same for all values is not computed for each
-        constant = self.scale.log() + self.NORMALISATION
-        if self.modality.scale == "predicted":
-            misfit = misfit + spread.log()
-        else:
-            constant = constant + spread.log()
+    def log_prob(self, raw: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """log p(value; offset + scale mu, scale s), from standardised numbers. Constants are summed once for all."""
+        if mask is not None:
+            return super().log_prob(raw, value, mask)
+        misfit, constant = self._misfit_and_constant(raw, value)
         return -total(misfit) - constant.expand(self.modality.shape).sum()
 
-    def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int) -> Tensor:
+    def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
+        """The same of each element."""
+        misfit, constant = self._misfit_and_constant(raw, value)
+        return -(misfit + constant)
+
+    def _misfit_and_constant(self, raw: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p = misfit + constant: what differs by value, (N, *shape), and what does not, of one value."""
+        centre, spread = self.centre_and_spread(raw)
+        misfit = self.misfit((self.standardise(value) - centre) / spread)
+        constant = self.scale.log() + self.NORMALISATION
+        if self.modality.scale == "predicted":
+            return misfit + spread.log(), constant
+        return misfit, constant + spread.log()
+
+    def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
         """n log(mean |x - mu|^POWER) / POWER over the row's n numbers: one bad row costs a logarithm, not a square."""
         centre, _ = self.centre_and_spread(raw)
-        error = total((centre - self.standardise(value)).abs().pow(self.POWER))
-        numbers = raw.new_zeros(rows).index_add(0, row, torch.full_like(error, value[0].numel() if len(value) else 1))
+        error = total((centre - self.standardise(value)).abs().pow(self.POWER), mask)
+        elements = total(torch.ones_like(value) if mask is None else mask.to(error.dtype))
+        numbers = raw.new_zeros(rows).index_add(0, row, elements)
         mean = raw.new_zeros(rows).index_add(0, row, error) / numbers.clamp(min=1)
         return numbers * mean.clamp(min=self.FLOOR**self.POWER).log() / self.POWER
 
     @torch.no_grad()
-    def errors(self, raw: Tensor, value: Tensor, present: Tensor) -> Tensor:
-        """The number of present values, and the sums of their errors."""
+    def errors(self, raw: Tensor, value: Tensor, present: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The number of present values, and the sum of their errors of each spread; with a mask both of each spread.
+
+        (1 + S,), or (2 S,) with a mask, for S spreads.
+        """
         if self.modality.scale != "learned":
-            return super().errors(raw, value, present)
-        error = torch.where(self.mask(present), (raw - self.standardise(value)).abs().pow(self.POWER), 0.0)
-        if len(self.modality.shape) > 1:
-            error = error.flatten(1).mean(dim=1)
-        sums = error.sum(dim=0).flatten()
-        return torch.cat([present.sum().to(sums.dtype).reshape(1), sums])
+            return super().errors(raw, value, present, mask)
+        counted = self.mask(present) if mask is None else self.mask(present) & mask
+        error = torch.where(counted, (raw - self.standardise(value)).abs().pow(self.POWER), 0.0)
+        count = present.sum().to(error.dtype).reshape(1) if mask is None else self._of_spreads(counted.to(error.dtype))
+        return torch.cat([count, self._of_spreads(error)])
 
     @torch.no_grad()
     def adapt(self, errors: Tensor) -> None:
         """One step of the running average of the mean error."""
         if not len(errors):
             return
-        count, sums = errors[0], errors[1:]
-        mean = (sums / count.clamp(min=1)).reshape(self.moment.shape)
+        spreads = self.moment.numel()
+        count, sums = errors[:-spreads], errors[-spreads:]
+        mean = (sums / torch.where(count > 0, count, 1.0)).reshape(self.moment.shape)
         # A batch without this modality teaches nothing about it.
-        weight = (1 - self.DECAY) * (count > 0)
+        weight = ((1 - self.DECAY) * (count > 0)).expand(spreads).reshape(self.moment.shape)
         self.moment.lerp_(mean.clamp(min=self.FLOOR**self.POWER), weight)
 
     def describe(self, raw: Tensor) -> dict[str, Tensor]:
@@ -143,6 +156,12 @@ class Continuous(Likelihood):
     @abstractmethod
     def deviation(self, spread: float) -> float:
         """The standard deviation that belongs to a spread."""
+
+    def _of_spreads(self, values: Tensor) -> Tensor:
+        """Sums over N of the mean over the elements that share a spread: (N, *shape) -> (S,)."""
+        if len(self.modality.shape) > 1:
+            values = values.flatten(1).mean(dim=1)
+        return values.sum(dim=0).flatten()
 
     def _fix(self) -> None:
         if not isinstance(self.modality.scale, str):

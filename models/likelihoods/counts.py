@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModalityConfig
-from models.likelihoods.base import Likelihood, inner
+from models.likelihoods.base import InputTransform, Likelihood, inner
 
 # Beyond, float32 no longer tells one count from the next.
 MOST_LOG_RATE = math.log(2.0**24)
@@ -32,9 +32,9 @@ class Count(Likelihood):
         self.offset.copy_(mean)
         self.scale.copy_(torch.where(standard_deviation > 1e-6 * mean.abs(), standard_deviation, 1.0))
 
-    def standardise(self, value: Tensor) -> Tensor:
-        """(log(1 + value) - offset) / scale."""
-        return (value.log1p() - self.offset) / self.scale
+    def input_transform(self) -> InputTransform:
+        """(log(1 + x) - offset) / scale."""
+        return InputTransform(log1p=True, offset=self.offset, scale=self.scale)
 
     def log_rate(self, raw: Tensor) -> Tensor:
         """log lambda of every element: (..., *shape)."""

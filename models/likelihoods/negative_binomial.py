@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.config import ModalityConfig
-from models.likelihoods.base import total
 from models.likelihoods.counts import Count
 
 
@@ -32,13 +31,13 @@ class NegativeBinomialLikelihood(Count):
         unbounded = self.split(raw)[1] if self.raw_dispersion is None else self.raw_dispersion
         return functional.softplus(unbounded).clamp(self.LEAST_DISPERSION, self.MOST_DISPERSION)
 
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
+    def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
         """log of Gamma(x + r) / (Gamma(r) x!) (r / (r + lambda))^r (lambda / (r + lambda))^x."""
         log_rate = self.log_rate(raw)
         dispersion = self.dispersion(raw).expand_as(log_rate)
         log_sum = torch.logaddexp(log_rate, dispersion.log())
         choose = (value + dispersion).lgamma() - dispersion.lgamma() - (value + 1).lgamma()
-        return total(choose + dispersion * (dispersion.log() - log_sum) + value * (log_rate - log_sum))
+        return choose + dispersion * (dispersion.log() - log_sum) + value * (log_rate - log_sum)
 
     def variance(self, raw: Tensor) -> Tensor:
         """lambda + lambda^2 / r."""

@@ -3,17 +3,16 @@
 import torch
 from torch import Tensor
 
-from models.likelihoods.base import total
 from models.likelihoods.counts import Count
 
 
 class PoissonLikelihood(Count):
     """Poisson(x; lambda): variance lambda."""
 
-    def log_prob(self, raw: Tensor, value: Tensor) -> Tensor:
+    def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
         """x log lambda - lambda - log x!."""
         log_rate = self.log_rate(raw)
-        return total(value * log_rate - log_rate.exp() - (value + 1).lgamma())
+        return value * log_rate - log_rate.exp() - (value + 1).lgamma()
 
     def variance(self, raw: Tensor) -> Tensor:
         """lambda."""

@@ -10,13 +10,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from models import ops
 from models.likelihoods.base import Likelihood
-from models.likelihoods.continuous import Continuous
-from models.likelihoods.counts import Count
 from models.mmvae import MMVAE
 from models.networks.mlp import OneHot
 from models.ops import library
@@ -25,7 +22,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 VALUES, COUNTS, CATEGORIES, VECTORS = range(4)
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.SiLU: 0, nn.ReLU: 1, nn.Tanh: 2}
-STANDARDISED = (Likelihood.standardise, Continuous.standardise, Count.standardise)
 LEFT_OUT = (nn.Sequential, nn.Dropout, nn.Flatten, nn.Unflatten)
 # Wider layers are products that other libraries compute as fast.
 WIDEST = 256
@@ -109,7 +105,8 @@ class _Encoder(NamedTuple):
 
 def _encoder(likelihood: Likelihood, network: nn.Module) -> _Encoder | None:
     """The plain sequence of linear maps with one kind of activation between them that most networks are, or None."""
-    if type(likelihood).standardise not in STANDARDISED:
+    transform = likelihood.input_transform()
+    if transform is None:
         return None
     layers = [layer for layer in network.modules() if not isinstance(layer, LEFT_OUT)]
     modality = likelihood.modality
@@ -123,12 +120,9 @@ def _encoder(likelihood: Likelihood, network: nn.Module) -> _Encoder | None:
                 kind, constants[2] = CATEGORIES, first.weight.detach()
             case _:
                 return None
-    elif isinstance(likelihood, Continuous | Count):
-        kind = COUNTS if isinstance(likelihood, Count) else VALUES
-        constants[:2] = likelihood.offset, likelihood.scale
-    else:  # of values that are read as they are
-        kind = VALUES
-        constants[:2] = torch.zeros(1), torch.ones(1)
+    else:
+        kind = COUNTS if transform.log1p else VALUES
+        constants[:2] = transform.offset, transform.scale
     linear, between = layers[::2], layers[1::2]
     activation = ACTIVATIONS.get(type(between[0]) if between else nn.SiLU)
     if activation is None or len(linear) != len(between) + 1 or len(set(map(type, between))) > 1:
