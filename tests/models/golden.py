@@ -20,7 +20,6 @@ from safetensors.numpy import load as unpacked
 from torch import Tensor
 
 import models
-from models import objective, schedule
 from models.batch import Batch
 from models.config import (
     BetaSchedule,
@@ -31,13 +30,13 @@ from models.config import (
     parse,
 )
 from models.config.training import ModalityDropout
-from models.deletion import deletion_mix
-from models.dropout import burst_deletion, modality_dropout
 from models.io import checkpoint
 from models.ops.philox import Draws
-from service.shared import samples as stored
-from worker import evaluate, state
-from worker.loop import Checkpoint, Epoch, Finished, fit
+from models.training import evaluate, objective, schedule, state
+from models.training.dataset import Dataset
+from models.training.deletion_mix import deletion_mix
+from models.training.loop import Checkpoint, Epoch, Finished, fit
+from models.training.masking import burst_deletion, modality_dropout
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "golden"
 Array = NDArray[Any]
@@ -160,14 +159,14 @@ def step(path: Path, batches: Mapping[str, Array], training: Mapping[str, Any]) 
     return found
 
 
-def dataset(data: Mapping[str, Array], kind: str) -> stored.Samples:
+def dataset(data: Mapping[str, Array], kind: str) -> Dataset:
     """Stored arrays as a dataset: values/MODALITY, present/MODALITY, lengths."""
     parts: dict[str, Arrays] = {"values": {}, "present": {}}
     for key, array in data.items():
         part, _, name = key.partition("/")
         if name:
             parts[part][name] = array
-    return stored.of_arrays(parts["values"], kind, parts["present"], data.get("lengths"))  # type: ignore[arg-type]
+    return Dataset.from_arrays(parts["values"], kind, parts["present"], data.get("lengths"))  # type: ignore[arg-type]
 
 
 def train(
@@ -183,7 +182,7 @@ def train(
     answers = itertools.count(0 if begun is None else begun.step)
     should_stop: Callable[[], bool] = (lambda: next(answers) == stop[0]) if stop else (lambda: False)
     found: Arrays = {}
-    for event in fit(config, training, samples, seed=spec["seed"], should_stop=should_stop, resume=begun):
+    for event in fit(config, samples, training, seed=spec["seed"], should_stop=should_stop, resume=begun):
         if isinstance(event, Epoch):
             found |= {f"epoch/{event.epoch}/{name}": np.asarray(value) for name, value in event.metrics.items()}
         elif isinstance(event, Checkpoint) and stop:
