@@ -25,7 +25,8 @@ def from_raw(raw: Tensor) -> Gaussian:
 
     raw: (..., 2 Z), means then unbounded deviations. Returns two of (..., Z).
     """
-    mean, deviation = raw.float().chunk(2, dim=-1)  # networks may have computed in half the precision
+    # networks may have computed in half precision
+    mean, deviation = (raw if raw.dtype == torch.float64 else raw.float()).chunk(2, dim=-1)
     # of a view into `raw` softplus goes value by value, and takes ten times as long
     return Gaussian(mean, functional.softplus(deviation.contiguous()) + FLOOR)
 

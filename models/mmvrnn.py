@@ -157,21 +157,8 @@ class MMVRNN(Multimodal):
         prepared: (N, T, P), gates: (N, T, GATES H), what posterior and state see that needs no state. state: (N,
         state_features). noise: (N, T, Z).
         """
-        if (found := gru_loop.follow(self.inference, self.recurrence, prepared, gates, noise, state)) is not None:
-            return Gaussian(found.means, found.deviations), found.codes, found.states
-        prepared, gates = prepared.transpose(0, 1), gates.transpose(0, 1)
-        steps = [None] * len(gates) if noise is None else noise.unbind(dim=1)
-        states, means, deviations, codes = [state], [], [], []
-        for ready, gate, step_noise in zip(prepared.unbind(), gates.unbind(), steps, strict=True):
-            posterior = self.inference.step(ready, self.recurrence.output(state))
-            code = posterior.mean if step_noise is None else gaussian.draw(posterior, step_noise)
-            state = self.recurrence.step(gate, code, state)
-            states.append(state)
-            means.append(posterior.mean)
-            deviations.append(posterior.standard_deviation)
-            codes.append(code)
-        posteriors = Gaussian(torch.stack(means, dim=1), torch.stack(deviations, dim=1))
-        return posteriors, torch.stack(codes, dim=1), torch.stack(states, dim=1)
+        found = gru_loop.loop(self.inference, self.recurrence, prepared, gates, noise, state)
+        return Gaussian(found.means, found.deviations), found.codes, found.states
 
     def hidden(self, trajectory: Trajectory) -> Tensor:
         """h_{t-1} at every step t: (N, T, H)."""

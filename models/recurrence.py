@@ -54,7 +54,7 @@ class Recurrence(nn.Module, ABC):
             if layer:
                 gates = self.below[layer - 1](after[-1][:, -1])
             # the state stays in full precision where networks compute in half of it
-            after.append(self.cell(gates.float(), self.recurrent[layer](own[:, -1]).float(), own))
+            after.append(self.cell(gates.to(state), self.recurrent[layer](own[:, -1]).to(state), own))
         return torch.stack(after, dim=-2).flatten(1)
 
     @abstractmethod

@@ -1,58 +1,47 @@
-// The loop over time of an MM-VRNN with a GRU, forwards and backwards: what models/ops/gru_loop.py calls.
+// The loop over time of an MM-VRNN with a GRU, forward and backward pass: the kernel of models/ops/gru_loop.py.
 //
-// Plain C++ that knows no torch: arrays come as pointers, and every pointer's shape stands where it is read. N sequences
+// Plain C++ without torch: arrays come as pointers, and each pointer's shape is given where it is declared. N sequences
 // of T steps, P features of the posterior's hidden layer, Z latent and H recurrent features, L layers.
 //
-// Inside, sequences stand side by side: an array is (features, columns), a column a sequence, and one instruction
-// computes several columns. A column's arithmetic does not depend on the others, nor on how many there are. Columns go in
-// blocks that fit into the cache, each block through the whole of time, and blocks on as many threads as there are.
+// Inside, an array is (features, columns) with one sequence per column, and one instruction computes several columns. The
+// arithmetic of a column does not depend on the other columns or on their number. Columns are divided into blocks that
+// fit into the cache. Each block runs through all steps, and blocks run in parallel on the given number of threads.
 
 #include "columns.h"
 
 namespace {
 
-constexpr int64_t MOST_COLUMNS = 64;  // a block
-constexpr int64_t MOST_KEPT = 256;  // columns of all steps of a chunk, but for one step of many sequences
+constexpr int64_t MAX_COLUMNS = 64;  // of a block
 
+// As `_Sizes` of models/ops/gru_loop.py passes them. What is saved for backward is (chunks, rows, pitch): `chunk` steps
+// per chunk, each of `columns()` columns.
 struct Sizes {
-    int64_t sequences, steps, hidden, latent, recurrent, layers;
+    int64_t sequences, steps, hidden, latent, recurrent, layers, threads, chunk, pitch;
 
     int64_t columns() const { return padded(sequences, COLUMNS); }
-
-    // What is kept for the way back is (chunks, rows, pitch), a chunk so many steps that products over them are quick.
-    // Whole sequences in a row would put the rows of one step far apart: 16 ms more at T = 100 and 128 features, for
-    // want of entries in the processor's table of pages.
-    int64_t chunk() const {
-        const int64_t wanted = std::min(steps, (steps * columns() + MOST_KEPT - 1) / MOST_KEPT);
-        return (steps + wanted - 1) / wanted;
-    }
-    int64_t chunks() const { return (steps + chunk() - 1) / chunk(); }
-    // Of several layers a step more than the chunk has, for the state after it. An odd number of cache lines: rows would
-    // otherwise take the same places of the cache.
-    int64_t pitch() const { return ((chunk() + (layers > 1)) * columns() / 16 | 1) * 16; }
-    // Where a step's columns begin.
+    // The offset of a step's columns.
     int64_t place(int64_t step, int64_t rows, int64_t first) const {
-        return step / chunk() * rows * pitch() + step % chunk() * columns() + first;
+        return step / chunk * rows * pitch + step % chunk * columns() + first;
     }
 };
 
-// Rows of what the way forward keeps for the way back.
-struct Kept {
-    int64_t silu, slope, code, opening, first_layer, of_layer, rows;
+// Rows of the values saved for backward.
+struct Saved {
+    int64_t silu, derivative, code, opening, first_layer, of_layer, rows;
     // within a layer
-    int64_t state, reset, keep, candidate, recurrent;
+    int64_t state, reset, update, candidate, recurrent;
 
-    explicit Kept(const Sizes& s)
-        : silu(0), slope(s.hidden), code(2 * s.hidden), opening(code + s.latent), first_layer(opening + s.latent),
-          of_layer(5 * s.recurrent), rows(first_layer + s.layers * of_layer), state(0), reset(s.recurrent), keep(2 * s.recurrent), candidate(3 * s.recurrent),
-          recurrent(4 * s.recurrent) {}
+    explicit Saved(const Sizes& s)
+        : silu(0), derivative(s.hidden), code(2 * s.hidden), opening(code + s.latent), first_layer(opening + s.latent),
+          of_layer(5 * s.recurrent), rows(first_layer + s.layers * of_layer), state(0), reset(s.recurrent),
+          update(2 * s.recurrent), candidate(3 * s.recurrent), recurrent(4 * s.recurrent) {}
 };
 
-// Rows of gradients, for the products that give the weights'.
-struct Slopes {
+// Rows of the gradients of intermediate values. Products of these with the saved values give the weights' gradients.
+struct Gradients {
     int64_t hidden, raw, first_layer, of_layer, rows;
 
-    explicit Slopes(const Sizes& s)
+    explicit Gradients(const Sizes& s)
         : hidden(0), raw(s.hidden), first_layer(raw + 2 * s.latent), of_layer(4 * s.recurrent),
           rows(first_layer + s.layers * of_layer) {}
 };
@@ -60,21 +49,23 @@ struct Slopes {
 // In the order of models.ops.gru_loop.weights.
 struct Weights {
     const float *state, *output, *output_bias, *latent;
-    const float* const* layers;  // recurrent, its bias, and from the second layer on below, its bias
+    const float *const *of_layers, *const *between;  // recurrent and its bias of L layers, below and its bias of L - 1
 
-    Weights(const float* const* from) : state(from[0]), output(from[1]), output_bias(from[2]), latent(from[3]), layers(from + 4) {}
-    const float* recurrent(int64_t layer) const { return layers[4 * layer]; }
-    const float* recurrent_bias(int64_t layer) const { return layers[4 * layer + 1]; }
-    const float* below(int64_t layer) const { return layers[4 * layer + 2]; }
-    const float* below_bias(int64_t layer) const { return layers[4 * layer + 3]; }
+    Weights(const float* const* from, int64_t layers)
+        : state(from[0]), output(from[1]), output_bias(from[2]), latent(from[3]), of_layers(from + 4),
+          between(from + 4 + 2 * layers) {}
+    const float* recurrent(int64_t layer) const { return of_layers[2 * layer]; }
+    const float* recurrent_bias(int64_t layer) const { return of_layers[2 * layer + 1]; }
+    const float* below(int64_t layer) const { return between[2 * (layer - 1)]; }
+    const float* below_bias(int64_t layer) const { return between[2 * (layer - 1) + 1]; }
 };
 
 struct Forward {
     Sizes sizes;
     const float *prepared, *gates, *state, *noise;  // (N, T, P), (N, T, 3 H), (N, L H), (N, T, Z) or null
     Weights weights;
-    float *means, *deviations, *codes, *states, *kept;  // (N, T, Z) thrice, (N, T + 1, L H), kept or null
-    int64_t block, threads;
+    float *means, *deviations, *codes, *states, *saved;  // (N, T, Z) thrice, (N, T + 1, L H), saved or null
+    int64_t block;
 };
 
 struct ForwardWeights {
@@ -99,20 +90,20 @@ struct ForwardWeights {
     }
 };
 
-INLINE void keep_states(const Sizes& s, const Kept& kept, const std::vector<Array>& states, int64_t columns, float* to) {
+INLINE void save_states(const Sizes& s, const Saved& saved, const std::vector<Array>& states, int64_t columns, float* to) {
     for (int64_t layer = 0; layer < s.layers; ++layer) {
-        float* const of_layer = to + (kept.first_layer + layer * kept.of_layer + kept.state) * s.pitch();
+        float* const of_layer = to + (saved.first_layer + layer * saved.of_layer + saved.state) * s.pitch;
         for (int64_t row = 0; row < s.recurrent; ++row) {
-            std::memcpy(of_layer + row * s.pitch(), states[layer].get() + row * columns, columns * 4);
+            std::memcpy(of_layer + row * s.pitch, states[layer].get() + row * columns, columns * 4);
         }
     }
 }
 
-// Sequences first to first + count - 1 through all of time.
+// All steps of the sequences first to first + count - 1.
 void through_time(const Forward& run, const ForwardWeights& weights, int64_t first, int64_t count) {
     const Sizes& s = run.sizes;
-    const Kept kept(s);
-    const int64_t columns = padded(count, COLUMNS), pitch = s.pitch();
+    const Saved saved(s);
+    const int64_t columns = padded(count, COLUMNS), pitch = s.pitch;
     const int64_t H = s.recurrent, Z = s.latent, P = s.hidden, gate = H * columns;
     Array hidden(padded(P, ROWS) * columns), raw(padded(2 * Z, ROWS) * columns), code(padded(Z, ROWS) * columns);
     Array noise(padded(Z, ROWS) * columns), of_input(padded(3 * H, ROWS) * columns), of_state(padded(3 * H, ROWS) * columns);
@@ -125,14 +116,14 @@ void through_time(const Forward& run, const ForwardWeights& weights, int64_t fir
         write_columns(states[layer].get(), columns, count, H, states_stride, states_out + layer * H);
     }
     for (int64_t t = 0; t <= s.steps; ++t) {
-        // what the last step of a chunk handed to the layer above
-        if (run.kept && s.layers > 1 && t && (t % s.chunk() == 0 || t == s.steps)) {
-            keep_states(s, kept, states, columns, run.kept + s.place(t - 1, kept.rows, first) + s.columns());
+        // the state after the last step of a chunk: the input of the layer above
+        if (run.saved && s.layers > 1 && t && (t % s.chunk == 0 || t == s.steps)) {
+            save_states(s, saved, states, columns, run.saved + s.place(t - 1, saved.rows, first) + s.columns());
         }
         if (t == s.steps) break;
-        float* const keep = run.kept ? run.kept + s.place(t, kept.rows, first) : nullptr;
-        const int64_t ahead = t + 1 < s.steps ? s.place(t + 1, kept.rows, 0) - s.place(t, kept.rows, 0) : 0;
-        if (keep) keep_states(s, kept, states, columns, keep);
+        float* const save = run.saved ? run.saved + s.place(t, saved.rows, first) : nullptr;
+        const int64_t ahead = t + 1 < s.steps ? s.place(t + 1, saved.rows, 0) - s.place(t, saved.rows, 0) : 0;
+        if (save) save_states(s, saved, states, columns, save);
 
         // q(z_t | ...): the hidden layer, then the moments
         const int64_t step = first * s.steps + t;
@@ -142,9 +133,9 @@ void through_time(const Forward& run, const ForwardWeights& weights, int64_t fir
             for (int64_t column = 0; column < columns; column += LANES) {
                 const Float x = load(hidden.get() + row * columns + column), part = sigmoid(x);
                 store(hidden.get() + row * columns + column, x * part);
-                if (keep) {
-                    store(keep + (kept.silu + row) * pitch + column, ahead, x * part);
-                    store(keep + (kept.slope + row) * pitch + column, ahead, part * (1.0F + x * (1.0F - part)));
+                if (save) {
+                    store(save + (saved.silu + row) * pitch + column, ahead, x * part);
+                    store(save + (saved.derivative + row) * pitch + column, ahead, part * (1.0F + x * (1.0F - part)));
                 }
             }
         }
@@ -158,9 +149,9 @@ void through_time(const Forward& run, const ForwardWeights& weights, int64_t fir
                 store(deviation, spread);
                 const Float draw = load(mean) + spread * load(noise.get() + row * columns + column);
                 store(code.get() + row * columns + column, draw);
-                if (keep) {
-                    store(keep + (kept.code + row) * pitch + column, ahead, draw);
-                    store(keep + (kept.opening + row) * pitch + column, ahead, sigmoid(unbounded));
+                if (save) {
+                    store(save + (saved.code + row) * pitch + column, ahead, draw);
+                    store(save + (saved.opening + row) * pitch + column, ahead, sigmoid(unbounded));
                 }
             }
         }
@@ -173,7 +164,7 @@ void through_time(const Forward& run, const ForwardWeights& weights, int64_t fir
         multiply(weights.latent, code.get(), columns, nullptr, of_input.get(), of_input.get());
         for (int64_t layer = 0; layer < s.layers; ++layer) {
             float* const state = states[layer].get();
-            float* const keep_layer = keep ? keep + (kept.first_layer + layer * kept.of_layer) * pitch : nullptr;
+            float* const save_layer = save ? save + (saved.first_layer + layer * saved.of_layer) * pitch : nullptr;
             if (layer) {
                 multiply(weights.below[layer - 1], states[layer - 1].get(), columns,
                             weights.below_bias[layer - 1].get(), nullptr, of_input.get());
@@ -184,16 +175,16 @@ void through_time(const Forward& run, const ForwardWeights& weights, int64_t fir
                 for (int64_t column = 0; column < columns; column += LANES) {
                     const int64_t at = row * columns + column;
                     const Float reset = sigmoid(load(of_input.get() + at) + load(of_state.get() + at));
-                    const Float stay =
+                    const Float update =
                         sigmoid(load(of_input.get() + gate + at) + load(of_state.get() + gate + at));
                     const Float own = load(of_state.get() + 2 * gate + at);
                     const Float candidate = hyperbolic_tangent(load(of_input.get() + 2 * gate + at) + reset * own);
-                    store(state + at, candidate + stay * (load(state + at) - candidate));
-                    if (keep_layer) {
-                        store(keep_layer + (kept.reset + row) * pitch + column, ahead, reset);
-                        store(keep_layer + (kept.keep + row) * pitch + column, ahead, stay);
-                        store(keep_layer + (kept.candidate + row) * pitch + column, ahead, candidate);
-                        store(keep_layer + (kept.recurrent + row) * pitch + column, ahead, own);
+                    store(state + at, candidate + update * (load(state + at) - candidate));
+                    if (save_layer) {
+                        store(save_layer + (saved.reset + row) * pitch + column, ahead, reset);
+                        store(save_layer + (saved.update + row) * pitch + column, ahead, update);
+                        store(save_layer + (saved.candidate + row) * pitch + column, ahead, candidate);
+                        store(save_layer + (saved.recurrent + row) * pitch + column, ahead, own);
                     }
                 }
             }
@@ -204,11 +195,11 @@ void through_time(const Forward& run, const ForwardWeights& weights, int64_t fir
 
 struct Backward {
     Sizes sizes;
-    const float *noise, *deviations, *kept;  // as on the way forward
-    const float *of_means, *of_deviations, *of_codes, *of_states;  // gradients of what came out, or null
+    const float *noise, *deviations, *saved;  // as in the forward pass
+    const float *of_means, *of_deviations, *of_codes, *of_states;  // gradients of the outputs, or null
     Weights weights;
-    float *of_prepared, *of_gates, *of_state, *of_noise, *slopes;  // gradients of what went in, slopes
-    int64_t block, threads;
+    float *of_prepared, *of_gates, *of_state, *of_noise, *gradients;  // gradients of the inputs, of_noise or null; workspace
+    int64_t block;
 };
 
 struct BackwardWeights {
@@ -228,9 +219,9 @@ struct BackwardWeights {
 
 void through_time(const Backward& run, const BackwardWeights& weights, int64_t first, int64_t count) {
     const Sizes& s = run.sizes;
-    const Kept kept(s);
-    const Slopes slopes(s);
-    const int64_t columns = padded(count, COLUMNS), pitch = s.pitch();
+    const Saved saved(s);
+    const Gradients gradients(s);
+    const int64_t columns = padded(count, COLUMNS), pitch = s.pitch;
     const int64_t H = s.recurrent, Z = s.latent, P = s.hidden, gate = H * columns;
     Array hidden(padded(P, ROWS) * columns), raw(padded(2 * Z, ROWS) * columns), code(padded(Z, ROWS) * columns);
     Array read(std::max(Z, H) * columns), noise(Z * columns), of_gates(4 * gate);
@@ -250,37 +241,37 @@ void through_time(const Backward& run, const BackwardWeights& weights, int64_t f
         }
         if (t == 0) break;
 
-        // states now: of what step t - 1 left. Through its GRU, the top layer first.
+        // `states` is now d loss / d state after step t - 1. Through the GRU, the top layer first.
         const int64_t step = first * s.steps + t - 1;
-        const float* const keep = run.kept + s.place(t - 1, kept.rows, first);
-        float* const found = run.slopes + s.place(t - 1, slopes.rows, first);
-        const int64_t ahead = t > 1 ? s.place(t - 2, kept.rows, 0) - s.place(t - 1, kept.rows, 0) : 0;
-        const int64_t found_ahead = t > 1 ? s.place(t - 2, slopes.rows, 0) - s.place(t - 1, slopes.rows, 0) : 0;
+        const float* const save = run.saved + s.place(t - 1, saved.rows, first);
+        float* const found = run.gradients + s.place(t - 1, gradients.rows, first);
+        const int64_t ahead = t > 1 ? s.place(t - 2, saved.rows, 0) - s.place(t - 1, saved.rows, 0) : 0;
+        const int64_t found_ahead = t > 1 ? s.place(t - 2, gradients.rows, 0) - s.place(t - 1, gradients.rows, 0) : 0;
         for (int64_t layer = s.layers - 1; layer >= 0; --layer) {
             float* const state = states[layer].get();
-            const float* const of = keep + (kept.first_layer + layer * kept.of_layer) * pitch;
-            float* const to = found + (slopes.first_layer + layer * slopes.of_layer) * pitch;
+            const float* const of = save + (saved.first_layer + layer * saved.of_layer) * pitch;
+            float* const to = found + (gradients.first_layer + layer * gradients.of_layer) * pitch;
             for (int64_t row = 0; row < H; ++row) {
                 for (int64_t column = 0; column < columns; column += LANES) {
                     const int64_t at = row * columns + column;
-                    const Float slope = load(state + at);
-                    const Float before = load(of + (kept.state + row) * pitch + column, ahead);
-                    const Float reset = load(of + (kept.reset + row) * pitch + column, ahead);
-                    const Float stay = load(of + (kept.keep + row) * pitch + column, ahead);
-                    const Float candidate = load(of + (kept.candidate + row) * pitch + column, ahead);
-                    const Float own = load(of + (kept.recurrent + row) * pitch + column, ahead);
-                    const Float of_new = slope * (1.0F - stay) * (1.0F - candidate * candidate);
+                    const Float gradient = load(state + at);
+                    const Float before = load(of + (saved.state + row) * pitch + column, ahead);
+                    const Float reset = load(of + (saved.reset + row) * pitch + column, ahead);
+                    const Float update = load(of + (saved.update + row) * pitch + column, ahead);
+                    const Float candidate = load(of + (saved.candidate + row) * pitch + column, ahead);
+                    const Float own = load(of + (saved.recurrent + row) * pitch + column, ahead);
+                    const Float of_new = gradient * (1.0F - update) * (1.0F - candidate * candidate);
                     const Float of_own = of_new * reset;
                     const Float of_reset = of_own * own * (1.0F - reset);
-                    const Float of_stay = slope * (before - candidate) * stay * (1.0F - stay);
-                    store(state + at, slope * stay);
+                    const Float of_update = gradient * (before - candidate) * update * (1.0F - update);
+                    store(state + at, gradient * update);
                     store(of_gates.get() + at, of_own);
                     store(of_gates.get() + gate + at, of_reset);
-                    store(of_gates.get() + 2 * gate + at, of_stay);
+                    store(of_gates.get() + 2 * gate + at, of_update);
                     store(of_gates.get() + 3 * gate + at, of_new);
                     store(to + row * pitch + column, found_ahead, of_own);
                     store(to + (H + row) * pitch + column, found_ahead, of_reset);
-                    store(to + (2 * H + row) * pitch + column, found_ahead, of_stay);
+                    store(to + (2 * H + row) * pitch + column, found_ahead, of_update);
                     store(to + (3 * H + row) * pitch + column, found_ahead, of_new);
                 }
             }
@@ -317,24 +308,24 @@ void through_time(const Backward& run, const BackwardWeights& weights, int64_t f
             for (int64_t column = 0; column < columns; column += LANES) {
                 float* const mean = raw.get() + row * columns + column;
                 float* const deviation = mean + Z * columns;
-                const Float slope = load(code.get() + row * columns + column);
-                const Float opening = load(keep + (kept.opening + row) * pitch + column, ahead);
-                const Float of_mean = load(mean) + slope;
+                const Float gradient = load(code.get() + row * columns + column);
+                const Float opening = load(save + (saved.opening + row) * pitch + column, ahead);
+                const Float of_mean = load(mean) + gradient;
                 const Float of_raw =
-                    (load(deviation) + slope * load(noise.get() + row * columns + column)) * opening;
+                    (load(deviation) + gradient * load(noise.get() + row * columns + column)) * opening;
                 store(mean, of_mean);
                 store(deviation, of_raw);
-                store(found + (slopes.raw + row) * pitch + column, found_ahead, of_mean);
-                store(found + (slopes.raw + Z + row) * pitch + column, found_ahead, of_raw);
+                store(found + (gradients.raw + row) * pitch + column, found_ahead, of_mean);
+                store(found + (gradients.raw + Z + row) * pitch + column, found_ahead, of_raw);
             }
         }
         multiply(weights.output, raw.get(), columns, nullptr, nullptr, hidden.get());
         for (int64_t row = 0; row < P; ++row) {
             for (int64_t column = 0; column < columns; column += LANES) {
                 float* const at = hidden.get() + row * columns + column;
-                const Float slope = load(at) * load(keep + (kept.slope + row) * pitch + column, ahead);
-                store(at, slope);
-                store(found + (slopes.hidden + row) * pitch + column, found_ahead, slope);
+                const Float gradient = load(at) * load(save + (saved.derivative + row) * pitch + column, ahead);
+                store(at, gradient);
+                store(found + (gradients.hidden + row) * pitch + column, found_ahead, gradient);
             }
         }
         write_columns(hidden.get(), columns, count, P, s.steps * P, run.of_prepared + step * P);
@@ -349,48 +340,43 @@ template <class RunWeights, class Run>
 void over_blocks(const Run& run) {
     const RunWeights weights(run.sizes, run.weights);
     const int64_t blocks = (run.sizes.sequences + run.block - 1) / run.block;
-#pragma omp parallel for num_threads(static_cast<int>(std::min(run.threads, blocks))) if (run.threads > 1 && blocks > 1)
+#pragma omp parallel for num_threads(static_cast<int>(std::min(run.sizes.threads, blocks))) if (run.sizes.threads > 1 && blocks > 1)
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t first = block * run.block;
         through_time(run, weights, first, std::min(run.block, run.sizes.sequences - first));
     }
 }
 
-// Enough blocks for the threads, none of them wider than what fits into the cache.
-int64_t block_of(const Sizes& sizes, int64_t threads) {
-    return std::clamp(padded((sizes.sequences + threads - 1) / threads, COLUMNS), COLUMNS, MOST_COLUMNS);
+// Enough blocks for all threads, and none wider than what fits into the cache.
+int64_t block_of(const Sizes& sizes) {
+    return std::clamp(padded((sizes.sequences + sizes.threads - 1) / sizes.threads, COLUMNS), COLUMNS, MAX_COLUMNS);
 }
 
-Sizes sizes_of(const int64_t* from) { return {from[0], from[1], from[2], from[3], from[4], from[5]}; }
+Sizes sizes_of(const int64_t* from) {
+    return {from[0], from[1], from[2], from[3], from[4], from[5], from[6], from[7], from[8]};
+}
 
 }  // namespace
 
 extern "C" {
 
-// sizes: N, T, P, Z, H, L, threads.
-
-// `kept` is (chunks, rows, pitch), and so is `slopes`; what a chunk's steps do not fill has to be zeros.
-void sensorium_layout(const int64_t* sizes, int64_t* layout) {
+// sizes: as `Sizes`. in: prepared, gates, state, noise. out: means, deviations, codes, states, saved. What the steps of
+// the last chunk do not fill in `saved` has to be zeros.
+void sensorium_gru_loop_forward(const int64_t* sizes, const float* const* in, const float* const* weights,
+                                float* const* out) {
     const Sizes s = sizes_of(sizes);
-    layout[0] = Kept(s).rows;
-    layout[1] = Slopes(s).rows;
-    layout[2] = s.chunks();
-    layout[3] = s.chunk();
-    layout[4] = s.pitch();
-    layout[5] = s.columns();
-}
-
-void sensorium_forward(const int64_t* sizes, const float* const* in, const float* const* weights, float* const* out) {
-    const Sizes s = sizes_of(sizes);
-    const Forward run{s, in[0], in[1], in[2], in[3], Weights(weights), out[0], out[1], out[2], out[3], out[4],
-                      block_of(s, sizes[6]), sizes[6]};
+    const Forward run{s,      in[0],  in[1],  in[2],  in[3],  Weights(weights, s.layers),
+                      out[0], out[1], out[2], out[3], out[4], block_of(s)};
     over_blocks<ForwardWeights>(run);
 }
 
-void sensorium_backward(const int64_t* sizes, const float* const* in, const float* const* weights, float* const* out) {
+// in: noise, deviations, saved, gradients of means, deviations, codes and states. out: gradients of prepared, gates,
+// state and noise, and a workspace (chunks, rows of `Gradients`, pitch) with zeros as in `saved`.
+void sensorium_gru_loop_backward(const int64_t* sizes, const float* const* in, const float* const* weights,
+                                 float* const* out) {
     const Sizes s = sizes_of(sizes);
-    const Backward run{s, in[0], in[1], in[2], in[3], in[4], in[5], in[6], Weights(weights), out[0], out[1], out[2],
-                       out[3], out[4], block_of(s, sizes[6]), sizes[6]};
+    const Backward run{s,     in[0],  in[1],  in[2],  in[3],  in[4],  in[5],      in[6], Weights(weights, s.layers),
+                       out[0], out[1], out[2], out[3], out[4], block_of(s)};
     over_blocks<BackwardWeights>(run);
 }
 }

@@ -1,7 +1,7 @@
-"""The loop over time of an MM-VRNN as one native function, where `models/ops/build.py` has made it.
+"""The loop over the time steps of an MM-VRNN: the PyTorch reference, and a C++ kernel for a GRU on the CPU.
 
-A step over time is a dozen small operations, and PyTorch takes longer to start most of them than to compute them. The
-library computes in float32 on the CPU; for anything else, and where it was not built, the PyTorch loop serves.
+A step is a dozen small operations, and PyTorch takes longer to start most of them than to compute them. The kernel is
+one operator, `torch.ops.sensorium.gru_loop`. A kernel for another device registers under the same name.
 """
 
 import ctypes
@@ -10,16 +10,22 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from models import ops
+from models import gaussian, ops
 from models.inference import Concatenation, Inference
 from models.ops import library
 from models.recurrence import GRU, Recurrence
 
+# What is saved for backward comes in chunks of about this many columns (one column per sequence and step): products
+# over them are fast. With all steps in one row, the rows of one step lie far apart, which costs 16 ms more at T = 100
+# and 128 features for page table look-ups.
+CHUNK_COLUMNS = 256
+# Columns are padded to a multiple of these (models/ops/columns.h).
+COLUMNS = 16
 
-class Followed(NamedTuple):
-    """Means, standard deviations and codes of every step, (N, T, Z) each, and the states (N, T + 1, L H)."""
+
+class Loop(NamedTuple):
+    """Means, standard deviations and codes of all steps, (N, T, Z) each, and the states (N, T + 1, state_features)."""
 
     means: Tensor
     deviations: Tensor
@@ -27,63 +33,75 @@ class Followed(NamedTuple):
     states: Tensor
 
 
-def loop_over_time() -> str:
-    """What runs over time, in words for a log."""
-    return "native" if library.available() else "PyTorch (make kernels builds a faster one)"
-
-
-def follow(
+def loop(
     inference: Inference, recurrence: Recurrence, prepared: Tensor, gates: Tensor, noise: Tensor | None, state: Tensor
-) -> Followed | None:
-    """The loop of `MMVRNN.follow`, or None where it is not for this library.
+) -> Loop:
+    """q(z_t | ...), z_t and h_t of all steps, one step after the other (arXiv:1506.02216, eqs. 7 and 9).
 
-    prepared: (N, T, P) of `inference.prepare`. gates: (N, T, 3 H) of `recurrence.prepare`. noise: (N, T, Z) or None to
-    follow means. state: (N, L H), before the first step. Gradients reach all of them and the weights, once.
+    prepared: (N, T, P) of `inference.prepare`. gates: (N, T, G H) of `recurrence.prepare`. noise: (N, T, Z), or None to
+    follow the posterior means. state: (N, state_features), before the first step. Gradients reach these tensors and the
+    weights. The kernel's gradients can be taken once; a second time raises RuntimeError.
     """
-    if not ops.serves("the loop over time", supports(inference, recurrence, prepared, gates, noise, state)):
-        return None
+    reason = supports(inference, recurrence, prepared.device) or _unfit(prepared, gates, noise, state)
+    if not ops.serves("gru_loop", reason):
+        return reference(inference, recurrence, prepared, gates, noise, state)
     parts = weights(cast(Concatenation, inference), cast(GRU, recurrence))
     tensors = [prepared, gates, state, noise, *parts]
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        return Followed(*_Follow.apply(*tensors))  # type: ignore[no-untyped-call] # it has no types
-    return _forward(prepared, gates, state, noise, parts, None)
+        return Loop(*gru_loop(prepared, gates, state, noise, parts)[:4])
+    # below the dispatcher: it takes as long as the kernel of a short sequence
+    return _forward(_Sizes.of(*prepared.shape[:2], parts), prepared, gates, state, noise, parts, None)
 
 
-def supports(
+def reference(
     inference: Inference, recurrence: Recurrence, prepared: Tensor, gates: Tensor, noise: Tensor | None, state: Tensor
-) -> str | None:
-    """Why the kernel cannot compute this loop, or None where it can."""
-    if not library.available():
-        return library.NOT_BUILT
+) -> Loop:
+    """`loop` in PyTorch: any posterior and cell, any type of floating-point number, any device."""
+    states, means, deviations, codes = [state], [], [], []
+    for t in range(prepared.shape[1]):
+        posterior = inference.step(prepared[:, t], recurrence.output(state))
+        code = posterior.mean if noise is None else gaussian.draw(posterior, noise[:, t])
+        state = recurrence.step(gates[:, t], code, state)
+        states.append(state)
+        means.append(posterior.mean)
+        deviations.append(posterior.standard_deviation)
+        codes.append(code)
+    return Loop(*(torch.stack(each, dim=1) for each in (means, deviations, codes, states)))
+
+
+def supports(inference: Inference, recurrence: Recurrence, device: torch.device) -> str | None:
+    """Why the kernel cannot serve a model with these parts on this device, or None where it can."""
     if type(recurrence) is not GRU:
-        return f"it computes GRUs, this is {type(recurrence).__name__}"
+        return f"the kernel computes a GRU, the model has {type(recurrence).__name__}"
     if type(inference) is not Concatenation:
-        return f"it computes posteriors of a concatenation, this is {type(inference).__name__}"
-    if not prepared.numel():
-        return "there are no steps"
-    tensors = [prepared, gates, state, noise, *weights(inference, recurrence)]
-    if not all(tensor is None or _ours(tensor) for tensor in tensors):
-        return "it computes with float32 on the CPU"
-    return None
+        return f"the kernel computes the posterior Concatenation, the model has {type(inference).__name__}"
+    if device.type != "cpu":
+        return f"the kernel runs on the CPU, the model is on {device.type}"
+    return None if library.available() else library.NOT_BUILT
 
 
-def weights(inference: Concatenation, recurrence: GRU) -> list[Tensor | None]:
-    """In the library's order: the posterior's, then of each layer recurrent and below, weight and bias."""
+def _unfit(*tensors: Tensor | None) -> str | None:
+    """Why the kernel cannot take these inputs, or None where it can."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    for tensor in given:
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            return f"the kernel computes float32 on the CPU, an input is {tensor.dtype} on {tensor.device}"
+    return None if given[0].numel() else "there are no steps"
+
+
+def weights(inference: Concatenation, recurrence: GRU) -> list[Tensor]:
+    """In the kernel's order: the posterior's, recurrent weight and bias of L layers, then below's of L - 1 layers."""
     found = [inference.state.weight, inference.output.weight, inference.output.bias, recurrence.latent.weight]
-    layers: list[Tensor | None] = []
-    for index, recurrent in enumerate(recurrence.recurrent):
-        below = cast(nn.Linear, recurrence.below[index - 1]) if index else None
-        layers += [cast(nn.Linear, recurrent).weight, cast(nn.Linear, recurrent).bias]
-        layers += [None, None] if below is None else [below.weight, below.bias]
-    return [*found, *layers]
-
-
-def _ours(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+    for layer in [*recurrence.recurrent, *recurrence.below]:
+        found += [cast(nn.Linear, layer).weight, cast(nn.Linear, layer).bias]
+    return found
 
 
 class _Sizes(NamedTuple):
-    """As the library reads them: N, T, P, Z, H, L and threads."""
+    """As the kernel reads them: N, T, P, Z, H, L, threads, and the layout of what is saved for backward.
+
+    That is (chunks, rows, pitch): in each row the steps of one chunk, each of `columns` sequences.
+    """
 
     sequences: int
     steps: int
@@ -92,18 +110,58 @@ class _Sizes(NamedTuple):
     recurrent: int
     layers: int
     threads: int
+    chunk: int
+    pitch: int
 
     @classmethod
-    def of(cls, prepared: Tensor, parts: Sequence[Tensor | None]) -> "_Sizes":
-        latent = cast(Tensor, parts[3])
-        layers = (len(parts) - 4) // 4
-        rows, steps, hidden = prepared.shape
-        return cls(rows, steps, hidden, latent.shape[1], latent.shape[0] // 3, layers, torch.get_num_threads())
+    def of(cls, rows: int, steps: int, parts: Sequence[Tensor]) -> "_Sizes":
+        hidden = parts[0].shape[0]
+        layers = (len(parts) - 2) // 4
+        width = _padded(rows)
+        # at least one step per chunk
+        chunks = torch.sym_min(steps, -(-steps * width // CHUNK_COLUMNS))
+        chunk = -(-steps // chunks)
+        # With several layers one more step than the chunk has, for the state after it. An odd number of cache lines:
+        # otherwise all rows would compete for the same places of the cache.
+        lines = (chunk + (layers > 1)) * width // 16
+        pitch = (lines + 1 - lines % 2) * 16
+        latent, recurrent = parts[3].shape[1], parts[3].shape[0] // 3
+        return cls(rows, steps, hidden, latent, recurrent, layers, torch.get_num_threads(), chunk, pitch)
+
+    @property
+    def inputs(self) -> list[tuple[int, ...]]:
+        """The shapes of prepared, gates and state."""
+        rows, steps = self.sequences, self.steps
+        return [(rows, steps, self.hidden), (rows, steps, 3 * self.recurrent), (rows, self.layers * self.recurrent)]
+
+    @property
+    def columns(self) -> int:
+        return _padded(self.sequences)
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.steps // self.chunk)
+
+    @property
+    def saved(self) -> int:
+        """Rows that the forward pass saves for backward."""
+        return 2 * self.hidden + 2 * self.latent + 5 * self.recurrent * self.layers
+
+    @property
+    def gradients(self) -> int:
+        """Rows of the gradients of intermediate values."""
+        return self.hidden + 2 * self.latent + 4 * self.recurrent * self.layers
+
+    def empty(self, rows: int) -> Tensor:
+        """A workspace of that many rows; zeros where the last chunk may have fewer steps."""
+        found = torch.empty(self.chunks, rows, self.pitch)
+        found[-1].zero_()
+        return found
 
     def call(
-        self, name: str, given: Sequence[Tensor | None], parts: Sequence[Tensor | None], out: Sequence[Tensor | None]
+        self, name: str, given: Sequence[Tensor | None], parts: Sequence[Tensor], out: Sequence[Tensor | None]
     ) -> None:
-        """Call a function of the library; all tensors contiguous."""
+        """Call a function of the library; all tensors are contiguous."""
         arrays = [
             (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
             for tensors in (given, parts, out)
@@ -111,109 +169,135 @@ class _Sizes(NamedTuple):
         getattr(library.current(), name)((ctypes.c_int64 * len(self))(*self), *arrays)
 
 
-class _Layout(NamedTuple):
-    """Of what is kept for the way back, and of the gradients found there: both (chunks, rows, pitch).
-
-    A row has `steps` steps of a chunk, each of `columns` sequences, and of several layers one more.
-    """
-
-    kept: int
-    slopes: int
-    chunks: int
-    steps: int
-    pitch: int
-    columns: int
-
-    @classmethod
-    def of(cls, sizes: _Sizes) -> "_Layout":
-        found = (ctypes.c_int64 * 6)()
-        library.current().sensorium_layout((ctypes.c_int64 * len(sizes))(*sizes), found)
-        return cls(*found)
-
-    def empty(self, rows: int) -> Tensor:
-        """Room for so many rows; zeros where the last chunk may have fewer steps."""
-        found = torch.empty(self.chunks, rows, self.pitch)
-        found[-1].zero_()
-        return found
+def _padded(rows: int) -> int:
+    return (rows + COLUMNS - 1) // COLUMNS * COLUMNS
 
 
 def _forward(
+    sizes: _Sizes,
     prepared: Tensor,
     gates: Tensor,
     state: Tensor,
     noise: Tensor | None,
-    parts: Sequence[Tensor | None],
-    kept: Tensor | None,
-) -> Followed:
-    sizes = _Sizes.of(prepared, parts)
+    parts: Sequence[Tensor],
+    saved: Tensor | None,
+) -> Loop:
     rows, steps, latent = sizes.sequences, sizes.steps, sizes.latent
     means, deviations, codes = (torch.empty(rows, steps, latent) for _ in range(3))
-    found = Followed(means, deviations, codes, torch.empty(rows, steps + 1, sizes.layers * sizes.recurrent))
-    given = [None if tensor is None else tensor.contiguous() for tensor in (prepared, gates, state, noise)]
-    own = [None if tensor is None else tensor.contiguous() for tensor in parts]
-    sizes.call("sensorium_forward", given, own, [*found, kept])
+    found = Loop(means, deviations, codes, torch.empty(rows, steps + 1, sizes.layers * sizes.recurrent))
+    given = _contiguous([prepared, gates, state, noise])
+    own = [weight.contiguous() for weight in parts]
+    sizes.call("sensorium_gru_loop_forward", given, own, [*found, saved])
     return found
 
 
-class _Follow(torch.autograd.Function):
-    """The loop as one step of automatic differentiation: what it keeps grows with T, and nothing else is kept."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, prepared: Tensor, gates: Tensor, state: Tensor, noise: Tensor | None, *parts: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        ctx.sizes = _Sizes.of(prepared, parts)
-        layout = _Layout.of(ctx.sizes)
-        kept = layout.empty(layout.kept)
-        found = _forward(prepared, gates, state, noise, parts, kept)
-        ctx.save_for_backward(noise, found.deviations, kept, *parts)
-        ctx.set_materialize_grads(False)
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *of_found: Tensor | None) -> tuple[Tensor | None, ...]:
-        noise, deviations, kept, *parts = ctx.saved_tensors
-        sizes: _Sizes = ctx.sizes
-        layout = _Layout.of(sizes)
-        rows, steps = sizes.sequences, sizes.steps
-        of_prepared = torch.empty(rows, steps, sizes.hidden)
-        of_gates = torch.empty(rows, steps, 3 * sizes.recurrent)
-        of_state = torch.empty(rows, sizes.layers * sizes.recurrent)
-        of_noise = torch.empty(rows, steps, sizes.latent) if ctx.needs_input_grad[3] else None
-        slopes = layout.empty(layout.slopes)
-        slopes_in = [None if tensor is None else tensor.contiguous() for tensor in of_found]
-        given = [None if noise is None else noise.contiguous(), deviations, kept, *slopes_in]
-        own = [None if tensor is None else tensor.contiguous() for tensor in parts]
-        sizes.call("sensorium_backward", given, own, [of_prepared, of_gates, of_state, of_noise, slopes])
-        return of_prepared, of_gates, of_state, of_noise, *_of_weights(sizes, layout, kept, slopes)
+@torch.library.custom_op("sensorium::gru_loop", mutates_args=(), device_types="cpu")
+def gru_loop(
+    prepared: Tensor, gates: Tensor, state: Tensor, noise: Tensor | None, weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`loop` of a GRU and a Concatenation with these weights: `Loop`, and what is saved for backward."""
+    sizes = _Sizes.of(*prepared.shape[:2], weights)
+    saved = sizes.empty(sizes.saved)
+    saved[..., sizes.chunk * sizes.columns :].zero_()  # an output is the same every time, padding included
+    return *_forward(sizes, prepared, gates, state, noise, weights, saved), saved
 
 
-def _of_weights(sizes: _Sizes, layout: _Layout, kept: Tensor, slopes: Tensor) -> list[Tensor | None]:
-    """The weights' gradients, each one product over all steps of all sequences; rows as the library lays them out."""
+@gru_loop.register_fake
+def _(
+    prepared: Tensor, gates: Tensor, state: Tensor, noise: Tensor | None, weights: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    sizes = _Sizes.of(*prepared.shape[:2], weights)
+    moments = [prepared.new_empty(sizes.sequences, sizes.steps, sizes.latent) for _ in range(3)]
+    states = prepared.new_empty(sizes.sequences, sizes.steps + 1, sizes.layers * sizes.recurrent)
+    return *moments, states, prepared.new_empty(sizes.chunks, sizes.saved, sizes.pitch)
+
+
+@torch.library.custom_op("sensorium::gru_loop_backward", mutates_args=(), device_types="cpu")
+def gru_loop_backward(
+    noise: Tensor | None,
+    deviations: Tensor,
+    saved: Tensor,
+    of_outputs: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+    """The gradients of prepared, gates, state, noise (of no elements for None) and weights, from those of `Loop`."""
+    sizes = _Sizes.of(*deviations.shape[:2], weights)
+    of_inputs = [torch.empty(shape) for shape in sizes.inputs]
+    of_noise = None if noise is None else torch.empty(noise.shape)
+    gradients = sizes.empty(sizes.gradients)
+    given = [*_contiguous([noise]), deviations, saved, *_contiguous(of_outputs)]
+    own = [weight.contiguous() for weight in weights]
+    sizes.call("sensorium_gru_loop_backward", given, own, [*of_inputs, of_noise, gradients])
+    of_prepared, of_gates, of_state = of_inputs
+    of_weights = _of_weights(sizes, saved, gradients)
+    return of_prepared, of_gates, of_state, torch.empty(0) if of_noise is None else of_noise, of_weights
+
+
+@gru_loop_backward.register_fake
+def _(
+    noise: Tensor | None,
+    deviations: Tensor,
+    saved: Tensor,
+    of_outputs: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+    sizes = _Sizes.of(*deviations.shape[:2], weights)
+    of_prepared, of_gates, of_state = (deviations.new_empty(shape) for shape in sizes.inputs)
+    of_noise = deviations.new_empty(0 if noise is None else noise.shape)
+    return of_prepared, of_gates, of_state, of_noise, [weight.new_empty(weight.shape) for weight in weights]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *_, noise, weights = inputs
+    _, deviations, _, _, saved = output
+    ctx.save_for_backward(noise, deviations, saved, *weights)
+    ctx.mark_non_differentiable(saved)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, *of_outputs: Tensor | None) -> tuple[Any, ...]:
+    noise, deviations, saved, *weights = ctx.saved_tensors
+    *of_inputs, of_noise, of_weights = gru_loop_backward(noise, deviations, saved, of_outputs[:4], weights)
+    return *of_inputs, None if noise is None else of_noise, of_weights
+
+
+def _no_second_gradient(ctx: Any, *of_outputs: Any) -> None:
+    raise RuntimeError(
+        "the kernel of gru_loop has no second derivative: take it from the reference, models.ops.backend('reference')"
+    )
+
+
+gru_loop.register_autograd(_backward, setup_context=_save)
+gru_loop_backward.register_autograd(_no_second_gradient)
+
+
+def _contiguous(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+
+
+def _of_weights(sizes: _Sizes, saved: Tensor, gradients: Tensor) -> list[Tensor]:
+    """The weights' gradients: one product over all steps of all sequences each. Rows as in models/ops/gru_loop.cpp."""
     hidden, latent, recurrent = sizes.hidden, sizes.latent, sizes.recurrent
-    every = layout.steps * layout.columns
-    before, after = kept[..., :every], kept[..., layout.columns : layout.columns + every]
-    slopes = slopes[..., :every]
-    sums = slopes.sum(dim=(0, 2))
+    width = sizes.chunk * sizes.columns
+    before, after = saved[..., :width], saved[..., sizes.columns : sizes.columns + width]
+    gradients = gradients[..., :width]
+    sums = gradients.sum(dim=(0, 2))
     first_state, first_gates = 2 * hidden + 2 * latent, hidden + 2 * latent
     states = [_rows(first_state + 5 * recurrent * layer, recurrent) for layer in range(sizes.layers)]
-    # the library has four parts of a layer's gates: n of the state, r, u, n of the input
+    # a layer's gates have four parts: n of the state, then r, u, n of the input
     gates = [_rows(first_gates + recurrent * (4 * layer + 1), 3 * recurrent) for layer in range(sizes.layers)]
-    found: list[Tensor | None] = [
-        _product(slopes[:, :hidden], before[:, states[-1]]),
-        _product(slopes[:, hidden:first_gates], before[:, :hidden]),
-        sums[hidden:first_gates],
-        _product(slopes[:, gates[0]], before[:, _rows(2 * hidden, latent)]),
+    found = [
+        _product(gradients[:, :hidden], before[:, states[-1]]),
+        _product(gradients[:, hidden:first_gates], before[:, :hidden]),
+        sums[hidden:first_gates].clone(),
+        _product(gradients[:, gates[0]], before[:, _rows(2 * hidden, latent)]),
     ]
-    for layer, (state, of_input) in enumerate(zip(states, gates, strict=True)):
+    for state, of_input in zip(states, gates, strict=True):
         of_state = _rows(of_input.start - recurrent, 3 * recurrent)
-        product = _product(slopes[:, of_state], before[:, state])
+        product = _product(gradients[:, of_state], before[:, state])
         found += [product.roll(-recurrent, dims=0), sums[of_state].roll(-recurrent, dims=0)]
-        if layer:
-            found += [_product(slopes[:, of_input], after[:, states[layer - 1]]), sums[of_input]]
-        else:
-            found += [None, None]
+    for state, of_input in zip(states[:-1], gates[1:], strict=True):
+        found += [_product(gradients[:, of_input], after[:, state]), sums[of_input].clone()]
     return found
 
 

@@ -1,19 +1,17 @@
-import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The loop over time: the kernel beside the PyTorch reference."""
 
-import numpy as np
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
 from models import ops
 from models.config import ModalityConfig
+from models.inference import Concatenation
 from models.mmvrnn import MMVRNN
-from models.ops import build, gru_loop, library
-from models.ops.philox import Draws
+from models.ops import gru_loop, library
+from models.recurrence import GRU
 from models.training.objective import negative_elbo
 from tests.models.small import randomly_present, sequence_batch, sequence_model
 
@@ -175,35 +173,14 @@ def test_the_pytorch_loop_serves_what_the_library_does_not(option: dict[str, str
 
 
 @built
-def test_half_the_precision_is_for_pytorch() -> None:
+def test_the_reference_serves_half_precision() -> None:
     model = _model(1, SMALL)
     inputs = {name: value.detach() for name, value in _inputs(model, 3, 4, True).items()}
-    assert gru_loop.follow(model.inference, model.recurrence, **inputs) is not None
     halves = inputs | {"prepared": inputs["prepared"].bfloat16(), "gates": inputs["gates"].bfloat16()}
-    assert gru_loop.follow(model.inference, model.recurrence, **halves) is None
+    with ops.backend("kernel"), pytest.raises(ops.KernelUnavailable, match="bfloat16"):
+        model.loop(**halves)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert model.loop(**halves)[2].dtype == torch.float32
-
-
-def test_without_a_compiler_there_is_a_line_and_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "library", lambda processor: tmp_path / f"{processor}.so")
-    monkeypatch.setattr(build, "COMPILERS", ("no-such-compiler",))
-    assert "no C++ compiler" in build.build()
-    assert not list(tmp_path.iterdir())
-
-
-def test_it_builds_without_torch_or_anything_else_of_python(tmp_path: Path) -> None:
-    program = f"""
-import sys
-sys.path.insert(0, {str(Path(build.__file__).parent)!r})
-import build
-assert not {{"torch", "numpy"}} & sys.modules.keys()
-print(build.library('DEFAULT').name)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ}
-    )
-    assert done.stdout.strip() == build.library("DEFAULT").name
 
 
 @built
@@ -236,12 +213,54 @@ def test_a_model_with_the_library_can_be_copied_and_pickled() -> None:
     assert copy.deepcopy(_model(1, SMALL)).config == _model(1, SMALL).config
 
 
+def _operands(
+    layers: int, rows: int, steps: int, drawn: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, list[Tensor]]:
+    model = _model(layers, SMALL)
+    inputs = _inputs(model, rows, steps, drawn)
+    assert isinstance(model.inference, Concatenation)
+    assert isinstance(model.recurrence, GRU)
+    weights = gru_loop.weights(model.inference, model.recurrence)
+    return inputs["prepared"], inputs["gates"], inputs["state"], inputs.get("noise"), weights
+
+
 @built
-@pytest.mark.parametrize("step", [0, 7, 2**40 + 3])
-def test_random_numbers_are_the_same_bit_for_bit(step: int) -> None:
-    rows = np.array([0, 5, 2**31 + 1, 3])
-    draws = Draws(2**50 + 9, step, 3)
-    ours = draws.uniform(rows, 9), draws.normal(rows, 5, 3)
+@pytest.mark.parametrize("drawn", [True, False], ids=["noise", "means"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_operators_are_registered_as_torch_asks(layers: int, drawn: bool) -> None:
+    operands = _operands(layers, 3, 20, drawn)
+    torch.library.opcheck(gru_loop.gru_loop, operands)
+    means, deviations, codes, states, saved = gru_loop.gru_loop(*operands)
+    gradients = [torch.randn_like(each) for each in (means, deviations, codes)]
+    detached = [weight.detach() for weight in operands[4]]
+    noise = None if operands[3] is None else operands[3].detach()
+    backward = (noise, deviations.detach(), saved, [*gradients, torch.randn_like(states)], detached)
+    torch.library.opcheck(gru_loop.gru_loop_backward, backward)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_gradients_of_the_reference_are_those_of_finite_differences(layers: int) -> None:
+    model = _model(layers, {"latent_features": 2, "hidden_features": 3, "recurrent_features": 2}).double()
+    inputs = {name: value.detach().double().requires_grad_() for name, value in _inputs(model, 2, 3, True).items()}
+    parameters = [*model.inference.output.parameters(), *model.recurrence.recurrent.parameters()]
+
+    def of(prepared: Tensor, gates: Tensor, state: Tensor, noise: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        return gru_loop.reference(model.inference, model.recurrence, prepared, gates, noise, state)
+
+    assert torch.autograd.gradcheck(of, (*inputs.values(), *parameters))
+
+
+@built
+def test_a_second_derivative_comes_from_the_reference_and_the_kernel_says_so() -> None:
+    model = _model(1, SMALL)
+    inputs = _inputs(model, 2, 3, True)
+
+    def twice() -> Tensor:
+        _, codes, _ = model.loop(**inputs)
+        (first,) = torch.autograd.grad(codes.square().sum(), inputs["prepared"], create_graph=True)
+        return torch.autograd.grad(first.square().sum(), inputs["prepared"])[0]
+
+    with ops.backend("kernel"), pytest.raises(RuntimeError, match="no second derivative"):
+        twice()
     with ops.backend("reference"):
-        assert torch.equal(ours[0], draws.uniform(rows, 9))
-    assert torch.equal(ours[1], draws.normal(rows, 5, 3))
+        assert twice().abs().sum() > 0

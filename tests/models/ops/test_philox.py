@@ -97,3 +97,14 @@ def test_rows_of_several_steps_are_drawn_together() -> None:
             for index, step in enumerate(steps):
                 alone = Draws(2**50 + 9, int(step), 3).normal(rows[index : index + 1], 5)
                 assert torch.equal(together[index : index + 1], alone)
+
+
+@built
+@pytest.mark.parametrize("step", [0, 7, 2**40 + 3])
+def test_random_numbers_are_the_same_bit_for_bit(step: int) -> None:
+    rows = np.array([0, 5, 2**31 + 1, 3])
+    draws = Draws(2**50 + 9, step, 3)
+    ours = draws.uniform(rows, 9), draws.normal(rows, 5, 3)
+    with ops.backend("reference"):
+        assert torch.equal(ours[0], draws.uniform(rows, 9))
+    assert torch.equal(ours[1], draws.normal(rows, 5, 3))
