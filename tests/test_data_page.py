@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from service.datasets import formats
 from tests.conftest import Service
 from tests.service.steps import upload
 
@@ -23,6 +24,10 @@ EXPECTED = {
 
 def test_every_example_is_found() -> None:
     assert [title for title, _, _ in EXAMPLES] == list(EXPECTED)
+
+
+def test_every_format_has_an_example() -> None:
+    assert [format.title for format in formats.BUILT_IN] == list(EXPECTED)[: len(formats.BUILT_IN)]
 
 
 @pytest.mark.parametrize(("title", "code", "declaration"), EXAMPLES, ids=list(EXPECTED))

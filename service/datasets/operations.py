@@ -7,9 +7,8 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from service.datasets import own_schema, schemas, uploads
+from service.datasets import formats, schemas, uploads
 from service.datasets.layout import REJECTED, Declaration
-from service.datasets.npz_layout import known, plan
 from service.jobs import operations as jobs
 from service.shared import storage
 from service.shared.database import find_or_add
@@ -202,15 +201,9 @@ def _kept() -> ColumnElement[bool]:
 
 
 def _check(upload: Upload, declaration: Declaration) -> None:
-    """Lay an .npz file out once before anything is queued; what is wrong with it is wrong at `/source/upload`.
-
-    A file that carries its own schema is looked at by the worker alone, which reads it.
-    """
-    arrays = uploads.headers(upload)
-    if upload.format != "npz" or any(array.name == own_schema.KEY for array in arrays):
-        return
+    """Check what the format can check before anything is queued; a fault of the file is one at `/source/upload`."""
     try:
-        plan(arrays, known(arrays, declaration)[0])
+        formats.find(upload.format).check_declaration(uploads.headers(upload), declaration)
     except BadInput as error:
         ours = ("/schema",)
         faults = [f if f.pointer.startswith(ours) else replace(f, pointer="/source/upload") for f in error.faults]

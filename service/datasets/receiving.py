@@ -1,20 +1,19 @@
-"""Takes the body of an upload: bounded, counted, digested, and recognized by its first bytes."""
+"""Takes the body of an upload: bounded, counted, digested, and recognised by its first bytes."""
 
 import base64
 import binascii
 import hashlib
 import hmac
 import re
-from codecs import BOM_UTF8
 
-from service.datasets.schemas import Format
-from service.shared import npz
+from service.datasets import formats
+from service.datasets.formats import FIRST_BYTES
+from service.datasets.formats.format import Format
 from service.shared.errors import BadInput, Fault, TooLarge, TooMany
 from service.shared.npz import ArrayHeader
 from service.shared.storage import Writer
 
 CONTENT_DIGEST = "content-digest"
-FIRST_BYTES = 64
 # Worth trying again after so long: something may have been deleted by then.
 RETRY_SECONDS = 60.0
 
@@ -41,11 +40,11 @@ class Receiver:
             self._first += piece[: FIRST_BYTES - len(self._first)]
         self._writer.write(piece)
 
-    def recognize(self, unpacked_bytes: int) -> tuple[Format, list[ArrayHeader]]:
-        """The format, and the arrays of an .npz file. Raises BadInput for what is none of ours."""
+    def recognise(self, unpacked_bytes: int) -> tuple[Format, list[ArrayHeader]]:
+        """The format, and the arrays that the file's headers announce. Raises BadInput for an unknown format."""
         self._writer.flush()
-        format = _format_of(self._first)
-        return format, npz.inspect(self._writer.path, unpacked_bytes) if format == "npz" else []
+        format = formats.recognise(self._first)
+        return format, format.inspect(self._writer.path, unpacked_bytes)
 
     def _check(self, size: int) -> None:
         if size > self._most_bytes:
@@ -75,16 +74,3 @@ def check_digest(content_digest: str | None, sha256: str) -> None:
         if not hmac.compare_digest(expected.hex(), sha256):
             detail = f"the body has sha256 {sha256}, Content-Digest says {expected.hex()}"
             raise BadInput([Fault(CONTENT_DIGEST, "digest_mismatch", detail)])
-
-
-def _format_of(first: bytes) -> Format:
-    if not first:
-        raise BadInput([Fault("", "empty_file", "the upload has no bytes, expected a file")])
-    if first.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "npz"
-    if first.startswith(b"PAR1"):
-        return "parquet"
-    if first.removeprefix(BOM_UTF8).lstrip(b" \t\r\n").startswith(b"{"):
-        return "jsonl"
-    detail = f"the file begins with {first[:8]!r}, expected .npz, Parquet or JSON Lines"
-    raise BadInput([Fault("", "unknown_format", detail)])

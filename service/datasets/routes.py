@@ -1,6 +1,5 @@
 """/v1/uploads and /v1/datasets."""
 
-from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import orjson
@@ -11,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from service import downloads
 from service.access import quotas
-from service.datasets import lineage, removal, schemas, uploads
+from service.datasets import formats, lineage, removal, schemas, uploads
 from service.datasets import operations as datasets
-from service.datasets.export import jsonl, npz, parquet
+from service.datasets.formats.names import STORED, DownloadName
 from service.datasets.preview import preview
 from service.datasets.readers import StoredFile
 from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
@@ -22,7 +21,7 @@ from service.downloads import BINARY, IfRange, Range
 from service.idempotency import Once, OnceByBody, OnceByCall
 from service.keyed import KeyedRoute
 from service.shared import broker, locations, storage
-from service.shared.errors import Conflict, SensoriumError
+from service.shared.errors import SensoriumError
 from service.shared.names import Reference
 from service.shared.samples import Samples
 from service.shared.storage import Writer
@@ -37,12 +36,11 @@ VERSION = VERSIONS + "/{version}"
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
 Force = Annotated[bool, Query(description="Delete it although it is used; runs that have not ended are cancelled.")]
 
-EXPORTS: dict[str, tuple[Callable[[Samples], Iterator[bytes]], str]] = {
-    "npz": (npz.write, "application/zip"),
-    "parquet": (parquet.write, "application/vnd.apache.parquet"),
-    "jsonl": (jsonl.write, "application/jsonl"),
-}
-FILES = dict.fromkeys(("application/octet-stream", *(media_type for _, media_type in EXPORTS.values())), BINARY)
+MEDIA_TYPES = (
+    "application/octet-stream",
+    *(format.media_type for format in formats.registered().values() if format.download),
+)
+FILES = dict.fromkeys(MEDIA_TYPES, BINARY)
 NOT_READY: dict[str, Any] = {"description": "Not ready."}
 
 
@@ -55,9 +53,9 @@ NOT_READY: dict[str, Any] = {"description": "Not ready."}
 async def create_upload(
     request: Request, response: Response, caller: Caller, services: Web, once: OnceByCall
 ) -> Upload:
-    """Store a raw file: .npz, Parquet or JSON Lines, told by its first bytes. The body is the file itself.
+    """Store a raw file; its first bytes tell its format. The body is the file itself.
 
-    With a `Content-Digest: sha-256=:…:` header the bytes are compared with what the client meant to send. The arrays
+    With a `Content-Digest: sha-256=:…:` header the bytes are compared with what the client meant to send. The headers
     of an .npz file are checked at once; the rest is read when a dataset is made of it.
     """
     room = await run_in_threadpool(_room, services, caller, once)
@@ -84,15 +82,19 @@ def _room(services: Services, caller: Caller, once: Once) -> int | None:
 def _keep(
     services: Services, caller: Caller, writer: Writer, receiver: Receiver, digest: str | None, once: Once
 ) -> Upload:
-    format, arrays = receiver.recognize(services.settings.unpacked_bytes)
+    found, arrays = receiver.recognise(services.settings.unpacked_bytes)
     check_digest(digest, writer.sha256)
     once = once.about(writer.sha256)
     if (upload := once.answered(services.database, Upload)) is not None:
         return upload
     stored = writer.commit()  # from here on there is a file that needs a row
     most = caller.quotas.stored_bytes
+
+    def create(session: Session) -> Upload:
+        return uploads.create(session, stored, most, found.name, arrays)
+
     try:
-        return once.do(services.database, lambda session: uploads.create(session, stored, most, format, arrays), Upload)
+        return once.do(services.database, create, Upload)
     except SensoriumError:
         storage.discard(services.database, services.storage, stored)
         raise
@@ -231,7 +233,7 @@ def download_dataset(
     request: Request,
     caller: Caller,
     services: Web,
-    format: Annotated[schemas.ContentFormat, Query(description="`stored` is the safetensors file itself.")] = "parquet",
+    format: Annotated[DownloadName, Query(description="`stored` is the safetensors file itself.")] = "parquet",
     range: Range = None,
     if_range: IfRange = None,
 ) -> Response:
@@ -240,17 +242,14 @@ def download_dataset(
     The stored file is sent in parts too; the other formats are made for each download, and sent whole.
     """
     file = _file(services, caller, name, version)
-    if format == "stored":
+    if format == STORED:
         path = services.storage.fetch(*file)
         return downloads.stored(path, file.sha256, f"{name}-{version}.safetensors", range, if_range)
     samples = _samples(request, file)
-    if format == "npz" and (size := npz.unpacked_bytes(samples)) > services.settings.unpacked_bytes:
-        most = services.settings.unpacked_bytes
-        detail = f"padded to the longest sequence it has {size} bytes, at most {most} are made; take parquet or jsonl"
-        raise Conflict("too_ragged_for_npz", detail)
-    write, media_type = EXPORTS[format]
+    download = formats.downloads()[format]
+    download.check(samples, services.settings.unpacked_bytes)
     disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{format}"'}
-    return StreamingResponse(write(samples), headers=disposition, media_type=media_type)
+    return StreamingResponse(download.write(samples), headers=disposition, media_type=formats.find(format).media_type)
 
 
 def _file(services: Services, caller: Caller, name: str, number: int) -> StoredFile:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from service.datasets.formats.names import FormatName, KeptFormatName
 from service.datasets.layout import Declaration
 from service.datasets.warnings import DataWarning
 from service.shared.errors import Fault
@@ -12,8 +13,6 @@ from service.shared.names import Name, Reference
 from service.shared.samples import Schema
 
 DatasetState = Literal["validating", "ready", "rejected", "failed", "cancelled"]
-Format = Literal["npz", "parquet", "jsonl"]
-ContentFormat = Literal["npz", "parquet", "jsonl", "stored"]
 
 MOST_GENERATED_STEPS = 5_000_000
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -32,10 +31,10 @@ class Upload(BaseModel):
     """A raw file as it came in."""
 
     id: str
-    format: Format = Field(description="Told by the file's first bytes.")
+    format: KeptFormatName = Field(description="Told by the file's first bytes.")
     size_bytes: int
     sha256: SHA256
-    arrays: list[UploadedArray] = Field(description="Of an .npz file.")
+    arrays: list[UploadedArray] = Field(description="Those that the headers of an .npz file announce.")
     created_at: datetime
 
 
@@ -62,7 +61,7 @@ class UriSource(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     uri: Annotated[str, Field(min_length=1, max_length=2000, examples=["s3://measurements/2026/patients.parquet"])]
-    format: Format | None = Field(default=None, description="By default the end of the name tells it.")
+    format: FormatName | None = Field(default=None, description="By default the end of the name tells it.")
 
 
 class _Sequences(BaseModel):

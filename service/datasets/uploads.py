@@ -1,7 +1,6 @@
 """Uploads in SQL."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from sqlalchemy import delete, select
@@ -19,10 +18,10 @@ def create(
     session: Session,
     stored: Stored,
     max_bytes: int | None,
-    format: schemas.Format,
+    format: str,
     arrays: Sequence[ArrayHeader] = (),
 ) -> schemas.Upload:
-    """Record a file that is in the store; `arrays` are those of an .npz file, whose headers were checked.
+    """Record a file that is in the store; `arrays` are those that its headers announce.
 
     max_bytes: what the project may store. Raises TooMany.
     """
@@ -90,14 +89,14 @@ def remove(session: Session, project_id: str, upload_id: str) -> None:
 
 
 def headers(upload: Upload) -> list[ArrayHeader]:
-    """The arrays of an .npz file."""
+    """The arrays that the headers of the file announce."""
     return [ArrayHeader(a["name"], tuple(a["shape"]), np.dtype(a["dtype"])) for a in upload.arrays]
 
 
 def _describe(upload: Upload, artifact: Artifact) -> schemas.Upload:
     return schemas.Upload(
         id=upload.id,
-        format=cast(schemas.Format, upload.format),
+        format=upload.format,
         size_bytes=artifact.size_bytes,
         sha256=artifact.sha256,
         arrays=[schemas.UploadedArray.model_validate(array) for array in upload.arrays],

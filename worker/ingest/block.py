@@ -1,12 +1,14 @@
 """What every format is read into: blocks of rows, each modality with its own values, presence, lengths and times."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from service.datasets.layout import Declaration, Layout
+from worker.ingest.faults import Faults
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -41,6 +43,18 @@ class Block:
     """As the file has them, before they are understood."""
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader is given beside the file and its declaration."""
+
+    max_bytes: int
+    """The file may have this many bytes once unpacked."""
+    scratch: Path
+    """An existing folder for what does not fit in memory."""
+    faults: Faults
+    """Collects what is wrong with values, so that reading goes on and finds more."""
+
+
 class Source(Protocol):
     """A file that is read once from its beginning to its end."""
 
@@ -56,3 +70,7 @@ class Source(Protocol):
 
     def fraction(self) -> float:
         """How much of it was read, from 0 to 1."""
+
+
+Reader = Callable[[Path, Declaration, ReadOptions], Source]
+"""Opens a file of one format. Raises BadInput for a file that cannot become a dataset."""

@@ -13,7 +13,7 @@ from service.datasets.layout import REJECTED, Declaration
 from service.shared.errors import BadInput
 from service.shared.settings import Settings
 from worker import protocol
-from worker.ingest import formats
+from worker.ingest import sources
 from worker.ingest.convert import convert
 from worker.ingest.faults import Faults
 from worker.ingest.size import QUOTA, Limits
@@ -35,7 +35,7 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         emit({"event": "progress", "phase": "validating", "fraction": fraction, "eta_seconds": None})
 
     try:
-        source = formats.open(spec["source"], declaration, settings, result.parent, faults)
+        source = sources.open(spec["source"], declaration, settings, result.parent, faults)
         converted = convert(source, faults, result, on_block, limits)
     except BadInput as error:
         raise BadInput(error.faults, code=QUOTA if error.code == QUOTA else REJECTED) from error

@@ -13,7 +13,7 @@ from service.shared import not_json
 from service.shared.errors import BadInput, Fault
 from worker.ingest import infer
 from worker.ingest import nested_survey as surveys
-from worker.ingest.block import BLOCK_BYTES, Block
+from worker.ingest.block import BLOCK_BYTES, Block, ReadOptions
 from worker.ingest.faults import no_value
 from worker.ingest.nested_blocks import Batch, Unpacker
 from worker.ingest.nested_lists import Lists, texts_of
@@ -123,6 +123,11 @@ class JsonLinesSource:
                 self._done = file.tell()
                 yield _Lines(row, objects)
                 row += len(objects)
+
+
+def read(path: Path, declaration: Declaration, options: ReadOptions) -> JsonLinesSource:
+    """Open a JSON Lines file. Raises BadInput for one that cannot become a dataset."""
+    return JsonLinesSource(path, declaration, options.max_bytes)
 
 
 def _opened(path: Path) -> BinaryIO:

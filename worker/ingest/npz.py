@@ -20,7 +20,7 @@ from service.shared.errors import BadInput, Fault, pointer
 from service.shared.full_disk import tells_of_full
 from service.shared.npz import NPY, ArrayHeader
 from worker.ingest import infer
-from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
+from worker.ingest.block import BLOCK_BYTES, Array, Block, Column, ReadOptions
 from worker.ingest.faults import Faults
 from worker.ingest.nested_survey import MOST_ROW_BYTES
 from worker.ingest.numbers import Numbers
@@ -125,6 +125,11 @@ class NpzSource:
             detail = f"{name}{LENGTHS} is {given[row]} at row {first + row}, expected 0 to {steps}"
             faults.add(Fault(pointer(name + LENGTHS, first + int(row)), "bad_length", detail))
         return lengths
+
+
+def read(path: Path, declaration: Declaration, options: ReadOptions) -> NpzSource:
+    """Open an .npz file. Raises BadInput for one that cannot become a dataset."""
+    return NpzSource(path, declaration, options.max_bytes, options.scratch, options.faults)
 
 
 class _Reader:

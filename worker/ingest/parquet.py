@@ -17,7 +17,7 @@ from worker.ingest import infer, pandas_index
 from worker.ingest import nested_arrow as arrow
 from worker.ingest import nested_survey as surveys
 from worker.ingest import parquet_pages as pages
-from worker.ingest.block import BLOCK_BYTES, Block
+from worker.ingest.block import BLOCK_BYTES, Block, ReadOptions
 from worker.ingest.faults import no_value
 from worker.ingest.nested import MOST_AXES
 from worker.ingest.nested_blocks import Batch, Unpacker
@@ -219,6 +219,11 @@ class ParquetSource:
         if rows != group.rows:
             detail = f"the Parquet file is damaged: row group {group.number} has {rows} rows, expected {group.rows}"
             raise BadInput([Fault("", "damaged_file", detail)])
+
+
+def read(path: Path, declaration: Declaration, options: ReadOptions) -> ParquetSource:
+    """Open a Parquet file. Raises BadInput for one that cannot become a dataset."""
+    return ParquetSource(path, declaration, options.max_bytes)
 
 
 def _check_ends(path: Path) -> None:
