@@ -25,7 +25,8 @@ from models.config.frozen import Kind
 from models.config.presets import choose
 from models.predictor import Predictor
 from models.training.dataset import Dataset
-from models.training.loop import Finished, fit
+from models.training.events import Finished
+from models.training.loop import fit
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]

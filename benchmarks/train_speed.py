@@ -28,7 +28,8 @@ from models.ops import gru_loop
 from models.synthetic import quadratic_sinusoidal
 from models.training import allocator
 from models.training.dataset import Dataset
-from models.training.loop import Epoch, fit
+from models.training.events import Epoch
+from models.training.loop import fit
 from models.training.objective import negative_elbo
 
 ROUNDS = 15
@@ -41,7 +42,7 @@ Step = Callable[[], None]
 def main() -> None:
     """Measure all of it."""
     torch.set_num_threads(1)
-    allocator.keep()  # as a trainer does
+    allocator.keep_freed_memory()  # as a trainer does
     print(f"loop over time: {gru_loop.loop_over_time()}")
     figures = [*vrnn(SMALL, 6.0), *memory(SMALL), *vrnn(REALISTIC, 2.0), *memory(REALISTIC)]
     publish("train_speed", [*figures, *preset(), *vae()])

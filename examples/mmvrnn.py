@@ -10,7 +10,8 @@ from examples import plots
 from models.config import MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.synthetic import spirals
 from models.training.dataset import Dataset
-from models.training.loop import Epoch, Finished, fit
+from models.training.events import Epoch, Finished
+from models.training.loop import fit
 
 
 def main() -> None:

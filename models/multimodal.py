@@ -78,6 +78,10 @@ class Multimodal(nn.Module, ABC):
     builds the same weights.
     """
 
+    parameter_vector: Tensor | None = None
+    """A leaf tensor that all parameters are views of, and whose `grad` all their gradients are views of, while a model is
+    trained. Automatic differentiation may write either."""
+
     def __init__(
         self, config: MMVAEConfig | MMVRNNConfig, encoded_features: int, decoded_features: int, parts: Parts
     ) -> None:

@@ -7,6 +7,7 @@ Under `torch.distributed.run` several of these processes train one model; the fi
 """
 
 import math
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ from models.training import allocator, distributed, state
 from models.training.data import UnusableData
 from models.training.dataset import Dataset, Modality
 from models.training.evaluate import evaluate
-from models.training.loop import Checkpoint, Epoch, Finished, Started, fit
+from models.training.events import Checkpoint, Epoch, Finished, Started
+from models.training.loop import TrainingDiverged, fit
 from models.training.state import UnusableState
-from models.training.step import TrainingDiverged
 from service.shared import samples
 from service.shared.samples import Samples
 from worker import protocol
@@ -36,7 +37,7 @@ log = structlog.get_logger(__name__)
 def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
     """Train as the spec says; the finished event has the paths, the metrics of the model's epoch and its evaluation."""
     torch.set_num_threads(spec["threads"])
-    allocator.keep()
+    allocator.keep_freed_memory()
     device = distributed.device()
     data = dataset_of(samples.open(Path(spec["samples"])))
     started_at, first_step = time.monotonic(), 0
@@ -49,7 +50,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
             device=device,
             should_stop=stopping.is_set,
             init=checkpoint.read_weights(Path(spec["init"])) if spec.get("init") else None,
-            resume=state.load(Path(spec["resume"])) if spec.get("resume") else None,
+            resume_from=state.load(Path(spec["resume"])) if spec.get("resume") else None,
             checkpoint_seconds=spec.get("checkpoint_seconds", math.inf),
         )
         for event in events:
@@ -133,6 +134,11 @@ def _progress_of(phase: str, fraction: float, eta_seconds: float | None) -> dict
     return {"event": "progress", "phase": phase, "fraction": fraction, "eta_seconds": eta_seconds}
 
 
+def _read_spec() -> str:
+    """The spec in every process: the processes of a group share one standard input, which the first one reads."""
+    return distributed.broadcast(sys.stdin.readline() if distributed.rank() == 0 else "")
+
+
 if __name__ == "__main__":
     with distributed.joined():
-        protocol.run(train, distributed.read_spec, speaks=distributed.rank() == 0)
+        protocol.run(train, _read_spec, speaks=distributed.rank() == 0)

@@ -1,51 +1,61 @@
-"""The running average of a model's weights over the training: steadier than any one step's."""
+"""The running average of a model's weights during training, whose error varies less than that of the last weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from models.training.flat import FlatParameters
 
 
 class WeightAverage:
-    """An exponential moving average of the parameters; buffers are the model's own.
+    """An exponential moving average of the parameters. Buffers are not averaged.
 
-    After Polyak and Juditsky (1992, doi:10.1137/0330046), who average all steps alike. Early on it forgets faster, by
-    (1 + n) / (10 + n) after n steps, so that it does not remember the first weights.
+    After Polyak and Juditsky (1992, doi:10.1137/0330046), who weigh all steps equally. The decay after n steps is
+    min(decay, (1 + n) / (10 + n)): a smaller decay at first forgets the initial weights.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, parameters: FlatParameters, decay: float) -> None:
         self._decay = decay
-        self._parameters = dict(model.named_parameters())
-        self._values = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        self._parameters = parameters
+        self._live = [vector.detach() for vector in parameters.vectors]
+        self._averages = [vector.clone() for vector in self._live]
 
     @torch.no_grad()
-    def follow(self, step: int) -> None:
-        """Take the weights after `step` steps into account."""
+    def update(self, step: int) -> None:
+        """Take in the weights after `step` steps."""
         average = get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))
-        average(list(self._values.values()), list(self._parameters.values()), step)
+        average(self._averages, self._live, step)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The model has the averages for its weights meanwhile."""
+    def applied(self) -> Iterator[None]:
+        """Within it the model has the averages as its weights."""
         self._swap()
         try:
             yield
         finally:
             self._swap()
 
-    def aside(self) -> Mapping[str, Tensor]:
-        """By name what is not in the model: the averages, or, while they are in place, the weights under training."""
-        return self._values
+    def swapped_out(self) -> Mapping[str, Tensor]:
+        """By parameter name, what the model does not hold: the averages, or within `applied` the trained weights."""
+        return self._parameters.views(self._averages)
 
-    @torch.no_grad()
-    def begin_with(self, live: Mapping[str, Tensor]) -> None:
-        """What the model has are the averages; these are the weights under training, and take their place."""
-        for name, parameter in self._parameters.items():
-            self._values[name].copy_(parameter)
-            parameter.copy_(live[name])
+    def restore(self, live: Mapping[str, Tensor]) -> None:
+        """Continue with the model's weights as the averages, and with `live` as the weights in training."""
+        for average, vector in zip(self._averages, self._live, strict=True):
+            average.copy_(vector)
+        for name, view in self._parameters.views(self._live).items():
+            view.copy_(live[name])
+
+    def reset(self) -> None:
+        """Begin again at the model's weights."""
+        for average, vector in zip(self._averages, self._live, strict=True):
+            average.copy_(vector)
 
     def _swap(self) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.data, self._values[name] = self._values[name], parameter.data
+        for average, vector in zip(self._averages, self._live, strict=True):
+            before = vector.clone()
+            vector.copy_(average)
+            average.copy_(before)

@@ -1,7 +1,6 @@
-"""The processes that train one model together, each on its share of every batch. One process is a group too."""
+"""Several processes that train one model, each on its part of every batch, connected by `torch.distributed`."""
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,22 +10,22 @@ from torch import Tensor, distributed
 
 from models.training.data import Rows
 
-# Whoever dies ends the others at once; this only bounds how long the rest wait for the one that evaluates.
-PATIENCE = timedelta(days=1)
+# If a rank exits, torchrun stops the others. This only bounds how long ranks wait for the one that evaluates.
+TIMEOUT = timedelta(days=1)
 
 
 class Group:
-    """`size` processes, of which this is number `rank`, connected by `torch.distributed` when there are several."""
+    """`size` processes, of which this one is number `rank`; one process without `torch.distributed`."""
 
     def __init__(self) -> None:
-        self.size = distributed.get_world_size() if _together() else 1
+        self.size = distributed.get_world_size() if _initialized() else 1
         self.rank = rank()
 
     def share(self, rows: Rows) -> Rows:
-        """The part of a batch that this process computes; no two processes' parts overlap."""
+        """The rows of a batch that this process computes. Shares are disjoint; together they are the batch."""
         return rows[self.rank :: self.size]
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in one message."""
         if self.size == 1 or not tensors:
             return
@@ -35,55 +34,55 @@ class Group:
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.detach().copy_(part.view_as(tensor))
 
-    def any(self, mine: bool) -> bool:
-        """Whether it is so in any process: they must agree on when to stop."""
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is true in any process. All processes get the same answer."""
         if self.size == 1:
-            return mine
-        count = torch.tensor([float(mine)], device=device())
+            return flag
+        count = torch.tensor([float(flag)], device=device())
         distributed.all_reduce(count)
         return bool(count.item())
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within it this process is one of those that `torch.distributed.run` has started, if it was."""
+    """Within it, a process that `torch.distributed.run` started belongs to the group that it started."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield
-        # All leave together: what goes wrong while one ends must not stop another that still evaluates.
+        # All leave together: an error while one process exits must not stop another that still evaluates.
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number in its group."""
-    return distributed.get_rank() if _together() else 0
+    """The number of this process in its group."""
+    return distributed.get_rank() if _initialized() else 0
 
 
 def device() -> str:
-    """What this process computes on."""
+    """The device that this process computes on."""
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
-def read_spec() -> str:
-    """The first line of standard input, which all processes of a group share: the first one reads it for all."""
-    if not _together():
-        return sys.stdin.readline()
-    line = sys.stdin.readline().encode() if rank() == 0 else b""
-    length = torch.tensor([len(line)], device=device())
+def broadcast(text: str) -> str:
+    """The text of process 0, in every process."""
+    if not _initialized():
+        return text
+    encoded = text.encode() if rank() == 0 else b""
+    length = torch.tensor([len(encoded)], device=device())
     distributed.broadcast(length, src=0)
-    text = torch.zeros(int(length.item()), dtype=torch.uint8, device=device())
-    if rank() == 0:
-        text.copy_(torch.frombuffer(bytearray(line), dtype=torch.uint8))
-    distributed.broadcast(text, src=0)
-    return text.cpu().numpy().tobytes().decode()
+    content = torch.zeros(int(length.item()), dtype=torch.uint8, device=device())
+    if encoded:
+        content.copy_(torch.frombuffer(bytearray(encoded), dtype=torch.uint8))
+    distributed.broadcast(content, src=0)
+    return content.cpu().numpy().tobytes().decode()
 
 
-def _together() -> bool:
+def _initialized() -> bool:
     return distributed.is_available() and distributed.is_initialized()

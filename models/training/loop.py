@@ -4,90 +4,51 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from models.architectures import Model, build
+from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.held_out import min_batch_size
 from models.multimodal import NO_PARTS, Parts
-from models.training import data, schedule
+from models.ops.philox import Draws
+from models.training import calibrate, data, objective, resume, schedule
 from models.training.data import Rows, UnusableData
 from models.training.dataset import Dataset
 from models.training.distributed import Group
+from models.training.events import Checkpoint, Epoch, Event, Finished, Started
+from models.training.prefetch import Prefetch
+from models.training.selection import Selection
 from models.training.state import TrainingState
-from models.training.step import Model, Session, TrainingDiverged
+from models.training.step import Trainer
+from models.training.validate import validate
 
 
-@dataclass(frozen=True)
-class Started:
-    """Data and model fit, training begins, or goes on after `step` steps.
-
-    steps: optimiser steps in all. parameters: learned numbers.
-    """
-
-    parameters: int
-    train_rows: int
-    validation_rows: int
-    steps: int
-    step: int
+class TrainingDiverged(RuntimeError):
+    """The loss or its gradient is NaN or infinite. The message names the step and what to change."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Epoch `epoch` of `epochs` (from 1) is done, `step` optimiser steps so far.
+class Seeds(NamedTuple):
+    """Independent seeds by purpose."""
 
-    metrics, in nats per row, means over the epoch: loss, kl, reconstruction/NAME (the negative log-likelihood of a
-    modality); with the prefix validation_ the same on the held-out rows, with the same masks and noise after every
-    epoch and the last beta, so that epochs can be compared, and validation_profile (`models.training.objective.
-    negative_profile`); and beta and learning_rate of the epoch's last step.
-    """
+    weights: int
+    split: int
+    order: int
+    noise: int
+    validation: int
 
-    epoch: int
-    epochs: int
-    step: int
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A state to go on from: at an interval of time, at an epoch that is to be kept, before an end without a model."""
-
-    state: TrainingState
-    reason: Literal["interval", "epoch", "stopped", "diverged"]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The trained model, in evaluation mode on the device it was trained on.
-
-    epoch and metrics: those of the epoch whose weights these are. train_rows, validation_rows: which rows were what.
-    """
-
-    model: Model
-    epoch: int
-    metrics: dict[str, float]
-    train_rows: Rows
-    validation_rows: Rows
-
-
-Event = Started | Epoch | Checkpoint | Finished
+    @classmethod
+    def spawn(cls, seed: int) -> Self:
+        """The seeds that follow from one."""
+        return cls(*np.random.SeedSequence(seed).generate_state(5).tolist())
 
 
 def _never() -> bool:
     return False
-
-
-@contextmanager
-def _noting(session: Session, steps: int) -> Iterator[None]:
-    """Note on what goes wrong how far the training had come: the same error at the same step will come again."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"after {session.step} of {steps} steps")
-        raise
 
 
 def fit(
@@ -98,43 +59,37 @@ def fit(
     seed: int,
     device: str = "cpu",
     should_stop: Callable[[], bool] = _never,
-    resume: TrainingState | None = None,
+    resume_from: TrainingState | None = None,
     init: Mapping[str, Tensor] | None = None,
     checkpoint_seconds: float = math.inf,
     parts: Parts = NO_PARTS,
 ) -> Iterator[Event]:
-    """Train a model and report on the way: Started, an Epoch each, a Checkpoint now and then, Finished.
+    """Train a model. Yields Started, an Epoch per epoch, Checkpoints in between, and Finished.
 
-    Everything random is a function of (seed, step, row): the same seed gives the same weights on a CPU, and one that
-    was stopped and goes on from its checkpoint (`resume`) the same as one that was not, bit for bit. `init`: weights to
-    begin with, of a model of the same configuration. `should_stop` is asked before every step; once it says true the
-    events end with a Checkpoint. Several processes of one `torch.distributed` group that all call this train one
-    model. Raises UnusableData before anything is built, UnusableState, and after a last Checkpoint
-    TrainingDiverged.
+    All randomness is a function of (seed, step, row). The same seed gives the same weights on a CPU, bit for bit, also
+    if a training was stopped and continued from its checkpoint (`resume_from`).
+
+    init: initial weights, of a model of the same configuration. parts: modules in place of those that the
+    configuration names. should_stop is called before every step; if it returns True, the last event is a Checkpoint.
+    checkpoint_seconds: time between Checkpoints. If several processes of one `torch.distributed` group call this, they
+    train one model together.
+
+    Raises UnusableData and UnusableState before the first event, and TrainingDiverged after a last Checkpoint.
     """
     data.check(dataset, config, training)
     dataset = data.select(dataset, config)
-    group = Group()
-    if training.batch_size < (least := min_batch_size(group.size)):
-        raise UnusableData(
-            f"batch_size is {training.batch_size}, expected at least {least} for {group.size} devices, so that each "
-            "has a row of every batch"
-        )
-    weight_seed, split_seed, order_seed, noise_seed, validation_seed = (
-        np.random.SeedSequence(seed).generate_state(5).tolist()
-    )
-    held_out_before = resume.identity.get("rows", [0, None])[1] if resume else None
-    train_rows, validation_rows = data.split(dataset, training, split_seed, held_out_before)
-    if resume is None:  # what has begun goes on
-        data.check_training(dataset, train_rows)
+    group, seeds = Group(), Seeds.spawn(seed)
+    train_rows, validation_rows = _split(dataset, training, group, seeds.split, resume_from)
     steps_per_epoch = math.ceil(len(train_rows) / training.batch_size)
     steps = training.epochs * steps_per_epoch
-    try:
-        schedule.beta_at(training.beta, 0, steps, steps_per_epoch)
-    except ValueError as error:
-        raise UnusableData(f"training.beta does not fit the dataset: {error}") from error
+    _check_beta(training, steps, steps_per_epoch)
 
-    session = Session(config, training, dataset, train_rows, device, group, parts, weight_seed, noise_seed)
+    model = _build(config, parts, seeds.weights)
+    model.set_statistics(data.statistics(dataset, config, train_rows))
+    model.to(device)
+    trainer = Trainer(model, training, group, seeds.noise, data.observed_values_per_row(dataset))
+    prefetch = Prefetch(dataset, model, training, group, torch.device(device), seeds.noise)
+    selection = Selection(training)
     identity = {
         "config": config.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
@@ -142,49 +97,100 @@ def fit(
         "rows": [len(train_rows), len(validation_rows)],
     }
     if init is not None:
-        session.warm_start(init)
-    if resume is not None:
-        session.restore(resume, identity)
-    yield Started(
-        parameters=sum(parameter.numel() for parameter in session.model.parameters()),
-        train_rows=len(train_rows),
-        validation_rows=len(validation_rows),
-        steps=steps,
-        step=session.step,
-    )
-    with _noting(session, steps):
+        trainer.warm_start(init)
+    if resume_from is not None:
+        resume.restore(resume_from, trainer, selection, identity, group)
+
+    def state() -> TrainingState:
+        return resume.capture(trainer, selection, identity, group)
+
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    yield Started(parameters, len(train_rows), len(validation_rows), steps, trainer.step_count)
+    with _noting(trainer, steps):
         saved_at = time.monotonic()
-        for epoch in range(session.step // steps_per_epoch + 1, training.epochs + 1):
-            if session.patience_is_over():
+        for epoch in range(trainer.step_count // steps_per_epoch + 1, training.epochs + 1):
+            if selection.stops_early:
                 break
-            done = session.step - (epoch - 1) * steps_per_epoch
-            order = np.random.default_rng([order_seed, epoch]).permutation(train_rows)
-            for ready in session.ahead(np.array_split(order, steps_per_epoch)[done:]):
+            done = trainer.step_count - (epoch - 1) * steps_per_epoch
+            order = np.random.default_rng([seeds.order, epoch]).permutation(train_rows)
+            batches = np.array_split(order, steps_per_epoch)[done:]
+            for batch in prefetch(batches, trainer.step_count):
                 if group.any(should_stop()):
-                    yield Checkpoint(session.state(identity), "stopped")
+                    yield Checkpoint(state(), "stopped")
                     return
                 if group.any(time.monotonic() - saved_at > checkpoint_seconds):
-                    yield Checkpoint(session.state(identity), "interval")
+                    yield Checkpoint(state(), "interval")
                     saved_at = time.monotonic()
-                beta = schedule.beta_at(training.beta, session.step, steps, steps_per_epoch)
-                factor = schedule.learning_rate_factor(training.learning_rate_schedule, session.step, steps)
-                rate = training.learning_rate * factor
-                if not session.advance(ready, beta, rate):
-                    yield Checkpoint(session.state(identity), "diverged")
-                    raise TrainingDiverged(
-                        f"the loss or its gradient is no longer a number at step {session.step + 1} of {steps} "
-                        f"(epoch {epoch}); the checkpoint of step {session.step} is the last good one; try a "
-                        f"learning_rate below {training.learning_rate} or a smaller gradient_clip_norm, and look at "
-                        "the data's largest values"
-                    )
-            metrics = session.close_epoch() | {"beta": beta, "learning_rate": rate}
+                beta = schedule.beta_at(training.beta, trainer.step_count, steps, steps_per_epoch)
+                factor = schedule.learning_rate_factor(training.learning_rate_schedule, trainer.step_count, steps)
+                learning_rate = training.learning_rate * factor
+                if not trainer.step(batch, beta, learning_rate):
+                    yield Checkpoint(state(), "diverged")
+                    raise _diverged(trainer.step_count, steps, epoch, training.learning_rate)
+            metrics = trainer.end_epoch() | {"beta": beta, "learning_rate": learning_rate}
             if len(validation_rows):
-                metrics |= session.validate(validation_rows, schedule.last_beta(training.beta), validation_seed)
-            session.judge(epoch, metrics)
-            yield Epoch(epoch, training.epochs, session.step, metrics)
+                last_beta = schedule.last_beta(training.beta)
+                with trainer.averaged():
+                    metrics |= validate(model, dataset, validation_rows, training, last_beta, seeds.validation, group)
+            selection.update(epoch, metrics, trainer)
+            yield Epoch(epoch, training.epochs, trainer.step_count, metrics)
             if training.checkpoint_epochs and epoch % training.checkpoint_epochs == 0:
-                yield Checkpoint(session.state(identity), "epoch")
+                yield Checkpoint(state(), "epoch")
                 saved_at = time.monotonic()
-        epoch, metrics = session.choose(session.step // steps_per_epoch)
-        session.calibrate(validation_rows, validation_seed)
-        yield Finished(session.model.eval(), epoch, metrics, train_rows, validation_rows)
+
+        best = selection.result(trainer.step_count // steps_per_epoch, trainer)
+        model = trainer.finish(best.weights)
+
+        def mask(targets: Batch, rows: Rows, number: int) -> Batch:
+            return objective.hidden(targets, training, lambda stream: Draws(seeds.validation, number, stream), rows)
+
+        calibrate.calibrate(model, dataset, validation_rows, mask, seeds.validation)
+        yield Finished(model, best.epoch, best.metrics, train_rows, validation_rows)
+
+
+def _split(
+    dataset: Dataset, training: TrainingConfig, group: Group, seed: int, resume_from: TrainingState | None
+) -> tuple[Rows, Rows]:
+    """The rows to train on and those held out. Raises UnusableData."""
+    if training.batch_size < (least := min_batch_size(group.size)):
+        raise UnusableData(
+            f"batch_size is {training.batch_size}, expected at least {least} for {group.size} devices, so that each "
+            "has a row of every batch"
+        )
+    held_out_before = resume_from.identity.get("rows", [0, None])[1] if resume_from else None
+    train_rows, validation_rows = data.split(dataset, training, seed, held_out_before)
+    if resume_from is None:  # a training that has begun may go on
+        data.check_training(dataset, train_rows)
+    return train_rows, validation_rows
+
+
+def _check_beta(training: TrainingConfig, steps: int, steps_per_epoch: int) -> None:
+    try:
+        schedule.beta_at(training.beta, 0, steps, steps_per_epoch)
+    except ValueError as error:
+        raise UnusableData(f"training.beta does not fit the dataset: {error}") from error
+
+
+def _build(config: MMVAEConfig | MMVRNNConfig, parts: Parts, seed: int) -> Model:
+    """A model with random weights. torch's global generator is restored."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(config, parts)
+
+
+def _diverged(step: int, steps: int, epoch: int, learning_rate: float) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"the loss or its gradient is NaN or infinite at step {step + 1} of {steps} (epoch {epoch}); the checkpoint of "
+        f"step {step} is the last good one; try a learning_rate below {learning_rate} or a smaller gradient_clip_norm, "
+        "and check the data's largest values"
+    )
+
+
+@contextmanager
+def _noting(trainer: Trainer, steps: int) -> Iterator[None]:
+    """Add to errors how many steps were done: an error that repeats at the same step is not retried."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"after {trainer.step_count} of {steps} steps")
+        raise

@@ -35,7 +35,8 @@ from models.ops.philox import Draws
 from models.training import evaluate, objective, schedule, state
 from models.training.dataset import Dataset
 from models.training.deletion_mix import deletion_mix
-from models.training.loop import Checkpoint, Epoch, Finished, fit
+from models.training.events import Checkpoint, Epoch, Finished
+from models.training.loop import fit
 from models.training.masking import burst_deletion, modality_dropout
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "golden"
@@ -182,7 +183,7 @@ def train(
     answers = itertools.count(0 if begun is None else begun.step)
     should_stop: Callable[[], bool] = (lambda: next(answers) == stop[0]) if stop else (lambda: False)
     found: Arrays = {}
-    for event in fit(config, samples, training, seed=spec["seed"], should_stop=should_stop, resume=begun):
+    for event in fit(config, samples, training, seed=spec["seed"], should_stop=should_stop, resume_from=begun):
         if isinstance(event, Epoch):
             found |= {f"epoch/{event.epoch}/{name}": np.asarray(value) for name, value in event.metrics.items()}
         elif isinstance(event, Checkpoint) and stop:

@@ -2,36 +2,57 @@
 
 import pytest
 import torch
-from torch import nn
 
+from models.architectures import build
 from models.training.average import WeightAverage
+from models.training.flat import FlatParameters
+from tests.models.training.small import two
+
+
+def _averaged(decay: float) -> tuple[FlatParameters, WeightAverage, torch.Tensor]:
+    """The parameters of a model, their average, and the first weight, whose values are all 1."""
+    model = build(two())
+    flat = FlatParameters(model)
+    weight = next(model.parameters()).data
+    weight.fill_(1.0)
+    return flat, WeightAverage(flat, decay), weight
 
 
 def test_it_follows_the_weights_and_changes_places_with_them() -> None:
-    layer = nn.Linear(1, 1, bias=False)
-    layer.weight.data.fill_(1.0)
-    average = WeightAverage(layer, 0.9)
+    _, average, weight = _averaged(0.9)
     expected = 1.0
     for step in range(1, 200):
-        layer.weight.data.fill_(float(step))
-        average.follow(step)
+        weight.fill_(float(step))
+        average.update(step)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
-    with average.in_place():
-        assert layer.weight.item() == pytest.approx(expected, rel=1e-5)
-        assert average.aside()["weight"].item() == 199.0
-    assert layer.weight.item() == 199.0
+    with average.applied():
+        torch.testing.assert_close(weight, torch.full_like(weight, expected), rtol=1e-5, atol=0)
+        assert next(iter(average.swapped_out().values())).unique().item() == 199.0
+    assert weight.unique().item() == 199.0
 
 
-def test_a_state_goes_on_with_both() -> None:
-    layer, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    average = WeightAverage(layer, 0.5)
-    layer.weight.data.add_(1.0)
-    average.follow(1)
-    with average.in_place():
-        weights, live = layer.state_dict(), dict(average.aside())
-        other.load_state_dict(weights)
-    again = WeightAverage(other, 0.5)
-    again.begin_with(live)
-    assert torch.equal(other.weight, layer.weight)
-    assert torch.equal(again.aside()["weight"], average.aside()["weight"])
+def test_weights_come_back_after_an_error() -> None:
+    _, average, weight = _averaged(0.5)
+    weight.fill_(3.0)
+    with pytest.raises(KeyError), average.applied():
+        raise KeyError
+    assert weight.unique().item() == 3.0
+
+
+def test_a_state_restores_the_weights_and_their_average() -> None:
+    flat, average, weight = _averaged(0.5)
+    weight.add_(1.0)
+    average.update(1)
+    with average.applied():
+        served = {name: view.clone() for name, view in flat.views([v.detach() for v in flat.vectors]).items()}
+        live = {name: view.clone() for name, view in average.swapped_out().items()}
+    other = build(two())
+    again = FlatParameters(other)
+    restored = WeightAverage(again, 0.5)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            parameter.copy_(served[name])
+    restored.restore(live)
+    assert torch.equal(again.vectors[0], flat.vectors[0])
+    assert all(torch.equal(view, average.swapped_out()[name]) for name, view in restored.swapped_out().items())

@@ -12,7 +12,8 @@ from models.synthetic import quadratic_sinusoidal
 from models.training import data
 from models.training.dataset import Dataset
 from models.training.evaluate import evaluate, observed_subsets
-from models.training.loop import Finished, fit
+from models.training.events import Finished
+from models.training.loop import fit
 from tests.models.training.small import sequences, static, two
 
 

@@ -20,8 +20,8 @@ from models.config import (
 from models.multimodal import Parts
 from models.training.data import UnusableData
 from models.training.dataset import Dataset
-from models.training.loop import Checkpoint, Epoch, Event, Finished, Started, fit
-from models.training.step import TrainingDiverged
+from models.training.events import Checkpoint, Epoch, Event, Finished, Started
+from models.training.loop import TrainingDiverged, fit
 from tests.models.training.small import sequences, static, two, unrelated_bound
 from tests.models.training.test_data import modalities, static_samples
 
@@ -216,7 +216,7 @@ def test_a_row_s_noise_and_masks_do_not_depend_on_the_batch_it_is_in() -> None:
 def test_reading_ahead_changes_nothing(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
     training = TrainingConfig.model_validate({**SMALL.model_dump(mode="json"), **changes})
     ahead = _weights(_events(static(), training))
-    monkeypatch.setattr("models.training.step.AHEAD", 1)
+    monkeypatch.setattr("models.training.prefetch.MAX_NUMBERS", 1)
     one_by_one = _weights(_events(static(), training))
     assert all(torch.equal(value, one_by_one[name]) for name, value in ahead.items())
 

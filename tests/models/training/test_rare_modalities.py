@@ -15,7 +15,8 @@ from models.training import calibrate, data
 from models.training.data import UnusableData
 from models.training.dataset import Dataset
 from models.training.evaluate import evaluate
-from models.training.loop import Epoch, Finished, fit
+from models.training.events import Epoch, Finished
+from models.training.loop import fit
 
 LIKELIHOODS: list[LikelihoodName] = ["gaussian", "laplace", "bernoulli", "categorical", "poisson", "negative_binomial"]
 SHAPES: dict[str, tuple[int, ...]] = {"scalar": (), "vector": (2,), "image": (1, 4, 4)}

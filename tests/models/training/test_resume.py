@@ -15,7 +15,8 @@ import torch
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.training import state
 from models.training.dataset import Dataset
-from models.training.loop import Checkpoint, Epoch, Event, Finished, fit
+from models.training.events import Checkpoint, Epoch, Event, Finished
+from models.training.loop import fit
 from models.training.state import TrainingState, UnusableState
 from tests.models.training.small import sequences, static, two
 
@@ -40,7 +41,7 @@ def _interrupted(
     for part, stop in enumerate([*steps, math.inf]):
         questions = itertools.count(resume.step if resume else 0)
         stops = map(functools.partial(operator.le, stop), questions)  # one answer for each step
-        for event in fit(config, samples, training, seed=3, should_stop=stops.__next__, resume=resume):
+        for event in fit(config, samples, training, seed=3, should_stop=stops.__next__, resume_from=resume):
             if isinstance(event, Checkpoint):
                 path = folder / str(part)
                 state.save(event.state, path)
@@ -100,7 +101,7 @@ def test_a_state_of_another_training_is_refused() -> None:
         if isinstance(event, Checkpoint)
     )
     with pytest.raises(UnusableState, match="another training, seed"):
-        list(fit(two(), static(), _training(epochs=5), seed=1, resume=first.state))
+        list(fit(two(), static(), _training(epochs=5), seed=1, resume_from=first.state))
 
 
 def test_a_state_from_before_the_configuration_had_a_field_goes_on(tmp_path: Path) -> None:
@@ -111,10 +112,10 @@ def test_a_state_from_before_the_configuration_had_a_field_goes_on(tmp_path: Pat
         del modality["category_names"]
     del older["training"]["deletion_mix"]
     state.save(dataclasses.replace(stopped.state, identity=older), tmp_path / "older")
-    *_, finished = fit(two(), static(), _training(), seed=0, resume=state.load(tmp_path / "older"))
+    *_, finished = fit(two(), static(), _training(), seed=0, resume_from=state.load(tmp_path / "older"))
     assert isinstance(finished, Finished)
     with pytest.raises(UnusableState, match="another training"):
-        list(fit(two(), static(), _training(learning_rate=0.5), seed=0, resume=state.load(tmp_path / "older")))
+        list(fit(two(), static(), _training(learning_rate=0.5), seed=0, resume_from=state.load(tmp_path / "older")))
 
 
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
