@@ -79,8 +79,8 @@ class Multimodal(nn.Module, ABC):
     """
 
     parameter_vector: Tensor | None = None
-    """A leaf tensor that all parameters are views of, and whose `grad` all their gradients are views of, while a model is
-    trained. Automatic differentiation may write either."""
+    """While a model is trained, a leaf tensor that all parameters are views of; all their gradients are views of its
+    `grad`. Automatic differentiation may write to either."""
 
     def __init__(
         self, config: MMVAEConfig | MMVRNNConfig, encoded_features: int, decoded_features: int, parts: Parts

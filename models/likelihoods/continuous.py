@@ -117,12 +117,13 @@ class Continuous(Likelihood):
         """One step of the running average of the mean error."""
         if not len(errors):
             return
-        spreads = self.moment.numel()
-        count, sums = errors[:-spreads], errors[-spreads:]
-        mean = (sums / torch.where(count > 0, count, 1.0)).reshape(self.moment.shape)
+        moment = self.moment
+        spreads = moment.numel()
+        sums = errors[-spreads:].view(moment.shape)
+        count = errors[0] if len(errors) == 1 + spreads else errors[:-spreads].view(moment.shape)
+        mean = sums / count.clamp(min=torch.finfo(count.dtype).tiny)  # 0 / tiny is 0
         # A batch without this modality teaches nothing about it.
-        weight = ((1 - self.DECAY) * (count > 0)).expand(spreads).reshape(self.moment.shape)
-        self.moment.lerp_(mean.clamp(min=self.FLOOR**self.POWER), weight)
+        moment.lerp_(mean.clamp_(min=self.FLOOR**self.POWER), (count > 0) * (1 - self.DECAY))
 
     def describe(self, raw: Tensor) -> dict[str, Tensor]:
         """Mean and standard deviation of the mixture of the draws, by the law of total variance."""

@@ -4,21 +4,29 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from models.training.flat import FlatParameters
 
-KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+KINDS = {"adam": adam, "adamw": adamw}
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Optimiser:
     """Adam (arXiv:1412.6980) or AdamW (arXiv:1711.05101).
 
-    Its stored state is that of `torch.optim` per parameter, so that it does not depend on how the vector is laid out.
+    Through the functional form of `torch.optim`: of a small step, the bookkeeping of `torch.optim.AdamW` takes an
+    eighth. The stored state is that of `torch.optim` per parameter, so that it does not depend on the vector's layout.
     """
 
     def __init__(self, parameters: FlatParameters, kind: Literal["adam", "adamw"], weight_decay: float) -> None:
         self._parameters = parameters
-        self._adam = KINDS[kind](parameters.vectors, weight_decay=weight_decay, fused=True)
+        self._update = KINDS[kind]
+        self._weight_decay = weight_decay
+        self._means = [torch.zeros_like(vector) for vector in parameters.gradients]
+        self._squares = [torch.zeros_like(vector) for vector in parameters.gradients]
+        self._steps = [torch.zeros((), device=vector.device) for vector in parameters.vectors]
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
@@ -39,32 +47,46 @@ class Optimiser:
                 gradient.mul_(factor)
         return norm
 
+    @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """One step along the negative gradients."""
-        self._adam.param_groups[0]["lr"] = learning_rate
-        self._adam.step()
+        self._update(
+            self._parameters.vectors,
+            self._parameters.gradients,
+            self._means,
+            self._squares,
+            [],
+            self._steps,
+            fused=True,
+            amsgrad=False,
+            beta1=BETA1,
+            beta2=BETA2,
+            lr=learning_rate,
+            weight_decay=self._weight_decay,
+            eps=EPSILON,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, Tensor]:
         """'NUMBER/NAME' -> a copy on the CPU, for each parameter by its number; empty before the first step."""
-        if not self._adam.state:
+        if not any(self._steps):
             return {}
-        flat = self._parameters
-        states = [self._adam.state[vector] for vector in flat.vectors]
-        parts = {key: flat.views([state[key] for state in states]) for key in ("exp_avg", "exp_avg_sq")}
-        parts["step"] = {name: state["step"] for names, state in zip(flat.names, states, strict=True) for name in names}
-        numbers = enumerate(parts["exp_avg"])
-        return {f"{number}/{key}": parts[key][name].cpu().clone() for number, name in numbers for key in parts}
+        return {name: part.cpu().clone() for name, part in self._parts().items()}
 
+    @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from what `state` returned."""
-        if not state:
-            return
+        if state:
+            for name, part in self._parts().items():
+                part.copy_(state[name])
+
+    def _parts(self) -> dict[str, Tensor]:
+        """The state as `torch.optim` names it: views; parameters of one vector share their step."""
         flat = self._parameters
-        whole = {key: [torch.zeros_like(vector) for vector in flat.vectors] for key in ("exp_avg", "exp_avg_sq")}
-        for key, vectors in whole.items():
-            for number, view in enumerate(flat.views(vectors).values()):
-                view.copy_(state[f"{number}/{key}"])
-        numbers = {name: number for number, name in enumerate(flat.views(flat.vectors))}
-        whole["step"] = [state[f"{numbers[names[0]]}/step"] for names in flat.names]
-        by_vector = {index: {key: parts[index] for key, parts in whole.items()} for index in range(len(flat.vectors))}
-        self._adam.load_state_dict({"state": by_vector, "param_groups": self._adam.state_dict()["param_groups"]})
+        steps = {name: step for names, step in zip(flat.names, self._steps, strict=True) for name in names}
+        parts = {"step": steps, "exp_avg": flat.views(self._means), "exp_avg_sq": flat.views(self._squares)}
+        return {
+            f"{number}/{key}": values[name]
+            for number, name in enumerate(parts["exp_avg"])
+            for key, values in parts.items()
+        }

@@ -35,6 +35,7 @@ class Trainer:
         self.optimiser = Optimiser(self.parameters, training.optimiser, training.weight_decay)
         self.average = WeightAverage(self.parameters, training.weight_average) if training.weight_average else None
         self._training, self._group, self._seed, self._observed_values = training, group, seed, observed_values
+        self._device = next(model.parameters()).device
 
     def step(self, batch: Prefetched, beta: float, learning_rate: float) -> bool:
         """Take a step on a batch whose masks and noise are drawn; False, and no change, if it is not finite."""
@@ -42,7 +43,16 @@ class Trainer:
             self.model.train()
         self.optimiser.zero_grad()
         loss_scale = 1 / (batch.batch_rows * self._observed_values)
-        found = compute(self.model, batch, self._training, beta, self.step_count, self._seed, self._group, loss_scale)
+        found = compute(
+            self.model,
+            batch,
+            self._training,
+            beta,
+            self._device,
+            (self._seed, self.step_count),
+            self._group,
+            loss_scale,
+        )
         if found.loss.requires_grad:
             found.loss.backward(torch.full_like(found.loss, loss_scale))
         loss = found.loss.detach().sum() / batch.batch_rows
@@ -91,13 +101,13 @@ def compute(
     batch: Prefetched,
     training: TrainingConfig,
     beta: float,
-    step: int,
-    seed: int,
+    device: torch.device,
+    randomness: tuple[int, int],
     group: Group,
     loss_scale: float | None = None,
 ) -> Objective:
-    """The training objective of a batch, in the precision of the training."""
-    device = next(model.parameters()).device
+    """The training objective of a batch, in the precision of the training. randomness: (seed, step)."""
+    seed, step = randomness
     half = training.precision == "bfloat16"
     # Networks that draw random numbers themselves, as dropout does, draw by seed, step and process, not by row.
     with (

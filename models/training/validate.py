@@ -33,7 +33,7 @@ def validate(
             totals.rows += len(chunk)
             continue
         targets = read(dataset, share, model, device)
-        found = compute(model, Prefetched(share, len(chunk), targets), training, beta, 0, seed, group)
+        found = compute(model, Prefetched(share, len(chunk), targets), training, beta, device, (seed, 0), group)
         totals.add(found, len(chunk))
         inputs = objective.hidden(targets, training, lambda stream: Draws(seed, 0, stream), share)
         profile += objective.negative_profile(model, inputs, targets).double().sum()

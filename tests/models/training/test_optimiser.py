@@ -8,8 +8,10 @@ from torch import nn
 
 from models.architectures import Model, build
 from models.training.flat import FlatParameters
-from models.training.optimiser import KINDS, Optimiser
+from models.training.optimiser import Optimiser
 from tests.models.training.small import two
+
+REFERENCES: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 def _model() -> Model:
@@ -28,7 +30,7 @@ def _loss(model: Model, step: int) -> torch.Tensor:
 def test_it_steps_as_torch_does_and_has_the_same_state(kind: Literal["adam", "adamw"]) -> None:
     ours, theirs = _model(), _model()
     optimiser = Optimiser(FlatParameters(ours), kind, 0.1)
-    reference = KINDS[kind](theirs.parameters(), lr=1.0, weight_decay=0.1)
+    reference = REFERENCES[kind](theirs.parameters(), lr=1.0, weight_decay=0.1)  # type: ignore[call-arg]
     assert not optimiser.state()
     for step in range(1, 6):
         optimiser.zero_grad()
