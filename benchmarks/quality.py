@@ -24,9 +24,6 @@ from models.config import MMVAEOptions, MMVRNNOptions, ModalityConfig, TrainingC
 from models.config.frozen import Kind
 from models.config.presets import choose
 from models.predictor import Predictor
-from models.training.dataset import Dataset
-from models.training.events import Finished
-from models.training.loop import fit
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -161,7 +158,7 @@ def ask(name: str, seed: int, data: int) -> Answer:
 def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
     """A predictor trained as a request would be that names only its dataset, and how long it took."""
     models.use_threads(1)
-    dataset = Dataset.from_arrays(arrays, kind)
+    dataset = models.Dataset.from_arrays(arrays, kind)
     modalities = [
         ModalityConfig(
             name=modality.name,
@@ -175,8 +172,8 @@ def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
     options = MMVAEOptions if kind == "static" else MMVRNNOptions
     config = complete(options(**choices.architecture), modalities)
     started = time.monotonic()
-    *_, last = fit(config, dataset, TrainingConfig(**choices.training), seed=seed)
-    assert isinstance(last, Finished)  # noqa: S101 nobody stopped it
+    *_, last = models.fit(config, dataset, TrainingConfig(**choices.training), seed=seed)
+    assert isinstance(last, models.Finished)  # noqa: S101 nobody stopped it
     return Predictor(last.model), time.monotonic() - started
 
 

@@ -9,9 +9,6 @@ import models
 from examples import plots
 from models.config import MMVAEConfig, ModalityConfig, TrainingConfig
 from models.synthetic import quadratic_sinusoidal
-from models.training.dataset import Dataset
-from models.training.events import Epoch, Finished
-from models.training.loop import fit
 
 
 def main() -> None:
@@ -28,12 +25,12 @@ def main() -> None:
     train, test = quadratic_sinusoidal(args.rows, seed=1), quadratic_sinusoidal(1000, seed=2)
     modalities = [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("m1", "m2")]
     config = MMVAEConfig(modalities=tuple(modalities), latent_features=5)
-    epochs = []
-    for event in fit(config, Dataset.from_arrays(train), TrainingConfig(epochs=args.epochs), seed=1):
-        if isinstance(event, Epoch):
+    dataset, epochs = models.Dataset.from_arrays(train), []
+    for event in models.fit(config, dataset, TrainingConfig(epochs=args.epochs), seed=1):
+        if isinstance(event, models.Epoch):
             epochs.append(event.metrics)
             print(f"epoch {event.epoch}: loss {event.metrics['validation_loss']:.3f} nats on held-out rows")
-        elif isinstance(event, Finished):
+        elif isinstance(event, models.Finished):
             models.save(event.model, args.out / "mmvae.safetensors", metadata={"data": "quadratic-sinusoidal"})
     predictor = models.load(args.out / "mmvae.safetensors")
 

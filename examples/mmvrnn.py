@@ -9,9 +9,6 @@ import models
 from examples import plots
 from models.config import MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.synthetic import spirals
-from models.training.dataset import Dataset
-from models.training.events import Epoch, Finished
-from models.training.loop import fit
 
 
 def main() -> None:
@@ -28,12 +25,14 @@ def main() -> None:
     train, test = spirals(args.rows, steps=50, seed=1), spirals(200, steps=50, seed=2)
     modalities = [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("m1", "m2")]
     config = MMVRNNConfig(modalities=tuple(modalities))
-    epochs = []
-    for event in fit(config, Dataset.from_arrays(train, "sequence"), TrainingConfig(epochs=args.epochs), seed=1):
-        if isinstance(event, Epoch):
+    dataset, epochs = models.Dataset.from_arrays(train, "sequence"), []
+    for event in models.fit(
+        config, models.Dataset.from_arrays(train, "sequence"), TrainingConfig(epochs=args.epochs), seed=1
+    ):
+        if isinstance(event, models.Epoch):
             epochs.append(event.metrics)
             print(f"epoch {event.epoch}: loss {event.metrics['validation_loss']:.1f} nats on held-out sequences")
-        elif isinstance(event, Finished):
+        elif isinstance(event, models.Finished):
             models.save(event.model, args.out / "mmvrnn.safetensors", metadata={"data": "spirals"})
     predictor = models.load(args.out / "mmvrnn.safetensors")
 

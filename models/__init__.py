@@ -24,21 +24,37 @@ if TYPE_CHECKING:
     from models.predictor import load as load
     from models.predictor import ran_out_of_memory as ran_out_of_memory
     from models.predictor import use_threads as use_threads
+    from models.training.data import UnusableData as UnusableData
     from models.training.dataset import Dataset as Dataset
+    from models.training.evaluate import evaluate as evaluate
+    from models.training.events import Checkpoint as Checkpoint
+    from models.training.events import Epoch as Epoch
+    from models.training.events import Finished as Finished
+    from models.training.events import Started as Started
+    from models.training.loop import TrainingDiverged as TrainingDiverged
     from models.training.loop import fit as fit
+    from models.training.state import UnusableState as UnusableState
 
 HOMES = {
     "Batch": "models.batch",
     "BundleError": "models.io.bundle",
+    "Checkpoint": "models.training.events",
     "CheckpointError": "models.io.checkpoint",
     "Dataset": "models.training.dataset",
+    "Epoch": "models.training.events",
+    "Finished": "models.training.events",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
     "Parts": "models.multimodal",
     "Predictor": "models.predictor",
+    "Started": "models.training.events",
+    "TrainingDiverged": "models.training.loop",
+    "UnusableData": "models.training.data",
+    "UnusableState": "models.training.state",
     "build": "models.architectures",
     "cards": "models.devices",
     "describe": "models.io.bundle",
+    "evaluate": "models.training.evaluate",
     "fit": "models.training.loop",
     "load": "models.predictor",
     "loop_over_time": "models.ops.gru_loop",

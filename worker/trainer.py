@@ -1,16 +1,16 @@
 """`python -m worker.trainer`: trains one model and evaluates it. It knows no SQL and no Celery.
 
-Spec: samples (path), config, training, seed, threads, result (path to write the model to); optionally checkpoints
-(folder for training states), checkpoint_seconds (how often), resume (path of a state to go on from) and init (path of a
-model to begin with).
-Under `torch.distributed.run` several of these processes train one model; the first speaks for all.
+Spec: samples (path), config, training, seed, threads, result (path to write the model to). Optional: checkpoints
+(folder for training states), checkpoint_seconds (time between them), resume (path of a state to resume from) and init
+(path of a model whose weights training begins with).
+Under `torch.distributed.run` several of these processes train one model, and the first one reports.
 """
 
 import math
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from models.training import allocator, distributed, state
 from models.training.data import UnusableData
 from models.training.dataset import Dataset, Modality
 from models.training.evaluate import evaluate
-from models.training.events import Checkpoint, Epoch, Finished, Started
+from models.training.events import Checkpoint, Epoch, Event, Finished, Started
 from models.training.loop import TrainingDiverged, fit
 from models.training.state import UnusableState
 from service.shared import samples
@@ -33,50 +33,27 @@ from worker import protocol
 
 log = structlog.get_logger(__name__)
 
+CODES: dict[type[Exception], str] = {
+    UnusableData: "unusable_data",
+    UnusableState: "unusable_checkpoint",
+    TrainingDiverged: "training_diverged",
+}
+"""Errors that come again at every attempt."""
+
 
 def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
-    """Train as the spec says; the finished event has the paths, the metrics of the model's epoch and its evaluation."""
+    """Train as the spec says. Returns the path, metrics and evaluation of the model; None if it was stopped."""
     torch.set_num_threads(spec["threads"])
     allocator.keep_freed_memory()
-    device = distributed.device()
-    data = dataset_of(samples.open(Path(spec["samples"])))
-    started_at, first_step = time.monotonic(), 0
+    dataset = dataset_of(samples.open(Path(spec["samples"])))
+    report = _Report(spec, emit)
     try:
-        events = fit(
-            parse(spec["config"]),
-            data,
-            TrainingConfig.model_validate(spec["training"]),
-            seed=spec["seed"],
-            device=device,
-            should_stop=stopping.is_set,
-            init=checkpoint.read_weights(Path(spec["init"])) if spec.get("init") else None,
-            resume_from=state.load(Path(spec["resume"])) if spec.get("resume") else None,
-            checkpoint_seconds=spec.get("checkpoint_seconds", math.inf),
-        )
-        for event in events:
-            match event:
-                case Started():
-                    log.info(f"loop over time: {gru_loop.loop_over_time()}")
-                    _note(emit, "info", "training", _announcement(event, device))
-                    started_at, first_step, steps = time.monotonic(), event.step, event.steps
-                    rows, pace = event.train_rows, _Pace(started_at, first_step)
-                case Epoch():
-                    elapsed = time.monotonic() - started_at
-                    eta_seconds = elapsed / (event.step - first_step) * (steps - event.step)
-                    emit({**_progress(event, eta_seconds), "throughput": pace.of(event, rows)})
-                case Checkpoint() if spec.get("checkpoints") and distributed.rank() == 0:
-                    path = Path(spec["checkpoints"]) / f"step-{event.state.step:09d}"
-                    state.save(event.state, path)
-                    emit({"event": "checkpoint", "path": str(path), "step": event.state.step, "reason": event.reason})
-                case Finished() if distributed.rank() == 0:
-                    emit({**_progress_of("evaluating", 1.0, None), "step": steps, "epoch": event.epoch, "metrics": {}})
-                    return _finish(spec, event, data, device, emit)
-    except UnusableData as error:
-        raise protocol.Refused("unusable_data", str(error)) from error
-    except UnusableState as error:
-        raise protocol.Refused("unusable_checkpoint", str(error)) from error
-    except TrainingDiverged as error:
-        raise protocol.Refused("training_diverged", str(error)) from error
+        for event in _fit(spec, dataset, stopping):
+            report(event)
+            if isinstance(event, Finished) and distributed.rank() == 0:
+                return _finish(spec, event, dataset, emit)
+    except tuple(CODES) as error:
+        raise protocol.Refused(CODES[type(error)], str(error)) from error
     return None
 
 
@@ -87,51 +64,90 @@ def dataset_of(samples: Samples) -> Dataset:
     return Dataset(kind, modalities, samples.rows, samples.values, samples.present, samples.offsets, samples.splits)
 
 
-@dataclass
-class _Pace:
-    """When the last epoch ended, and after which step."""
-
-    at: float
-    step: int
-
-    def of(self, epoch: Epoch, rows: int) -> dict[str, float]:
-        """The rows, steps and seconds of an epoch. One that was begun before the process was counts as whole."""
-        throughput = {"rows": rows, "steps": epoch.step - self.step, "seconds": time.monotonic() - self.at}
-        self.at, self.step = time.monotonic(), epoch.step
-        return throughput
-
-
-def _finish(spec: dict[str, Any], event: Finished, data: Dataset, device: str, emit: protocol.Emit) -> dict[str, Any]:
-    rows = event.train_rows, event.validation_rows
-    evaluation = evaluate(event.model, data, *rows, spec["seed"], device, event.metrics)
-    for warning in evaluation["warnings"]:
-        _note(emit, "warning", warning["type"], warning["message"])
-    result = Path(spec["result"])
-    checkpoint.save(event.model.cpu(), result, {"seed": str(spec["seed"]), "epoch": str(event.epoch)})
-    return {"result": str(result), "metrics": event.metrics, "evaluation": evaluation}
-
-
-def _announcement(started: Started, device: str) -> str:
-    again = f", {started.step} of them done before," if started.step else ""
-    return (
-        f"training {started.parameters} parameters on {started.train_rows} rows for {started.steps} steps{again} "
-        f"({started.validation_rows} rows held out) on {device}"
+def _fit(spec: dict[str, Any], dataset: Dataset, stopping: threading.Event) -> Iterator[Event]:
+    return fit(
+        parse(spec["config"]),
+        dataset,
+        TrainingConfig.model_validate(spec["training"]),
+        seed=spec["seed"],
+        device=distributed.device(),
+        should_stop=stopping.is_set,
+        init=checkpoint.read_weights(Path(spec["init"])) if spec.get("init") else None,
+        resume_from=state.load(Path(spec["resume"])) if spec.get("resume") else None,
+        checkpoint_seconds=spec.get("checkpoint_seconds", math.inf),
     )
 
 
-def _note(emit: protocol.Emit, level: str, type: str, message: str) -> None:
-    emit({"event": "note", "level": level, "type": type, "message": message})
+class _Report:
+    """Reports what `fit` yields as events of the job."""
+
+    def __init__(self, spec: dict[str, Any], emit: protocol.Emit) -> None:
+        self._checkpoints = spec.get("checkpoints")
+        self._emit = emit
+        self._rows = self._steps = self._step = self._first_step = 0
+        self._started_at = self._epoch_at = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Report one event. Of several processes the first one writes checkpoints."""
+        match event:
+            case Started():
+                self._start(event)
+            case Epoch():
+                self._epoch(event)
+            case Checkpoint() if self._checkpoints and distributed.rank() == 0:
+                path = Path(self._checkpoints) / f"step-{event.state.step:09d}"
+                state.save(event.state, path)
+                self._emit({"event": "checkpoint", "path": str(path), "step": event.state.step, "reason": event.reason})
+            case Finished():
+                self._emit(_progress("evaluating", 1.0, None, self._steps, event.epoch, {}))
+
+    def _start(self, event: Started) -> None:
+        log.info(f"loop over time: {gru_loop.loop_over_time()}")
+        again = f", {event.step} of them done before," if event.step else ""
+        message = (
+            f"training {event.parameters} parameters on {event.train_rows} rows for {event.steps} steps{again} "
+            f"({event.validation_rows} rows held out) on {distributed.device()}"
+        )
+        self._emit({"event": "note", "level": "info", "type": "training", "message": message})
+        self._rows, self._steps, self._step, self._first_step = event.train_rows, event.steps, event.step, event.step
+        self._started_at = self._epoch_at = time.monotonic()
+
+    def _epoch(self, event: Epoch) -> None:
+        """An epoch that another process began counts with all of its rows."""
+        log.info(f"epoch {event.epoch}/{event.epochs}", step=event.step, loss=round(event.metrics["loss"], 4))
+        now = time.monotonic()
+        eta_seconds = (now - self._started_at) / (event.step - self._first_step) * (self._steps - event.step)
+        progress = _progress(
+            "training", event.epoch / event.epochs, eta_seconds, event.step, event.epoch, event.metrics
+        )
+        throughput = {"rows": self._rows, "steps": event.step - self._step, "seconds": now - self._epoch_at}
+        self._emit({**progress, "throughput": throughput})
+        self._step, self._epoch_at = event.step, now
 
 
-def _progress(epoch: Epoch, eta_seconds: float) -> dict[str, Any]:
-    loss = epoch.metrics["loss"]
-    log.info(f"epoch {epoch.epoch}/{epoch.epochs}", step=epoch.step, loss=round(loss, 4))
-    progress = _progress_of("training", epoch.epoch / epoch.epochs, eta_seconds)
-    return {**progress, "step": epoch.step, "epoch": epoch.epoch, "metrics": epoch.metrics}
+def _progress(
+    phase: str, fraction: float, eta_seconds: float | None, step: int, epoch: int, metrics: dict[str, float]
+) -> dict[str, Any]:
+    return {
+        "event": "progress",
+        "phase": phase,
+        "fraction": fraction,
+        "eta_seconds": eta_seconds,
+        "step": step,
+        "epoch": epoch,
+        "metrics": metrics,
+    }
 
 
-def _progress_of(phase: str, fraction: float, eta_seconds: float | None) -> dict[str, Any]:
-    return {"event": "progress", "phase": phase, "fraction": fraction, "eta_seconds": eta_seconds}
+def _finish(spec: dict[str, Any], event: Finished, dataset: Dataset, emit: protocol.Emit) -> dict[str, Any]:
+    """Evaluate and save the model."""
+    rows = event.train_rows, event.validation_rows
+    evaluation = evaluate(event.model, dataset, *rows, spec["seed"], distributed.device(), event.metrics)
+    for warning in evaluation["warnings"]:
+        emit({"event": "note", "level": "warning", **warning})
+    result = Path(spec["result"])
+    checkpoint.save(event.model.cpu(), result, {"seed": str(spec["seed"]), "epoch": str(event.epoch)})
+    return {"result": str(result), "metrics": event.metrics, "evaluation": evaluation}
 
 
 def _read_spec() -> str:
