@@ -1,25 +1,33 @@
-"""A model version as one file that travels: a tar of its manifest and its checkpoint, the same bytes every time.
+"""A model version as one file: an uncompressed tar of its manifest and its checkpoint.
 
-Where everything stands follows from the manifest and the checkpoint's size alone: `prefix`, the checkpoint, `suffix`.
-A reader takes exactly this layout, so that nothing is ever unpacked to a place of somebody else's choice.
+The layout follows from the manifest and the checkpoint's size alone: `prefix`, the checkpoint, `suffix`. The same
+version therefore gives the same bytes. A reader accepts this layout and no other. It writes to the caller's sink and
+never to a path that the file names.
 """
 
 import hashlib
 import json
+import tarfile
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from models.io import manifests, tar
+from models.io import manifests
 from models.io.manifests import ARTIFACT, Manifest
 
 MANIFEST = "manifest.json"
-MOST_MANIFEST_BYTES = 4 * 1024 * 1024
-
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
+
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)
+# A POSIX (ustar) header has eleven octal digits for the size. GNU headers hold larger sizes as a binary number.
+MAX_USTAR_BYTES = 8**11 - 1
+MAGIC_AT = 257
+USTAR_MAGIC = b"ustar\0"
 
 
 class BundleError(ValueError):
-    """A file that is no bundle of ours, is damaged, or was written by a newer version."""
+    """A file that is no bundle, is damaged, or was written by a newer version."""
 
 
 class Sink(Protocol):
@@ -30,49 +38,52 @@ class Sink(Protocol):
 
 
 def prefix(manifest: Manifest, size: int) -> bytes:
-    """What stands before a checkpoint of `size` bytes. Raises BundleError for a manifest that nobody would read."""
+    """The bytes in front of a checkpoint of `size` bytes. Raises BundleError for a manifest that is too large."""
     content = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
-    if len(content) > MOST_MANIFEST_BYTES:
-        raise BundleError(f"{MANIFEST} has {len(content)} bytes, expected at most {MOST_MANIFEST_BYTES}")
-    return tar.header(MANIFEST, len(content)) + content + tar.padding(len(content)) + tar.header(ARTIFACT, size)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{MANIFEST} has {len(content)} bytes, expected at most {MAX_MANIFEST_BYTES}")
+    return _header(MANIFEST, len(content)) + content + _padding(len(content)) + _header(ARTIFACT, size)
 
 
 def suffix(size: int) -> bytes:
-    """What stands behind a checkpoint of `size` bytes."""
-    return tar.padding(size) + tar.END
+    """The bytes behind a checkpoint of `size` bytes."""
+    return _padding(size) + END
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a file begins as a tar does. A checkpoint may have the same word there, and has a brace before it."""
+    """Whether a file begins as a tar does. A checkpoint may have the magic there too, but begins with a JSON header."""
     with path.open("rb") as file:
-        start = file.read(tar.BLOCK)
-    return start[tar.MAGIC_AT :].startswith(b"ustar") and start[8:9] != b"{"
+        start = file.read(BLOCK)
+    return start[MAGIC_AT:].startswith(b"ustar") and start[8:9] != b"{"
 
 
 def describe(path: Path) -> Manifest:
-    """The manifest of a bundle, which says what is in it; the checkpoint is not read. Raises BundleError."""
+    """The manifest of a bundle. The checkpoint is not read. Raises BundleError."""
     with path.open("rb") as file:
         return read_manifest(file, path.name)
 
 
 def read_manifest(file: BinaryIO, name: str) -> Manifest:
-    """The manifest of an open file called `name`, which is left at the checkpoint's first byte. Raises BundleError."""
-    whole = file.seek(0, 2)
+    """The manifest of an open bundle; `name` stands in errors. Leaves the file at the first byte of the checkpoint.
+
+    Raises BundleError.
+    """
+    file_size = file.seek(0, 2)
     file.seek(0)
-    size = _member(file, name, MANIFEST)
-    if size > MOST_MANIFEST_BYTES:
-        raise BundleError(f"{name}: {MANIFEST} has {size} bytes, expected at most {MOST_MANIFEST_BYTES}")
+    size = _read_header(file, name, MANIFEST)
+    if size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{name}: {MANIFEST} has {size} bytes, expected at most {MAX_MANIFEST_BYTES}")
     try:
         manifest = manifests.parse(file.read(size))
     except ValueError as error:
         raise BundleError(f"{name}: {MANIFEST} {error}") from error
-    _expect_zeros(file.read(len(tar.padding(size))), f"{name}: {MANIFEST}")
-    size, said = _member(file, name, ARTIFACT), manifest["artifact"]["size_bytes"]
-    if size != said:
-        raise BundleError(f"{name}: {ARTIFACT} has {size} bytes, expected {said} as {MANIFEST} says")
+    _expect_zeros(file.read(len(_padding(size))), f"{name}: {MANIFEST}")
+    size, announced = _read_header(file, name, ARTIFACT), manifest["artifact"]["size_bytes"]
+    if size != announced:
+        raise BundleError(f"{name}: {ARTIFACT} has {size} bytes, expected {announced} as {MANIFEST} says")
     start = file.tell()
-    if whole != (expected := start + size + len(suffix(size))):
-        raise BundleError(f"{name} has {whole} bytes, expected {expected}: two members and the end, nothing else")
+    if file_size != (expected := start + size + len(suffix(size))):
+        raise BundleError(f"{name} has {file_size} bytes, expected {expected}: two members and the end, nothing else")
     file.seek(start + size)
     _expect_zeros(file.read(), f"{name}: {ARTIFACT}")
     file.seek(start)
@@ -80,7 +91,7 @@ def read_manifest(file: BinaryIO, name: str) -> Manifest:
 
 
 def extract(path: Path, to: Sink) -> Manifest:
-    """Write a bundle's checkpoint to `to`. Raises BundleError, and then what was written is not to be used."""
+    """Write a bundle's checkpoint to `to`. After a BundleError, the bytes written so far must not be used."""
     with path.open("rb") as file:
         manifest = read_manifest(file, path.name)
         digest, left = hashlib.sha256(), manifest["artifact"]["size_bytes"]
@@ -94,11 +105,55 @@ def extract(path: Path, to: Sink) -> Manifest:
     return manifest
 
 
-def _member(file: BinaryIO, name: str, expected: str) -> int:
+def _header(name: str, size: int) -> bytes:
+    """The block in front of a member: a regular file of mode 644, with owner 0 and time 0."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member.tobuf(tarfile.USTAR_FORMAT if size <= MAX_USTAR_BYTES else tarfile.GNU_FORMAT)
+
+
+def _padding(size: int) -> bytes:
+    """The zeros that fill the last block of a member."""
+    return bytes(-size % BLOCK)
+
+
+def _read_header(file: BinaryIO, name: str, member_name: str) -> int:
+    """The size in the next header, which must be exactly the header that a bundle has there. Raises BundleError."""
+    block = file.read(BLOCK)
     try:
-        return tar.size_in(file.read(tar.BLOCK), expected)
-    except ValueError as error:
-        raise BundleError(f"{name} is no bundle: {error}") from error
+        member = tarfile.TarInfo.frombuf(block, "ascii", "surrogateescape")
+    except tarfile.HeaderError as error:
+        found = f"{len(block)} bytes that begin with {block[:8]!r}"
+        raise BundleError(f"{name} is no bundle: expected the tar header of {member_name!r}, found {found}") from error
+    if member.name != member_name:
+        found = member.name.encode("ascii", "backslashreplace").decode()
+        raise BundleError(f"{name} is no bundle: a member is called {found!r}, expected {member_name!r}")
+    if member.type != tarfile.REGTYPE:
+        raise BundleError(
+            f"{name} is no bundle: {member_name!r} is of type {member.type!r}, expected a regular file "
+            f"({tarfile.REGTYPE!r})"
+        )
+    if member.size < 0 or not _is_expected(block, _header(member_name, member.size)):
+        raise BundleError(
+            f"{name} is no bundle: the header of {member_name!r} is not the one of a POSIX tar (ustar) with mode 644, "
+            f"owner 0 and time 0"
+        )
+    return member.size
+
+
+def _is_expected(block: bytes, expected: bytes) -> bool:
+    """Whether two headers are equal.
+
+    A GNU header is also accepted with the magic of a POSIX header, and therefore another checksum: earlier versions
+    wrote members above 8 GiB so.
+    """
+    if block == expected or USTAR_MAGIC in expected:
+        return block == expected
+    magic, checksum = slice(MAGIC_AT, MAGIC_AT + 8), slice(148, 156)
+    return all(
+        block[start:stop] == expected[start:stop]
+        for start, stop in ((0, checksum.start), (checksum.stop, magic.start), (magic.stop, BLOCK))
+    )
 
 
 def _expect_zeros(found: bytes, place: str) -> None:

@@ -33,7 +33,7 @@ from service.shared.errors import BadInput, Fault, NotFound, pointer
 from service.shared.samples import ModalitySchema, Schema
 from service.shared.tables import Model, ModelVersion, Run
 
-# Of all category names of a model. A bundle's manifest has them twice, and MOST_MANIFEST_BYTES has room for that.
+# Of all category names of a model. A bundle's manifest has them twice, and MAX_MANIFEST_BYTES has room for that.
 MAX_NAMES_BYTES = 1024 * 1024
 MANIFEST_INDENT = 12
 _OPTIONS: TypeAdapter[MMVAEOptions | MMVRNNOptions] = TypeAdapter(ArchitectureOptions)

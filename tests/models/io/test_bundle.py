@@ -15,7 +15,7 @@ import torch
 
 import models
 from models.config import ModalityConfig
-from models.io import bundle, checkpoint, tar
+from models.io import bundle, checkpoint
 from tests import bundles
 from tests.models.small import MODALITIES, sequence_model, static_batch, static_model
 
@@ -52,27 +52,31 @@ def test_any_tar_reads_a_bundle(tmp_path: Path) -> None:
     assert (listed.stdout.split(), listed.stderr) == (["manifest.json", "model.safetensors"], "")
 
 
-@pytest.mark.parametrize("size", [0, 1, 512, 8**11 - 1])
-def test_headers_are_those_of_tarfile(size: int) -> None:
-    member = tarfile.TarInfo("model.safetensors")
-    member.size = size
-    assert tar.header("model.safetensors", size) == member.tobuf(tarfile.USTAR_FORMAT)
-    assert tar.size_in(tar.header("model.safetensors", size), "model.safetensors") == size
+def test_the_layout_is_the_one_of_earlier_versions() -> None:
+    """Digests of what an earlier version wrote in front of and behind checkpoints of these sizes."""
+    manifest = bundles.manifest(b"", config={}, lineage={})
+    written = b"".join(bundle.prefix(manifest, size) + bundle.suffix(size) for size in (0, 1, 512, 8**11 - 1))
+    assert hashlib.sha256(written).hexdigest() == "f5a8731b83b56c583763a0ce08b387d6182f7e45f439e0e64d1b8ad4b0d84719"
 
 
 @pytest.mark.parametrize("size", [8**11, 9 * 2**30 + 7, 2**80])
-def test_sizes_above_eight_gibibytes_stand_there_as_gnu_tar_writes_them(size: int) -> None:
-    header = tar.header("model.safetensors", size)
+def test_sizes_above_eight_gibibytes_are_written_as_gnu_tar_does(size: int) -> None:
+    header = bundle.prefix(bundles.manifest(b""), size)[-512:]
     assert tarfile.TarInfo.frombuf(header, "utf-8", "strict").size == size
-    assert tar.size_in(header, "model.safetensors") == size
 
 
-def test_a_sparse_bundle_of_nine_gibibytes_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("magic", [b"ustar  \0", b"ustar\x0000"])
+def test_a_sparse_bundle_of_nine_gibibytes_is_read(tmp_path: Path, magic: bytes) -> None:
+    """Earlier versions wrote the magic of a POSIX header there."""
     size = 9 * 2**30 + 7
     said = bundles.manifest(b"", artifact={"name": "model.safetensors", "sha256": "0" * 64, "size_bytes": size})
     path = tmp_path / "b.tar"
     with path.open("wb") as file:
-        file.write(bundle.prefix(said, size))
+        start = bundle.prefix(said, size)
+        header = bytearray(start[-512:])
+        header[257:265], header[148:156] = magic, b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        file.write(start[:-512] + header)
         file.seek(size, os.SEEK_CUR)
         file.write(bundle.suffix(size))
     assert models.describe(path) == said
