@@ -26,9 +26,7 @@ def main() -> None:
     modalities = [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("m1", "m2")]
     config = MMVRNNConfig(modalities=tuple(modalities))
     dataset, epochs = models.Dataset.from_arrays(train, "sequence"), []
-    for event in models.fit(
-        config, models.Dataset.from_arrays(train, "sequence"), TrainingConfig(epochs=args.epochs), seed=1
-    ):
+    for event in models.fit(config, dataset, TrainingConfig(epochs=args.epochs), seed=1):
         if isinstance(event, models.Epoch):
             epochs.append(event.metrics)
             print(f"epoch {event.epoch}: loss {event.metrics['validation_loss']:.1f} nats on held-out sequences")

@@ -39,8 +39,10 @@ def installed(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("program", "printed"),
-    list(zip(PROGRAMS, ["sound from place: (200, 1, 32)", "code of m1 = 0: (1, 4)"], strict=True)),
-    ids=["entry points", "parts"],
+    list(
+        zip(PROGRAMS, ["evaluated on 50 rows", "sound from place: (200, 1, 32)", "code of m1 = 0: (1, 4)"], strict=True)
+    ),
+    ids=["training", "entry points", "parts"],
 )
 def test_a_program_of_the_page_runs(program: str, printed: str, installed: Path) -> None:
     path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])

@@ -1,4 +1,4 @@
-"""Mixes of deletions: the gaps that sequences have in practice, drawn anew for every sequence and step of training.
+"""Mixes of deletions: gaps as sequences have in practice, drawn anew for every sequence and training step.
 
 Changes presence alone, as `models.training.masking` does.
 """
@@ -13,24 +13,25 @@ from models.ops.philox import Draws
 from models.training.masking import random_subset
 
 STEPS, BURSTS, FUTURE, PAST, WINDOWS, MODALITIES = range(1, 7)
-"""Places of the families in `DeletionMix.weights`; nothing is the first."""
+"""Indices of the families of gaps in `DeletionMix.weights`. Index 0 is no gap."""
 
 
 def deletion_mix(batch: Batch, config: DeletionMix, draws: Draws, rows: NDArray[np.int64]) -> Batch:
-    """The sequences with the gaps of one family each; which, the config's weights say.
+    """The sequences with gaps of one family each, drawn by the weights of the config.
 
-    Every family but random steps is one interval of steps for each modality, hidden or, for windows, all that stays.
-    Lengths are parts of the sequence's own. rows: (B,) the rows' numbers in the dataset.
+    All families but random steps are one interval of steps per modality. The interval is hidden; for windows, all but
+    the interval is hidden. Lengths are fractions of the sequence's length. rows: (B,) the row numbers in the dataset.
     """
     names = sorted(batch.present)
     masks = torch.stack([batch.present[name] for name in names], dim=1)  # (B, M, T)
     count, steps = masks.shape[1:]
     length = batch.valid.sum(dim=1, keepdim=True).float()  # (B, 1)
-    # steps come last, so that padding changes no other number
-    chance = draws.uniform(rows, 4 + count * (5 + steps)).float().to(masks.device)
-    which, subset, where, sparse = chance[:, :4].T.unsqueeze(-1)  # (B, 1) each
-    size, begin, rate, rarer, stays = chance[:, 4 : 4 + 5 * count].unflatten(1, (5, count)).unbind(dim=1)  # (B, M) each
-    of_steps = chance[:, 4 + 5 * count :].unflatten(1, (steps, count)).transpose(1, 2)  # (B, M, T)
+    # Numbers per step come last, so that padding changes no other number.
+    uniform = draws.uniform(rows, 4 + count * (5 + steps)).float().to(masks.device)
+    which, subset, where, sparse = uniform[:, :4].T.unsqueeze(-1)  # (B, 1) each
+    of_modalities = uniform[:, 4 : 4 + 5 * count].unflatten(1, (5, count))
+    size, begin, rate, rarer, stays = of_modalities.unbind(dim=1)  # (B, M) each
+    of_steps = uniform[:, 4 + 5 * count :].unflatten(1, (steps, count)).transpose(1, 2)  # (B, M, T)
 
     shares = torch.tensor(config.weights, device=masks.device).cumsum(dim=0)
     family = torch.searchsorted(shares, which * shares[-1], right=True)  # (B, 1)

@@ -1,4 +1,4 @@
-"""Values that follow the training's progress: beta, the weight of the KL divergence, and the learning rate."""
+"""Values that change from step to step: beta, the weight of the KL divergence, and the learning rate."""
 
 import math
 
@@ -6,9 +6,9 @@ from models.config import ConstantBeta, CyclicalBeta, LearningRateSchedule, Line
 
 
 def beta_at(config: ConstantBeta | LinearBeta | CyclicalBeta, step: int, steps: int, steps_per_epoch: int) -> float:
-    """beta at step 0 to steps - 1. A ramp of n steps is `start` at its first step and `end` at its last and after.
+    """beta at `step`, from 0 to steps - 1. A ramp of n steps is `start` at its first step and `end` from its last on.
 
-    Raises ValueError when there are fewer steps, or epochs, than cycles.
+    Raises ValueError if there are fewer steps, or epochs, than cycles.
     """
     if isinstance(config, ConstantBeta):
         return config.value
@@ -23,16 +23,16 @@ def beta_at(config: ConstantBeta | LinearBeta | CyclicalBeta, step: int, steps: 
 
 
 def last_beta(config: ConstantBeta | LinearBeta | CyclicalBeta) -> float:
-    """beta at the end of the training; validation uses it throughout, so that its epochs can be compared."""
+    """beta at the last step. Validation uses it after every epoch, so that epochs can be compared."""
     return config.value if isinstance(config, ConstantBeta) else config.end
 
 
 def _cyclical(config: CyclicalBeta, position: int, length: int) -> float:
-    """beta at one of `length` steps or epochs; the cycles' lengths differ by one at most."""
+    """beta at one of `length` steps or epochs. Lengths of cycles differ by at most one."""
     if length < config.cycles:
         raise ValueError(f"beta has {config.cycles} cycles in {length} {config.unit}, expected at least one each")
     cycle = position * config.cycles // length
-    # the first position whose cycle this is, and the first of the next
+    # the first position of this cycle, and of the next one
     first, after = (-(-number * length // config.cycles) for number in (cycle, cycle + 1))
     last = max(round(config.ramp * (after - first)), min(2, after - first)) - 1
     if position - first >= last:
@@ -41,10 +41,10 @@ def _cyclical(config: CyclicalBeta, position: int, length: int) -> float:
 
 
 def learning_rate_factor(config: LearningRateSchedule, step: int, steps: int) -> float:
-    """Part of the full learning rate at step 0 to steps - 1: a linear rise, then the config's way to its floor.
+    """The factor of the learning rate at `step`, from 0 to steps - 1: a linear warm-up, then a decay to the floor.
 
-    Adam's first steps are the least certain and the last ones should average noise out; half a cosine is the way of
-    arXiv:1608.03983.
+    During warm-up Adam's running averages still have a large variance. The decay averages the gradients' noise. Half a
+    cosine is arXiv:1608.03983.
     """
     rise = round(config.warmup * steps)
     if step < rise:

@@ -1,6 +1,6 @@
-"""A training's state between two steps: a checkpoint of the model, and beside it all it takes to go on.
+"""The state of a training between two steps: a checkpoint of the model, and all that resuming takes.
 
-The file is one that `models.load` reads: a state can be downloaded, registered and served like any model.
+`models.load` reads the file too: a state can be downloaded, registered and served like any model.
 """
 
 import os
@@ -19,12 +19,12 @@ FORMAT = "sensorium-training/1"
 
 
 class UnusableState(ValueError):
-    """A file that is no training state, or one of another training."""
+    """A file that is no training state, or the state of another training."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far: the metric that was compared, all of its metrics, and the weights."""
+    """The best epoch so far. value: the metric by which epochs are compared."""
 
     epoch: int
     value: float
@@ -34,12 +34,12 @@ class Best:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Taken after `step` optimiser steps. All tensors are copies on the CPU.
+    """The state after `step` optimiser steps. All tensors are copies on the CPU.
 
-    header: what a checkpoint says of the model. weights: those to serve. live: the parameters under training, where
-    `weights` are their running averages. identity: what has to be the same when it goes on (configuration,
-    training, seed, rows). totals: sums of the epoch that is under way, over `rows` rows. waited: epochs since early
-    stopping's metric was best, `lowest`.
+    header: the header of the model's checkpoint. weights: those to serve. live: the trained parameters, if `weights`
+    are their running averages. identity: what must be the same on resuming (configuration, training, seed, rows).
+    totals: sums over `rows` rows of the unfinished epoch. waited: epochs since early stopping's metric had its lowest
+    value, `lowest`.
     """
 
     header: dict[str, Any]
@@ -57,7 +57,7 @@ class TrainingState:
 
 
 def save(state: TrainingState, path: Path) -> None:
-    """Write the state; the file is there whole and durable, or not at all."""
+    """Write the state. The file is whole and durable, or does not exist."""
     groups = {"optimiser": state.optimiser, "totals": state.totals, "live": state.live}
     if state.best is not None:
         groups["best"] = state.best.weights
@@ -110,10 +110,10 @@ def load(path: Path) -> TrainingState:
 
 
 def _with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
-    """Fields that are newer than the state get their defaults: that is how it was trained."""
+    """The identity with defaults for fields that are newer than the state: it was trained as the defaults say."""
     try:
         config = parse(identity["config"]).model_dump(mode="json")
         training = TrainingConfig.model_validate(identity["training"]).model_dump(mode="json")
-    except ValidationError:  # of a later version: compared as it stands
+    except ValidationError:  # of a later version: compared as it is
         return identity
     return {**identity, "config": config, "training": training}
