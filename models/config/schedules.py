@@ -1,4 +1,4 @@
-"""What changes while a model trains: beta, the weight of the KL divergence, and the learning rate."""
+"""Schedules of beta, the weight of the KL divergence, and of the learning rate."""
 
 from typing import Annotated, Literal
 
@@ -8,18 +8,18 @@ from models.config.frozen import Frozen
 
 
 class ConstantBeta(Frozen):
-    """The same weight of the KL divergence from the first step to the last."""
+    """The same beta at every step."""
 
     schedule: Literal["constant"] = "constant"
     value: float = Field(default=1.0, ge=0, le=1000)
 
 
 class LinearBeta(Frozen):
-    """A straight ramp from `start` to `end` over the first part of the training; `end` from there on.
+    """A linear ramp from `start` to `end` over the first part of training, then `end`.
 
-    Ends at 0.1, not at the evidence bound's 1: from 0.5 on the MM-VRNN's codes of the synthetic spirals collapse to the
-    prior (KL below 0.3 nats a sequence instead of 267), and the squared error of one modality from the other is 0.10
-    instead of 0.063.
+    The default end is 0.1, not the evidence bound's 1: from 0.5 on, the MM-VRNN's posterior of the synthetic spirals
+    collapses to the prior (KL below 0.3 nats per sequence instead of 267), and the squared error of one modality from
+    the other is 0.10 instead of 0.063.
     """
 
     schedule: Literal["linear"] = "linear"
@@ -27,27 +27,29 @@ class LinearBeta(Frozen):
     end: float = Field(default=0.1, ge=0, le=1000)
     ramp: float = Field(default=0.2, gt=0, description="Length of the ramp, in `ramp_unit`.")
     ramp_unit: Literal["training", "epochs", "steps"] = Field(
-        default="training", description="'training' is the whole of it: 0.2 is its first fifth."
+        default="training", description="'training': a ramp of 0.2 takes the first fifth of all steps."
     )
 
 
 class CyclicalBeta(Frozen):
-    """The ramp again and again: each cycle rises from `start` to `end` and then stays (arXiv:1903.10145)."""
+    """Several cycles: each rises from `start` to `end` and then stays there (arXiv:1903.10145)."""
 
     schedule: Literal["cyclical"] = "cyclical"
     start: float = Field(default=0.0, ge=0, le=1000)
     end: float = Field(default=0.1, ge=0, le=1000)
     cycles: int = Field(default=4, ge=1, le=10_000)
     ramp: float = Field(default=0.5, gt=0, le=1, description="Part of each cycle that rises.")
-    unit: Literal["steps", "epochs"] = Field(default="steps", description="What beta changes with.")
+    unit: Literal["steps", "epochs"] = Field(
+        default="steps", description="Whether beta changes with every step or with every epoch."
+    )
 
 
 BetaSchedule = Annotated[ConstantBeta | LinearBeta | CyclicalBeta, Field(discriminator="schedule")]
 
 
 class LearningRateSchedule(Frozen):
-    """A short linear rise to the full learning rate, then a way down to a part of it."""
+    """A linear warm-up to the full learning rate, then a decay to a fraction of it."""
 
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(default=0.03, ge=0, le=0.5, description="The rise's part of the training.")
-    floor: float = Field(default=0.02, ge=0, le=1, description="Part of the full rate at the last step.")
+    warmup: float = Field(default=0.03, ge=0, le=0.5, description="Fraction of all steps that the warm-up takes.")
+    floor: float = Field(default=0.02, ge=0, le=1, description="Fraction of the full rate at the last step.")

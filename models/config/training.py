@@ -14,11 +14,11 @@ from models.config.schedules import BetaSchedule, CyclicalBeta, LearningRateSche
 Probability = Annotated[float, Field(ge=0, le=1)]
 ByModality = Annotated[dict[str, PositiveFloat], Field(max_length=60)]
 
-MOST_VALIDATION_ROWS = 100_000
+MAX_VALIDATION_ROWS = 100_000
 
 
 class ELBO(Frozen):
-    """The evidence lower bound of all targets given the inputs that modality dropout has left."""
+    """The evidence lower bound of all targets, given the inputs that modality dropout keeps."""
 
     name: Literal["elbo"] = "elbo"
 
@@ -26,16 +26,18 @@ class ELBO(Frozen):
 class SubsampledELBO(Frozen):
     """The mean of the bounds given all modalities, each one alone, and random subsets (arXiv:1802.05335, eq. 5).
 
-    Every subset is asked for all targets, where the paper asks for those it observes. Takes the place of modality
-    dropout; a step costs 1 + modalities + subsets times as much.
+    Each subset predicts all targets; in the paper, only those it observes. It replaces modality dropout. A step costs
+    1 + modalities + subsets times as much.
     """
 
     name: Literal["subsampled_elbo"] = "subsampled_elbo"
-    subsets: int = Field(default=1, ge=0, le=64, description="Random subsets a row, beside all and each alone.")
+    subsets: int = Field(
+        default=1, ge=0, le=64, description="Random subsets per row, beside all modalities and each alone."
+    )
 
 
 class IWAE(Frozen):
-    """The importance weighted bound, stratified over a mixture's components (arXiv:1509.00519, arXiv:2003.01687)."""
+    """The importance weighted bound, stratified over the components of a mixture (arXiv:1509.00519, arXiv:2003.01687)."""
 
     name: Literal["iwae"] = "iwae"
     particles: int = Field(default=8, ge=1, le=256, description="Draws from each component of the posterior.")
@@ -45,28 +47,28 @@ Objective = Annotated[ELBO | SubsampledELBO | IWAE, Field(discriminator="name")]
 
 
 class SubsetDropout(Frozen):
-    """A row keeps one of the incomplete subsets of its modalities, each equally likely."""
+    """With `probability`, a row keeps one of the incomplete subsets of its modalities, each equally likely."""
 
     strategy: Literal["subsets"] = "subsets"
     probability: Probability = 0.5
 
 
 class NumberDropout(Frozen):
-    """A row loses a number of modalities, each number equally likely, and any of them."""
+    """With `probability`, a row loses some modalities: their number is uniform, and any of them may be lost."""
 
     strategy: Literal["number"] = "number"
     probability: Probability = 0.5
 
 
 class IndependentDropout(Frozen):
-    """A row loses each modality with a probability of its own; of one that would lose all, one stays."""
+    """A row loses each modality with its own probability. A row that would lose all keeps one."""
 
     strategy: Literal["independent"] = "independent"
     probabilities: Annotated[dict[str, Probability], Field(min_length=1, max_length=60)]
 
 
 def _with_strategy(value: Any) -> Any:
-    """A number alone is the probability of the default strategy."""
+    """A plain number is the probability of the default strategy."""
     if isinstance(value, (int, float)):
         value = {"probability": value}
     return {"strategy": "subsets", **value} if isinstance(value, dict) else value
@@ -80,17 +82,17 @@ ModalityDropout = Annotated[
 
 
 class BurstDeletion(Frozen):
-    """Consecutive steps vanish from the inputs of a sequence, for each modality by itself."""
+    """Consecutive steps are hidden from the inputs of a sequence, independently for each modality."""
 
     probability: Probability = Field(default=0.5, description="That a modality of a sequence loses a burst.")
     longest: float = Field(default=0.2, gt=0, le=1, description="Part of the sequence that the longest burst takes.")
 
 
 class DeletionMix(Frozen):
-    """What a sequence's inputs lose: one of several families of gaps, drawn for each sequence by these weights.
+    """The gaps in a sequence's inputs: one of several families, drawn for each sequence by these weights.
 
-    A model learns to fill the gaps it was shown; the families together hold what sensors, gaps in records, forecasts
-    and missing modalities look like.
+    A model learns to fill the gaps that it is trained on. The families cover failing sensors, gaps in records,
+    forecasts and missing modalities.
     """
 
     nothing: float = Field(default=0.08, ge=0, description="Weight of: all stays.")
@@ -117,12 +119,12 @@ class DeletionMix(Frozen):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of the families, in the order they are written here."""
+        """The weights of the families, in the order of the fields."""
         return (self.nothing, self.steps, self.bursts, self.future, self.past, self.windows, self.modalities)
 
 
 class EarlyStopping(Frozen):
-    """Training ends when the metric has not become better for `patience` epochs."""
+    """Training ends when the metric has not improved for `patience` epochs."""
 
     metric: str = Field(default="validation_loss", description="One that every epoch reports; lower is better.")
     patience: int = Field(default=10, ge=1, le=10_000)
@@ -146,7 +148,7 @@ class TrainingConfig(Frozen):
     )
     validation_fraction: float = Field(default=0.1, ge=0, le=0.9, description="Part of the rows held out.")
     validation_rows: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        default=None, max_length=MOST_VALIDATION_ROWS, description="The rows held out, instead of a fraction."
+        default=None, max_length=MAX_VALIDATION_ROWS, description="The rows held out, instead of a fraction."
     )
     select: Literal["best", "last"] = Field(
         default="best", description="Which epoch's weights are the result; best has the lowest `select_metric`."
@@ -199,9 +201,9 @@ def misfits(
     splits: Mapping[str, int] | None = None,
     devices: int = 1,
 ) -> list[Misfit]:
-    """Everything in `training` that does not fit a model of this config and a dataset of this many rows.
+    """All faults of `training` for a model of this config and a dataset of this many rows.
 
-    splits: how many of them the dataset calls training, validation and test, where it does.
+    splits: the number of rows by split, if the dataset has splits.
     """
     names = sorted(modality.name for modality in config.modalities)
     found = []
@@ -237,7 +239,7 @@ def misfits(
 def _misfits_of_rows(
     training: TrainingConfig, rows: int, splits: Mapping[str, int] | None, devices: int
 ) -> list[Misfit]:
-    """Where there are too few rows for a batch, for all devices or for the cycles of beta."""
+    """Too few rows for a batch, for all devices, or for the cycles of beta."""
     found = []
     named = training.validation_rows
     given = None if named is None else {row for row in named if row < rows}
@@ -264,6 +266,6 @@ def _misfits_of_rows(
 
 
 def metric_names(modalities: list[str], holds_out: bool) -> list[str]:
-    """The metrics of an epoch that can be compared with those of another; lower is better for each."""
+    """The metrics by which epochs can be compared; lower is better for each."""
     names = ["loss", "kl", *(f"reconstruction/{name}" for name in modalities)]
     return [*names, *(f"validation_{name}" for name in names), "validation_profile"] if holds_out else names
