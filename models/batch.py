@@ -1,4 +1,4 @@
-"""A batch of samples with presence, and the one place that checks shapes."""
+"""A batch of samples with presence, and the check of its shapes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,12 @@ class BatchError(ValueError):
 
 @dataclass(frozen=True)
 class Batch:
-    """Values of B samples, or of B sequences padded to T steps, and which of them there are.
+    """Values of B samples, or of B sequences padded to T steps, and which of them are present.
 
-    values: name -> (B, *shape) or (B, T, *shape), zeros where absent: float32, or int64 for categories.
-    present: name -> (B,) or (B, T) bool; a step at or after the sequence's length is absent.
+    values: name -> (B, *shape) or (B, T, *shape): float32, or int64 for categories; zeros where a modality is absent.
+    present: name -> (B,) or (B, T) bool, or with one bool per element, (B, *shape) or (B, T, *shape). A modality is
+    present where any of its elements is, and the numbers of its absent elements never matter. A step at or after the
+    sequence's length is absent.
     lengths: (B,) int64 for sequences, None for samples.
     A modality without an entry is absent everywhere; `present` has the keys of `values`.
     """
@@ -34,17 +36,36 @@ class Batch:
 
     @property
     def valid(self) -> Tensor:
-        """(B, T) bool: the steps that belong to their sequence; only for sequences."""
+        """(B, T) bool, the steps before the end of their sequence. Raises BatchError for samples."""
         if self.lengths is None:
             raise BatchError("a batch of samples has no time steps, expected one with lengths")
         steps = next(iter(self.present.values())).shape[1]
         return torch.arange(steps, device=self.lengths.device) < self.lengths[:, None]
 
+    def observed(self, name: str) -> Tensor:
+        """Where a modality is present, in whole or in part: (B,) or (B, T) bool."""
+        mask = self.present[name]
+        leading = 1 if self.lengths is None else 2
+        return mask if mask.ndim == leading else mask.flatten(leading).any(dim=-1)
+
+    def elements(self, name: str) -> Tensor | None:
+        """Which elements of a modality are present, (B, *shape) or (B, T, *shape) bool; None without such a mask."""
+        mask = self.present[name]
+        return None if mask.ndim == (1 if self.lengths is None else 2) else mask
+
+    def kept(self, keep: Mapping[str, Tensor]) -> "Batch":
+        """The batch with modalities hidden where `keep`, name -> (B,) or (B, T) bool, is false. Values are shared."""
+        present = {
+            name: mask & keep[name].reshape(keep[name].shape + (1,) * (mask.ndim - keep[name].ndim))
+            for name, mask in self.present.items()
+        }
+        return Batch(self.values, present, self.lengths)
+
     def absence(self, name: str) -> Tensor:
-        """0 where a modality is given, 1 where only others are, 2 where nothing is: (B,) or (B, T) int64."""
-        anything = torch.stack(list(self.present.values())).any(dim=0)
+        """0 where a modality is observed, 1 where only others are, 2 where none is: (B,) or (B, T) int64."""
+        anything = torch.stack([self.observed(other) for other in self.present]).any(dim=0)
         alone = torch.where(anything, 1, 2)
-        return torch.where(self.present[name], 0, alone) if name in self.present else alone
+        return torch.where(self.observed(name), 0, alone) if name in self.present else alone
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -55,7 +76,7 @@ class Batch:
         )
 
     def split(self, rows: Sequence[int]) -> "list[Batch]":
-        """Batches of samples of so many rows each, one after the other: views."""
+        """Consecutive batches with these numbers of rows, as views. Only for samples."""
         values = {name: value.split(list(rows)) for name, value in self.values.items()}
         present = {name: mask.split(list(rows)) for name, mask in self.present.items()}
         return [
@@ -65,7 +86,7 @@ class Batch:
 
 
 def check(batch: Batch, modalities: Sequence[ModalityConfig], kind: Kind) -> None:
-    """Raise BatchError, naming every fault, unless the batch fits a model of these modalities."""
+    """Raise BatchError with all faults unless the batch fits a model of these modalities."""
     known = {modality.name: modality for modality in modalities}
     if not batch.values:
         raise BatchError(f"values is empty, expected at least one of {', '.join(sorted(known))}")
@@ -81,9 +102,11 @@ def check(batch: Batch, modalities: Sequence[ModalityConfig], kind: Kind) -> Non
     if faults:
         raise BatchError("; ".join(faults))
 
-    leading = next(iter(batch.present.values())).shape
-    if len(leading) != (1 if kind == "static" else 2):
-        raise BatchError(f"present has shape {tuple(leading)}, expected {'(B,)' if kind == 'static' else '(B, T)'}")
+    axes = 1 if kind == "static" else 2
+    first = next(iter(batch.present.values())).shape
+    leading = first[:axes]
+    if len(leading) != axes:
+        raise BatchError(f"present has shape {tuple(first)}, expected {'(B,)' if kind == 'static' else '(B, T)'}")
     for name, value in batch.values.items():
         faults += _value_faults(known[name], value, batch.present[name], leading)
     if batch.lengths is not None:
@@ -91,7 +114,7 @@ def check(batch: Batch, modalities: Sequence[ModalityConfig], kind: Kind) -> Non
     if faults:
         raise BatchError("; ".join(faults))
     if batch.lengths is not None:
-        outside = [name for name, mask in batch.present.items() if bool((mask & ~batch.valid).any())]
+        outside = [name for name in batch.present if bool((batch.observed(name) & ~batch.valid).any())]
         if outside:
             raise BatchError(f"present of {', '.join(outside)} is true after the end of a sequence, expected false")
 
@@ -104,10 +127,11 @@ def _value_faults(modality: ModalityConfig, value: Tensor, present: Tensor, lead
     dtype = torch.float32 if modality.categories is None else torch.int64
     if value.dtype != dtype:
         faults.append(f"{place} is {value.dtype}, expected {dtype}")
-    if present.shape != leading or present.dtype != torch.bool:
+    if present.shape not in (leading, (*leading, *modality.shape)) or present.dtype != torch.bool:
+        per_element = f" or {(*leading, *modality.shape)}" if modality.shape else ""
         faults.append(
             f"present[{modality.name!r}] is {present.dtype} of shape {tuple(present.shape)}, "
-            f"expected torch.bool of shape {tuple(leading)}"
+            f"expected torch.bool of shape {tuple(leading)}{per_element}"
         )
     if not faults and modality.categories is not None and value.numel():
         low, high = int(value.min()), int(value.max())

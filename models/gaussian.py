@@ -1,4 +1,4 @@
-"""Diagonal Gaussians: KL divergence, log-density, draws, product."""
+"""Diagonal Gaussians: KL divergence, log-density, draws, product of experts."""
 
 import math
 from typing import NamedTuple
@@ -14,25 +14,31 @@ class Gaussian(NamedTuple):
     mean: Tensor
     standard_deviation: Tensor
 
+    @property
+    def precision(self) -> Tensor:
+        """1 / standard_deviation^2, (..., Z)."""
+        return self.standard_deviation.square().reciprocal()
 
-# Below a thousandth of the prior's deviation a posterior says nothing more, and its precision stays under 1e6, where
-# float32 sums of several experts are still exact enough.
+
+# The smallest standard deviation. It bounds a precision by 1e6, so that float32 sums over several experts stay exact
+# enough; the prior's standard deviation is about 1.
 FLOOR = 1e-3
+TINY = 1e-30
 
 
 def from_raw(raw: Tensor) -> Gaussian:
-    """The Gaussian that a network's output parametrises: softplus plus a floor keeps the deviation positive.
+    """The Gaussian that a network's output parametrises: softplus plus a floor keeps standard deviations positive.
 
-    raw: (..., 2 Z), means then unbounded deviations. Returns two of (..., Z).
+    raw: (..., 2 Z), means, then unbounded deviations. Returns (..., Z) twice.
     """
     # networks may have computed in half precision
     mean, deviation = (raw if raw.dtype == torch.float64 else raw.float()).chunk(2, dim=-1)
-    # of a view into `raw` softplus goes value by value, and takes ten times as long
+    # softplus takes ten times as long on a strided view
     return Gaussian(mean, functional.softplus(deviation.contiguous()) + FLOOR)
 
 
 def standard(like: Tensor) -> Gaussian:
-    """N(0, I) in the shape, type and device of `like`."""
+    """N(0, I) of the shape, dtype and device of `like`."""
     return Gaussian(torch.zeros_like(like), torch.ones_like(like))
 
 
@@ -42,7 +48,7 @@ def draw(gaussian: Gaussian, noise: Tensor) -> Tensor:
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q || p) in nats of every dimension: no axis is summed.
+    """KL(q || p) in nats of each dimension: no axis is summed.
 
     log(s_p / s_q) + (s_q^2 + (m_q - m_p)^2) / (2 s_p^2) - 1/2 (arXiv:1312.6114, app. B: p = N(0, I)).
     """
@@ -52,24 +58,34 @@ def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
 
 
 def kl_from_standard(q: Gaussian) -> Tensor:
-    """KL(q || N(0, I)) in nats of every dimension, as `kl_divergence` gives it in half the operations."""
+    """`kl_divergence` from N(0, I), in half the operations: nats of each dimension."""
     variance = q.standard_deviation.square()
     return 0.5 * (variance + q.mean.square() - 1 - variance.log())
 
 
 def log_density(value: Tensor, gaussian: Gaussian) -> Tensor:
-    """log N(value; mean, standard_deviation^2) in nats, for every element: no axis is summed."""
+    """log N(value; mean, standard_deviation^2) in nats of each element: no axis is summed."""
     distance = ((value - gaussian.mean) / gaussian.standard_deviation).square()
     return -0.5 * (distance + math.log(2 * math.pi)) - gaussian.standard_deviation.log()
 
 
-def product(experts: Gaussian, present: Tensor) -> Gaussian:
-    """Normalised product of the present experts: precisions add, means average by precision (arXiv:1802.05335, eq. 4).
+def product_of_experts(mean: Tensor, precision: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Normalised product of N(mean_m, 1 / precision_m) over the present experts (arXiv:1802.05335, eq. 4).
 
-    experts: (M, ..., Z) twice. present: (M, ...) bool; an absent expert has precision 0, as if it were not there.
-    Returns (..., Z) twice. At least one expert is present everywhere: the caller passes the prior as expert 0, N(0, I)
-    in the VAE, p(z_t | h_t) in the VRNN.
+    mean, precision: (M, ..., Z). present: (M, ...) bool, None if all are. Returns mean and precision, (..., Z) each;
+    both are 0 where no expert is present. The caller passes the prior as expert 0: N(0, I) in the VAE, p(z_t | h_t) in
+    the VRNN.
     """
-    precision = torch.where(present.unsqueeze(-1), experts.standard_deviation.square().reciprocal(), 0.0)
+    if present is not None:
+        precision = torch.where(present.unsqueeze(-1), precision, 0.0)
     total = precision.sum(dim=0)
-    return Gaussian((experts.mean * precision).sum(dim=0) / total, total.rsqrt())
+    return (mean * precision).sum(dim=0) / total.clamp(min=TINY), total
+
+
+def precision_shares(precision: Tensor, present: Tensor) -> Tensor:
+    """Each expert's share in the precision of their product, averaged over the latent features: 0 to 1, sum 1 over M.
+
+    precision: (M, ..., Z). present: (M, ...) bool, true for at least one expert everywhere. Returns (M, ...).
+    """
+    precision = torch.where(present.unsqueeze(-1), precision, 0.0)
+    return (precision / precision.sum(dim=0)).mean(dim=-1)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from models.architectures import Model
 from models.mmvae import MMVAE
-from models.mmvrnn import MMVRNN, Roll
+from models.mmvrnn import MMVRNN
 from models.ops.philox import LARGEST
+from models.rollout import RolloutNoise, initial_state, rollout
 
 
 def forecast(
@@ -28,7 +29,7 @@ def forecast(
     """
     draws = max(n_samples, 1)
     randomness = _randomness(model, horizon, n_samples, len(state), seed) if n_samples else None
-    raws = model.roll(state.repeat(draws, 1), horizon, randomness)
+    raws = rollout(model, state.repeat(draws, 1), horizon, randomness)
     answers = {}
     for name in targets:
         raw = raws[name].unflatten(0, (draws, -1))  # (S, B, horizon, ...)
@@ -57,11 +58,11 @@ def samples(model: MMVAE, rows: int, seed: int) -> dict[str, dict[str, Tensor]]:
 def sequences(model: MMVRNN, rows: int, steps: int, seed: int) -> dict[str, dict[str, Tensor]]:
     """`samples` of sequences that begin at the beginning: (B, T, ...)."""
     randomness = _randomness(model, steps, rows, 1, seed)
-    raws = model.roll(model.beginning(randomness.latent), steps, randomness)
+    raws = rollout(model, initial_state(model, randomness.latent), steps, randomness)
     return {name: _drawn(model, name, raw, randomness.values[name]) for name, raw in raws.items()}
 
 
-def _randomness(model: MMVRNN, steps: int, draws: int, rows: int, seed: int) -> Roll:
+def _randomness(model: MMVRNN, steps: int, draws: int, rows: int, seed: int) -> RolloutNoise:
     """Of S draws from each of B states, (S B, T, ...), draw after draw: every row has the same."""
     generator = np.random.default_rng(seed)
     latent = generator.standard_normal((steps, draws, model.latent_features), dtype=np.float32)
@@ -76,7 +77,7 @@ def _randomness(model: MMVRNN, steps: int, draws: int, rows: int, seed: int) -> 
         )
         for name in model.index
     }
-    return Roll(of_paths(latent), values)
+    return RolloutNoise(of_paths(latent), values)
 
 
 def _inside(chance: np.ndarray) -> np.ndarray:

@@ -36,13 +36,13 @@ class MMVAE(Multimodal):
 
         The encoder of a modality without values does not run: its expert is absent.
         """
-        anywhere = next(iter(inputs.present.values()))
+        anywhere = inputs.observed(next(iter(inputs.present)))
         prior = gaussian.standard(torch.empty(inputs.rows, self.latent_features, device=anywhere.device))
         members, presence = [prior], [torch.ones_like(anywhere)]
         for name in self.index:
             if name in inputs.values:
-                members.append(gaussian.from_raw(self.encoded(name, inputs.values[name])))
-                presence.append(inputs.present[name])
+                members.append(gaussian.from_raw(self.encoded(name, inputs.values[name], inputs.elements(name))))
+                presence.append(inputs.observed(name))
             else:
                 members.append(prior)
                 presence.append(torch.zeros_like(anywhere))
@@ -109,16 +109,21 @@ class MMVAE(Multimodal):
         return None if shares is None else dict(zip(self.index, shares, strict=True))
 
     def _densities(self, codes: Tensor, targets: Batch, counts: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """log p(x_m | z) of every target, (K, B) for codes (K, B, Z), and errors where `counts` (K, B) is true."""
+        """log p(x_m | z) of each target, (K, B) for codes (K, B, Z), and errors where `counts` (K, B) is true."""
         density, errors = {}, {}
         draws = len(codes)
         for name, raw in self.generate(codes, list(self.given(targets))).items():
-            likelihood, present = self.likelihood(name), targets.present[name]
+            likelihood, present, elements = self.likelihood(name), targets.observed(name), targets.elements(name)
             raw = raw.flatten(0, 1)
-            value = targets.values[name].expand(draws, *targets.values[name].shape).flatten(0, 1)
-            # one call for all draws: a loop over them would pay for its Python draw by draw
-            of_each = likelihood.log_prob(raw, value).unflatten(0, (draws, -1))
+            value = _repeated(targets.values[name], draws)
+            elements = None if elements is None else _repeated(elements, draws)
+            of_each = likelihood.log_prob(raw, value, elements).unflatten(0, (draws, -1))
             density[name] = torch.where(present, of_each, 0.0)
             if self.training:
-                errors[name] = likelihood.errors(raw, value, (present & counts).flatten())
+                errors[name] = likelihood.errors(raw, value, (present & counts).flatten(), elements)
         return density, errors
+
+
+def _repeated(value: Tensor, draws: int) -> Tensor:
+    """Draw by draw: (B, ...) -> (draws B, ...)."""
+    return value.expand(draws, *value.shape).flatten(0, 1)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from models import likelihoods, networks
@@ -116,9 +117,17 @@ class Multimodal(nn.Module, ABC):
         """The names of the batch's modalities in canonical order."""
         return (name for name in self.index if name in batch.values)
 
-    def encoded(self, name: str, value: Tensor) -> Tensor:
-        """What a modality's encoder makes of values in the user's units: (N, *shape) -> (N, encoded_features)."""
-        features: Tensor = self.encoders[self.index[name]](self.likelihood(name).standardise(value))
+    def encoder_input(self, name: str, value: Tensor, elements: Tensor | None = None) -> Tensor:
+        """Standardised values of a modality, (N, *shape) -> (N, *shape); 0, the mean, where `elements` is false.
+
+        elements: (N, *shape) bool, which elements are present; None if all are.
+        """
+        standardised = self.likelihood(name).standardise(value)
+        return standardised if elements is None else torch.where(elements, standardised, 0)
+
+    def encoded(self, name: str, value: Tensor, elements: Tensor | None = None) -> Tensor:
+        """The encoder's output for values in the user's units: (N, *shape) -> (N, encoded_features)."""
+        features: Tensor = self.encoders[self.index[name]](self.encoder_input(name, value, elements))
         return features
 
     def decoded(self, name: str, code: Tensor) -> Tensor:

@@ -114,9 +114,9 @@ class Predictor:
         if isinstance(model, MMVAE):
             latent = model.encode(inputs)
             return Latent(latent.mean.numpy(), latent.standard_deviation.numpy(), None)
-        trajectory = model.follow(model.evidence(inputs), None, start)
+        trajectory = model.infer(model.evidence(inputs), None, start)
         mean, deviation = model.moments(trajectory)
-        last = None if model.smoother else model.last_state(trajectory, inputs).numpy()
+        last = None if model.smoother else model.final_state(trajectory, inputs).numpy()
         return Latent(mean.numpy(), deviation.numpy(), last)
 
     @torch.inference_mode()

@@ -33,7 +33,7 @@ class StaticLatent(nn.Module):
         pools = torch.einsum("ntp,ntf->npf", score.softmax(dim=1).to(smoothed.dtype), smoothed)
         return gaussian.from_raw(self.posterior(torch.cat([pools.flatten(1), ends], dim=-1)))
 
-    def begin(self, code: Tensor) -> Tensor:
+    def initial_state(self, code: Tensor) -> Tensor:
         """The state before the first step: (N, G) -> (N, state_features)."""
         return torch.tanh(self.beginning(code))
 

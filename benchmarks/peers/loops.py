@@ -10,7 +10,7 @@ from benchmarks.peers.textbook import VAE, VRNN, Widths
 from models import gaussian
 from models.batch import Batch
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
-from models.inference import Concatenation, Evidence
+from models.inference_network import ConcatenationNetwork, Evidence
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 
@@ -89,7 +89,7 @@ def sample_weights(model: MMVAE, peer: VAE) -> Weights:
 
 def sequence_weights(model: MMVRNN, peer: VRNN) -> Weights:
     """Of all parameters; ours split the textbook's matrices by what they multiply."""
-    posterior, recurrence = cast(Concatenation, model.inference), model.recurrence
+    posterior, recurrence = cast(ConcatenationNetwork, model.inference), model.recurrence
     found = dict(_networks(model, peer))
     found |= _paired(model.prior, peer.prior) | _paired(model.fusion, peer.join)
     first, last = _linears(peer.posterior)
@@ -151,7 +151,7 @@ def step_by_step(model: MMVRNN, batch: Batch, noise: Tensor) -> Tensor:
     loss, state, code = noise.new_zeros(batch.rows), model.recurrence.initial(noise), None
     if model.static is not None and static is not None:
         code = gaussian.draw(static, noise[:, 0, model.step_features :])
-        state = model.static.begin(code)
+        state = model.static.initial_state(code)
         loss = loss + gaussian.kl_divergence(static, gaussian.standard(code)).sum(dim=1)
     for t in steps:
         now = slice(t, t + 1)

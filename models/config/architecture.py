@@ -13,8 +13,9 @@ from models.config.wording import sentences
 
 BUILT_IN_EXPERTS = ("product", "weighted_product", "mixture", "mixture_of_products")
 EXPERTS_GROUP = "sensorium.experts"
+BUILT_IN_FUSIONS = ("zero", "missing_embeddings")
 FUSIONS_GROUP = "sensorium.fusions"
-MOST_MODALITIES_OF_SUBSETS = 6
+MAX_MODALITIES_OF_SUBSETS = 6
 
 
 class _MMVAE(Frozen):
@@ -37,12 +38,7 @@ class _MMVAE(Frozen):
     @field_validator("expert")
     @classmethod
     def _expert_exists(cls, name: str) -> str:
-        if name in BUILT_IN_EXPERTS:
-            return name  # what is installed is searched on the disk
-        known = {*BUILT_IN_EXPERTS, *entry_points(group=EXPERTS_GROUP).names}
-        if name not in known:
-            raise ValueError(f"there is no expert of this name, only {', '.join(sorted(known))}")
-        return name
+        return _registered("expert", name, BUILT_IN_EXPERTS, EXPERTS_GROUP)
 
 
 class _MMVRNN(Frozen):
@@ -55,10 +51,16 @@ class _MMVRNN(Frozen):
     recurrence: Literal["gru", "lstm"] = "gru"
     recurrent_features: Width = Field(default=64, description="Size of the state that one step hands to the next.")
     recurrent_layers: int = Field(default=1, ge=1, le=8)
-    fusion: Literal["zero", "missing_embeddings", "product_of_experts"] = Field(
+    fusion: str = Field(
         default="missing_embeddings",
-        description="How the modalities of a step are joined: concatenated with zeros or with learned vectors and "
-        "presence bits for what is missing, or one posterior each, multiplied with the prior p(z_t | h).",
+        description="How the features of a step's modalities are joined: zero (concatenation, zeros for missing ones), "
+        "missing_embeddings (concatenation, learned vectors and presence bits), or the name of an entry point in the "
+        "group sensorium.fusions.",
+    )
+    posterior: Literal["concatenation", "product_of_experts"] = Field(
+        default="concatenation",
+        description="The posterior of a step's code. concatenation: one network of the fused features and the state. "
+        "product_of_experts: one expert per modality, multiplied with the prior p(z_t | h).",
     )
     inference: Literal["filter", "smooth"] = Field(
         default="filter", description="filter: z_t knows the past. smooth: also what is observed later."
@@ -68,7 +70,7 @@ class _MMVRNN(Frozen):
         ge=0,
         le=4096,
         description="Size of a second latent code, one for the whole sequence, beside those of the steps; 0: none. "
-        "With it the state follows the codes alone, not the observations. Needs inference smooth and a fusion by "
+        "With it the state follows the codes alone, not the observations. Needs inference smooth and posterior "
         "concatenation.",
     )
     network: NetworkConfig = Field(
@@ -80,6 +82,11 @@ class _MMVRNN(Frozen):
         """Size of what encoding answers for a time step: the step's own code, then the sequence's."""
         return self.latent_features + self.static_latent_features
 
+    @field_validator("fusion")
+    @classmethod
+    def _fusion_exists(cls, name: str) -> str:
+        return _registered("fusion", name, BUILT_IN_FUSIONS, FUSIONS_GROUP)
+
     @model_validator(mode="after")
     def _static_latent_sees_the_sequence(self) -> Self:
         if self.static_latent_features and self.inference != "smooth":
@@ -87,10 +94,10 @@ class _MMVRNN(Frozen):
                 f"static_latent_features is {self.static_latent_features} with inference filter, which has not seen "
                 "the whole sequence; expected inference smooth, or 0"
             )
-        if self.static_latent_features and self.fusion == "product_of_experts":
+        if self.static_latent_features and self.posterior == "product_of_experts":
             raise ValueError(
-                f"static_latent_features is {self.static_latent_features} with fusion product_of_experts, expected a "
-                "fusion by concatenation, or 0"
+                f"static_latent_features is {self.static_latent_features} with posterior product_of_experts, expected "
+                "posterior concatenation, or 0"
             )
         return self
 
@@ -126,11 +133,10 @@ class MMVAEConfig(_MMVAE, _Modalities):
 
     @model_validator(mode="after")
     def _subsets_are_few(self) -> Self:
-        most = MOST_MODALITIES_OF_SUBSETS
-        if self.expert == "mixture_of_products" and len(self.modalities) > most:
+        if self.expert == "mixture_of_products" and len(self.modalities) > MAX_MODALITIES_OF_SUBSETS:
             raise ValueError(
                 f"a mixture of products decodes every subset of the modalities, and there are {len(self.modalities)}, "
-                f"expected at most {most}"
+                f"expected at most {MAX_MODALITIES_OF_SUBSETS}"
             )
         return self
 
@@ -173,8 +179,25 @@ def complete(options: MMVAEOptions | MMVRNNOptions, modalities: Sequence[Modalit
 
 
 def parse(data: object) -> MMVAEConfig | MMVRNNConfig:
-    """Read a config back from what `config.model_dump(mode="json")` gave."""
-    return _MODEL_CONFIG.validate_python(data)
+    """Read a config back from what `config.model_dump(mode="json")` gave, in this release or an earlier one."""
+    return _MODEL_CONFIG.validate_python(_migrated(data))
+
+
+def _migrated(data: object) -> object:
+    """The data in today's form. A product of experts was a fusion once (docs/decisions/0052)."""
+    if isinstance(data, Mapping) and data.get("fusion") == "product_of_experts":
+        return {**data, "fusion": "missing_embeddings", "posterior": "product_of_experts"}
+    return data
+
+
+def _registered(what: str, name: str, built_in: Sequence[str], group: str) -> str:
+    """The name, if it is a built-in one or that of an entry point. Raises ValueError."""
+    if name in built_in:
+        return name  # entry points are searched on the disk
+    known = {*built_in, *entry_points(group=group).names}
+    if name not in known:
+        raise ValueError(f"there is no {what} of this name, only {', '.join(sorted(known))}")
+    return name
 
 
 def _chosen(modality: ModalityConfig, options: Mapping[str, ModalityOptions]) -> ModalityConfig:

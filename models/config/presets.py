@@ -65,7 +65,7 @@ def recommended(kind: Kind, modalities: int, architecture: Mapping[str, Any]) ->
     """The preset of a request that names none. architecture: what it says of the model."""
     if kind == "static":
         return "cross-modal" if modalities > 1 else "joint-embedding"
-    past_alone = architecture.get("inference") == "filter" or architecture.get("fusion") == "product_of_experts"
+    past_alone = architecture.get("inference") == "filter" or architecture.get("posterior") == "product_of_experts"
     return "forecasting" if past_alone else "sequence-imputation"
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.config.architecture import BUILT_IN_EXPERTS, MMVAEConfig, MMVRNNConfig
+from models.config.architecture import BUILT_IN_EXPERTS, BUILT_IN_FUSIONS, MMVAEConfig, MMVRNNConfig
 from models.config.modality import ModalityConfig
 from models.config.network import CNNConfig, CustomNetworkConfig, EmbeddingConfig, MLPConfig, NetworkConfig
 from models.config.training import IWAE, SubsampledELBO, TrainingConfig
@@ -38,6 +38,8 @@ def size_of(config: MMVAEConfig | MMVRNNConfig) -> Size | None:
         total += Size(modalities * latent if config.expert == "weighted_product" else 0, 2 * latent * modalities)
         encoded, decoded = 2 * latent, latent
     else:
+        if config.fusion not in BUILT_IN_FUSIONS:
+            return None
         total += _sequence_parts(config)
         encoded, decoded = config.modality_features, config.code_features + config.recurrent_features
     for modality, network in zip(config.modalities, networks, strict=True):
@@ -70,7 +72,7 @@ def _sequence_parts(config: MMVRNNConfig) -> Size:
     else:
         total = _linear(modalities * (features + 1), hidden) + Size(modalities * features, 0)
     total += _stack(recurrent + static, (hidden,), 2 * latent)
-    if config.fusion == "product_of_experts":
+    if config.posterior == "product_of_experts":
         total += Size(modalities * _linear(features, 2 * latent).parameters, 2 * modalities * latent)
         total += _linear(recurrent, 2 * latent) if smooths else Size(0, 0)
     else:

@@ -1,4 +1,4 @@
-"""What every expert answers: a posterior q(z | x) that joins the modalities' posteriors q(z | x_m)."""
+"""What every expert answers: a joint posterior q(z | x) of the modalities' posteriors q(z | x_m)."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -19,6 +19,12 @@ class Posterior(NamedTuple):
     components: Gaussian
     weight: Tensor
 
+    @classmethod
+    def of_one(cls, mean: Tensor, precision: Tensor) -> "Posterior":
+        """The posterior with one component. mean, precision: (B, Z)."""
+        weight = torch.ones_like(mean[..., 0])
+        return cls(Gaussian(mean.unsqueeze(0), precision.rsqrt().unsqueeze(0)), weight.unsqueeze(0))
+
     def moments(self) -> Gaussian:
         """Mean and standard deviation of the mixture, (B, Z) each, by the law of total variance."""
         if len(self.weight) == 1:
@@ -30,9 +36,9 @@ class Posterior(NamedTuple):
         return Gaussian(mean, (within + between).sqrt())
 
     def draw(self, noise: Tensor) -> Tensor:
-        """S equally likely draws, spread over the components in proportion to their weights.
+        """S equally likely draws, stratified over the components in proportion to their weights.
 
-        noise: (S, B or 1, Z) from N(0, I). Returns (S, B, Z). Draw s takes the component at quantile (s + 1/2) / S.
+        noise: (S, B or 1, Z) from N(0, I). Returns (S, B, Z). Draw s uses the component at quantile (s + 1/2) / S.
         """
         quantile = (torch.arange(len(noise), device=noise.device) + 0.5) / len(noise)
         below = self.weight.cumsum(dim=0)[:-1] < quantile[:, None, None]  # (S, C - 1, B)
@@ -42,7 +48,7 @@ class Posterior(NamedTuple):
 
 
 class Expert(nn.Module, ABC):
-    """Base class of every way to join posteriors. Learned parameters, if any, belong to the subclass."""
+    """Base class of the ways to join posteriors."""
 
     def __init__(self, modalities: int, latent_features: int) -> None:
         super().__init__()
@@ -51,12 +57,12 @@ class Expert(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
-        """Join a prior and one posterior for each modality.
+        """Join the prior and one posterior per modality.
 
-        experts: (1 + M, B, Z) twice; expert 0 is the prior. present: (1 + M, B) bool, all true for expert 0.
-        A row's result depends on that row alone, and an absent expert changes nothing.
+        experts: (1 + M, B, Z) twice; expert 0 is the prior. present: (1 + M, B) bool, true for expert 0. A row's result
+        depends on that row and its present experts only.
         """
 
     def shares(self, experts: Gaussian, present: Tensor) -> Tensor | None:
-        """Each modality's part of the joint precision, (M, B) from 0 to 1; None where there is no such thing."""
+        """Each modality's share in the joint precision, (M, B) from 0 to 1; None if the posterior is no product."""
         return None

@@ -3,15 +3,14 @@
 import torch
 from torch import Tensor
 
-from models import gaussian
 from models.experts.expert import Expert, Posterior
-from models.gaussian import Gaussian
+from models.gaussian import Gaussian, product_of_experts
 
 
 class MixtureOfProducts(Expert):
     """The mean over all subsets of the present modalities of their product with the prior (arXiv:2105.02470, eq. 6).
 
-    There are 2^M - 1 subsets, each decoded: for a handful of modalities. The prior stands for a row that has none.
+    There are 2^M - 1 subsets, and each is decoded: for a handful of modalities. A row without any has the prior.
     """
 
     members: Tensor
@@ -23,12 +22,14 @@ class MixtureOfProducts(Expert):
         self.register_buffer("members", members.bool())  # (2^M, M); row 0 is the empty subset
 
     def forward(self, experts: Gaussian, present: Tensor) -> Posterior:
-        """2^M components, the subsets; those with an absent modality weigh nothing, nor does the empty one of many."""
+        """2^M components, one per subset. Subsets with an absent modality have weight 0.
+
+        So does the empty subset, unless all modalities are absent.
+        """
         given = present[1:]  # (M, B)
-        products = [
-            gaussian.product(experts, torch.cat([present[:1], given & subset.unsqueeze(1)])) for subset in self.members
-        ]
-        whole = (given.unsqueeze(0) | ~self.members.unsqueeze(2)).all(dim=1)  # (2^M, B): every member is present
-        whole = torch.cat([~given.any(dim=0, keepdim=True), whole[1:]]).float()
-        mean, deviation = (torch.stack(parts) for parts in zip(*products, strict=True))
-        return Posterior(Gaussian(mean, deviation), whole / whole.sum(dim=0))
+        inside = self.members.T.unsqueeze(-1) & given.unsqueeze(1)  # (M, 2^M, B)
+        inside = torch.cat([torch.ones_like(inside[:1]), inside])  # the prior is in every product
+        mean, precision = product_of_experts(experts.mean.unsqueeze(1), experts.precision.unsqueeze(1), inside)
+        complete = (given.unsqueeze(0) | ~self.members.unsqueeze(2)).all(dim=1)  # (2^M, B): every member is present
+        weight = torch.cat([~given.any(dim=0, keepdim=True), complete[1:]]).float()
+        return Posterior(Gaussian(mean, precision.rsqrt()), weight / weight.sum(dim=0))

@@ -1,11 +1,13 @@
-"""Fusions: ways of joining the modalities of one time step into one feature vector, by name.
+"""Fusions: ways to join the features of the modalities at one time step, by name.
 
-A package adds fusions by an entry point in the group sensorium.fusions that names a subclass of `Fusion`.
+A package adds a fusion by an entry point in the group sensorium.fusions that names a subclass of `Fusion`, or of
+`Concatenation`, which leaves only the stand-ins for absent features to say.
 """
 
 from importlib.metadata import entry_points
 
 from models.config.architecture import FUSIONS_GROUP
+from models.fusions.fusion import Concatenation as Concatenation
 from models.fusions.fusion import Fusion as Fusion
 from models.fusions.missing_embeddings import MissingEmbeddings
 from models.fusions.zero import ZeroConcatenation
@@ -14,7 +16,7 @@ FUSIONS: dict[str, type[Fusion]] = {"zero": ZeroConcatenation, "missing_embeddin
 
 
 def build(name: str, modalities: int, modality_features: int, out_features: int) -> Fusion:
-    """The fusion of this name: one of ours, or a subclass of Fusion that an entry point in sensorium.fusions names."""
+    """The fusion of this name: a built-in one, or the subclass of `Fusion` that an entry point names."""
     if name in FUSIONS:
         return FUSIONS[name](modalities, modality_features, out_features)
     (found,) = entry_points(group=FUSIONS_GROUP, name=name)

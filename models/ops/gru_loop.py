@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models import gaussian, ops
-from models.inference import Concatenation, Inference
+from models.inference_network import ConcatenationNetwork, InferenceNetwork
 from models.ops import library
 from models.recurrence import GRU, Recurrence
 
@@ -39,7 +39,12 @@ def loop_over_time() -> str:
 
 
 def loop(
-    inference: Inference, recurrence: Recurrence, prepared: Tensor, gates: Tensor, noise: Tensor | None, state: Tensor
+    inference: InferenceNetwork,
+    recurrence: Recurrence,
+    prepared: Tensor,
+    gates: Tensor,
+    noise: Tensor | None,
+    state: Tensor,
 ) -> Loop:
     """q(z_t | ...), z_t and h_t of all steps, one step after the other (arXiv:1506.02216, eqs. 7 and 9).
 
@@ -50,7 +55,7 @@ def loop(
     reason = supports(inference, recurrence, prepared.device) or _unfit(prepared, gates, noise, state)
     if not ops.serves("gru_loop", reason):
         return reference(inference, recurrence, prepared, gates, noise, state)
-    parts = weights(cast(Concatenation, inference), cast(GRU, recurrence))
+    parts = weights(cast(ConcatenationNetwork, inference), cast(GRU, recurrence))
     tensors = [prepared, gates, state, noise, *parts]
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         return Loop(*gru_loop(prepared, gates, state, noise, parts)[:4])
@@ -59,7 +64,12 @@ def loop(
 
 
 def reference(
-    inference: Inference, recurrence: Recurrence, prepared: Tensor, gates: Tensor, noise: Tensor | None, state: Tensor
+    inference: InferenceNetwork,
+    recurrence: Recurrence,
+    prepared: Tensor,
+    gates: Tensor,
+    noise: Tensor | None,
+    state: Tensor,
 ) -> Loop:
     """`loop` in PyTorch: any posterior and cell, any type of floating-point number, any device."""
     states, means, deviations, codes = [state], [], [], []
@@ -74,12 +84,12 @@ def reference(
     return Loop(*(torch.stack(each, dim=1) for each in (means, deviations, codes, states)))
 
 
-def supports(inference: Inference, recurrence: Recurrence, device: torch.device) -> str | None:
+def supports(inference: InferenceNetwork, recurrence: Recurrence, device: torch.device) -> str | None:
     """Why the kernel cannot serve a model with these parts on this device, or None where it can."""
     if type(recurrence) is not GRU:
         return f"the kernel computes a GRU, the model has {type(recurrence).__name__}"
-    if type(inference) is not Concatenation:
-        return f"the kernel computes the posterior Concatenation, the model has {type(inference).__name__}"
+    if type(inference) is not ConcatenationNetwork:
+        return f"the kernel computes the posterior ConcatenationNetwork, the model has {type(inference).__name__}"
     if device.type != "cpu":
         return f"the kernel runs on the CPU, the model is on {device.type}"
     return None if library.available() else library.NOT_BUILT
@@ -94,7 +104,7 @@ def _unfit(*tensors: Tensor | None) -> str | None:
     return None if given[0].numel() else "there are no steps"
 
 
-def weights(inference: Concatenation, recurrence: GRU) -> list[Tensor]:
+def weights(inference: ConcatenationNetwork, recurrence: GRU) -> list[Tensor]:
     """In the kernel's order: the posterior's, recurrent weight and bias of L layers, then below's of L - 1 layers."""
     found = [inference.state.weight, inference.output.weight, inference.output.bias, recurrence.latent.weight]
     for layer in [*recurrence.recurrent, *recurrence.below]:
@@ -200,7 +210,7 @@ def _forward(
 def gru_loop(
     prepared: Tensor, gates: Tensor, state: Tensor, noise: Tensor | None, weights: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`loop` of a GRU and a Concatenation with these weights: `Loop`, and what is saved for backward."""
+    """`loop` of a GRU and a ConcatenationNetwork with these weights: `Loop`, and what is saved for backward."""
     sizes = _Sizes.of(*prepared.shape[:2], weights)
     saved = sizes.empty(sizes.saved)
     saved[..., sizes.chunk * sizes.columns :].zero_()  # an output is the same every time, padding included

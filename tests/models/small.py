@@ -23,6 +23,9 @@ MODALITIES = (
 )
 
 
+JOINS = ({"fusion": "zero"}, {"fusion": "missing_embeddings"}, {"posterior": "product_of_experts"})
+"""The ways in which an MM-VRNN joins the modalities of a step."""
+
 NETWORK = MLPConfig(hidden_features=(8,))
 
 

@@ -1,5 +1,6 @@
 """Configurations refuse what cannot be built, and come back from JSON as they were."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,14 @@ from models.config import (
     ArchitectureOptions,
     Misfits,
     MMVAEOptions,
+    MMVRNNConfig,
     MMVRNNOptions,
     ModalityConfig,
     complete,
     default_likelihood,
     parse,
 )
+from tests.models import golden
 from tests.models.small import MODALITIES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -150,6 +153,26 @@ def test_a_scale_fits_its_likelihood(likelihood: str, scale: object, fits: bool)
     else:
         with pytest.raises(ValidationError):
             ModalityConfig.model_validate(data)
+
+
+def test_a_stored_product_of_experts_fusion_is_read_as_a_posterior() -> None:
+    """tests/fixtures/golden was stored when a product of experts was a fusion."""
+    stored = json.loads(json.loads(_header_of("gaussian-product_of_experts-filter-gru1"))["__metadata__"]["sensorium"])
+    assert stored["config"]["fusion"] == "product_of_experts"
+    config = parse(stored["config"])
+    assert isinstance(config, MMVRNNConfig)
+    assert (config.fusion, config.posterior) == ("missing_embeddings", "product_of_experts")
+    assert parse(config.model_dump(mode="json")) == config
+
+
+def _header_of(case: str) -> bytes:
+    content = golden.archive("mmvrnn")[f"{case}/model"]
+    return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+def test_requests_do_not_take_the_stored_form() -> None:
+    with pytest.raises(ValidationError, match="no fusion of this name"):
+        MMVRNNOptions.model_validate({"fusion": "product_of_experts"})
 
 
 def test_configurations_are_read_without_torch() -> None:

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import gaussian, inference
+from models import gaussian
 from models.batch import Batch
-from models.gaussian import Gaussian
+from models.inference_network import ProductOfExpertsNetwork
 from models.mmvrnn import MMVRNN
 from models.training.objective import negative_elbo
 from tests.models.small import (
+    JOINS,
     MODALITIES,
     only,
     randomly_present,
@@ -26,10 +27,8 @@ from tests.models.small import (
 
 NAMES = [modality.name for modality in MODALITIES]
 COMBINATIONS = [
-    {"fusion": fusion, "inference": inference, "recurrence": recurrence, "recurrent_layers": layers}
-    for fusion, inference, recurrence, layers in product(
-        ["zero", "missing_embeddings", "product_of_experts"], ["filter", "smooth"], ["gru", "lstm"], [1, 2]
-    )
+    {**join, "inference": inference, "recurrence": recurrence, "recurrent_layers": layers}
+    for join, inference, recurrence, layers in product(JOINS, ["filter", "smooth"], ["gru", "lstm"], [1, 2])
 ]
 COMBINATIONS += [
     {
@@ -149,11 +148,11 @@ def test_every_parameter_learns(model: MMVRNN) -> None:
 @pytest.mark.parametrize("how", ["filter", "smooth"])
 @pytest.mark.parametrize("recurrence", ["gru", "lstm"])
 def test_a_product_s_posterior_is_the_prior_times_the_experts_at_every_step(how: str, recurrence: str) -> None:
-    model = sequence_model(fusion="product_of_experts", inference=how, recurrence=recurrence)
-    assert isinstance(model.inference, inference.Product)
+    model = sequence_model(posterior="product_of_experts", inference=how, recurrence=recurrence)
+    assert isinstance(model.inference, ProductOfExpertsNetwork)
     batch = randomly_present(sequence_batch((5, 3, 4)))
     evidence = model.evidence(batch)
-    trajectory = model.follow(evidence, torch.randn(3, 5, 4))
+    trajectory = model.infer(evidence, torch.randn(3, 5, 4))
     for row, length in enumerate((5, 3, 4)):
         for t in range(length):
             members = [gaussian.from_raw(model.prior(model.hidden(trajectory)[row, t]))]
@@ -164,15 +163,15 @@ def test_a_product_s_posterior_is_the_prior_times_the_experts_at_every_step(how:
             if how == "smooth" and t + 1 < length:
                 assert evidence.future is not None
                 members.append(gaussian.from_raw(model.inference.future(evidence.future[row, t + 1])))
-            mean, deviation = (torch.stack(part) for part in zip(*members, strict=True))
-            expected = gaussian.product(Gaussian(mean, deviation), torch.ones(len(members), dtype=torch.bool))
-            assert_close(trajectory.posterior.mean[row, t], expected.mean)
-            assert_close(trajectory.posterior.standard_deviation[row, t], expected.standard_deviation)
+            precision = torch.stack([member.precision for member in members])
+            mean = (torch.stack([member.mean for member in members]) * precision).sum(dim=0) / precision.sum(dim=0)
+            assert_close(trajectory.posterior.mean[row, t], mean)
+            assert_close(trajectory.posterior.standard_deviation[row, t], precision.sum(dim=0).rsqrt())
 
 
 @pytest.mark.parametrize("how", ["filter", "smooth"])
 def test_a_step_without_anything_costs_a_product_of_experts_nothing(how: str) -> None:
-    model = sequence_model(fusion="product_of_experts", inference=how)
+    model = sequence_model(posterior="product_of_experts", inference=how)
     batch = sequence_batch((5, 3))
     present = {name: mask.clone() for name, mask in batch.present.items()}
     for mask in present.values():
@@ -184,12 +183,12 @@ def test_a_step_without_anything_costs_a_product_of_experts_nothing(how: str) ->
 
 
 def test_shares_of_a_product_are_its_precisions_and_the_prior_has_the_rest() -> None:
-    model = sequence_model(fusion="product_of_experts")
+    model = sequence_model(posterior="product_of_experts")
     batch = randomly_present(sequence_batch())
     shares = model.expert_shares(batch)
     assert shares is not None
     total = torch.stack(list(shares.values())).sum(dim=0)
-    posterior = model.follow(model.evidence(batch), None)
+    posterior = model.infer(model.evidence(batch), None)
     ratio = (posterior.posterior.standard_deviation / model.priors(posterior).standard_deviation).square().mean(dim=-1)
     prior = (ratio * batch.valid).sum(dim=1) / batch.lengths
     assert_close(total, 1 - prior)

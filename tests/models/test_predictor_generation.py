@@ -10,7 +10,7 @@ from models import gaussian
 from models.batch import BatchError
 from models.config import ModalityConfig
 from models.predictor import Predictor
-from tests.models.small import MODALITIES, sequence_model, static_model
+from tests.models.small import JOINS, MODALITIES, sequence_model, static_model
 
 EVERY = (
     *MODALITIES,
@@ -31,9 +31,9 @@ def _predictor(**options: Any) -> Predictor:
 
 
 @pytest.mark.parametrize("recurrence", ["gru", "lstm"])
-@pytest.mark.parametrize("fusion", ["zero", "missing_embeddings", "product_of_experts"])
-def test_the_first_step_of_a_mean_forecast_decodes_the_prior_s_mean(fusion: str, recurrence: str) -> None:
-    model = sequence_model(EVERY, fusion=fusion, recurrence=recurrence, recurrent_layers=2)
+@pytest.mark.parametrize("join", JOINS)
+def test_the_first_step_of_a_mean_forecast_decodes_the_prior_s_mean(join: dict[str, str], recurrence: str) -> None:
+    model = sequence_model(EVERY, **join, recurrence=recurrence, recurrent_layers=2)
     predictor = Predictor(model)
     forecast = predictor.forecast(*GIVEN, 3, NAMES, n_samples=0)
     state = torch.from_numpy(predictor.encode(*GIVEN).state)

@@ -7,13 +7,11 @@ import pytest
 
 from models.batch import BatchError
 from models.predictor import Predictor
-from tests.models.small import MODALITIES, sequence_model, static_model
+from tests.models.small import JOINS, MODALITIES, sequence_model, static_model
 
 COMBINATIONS = [
-    {"fusion": fusion, "recurrence": recurrence, "recurrent_layers": layers}
-    for fusion, recurrence, layers in product(
-        ["zero", "missing_embeddings", "product_of_experts"], ["gru", "lstm"], [1, 2]
-    )
+    {**join, "recurrence": recurrence, "recurrent_layers": layers}
+    for join, recurrence, layers in product(JOINS, ["gru", "lstm"], [1, 2])
 ]
 TARGETS = [modality.name for modality in MODALITIES]
 RANDOM = np.random.default_rng(0)

@@ -41,7 +41,7 @@ def test_a_preset_for_other_data_says_why_and_which_fit(preset: Preset, kind: Ki
         ("static", 1, {}, "joint-embedding"),
         ("sequence", 1, {}, "sequence-imputation"),
         ("sequence", 2, {"inference": "filter"}, "forecasting"),
-        ("sequence", 2, {"fusion": "product_of_experts"}, "forecasting"),
+        ("sequence", 2, {"posterior": "product_of_experts"}, "forecasting"),
     ],
 )
 def test_one_is_recommended(kind: Kind, modalities: int, architecture: dict[str, Any], preset: Preset) -> None:

@@ -15,7 +15,7 @@ from models.config import (
     TrainingConfig,
 )
 from models.config.size import memory_bytes, size_of
-from tests.models.small import MODALITIES
+from tests.models.small import JOINS, MODALITIES
 
 MORE = (
     ModalityConfig(name="counts", shape=(5,), likelihood="negative_binomial"),
@@ -52,20 +52,16 @@ def test_an_mmvae_has_as_many_parameters_as_computed(expert: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fusion", "inference", "recurrence", "layers"),
-    list(
-        itertools.product(
-            ("zero", "missing_embeddings", "product_of_experts"), ("filter", "smooth"), ("gru", "lstm"), (1, 3)
-        )
-    ),
+    ("join", "inference", "recurrence", "layers"),
+    list(itertools.product(JOINS, ("filter", "smooth"), ("gru", "lstm"), (1, 3))),
 )
 def test_an_mmvrnn_has_as_many_parameters_as_computed(
-    fusion: str, inference: str, recurrence: str, layers: int
+    join: dict[str, str], inference: str, recurrence: str, layers: int
 ) -> None:
     config = MMVRNNConfig.model_validate(
         {
             "modalities": MODALITIES + MORE[:2],
-            "fusion": fusion,
+            **join,
             "inference": inference,
             "recurrence": recurrence,
             "recurrent_layers": layers,

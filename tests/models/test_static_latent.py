@@ -8,6 +8,7 @@ from models import gaussian
 from models.gaussian import Gaussian
 from models.generation import forecast
 from models.mmvrnn import MMVRNN
+from models.rollout import initial_state
 from tests.models.small import MODALITIES, randomly_present, sequence_batch, sequence_config, sequence_model
 
 STEP, STATIC = 4, 3
@@ -38,7 +39,7 @@ def test_a_particle_weighs_both_codes(model: MMVRNN) -> None:
     batch = sequence_batch((5, 5, 5))
     noise = torch.randn(1, 3, 5, STEP + STATIC)
     found = model.particles(batch, batch, noise).log_ratio[0]
-    trajectory = model.follow(model.evidence(batch), noise[0])
+    trajectory = model.infer(model.evidence(batch), noise[0])
     assert trajectory.static is not None
     q, code = trajectory.static
     of_steps = _log_density(trajectory.codes, model.priors(trajectory)) - _log_density(
@@ -70,17 +71,17 @@ def test_a_forecast_goes_on_with_it(model: MMVRNN) -> None:
 
 def test_a_sequence_from_nothing_begins_with_it(model: MMVRNN) -> None:
     noise = torch.randn(2, 6, STEP + STATIC)
-    state = model.beginning(noise)
+    state = initial_state(model, noise)
     assert model.static is not None
     torch.testing.assert_close(state[:, -STATIC:], noise[:, 0, STEP:])
-    torch.testing.assert_close(state[:, :-STATIC], model.static.begin(noise[:, 0, STEP:]))
+    torch.testing.assert_close(state[:, :-STATIC], model.static.initial_state(noise[:, 0, STEP:]))
 
 
 @pytest.mark.parametrize(
     ("options", "why"),
     [
         ({"inference": "filter"}, "inference filter, which has not seen the whole sequence"),
-        ({"inference": "smooth", "fusion": "product_of_experts"}, "expected a fusion by concatenation"),
+        ({"inference": "smooth", "posterior": "product_of_experts"}, "expected posterior concatenation"),
     ],
 )
 def test_it_is_refused_where_it_cannot_be(options: dict[str, str], why: str) -> None:

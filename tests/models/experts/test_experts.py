@@ -91,9 +91,9 @@ def test_a_mixture_of_products_is_over_the_subsets_of_what_is_present() -> None:
     assert posterior.weight.flatten().tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
     for component, members in enumerate([(), (1,), (2,), (1, 2)]):
         mask = torch.tensor([[True], [1 in members], [2 in members]])
-        expected = gaussian.product(PRIOR_AND_TWO, mask)
-        torch.testing.assert_close(posterior.components.mean[component], expected.mean)
-        torch.testing.assert_close(posterior.components.standard_deviation[component], expected.standard_deviation)
+        mean, precision = gaussian.product_of_experts(PRIOR_AND_TWO.mean, PRIOR_AND_TWO.precision, mask)
+        torch.testing.assert_close(posterior.components.mean[component], mean)
+        torch.testing.assert_close(posterior.components.standard_deviation[component], precision.rsqrt())
     assert expert(PRIOR_AND_TWO, _present(True, False)).weight.flatten().tolist() == [0, 1, 0, 0]
     assert expert(PRIOR_AND_TWO, _present(False, False)).weight.flatten().tolist() == [1, 0, 0, 0]
 

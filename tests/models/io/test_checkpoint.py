@@ -14,6 +14,7 @@ from models.config.architecture import BUILT_IN_EXPERTS
 from models.io import checkpoint
 from models.io.checkpoint import CheckpointError
 from tests.models.small import (
+    JOINS,
     MODALITIES,
     randomly_present,
     sequence_batch,
@@ -93,12 +94,12 @@ def test_a_mixture_of_products_survives(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("recurrence", ["gru", "lstm"])
 @pytest.mark.parametrize("inference", ["filter", "smooth"])
-@pytest.mark.parametrize("fusion", ["zero", "missing_embeddings", "product_of_experts"])
+@pytest.mark.parametrize("join", JOINS)
 def test_every_sequence_model_survives(
-    fusion: str, inference: str, recurrence: str, layers: int, tmp_path: Path
+    join: dict[str, str], inference: str, recurrence: str, layers: int, tmp_path: Path
 ) -> None:
     model = sequence_model(
-        EVERY, network=NETWORK, fusion=fusion, inference=inference, recurrence=recurrence, recurrent_layers=layers
+        EVERY, network=NETWORK, **join, inference=inference, recurrence=recurrence, recurrent_layers=layers
     )
     before, after = _round_trip(model, _values(sequence_batch(), 3, 5), tmp_path / "m")
     torch.testing.assert_close(after, before, rtol=0, atol=0)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models import ops
 from models.config import ModalityConfig
-from models.inference import Concatenation
+from models.inference_network import ConcatenationNetwork
 from models.mmvrnn import MMVRNN
 from models.ops import gru_loop, library
 from models.recurrence import GRU
@@ -158,7 +158,7 @@ def test_a_models_loss_and_gradients_are_the_same() -> None:
 
 
 @built
-@pytest.mark.parametrize("option", [{"recurrence": "lstm"}, {"fusion": "product_of_experts"}, {}])
+@pytest.mark.parametrize("option", [{"recurrence": "lstm"}, {"posterior": "product_of_experts"}, {}])
 def test_the_pytorch_loop_serves_what_the_library_does_not(option: dict[str, str]) -> None:
     """Other cells and posteriors, other types of numbers, and installations without the library."""
     batch = sequence_batch((5, 3, 4))
@@ -218,7 +218,7 @@ def _operands(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, list[Tensor]]:
     model = _model(layers, SMALL)
     inputs = _inputs(model, rows, steps, drawn)
-    assert isinstance(model.inference, Concatenation)
+    assert isinstance(model.inference, ConcatenationNetwork)
     assert isinstance(model.recurrence, GRU)
     weights = gru_loop.weights(model.inference, model.recurrence)
     return inputs["prepared"], inputs["gates"], inputs["state"], inputs.get("noise"), weights

@@ -35,7 +35,7 @@ def _cases() -> list[tuple[Multimodal, Batch]]:
         (static_model(), randomly_present(static_batch(8), 3)),
         (static_model(expert="mixture"), randomly_present(static_batch(8), 3)),
         (sequence_model(), randomly_present(sequence_batch((5, 3, 4, 1)), 3)),
-        (sequence_model(fusion="product_of_experts", inference="smooth"), sequence_batch((2, 3))),
+        (sequence_model(posterior="product_of_experts", inference="smooth"), sequence_batch((2, 3))),
     ]
 
 

@@ -54,7 +54,7 @@ def test_a_sequence_s_particles_are_whole_paths() -> None:
     noise = torch.randn(3, 2, 4, 4)
     each = []
     for one in noise:
-        path = model.follow(model.evidence(batch), one)
+        path = model.infer(model.evidence(batch), one)
         q, p = Normal(*path.posterior), Normal(*model.priors(path))
         ratio = torch.where(batch.valid, (p.log_prob(path.codes) - q.log_prob(path.codes)).sum(dim=-1), 0.0)
         terms = model.terms(batch, batch, one)

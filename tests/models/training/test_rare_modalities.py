@@ -136,7 +136,7 @@ def test_two_cohorts_without_a_common_modality_train(kind: str, name: Likelihood
         ("static", {"expert": "mixture"}),
         ("static", {"expert": "mixture_of_products"}),
         ("sequence", {"inference": "smooth", "static_latent_features": 2}),
-        ("sequence", {"fusion": "product_of_experts"}),
+        ("sequence", {"posterior": "product_of_experts"}),
         ("sequence", {"fusion": "zero"}),
     ],
 )
