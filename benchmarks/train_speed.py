@@ -1,24 +1,24 @@
 """How many times faster than a textbook's loop a training step is, on one processor core, and what it keeps in memory.
 
-Each pair computes the same first: losses and all gradients, with the same weights and noise. Then the two take turns.
+All contenders compute the same first: losses and all gradients, with the same weights and noise. Then they take turns.
+From one contender to the next one thing changes, so that each gain has a figure of its own: the loader, the optimiser,
+projections hoisted out of the loop over time, our model, its kernels. The last contender is the step of a job.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.peers import loops
+from benchmarks.peers import epochs, loops
 from benchmarks.peers.loops import REALISTIC, SMALL, Case
-from benchmarks.peers.textbook import VAE, VRNN
 from benchmarks.report import Figure, publish
+from models import ops
 from models.batch import Batch
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.presets import choose
@@ -28,13 +28,18 @@ from models.ops import gru_loop
 from models.synthetic import quadratic_sinusoidal
 from models.training import allocator
 from models.training.dataset import Dataset
-from models.training.events import Epoch
-from models.training.loop import fit
 from models.training.objective import negative_elbo
+from tests.reference.vae import VAE
+from tests.reference.vrnn import VRNN, HoistedVRNN
+from tests.reference.weights import sample_weights, sequence_weights
 
-ROUNDS = 15
+ROUNDS, WARM_UP = 15, 4
+# Steps of an epoch of a job.
+JOB_STEPS = 4
 LEARNING_RATE = 1e-3
 ROWS, BATCH, EPOCHS = 5000, 100, 12
+
+ADAM = functools.partial(torch.optim.Adam, lr=LEARNING_RATE)
 
 Step = Callable[[], None]
 
@@ -49,25 +54,74 @@ def main() -> None:
 
 
 def vrnn(case: Case, least: float) -> list[Figure]:
-    """A step of the MM-VRNN beside the textbook's VRNN."""
+    """A step of the MM-VRNN beside the textbook's VRNN, and beside the steps between the two."""
     model, peer = loops.sequence_pair(case)
+    _, hoisted = loops.sequence_pair(case, HoistedVRNN)
     batch, noise = loops.sequences(case)
-    weights = loops.sequence_weights(model, peer)
-    ours = loops.losses_and_gradients(_bound(model, batch, noise), list(model.parameters()))
+    ours = _found(model, batch, noise)
+    for name, other in ((case.name, peer), (f"{case.name}, hoisted", hoisted)):
+        loops.check_equal(name, ours, _placed(model, other, batch, noise))
+    with ops.backend("reference"):
+        loops.check_equal(f"{case.name}, without kernels", ours, _found(model, batch, noise))
+    step = _training_step(model, batch, noise, _fused(model))
+
+    def without_kernels() -> None:
+        with ops.backend("reference"):
+            step()
+
+    job = _job_epochs(case)
+    found = _medians(
+        {
+            "ours": step,
+            "textbook": _textbook_step(peer, batch, noise, ADAM(peer.parameters())),
+            "hoisted": _textbook_step(hoisted, batch, noise, ADAM(hoisted.parameters())),
+            "hoisted, fused": _textbook_step(hoisted, batch, noise, _fused(hoisted)),
+            "without kernels": without_kernels,
+            "job": lambda: next(job),
+        }
+    )
+    what = f"VRNN {case.name}"
+    job_step = found["job"] / JOB_STEPS
+    return [
+        *_pair(what, found["ours"], found["textbook"], least),
+        _told(f"{what}: hoisted PyTorch", found["hoisted"], "ms"),
+        _told(f"{what}: hoisted PyTorch, fused optimiser", found["hoisted, fused"], "ms"),
+        _told(f"{what}: ours without kernels", found["without kernels"], "ms"),
+        _told(f"{what}: a job's step", job_step, "ms"),
+        _told(f"{what}: times faster than hoisted PyTorch", found["hoisted, fused"] / found["ours"], "times"),
+        _told(f"{what}: gain by hoisting", found["textbook"] / found["hoisted"], "times"),
+        _told(f"{what}: gain by the optimiser", found["hoisted"] / found["hoisted, fused"], "times"),
+        _told(f"{what}: gain by our model", found["hoisted, fused"] / found["without kernels"], "times"),
+        _told(f"{what}: gain by kernels", found["without kernels"] / found["ours"], "times"),
+        _told(f"{what}: a job's step over ours alone", job_step / found["ours"], "times"),
+    ]
+
+
+def _placed(model: MMVRNN, peer: VRNN, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
+    """The textbook's losses, and its gradients in terms of our parameters."""
+    weights = sequence_weights(model, peer)
     theirs = loops.losses_and_gradients(peer.negative_elbo(batch.values, batch.present, noise), list(weights))
-    # the gradients of our parameters, in the places where they stand in the textbook's matrices
     found = [theirs[str(index)] for index in range(len(weights))]
     placed = torch.autograd.grad(list(weights.values()), list(model.parameters()), found)
-    theirs = {"loss": theirs["loss"], **{str(index): gradient for index, gradient in enumerate(placed)}}
-    loops.check_equal(case.name, ours, theirs)
-    optimiser, default = _fused(model), torch.optim.Adam(peer.parameters(), lr=LEARNING_RATE)
+    return {"loss": theirs["loss"], **{str(index): gradient for index, gradient in enumerate(placed)}}
 
-    def textbook() -> None:
-        default.zero_grad()
+
+def _textbook_step(peer: VRNN, batch: Batch, noise: Tensor, optimiser: torch.optim.Optimizer) -> Step:
+    def step() -> None:
+        optimiser.zero_grad()
         peer.negative_elbo(batch.values, batch.present, noise).mean().backward()
-        default.step()
+        optimiser.step()
 
-    return _compared(f"VRNN {case.name}", _training_step(model, batch, noise, optimiser), textbook, least)
+    return step
+
+
+def _job_epochs(case: Case) -> Iterator[float]:
+    """Epochs of JOB_STEPS steps as a job trains them: batches, masks and noise are made in every step."""
+    batch, _ = loops.sequences(case._replace(rows=JOB_STEPS * case.rows))
+    values, present = ({name: part.numpy() for name, part in parts.items()} for parts in (batch.values, batch.present))
+    training = {"epochs": ROUNDS + WARM_UP + 1, "batch_size": case.rows, "validation_fraction": 0.0}
+    dataset = Dataset.from_arrays(values, "sequence", present)
+    return epochs.ours(loops.sequence_config(case), TrainingConfig.model_validate(training), dataset)
 
 
 def preset() -> list[Figure]:
@@ -79,7 +133,7 @@ def preset() -> list[Figure]:
     case = Case("preset", SMALL.widths._replace(modalities={"x": 1, "y": 1}), 100, chosen.training["batch_size"])
     batch, _ = loops.sequences(case)
     noise = torch.randn(case.rows, case.steps, model.latent_features)
-    ours = loops.losses_and_gradients(_bound(model, batch, noise), list(model.parameters()))
+    ours = _found(model, batch, noise)
     theirs = loops.losses_and_gradients(loops.step_by_step(model, batch, noise), list(model.parameters()))
     loops.check_equal("the preset", ours, theirs)
     default = torch.optim.Adam(model.parameters(), lr=0.0)
@@ -132,51 +186,34 @@ def vae() -> list[Figure]:
     values = quadratic_sinusoidal(ROWS, 0)
     data = Dataset.from_arrays(values)
     _check_vae(config, {name: torch.from_numpy(value) for name, value in values.items()})
-    ours, theirs = _our_epochs(config, training, data), _textbook_epochs(config, values)
-    _ = next(ours), next(theirs)  # the first has what is done once
-    pairs = [(next(ours), next(theirs)) for _ in range(EPOCHS - 1)]
-    fast, slow = (ROWS / statistics.median(seconds) for seconds in zip(*pairs, strict=True))
+    fused = functools.partial(ADAM, fused=True)
+    contenders = {
+        "ours": epochs.ours(config, training, data),
+        "textbook": epochs.textbook(config, values, BATCH, ADAM),
+        "slices": epochs.textbook(config, values, BATCH, ADAM, loaded=False),
+        "slices, fused": epochs.textbook(config, values, BATCH, fused, loaded=False),
+        "without kernels": epochs.ours(config, training, data, "reference"),
+    }
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for epoch in range(EPOCHS):
+        for name, contender in contenders.items():
+            seconds = next(contender)
+            if epoch:  # the first has what is done once
+                found[name].append(seconds)
+    speed = {name: ROWS / statistics.median(seconds) for name, seconds in found.items()}
+    ratio = speed["ours"] / speed["textbook"]
     return [
-        Figure("MM-VAE: ours", fast, "samples/s", None, None),
-        Figure("MM-VAE: DataLoader and default Adam", slow, "samples/s", None, None),
-        Figure("MM-VAE: times the textbook's", fast / slow, "times", ">= 3", fast / slow >= 3),
+        _told("MM-VAE: ours", speed["ours"], "samples/s"),
+        _told("MM-VAE: DataLoader and default Adam", speed["textbook"], "samples/s"),
+        Figure("MM-VAE: times the textbook's", ratio, "times", ">= 3", ratio >= 3),
+        _told("MM-VAE: slices and default Adam", speed["slices"], "samples/s"),
+        _told("MM-VAE: slices and fused Adam", speed["slices, fused"], "samples/s"),
+        _told("MM-VAE: ours without kernels", speed["without kernels"], "samples/s"),
+        _told("MM-VAE: gain by the loader", speed["slices"] / speed["textbook"], "times"),
+        _told("MM-VAE: gain by the optimiser", speed["slices, fused"] / speed["slices"], "times"),
+        _told("MM-VAE: gain by our step", speed["without kernels"] / speed["slices, fused"], "times"),
+        _told("MM-VAE: gain by kernels", speed["ours"] / speed["without kernels"], "times"),
     ]
-
-
-def _our_epochs(config: MMVAEConfig, training: TrainingConfig, data: Dataset) -> Iterator[float]:
-    """Seconds of one epoch after the other."""
-    events = fit(config, data, training, seed=0)
-    while True:
-        begun = time.perf_counter()
-        while not isinstance(next(events), Epoch):
-            pass
-        yield time.perf_counter() - begun
-
-
-def _textbook_epochs(config: MMVAEConfig, values: Mapping[str, NDArray[np.float32]]) -> Iterator[float]:
-    _, peer = loops.sample_pair(config, 10)
-    names = sorted(values)
-    loader = DataLoader(
-        TensorDataset(*(torch.from_numpy(values[name]) for name in names)), batch_size=BATCH, shuffle=True
-    )
-    optimiser = torch.optim.Adam(peer.parameters(), lr=LEARNING_RATE)
-    while True:
-        begun = time.perf_counter()
-        for items in loader:
-            _textbook_step(peer, optimiser, dict(zip(names, items, strict=True)))
-        yield time.perf_counter() - begun
-
-
-def _textbook_step(peer: VAE, optimiser: torch.optim.Optimizer, values: dict[str, Tensor]) -> float:
-    """Half of the samples lose one of the two modalities."""
-    rows = len(next(iter(values.values())))
-    hidden = torch.where(torch.rand(rows) < 0.5, torch.randint(len(values), (rows,)), -1)
-    present = {name: hidden != index for index, name in enumerate(values)}
-    optimiser.zero_grad()
-    loss = peer.negative_elbo(values, present, torch.randn(rows, peer.latent), 0.1).mean()
-    loss.backward()
-    optimiser.step()
-    return loss.item()
 
 
 def _check_vae(config: MMVAEConfig, values: dict[str, Tensor]) -> None:
@@ -192,12 +229,16 @@ def _check_vae(config: MMVAEConfig, values: dict[str, Tensor]) -> None:
 
 
 def _ordered(model: MMVAE, peer: VAE) -> list[Tensor]:
-    pairs = loops.sample_weights(model, peer)
+    pairs = sample_weights(model, peer)
     return [pairs[parameter] for parameter in peer.parameters()]
 
 
 def _bound(model: MMVRNN, batch: Batch, noise: Tensor) -> Tensor:
     return negative_elbo(model.terms(batch, batch, noise), beta=1.0).loss
+
+
+def _found(model: MMVRNN, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
+    return loops.losses_and_gradients(_bound(model, batch, noise), list(model.parameters()))
 
 
 def _training_step(model: MMVRNN, batch: Batch, noise: Tensor, optimiser: torch.optim.Optimizer) -> Step:
@@ -230,20 +271,35 @@ def _kept(forward: Callable[[], Tensor]) -> int:
 
 def _compared(name: str, ours: Step, theirs: Step, least: float | None) -> list[Figure]:
     """Median milliseconds of both, in turns, and how many times faster ours is."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for round in range(ROUNDS + 4):
-        for step, found in zip((ours, theirs), times, strict=True):
+    found = _medians({"ours": ours, "textbook": theirs})
+    return _pair(name, found["ours"], found["textbook"], least)
+
+
+def _pair(name: str, ours: float, textbook: float, least: float | None) -> list[Figure]:
+    bar = None if least is None else f">= {least:g}"
+    holds = None if least is None else textbook / ours >= least
+    return [
+        _told(f"{name}: ours", ours, "ms"),
+        _told(f"{name}: textbook", textbook, "ms"),
+        Figure(f"{name}: times faster", textbook / ours, "times", bar, holds),
+    ]
+
+
+def _medians(steps: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Median milliseconds of every step, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for round in range(ROUNDS + WARM_UP):
+        for name, step in steps.items():
             begun = time.perf_counter()
             step()
-            if round >= 4:
-                found.append(1e3 * (time.perf_counter() - begun))
-    fast, slow = (statistics.median(found) for found in times)
-    bar = None if least is None else f">= {least:g}"
-    return [
-        Figure(f"{name}: ours", fast, "ms", None, None),
-        Figure(f"{name}: textbook", slow, "ms", None, None),
-        Figure(f"{name}: times faster", slow / fast, "times", bar, None if least is None else slow / fast >= least),
-    ]
+            if round >= WARM_UP:
+                times[name].append(1e3 * (time.perf_counter() - begun))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _told(name: str, value: float, unit: str) -> Figure:
+    """A figure without a bar."""
+    return Figure(name, value, unit, None, None)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
-"""The textbook's models with our weights, our model one step after the other, and how both are found to be equal."""
+"""The textbook's models with our weights, our model one step after the other, and the check that both are equal."""
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, cast
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.peers.textbook import VAE, VRNN, Widths
 from models import gaussian
 from models.batch import Batch
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
-from models.inference_network import ConcatenationNetwork, Evidence
+from models.inference_network import Evidence
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
+from tests.reference.vae import VAE
+from tests.reference.vrnn import VRNN, Widths
+from tests.reference.weights import sample_weights, sequence_weights, take_over
 
 DEVIATION = 0.5
 
@@ -38,11 +40,19 @@ def modalities(widths: Mapping[str, int]) -> tuple[ModalityConfig, ...]:
     )
 
 
-def sequence_pair(case: Case) -> tuple[MMVRNN, VRNN]:
+def sequence_pair(case: Case, textbook: type[VRNN] = VRNN) -> tuple[MMVRNN, VRNN]:
     """An MM-VRNN (GRU, concatenation with zeros, filter) and the textbook's, with the same weights."""
     torch.manual_seed(0)
+    model = MMVRNN(sequence_config(case))
+    peer = textbook(case.widths, dict.fromkeys(case.widths.modalities, DEVIATION))
+    take_over(peer, sequence_weights(model, peer))
+    return model, peer
+
+
+def sequence_config(case: Case) -> MMVRNNConfig:
+    """The configuration of our model of a case."""
     widths = case.widths
-    config = MMVRNNConfig(
+    return MMVRNNConfig(
         modalities=modalities(widths.modalities),
         latent_features=widths.latent,
         modality_features=widths.feature,
@@ -52,10 +62,6 @@ def sequence_pair(case: Case) -> tuple[MMVRNN, VRNN]:
         fusion="zero",
         network=MLPConfig(hidden_features=(widths.network,)),
     )
-    model = MMVRNN(config)
-    peer = VRNN(widths, dict.fromkeys(widths.modalities, DEVIATION))
-    take_over(peer, sequence_weights(model, peer))
-    return model, peer
 
 
 def sample_pair(config: MMVAEConfig, hidden: int) -> tuple[MMVAE, VAE]:
@@ -76,44 +82,6 @@ def sequences(case: Case, steps: int | None = None) -> tuple[Batch, Tensor]:
     present = {name: torch.rand(shape, generator=generator) < 0.8 for name in values}
     noise = torch.randn(*shape, case.widths.latent, generator=generator)
     return Batch(values, present, torch.full((case.rows,), shape[1])), noise
-
-
-Weights = dict[Tensor, Tensor]
-"""The textbook's parameters, and what they are in terms of ours."""
-
-
-def sample_weights(model: MMVAE, peer: VAE) -> Weights:
-    """Of all parameters."""
-    return dict(_networks(model, peer))
-
-
-def sequence_weights(model: MMVRNN, peer: VRNN) -> Weights:
-    """Of all parameters; ours split the textbook's matrices by what they multiply."""
-    posterior, recurrence = cast(ConcatenationNetwork, model.inference), model.recurrence
-    found = dict(_networks(model, peer))
-    found |= _paired(model.prior, peer.prior) | _paired(model.fusion, peer.join)
-    first, last = _linears(peer.posterior)
-    found[first.weight] = torch.cat([posterior.seen.weight, posterior.state.weight], dim=1)
-    found[first.bias] = posterior.seen.bias
-    found |= _paired(posterior.output, last)
-    for index, (cell, recurrent) in enumerate(zip(peer.cells, recurrence.recurrent, strict=True)):
-        cell, recurrent = cast(nn.GRUCell, cell), cast(nn.Linear, recurrent)
-        below = cast(nn.Linear, recurrence.below[index - 1]) if index else recurrence.known
-        latent = [] if index else [recurrence.latent.weight]
-        found[cell.weight_ih] = torch.cat([below.weight, *latent], dim=1)
-        found[cell.bias_ih] = below.bias
-        found[cell.weight_hh] = recurrent.weight
-        found[cell.bias_hh] = recurrent.bias
-    return found
-
-
-@torch.no_grad()
-def take_over(peer: nn.Module, weights: Weights) -> None:
-    """Give the textbook's model our weights."""
-    if set(weights) != set(peer.parameters()):
-        raise SystemExit("the textbook's model has parameters that ours has not")
-    for parameter, value in weights.items():
-        parameter.copy_(value)
 
 
 def check_equal(what: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
@@ -179,21 +147,3 @@ def _joined(model: MMVRNN, batch: Batch, now: slice) -> Tensor:
     features = [model.encoded(name, batch.values[name][:, now].flatten(0, 1)).unsqueeze(1) for name in model.index]
     joined: Tensor = model.fusion(features, [batch.present[name][:, now] for name in model.index], batch.valid[:, now])
     return joined
-
-
-def _networks(model: MMVAE | MMVRNN, peer: VAE | VRNN) -> Iterator[tuple[Tensor, Tensor]]:
-    for name, index in model.index.items():
-        yield from _paired(model.encoders[index], peer.encoders[name]).items()
-        yield from _paired(model.decoders[index], peer.decoders[name]).items()
-
-
-def _paired(ours: nn.Module, theirs: nn.Module) -> Weights:
-    found: Weights = {}
-    for own, other in zip(_linears(ours), _linears(theirs), strict=True):
-        found[other.weight] = own.weight
-        found[other.bias] = own.bias
-    return found
-
-
-def _linears(module: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]

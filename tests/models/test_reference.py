@@ -2,63 +2,73 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from models import gaussian
+from models import gaussian, ops
 from models.batch import Batch
 from models.config import ModalityConfig
 from models.training.objective import negative_elbo
 from tests.models.small import randomly_present, sequence_model, static_model
-from tests.reference import vae, vrnn
-from tests.reference.vae import Layer
+from tests.reference.vae import FLOOR, VAE
+from tests.reference.vrnn import VRNN, HoistedVRNN, Widths
+from tests.reference.weights import gradients, sample_weights, sequence_weights, take_over
 
-AUDIO = ModalityConfig(name="audio", shape=(3,), likelihood="gaussian", scale=0.7)
-TOUCH = ModalityConfig(name="touch", shape=(2,), likelihood="gaussian", scale=0.4)
-
-
-def _layers(module: nn.Module) -> list[Layer]:
-    return [(layer.weight, layer.bias) for layer in module.modules() if isinstance(layer, nn.Linear)]
-
-
-def _with_gradients(loss: Tensor, model: nn.Module) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters())
-    gradients = torch.autograd.grad(loss.sum(), list(parameters.values()), retain_graph=True)
-    return {"loss": loss, **dict(zip(parameters, gradients, strict=True))}
+DEVIATION = {"audio": 0.7, "touch": 0.4}
+WIDTHS = {"audio": 3, "touch": 2}
+MODALITIES = [
+    ModalityConfig(name=name, shape=(width,), likelihood="gaussian", scale=DEVIATION[name])
+    for name, width in WIDTHS.items()
+]
 
 
-def test_an_mmvae_of_one_modality_is_the_textbook_vae() -> None:
-    model = static_model([AUDIO])
+def test_the_textbook_has_our_floor() -> None:
+    assert FLOOR == gaussian.FLOOR
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("names", [["audio"], ["audio", "touch"]])
+def test_an_mmvae_is_the_textbook_vae(names: list[str], backend: ops.Backend) -> None:
+    modalities = [modality for modality in MODALITIES if modality.name in names]
+    model = static_model(modalities)
+    peer = VAE({name: WIDTHS[name] for name in names}, 4, 8, DEVIATION)
+    take_over(peer, weights := sample_weights(model, peer))
     torch.manual_seed(1)
-    value, noise = torch.randn(6, 3), torch.randn(6, 4)
-    batch = Batch({"audio": value}, {"audio": torch.ones(6, dtype=torch.bool)})
-    ours = negative_elbo(model.terms(batch, batch, noise), beta=1.0).loss
-    encoder, decoder = _layers(model.encoders[0]), _layers(model.decoders[0])
-    reference = vae.negative_elbo(value, noise, encoder, decoder, torch.tensor(0.7), gaussian.FLOOR)
-    torch.testing.assert_close(_with_gradients(ours, model), _with_gradients(reference, model), rtol=1e-5, atol=1e-5)
+    values = {name: torch.randn(6, WIDTHS[name]) for name in names}
+    all_of_them = dict.fromkeys(names, torch.ones(6, dtype=torch.bool))
+    some = {name: torch.arange(6) % 3 != place for place, name in enumerate(names)}
+    noise = torch.randn(6, 4)
+    with ops.backend(backend):
+        ours = negative_elbo(model.terms(Batch(values, some), Batch(values, all_of_them), noise), beta=0.6).loss
+        found = gradients(ours.sum(), model)
+    theirs = peer.negative_elbo(values, some, noise, beta=0.6)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, gradients(theirs.sum(), model, weights), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_an_mmvrnn_is_the_textbook_vrnn(seed: int) -> None:
-    model = sequence_model([AUDIO, TOUCH], seed=seed, fusion="zero")
+@pytest.mark.parametrize("textbook", [VRNN, HoistedVRNN])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_mmvrnn_is_the_textbook_vrnn(layers: int, backend: ops.Backend, textbook: type[VRNN]) -> None:
+    """The textbook sees each sequence alone, without padding."""
+    model = sequence_model(MODALITIES, fusion="zero", recurrent_layers=layers)
+    peer = textbook(Widths(WIDTHS, 4, 5, 6, 7, layers, 8), DEVIATION)
+    take_over(peer, weights := sequence_weights(model, peer))
     lengths = [5, 2, 4, 1]
     valid = torch.arange(5) < torch.tensor(lengths)[:, None]
-    values = {"audio": torch.randn(4, 5, 3), "touch": torch.randn(4, 5, 2)}
-    batch = randomly_present(Batch(values, dict.fromkeys(values, valid), torch.tensor(lengths)), seed)
+    values = {name: torch.randn(4, 5, width) for name, width in WIDTHS.items()}
+    batch = randomly_present(Batch(values, dict.fromkeys(values, valid), torch.tensor(lengths)), layers)
     noise = torch.randn(4, 5, 4)
-    ours = negative_elbo(model.terms(batch, batch, noise), beta=1.0).loss
-
-    posterior, recurrence = model.inference, model.recurrence
-    hidden = (torch.cat([posterior.seen.weight, posterior.state.weight], dim=1), posterior.seen.bias)
-    weights = vrnn.Weights(
-        encoders={name: _layers(model.encoders[index]) for name, index in model.index.items()},
-        decoders={name: _layers(model.decoders[index]) for name, index in model.index.items()},
-        join=_layers(model.fusion)[0],
-        prior=_layers(model.prior),
-        posterior=[hidden, *_layers(posterior.output)],
-        gates_x=_layers(recurrence.known)[0],
-        gates_z=recurrence.latent.weight,
-        gates_h=_layers(recurrence.recurrent[0])[0],
-    )
-    deviation = {"audio": torch.tensor(0.7), "touch": torch.tensor(0.4)}
-    reference = vrnn.negative_elbo(batch.values, batch.present, lengths, noise, weights, deviation, gaussian.FLOOR)
-    torch.testing.assert_close(_with_gradients(ours, model), _with_gradients(reference, model), rtol=1e-5, atol=1e-5)
+    with ops.backend(backend):
+        ours = negative_elbo(model.terms(batch, batch, noise), beta=1.0).loss
+        found = gradients(ours.sum(), model)
+        posterior = model.encode(batch)
+    losses = []
+    for row, length in enumerate(lengths):
+        here = slice(row, row + 1), slice(length)
+        given = ({name: part[here] for name, part in parts.items()} for parts in (batch.values, batch.present))
+        one = tuple(given)
+        losses.append(peer.negative_elbo(*one, noise[here]))
+        for own, other in zip(posterior, peer.encode(*one), strict=True):
+            torch.testing.assert_close(own[here], other, rtol=1e-5, atol=1e-5)
+    theirs = torch.cat(losses)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, gradients(theirs.sum(), model, weights), rtol=1e-5, atol=1e-5)
