@@ -14,7 +14,7 @@ from benchmarks.peers.loops import REALISTIC, SMALL, Case
 from benchmarks.report import Figure, publish
 from models.batch import Batch
 from models.mmvrnn import MMVRNN
-from models.ops import gru_loop
+from models.ops import library
 
 SECONDS = 4.0
 FEWEST = 15
@@ -23,7 +23,7 @@ FEWEST = 15
 def main() -> None:
     """Measure one sequence and 64."""
     torch.set_num_threads(1)
-    print(f"loop over time: {gru_loop.loop_over_time()}")
+    print(f"kernels: {library.path() or library.NOT_BUILT}")
     with torch.inference_mode():
         publish(
             "encode_latency",

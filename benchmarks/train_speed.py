@@ -24,7 +24,7 @@ from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.presets import choose
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
-from models.ops import gru_loop
+from models.ops import library
 from models.synthetic import quadratic_sinusoidal
 from models.training import allocator
 from models.training.dataset import Dataset
@@ -48,7 +48,7 @@ def main() -> None:
     """Measure all of it."""
     torch.set_num_threads(1)
     allocator.keep_freed_memory()  # as a trainer does
-    print(f"loop over time: {gru_loop.loop_over_time()}")
+    print(f"kernels: {library.path() or library.NOT_BUILT}")
     figures = [*vrnn(SMALL, 6.0), *memory(SMALL), *vrnn(REALISTIC, 2.0), *memory(REALISTIC)]
     publish("train_speed", [*figures, *preset(), *vae()])
 
