@@ -60,7 +60,7 @@ def loop(
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         return Loop(*gru_loop(prepared, gates, state, noise, parts)[:4])
     # below the dispatcher: it takes as long as the kernel of a short sequence
-    return _forward(_Sizes.of(*prepared.shape[:2], parts), prepared, gates, state, noise, parts, None)
+    return _forward(_Sizes.of(prepared, parts), prepared, gates, state, noise, parts, None)
 
 
 def reference(
@@ -129,8 +129,9 @@ class _Sizes(NamedTuple):
     pitch: int
 
     @classmethod
-    def of(cls, rows: int, steps: int, parts: Sequence[Tensor]) -> "_Sizes":
-        hidden = parts[0].shape[0]
+    def of(cls, like: Tensor, parts: Sequence[Tensor]) -> "_Sizes":
+        """Of a tensor (N, T, ...) and the weights."""
+        (rows, steps), hidden = like.shape[:2], parts[0].shape[0]
         layers = (len(parts) - 2) // 4
         width = _padded(rows)
         # at least one step per chunk
@@ -211,7 +212,7 @@ def gru_loop(
     prepared: Tensor, gates: Tensor, state: Tensor, noise: Tensor | None, weights: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`loop` of a GRU and a ConcatenationNetwork with these weights: `Loop`, and what is saved for backward."""
-    sizes = _Sizes.of(*prepared.shape[:2], weights)
+    sizes = _Sizes.of(prepared, weights)
     saved = sizes.empty(sizes.saved)
     saved[..., sizes.chunk * sizes.columns :].zero_()  # an output is the same every time, padding included
     return *_forward(sizes, prepared, gates, state, noise, weights, saved), saved
@@ -221,7 +222,7 @@ def gru_loop(
 def _(
     prepared: Tensor, gates: Tensor, state: Tensor, noise: Tensor | None, weights: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    sizes = _Sizes.of(*prepared.shape[:2], weights)
+    sizes = _Sizes.of(prepared, weights)
     moments = [prepared.new_empty(sizes.sequences, sizes.steps, sizes.latent) for _ in range(3)]
     states = prepared.new_empty(sizes.sequences, sizes.steps + 1, sizes.layers * sizes.recurrent)
     return *moments, states, prepared.new_empty(sizes.chunks, sizes.saved, sizes.pitch)
@@ -236,7 +237,7 @@ def gru_loop_backward(
     weights: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
     """The gradients of prepared, gates, state, noise (of no elements for None) and weights, from those of `Loop`."""
-    sizes = _Sizes.of(*deviations.shape[:2], weights)
+    sizes = _Sizes.of(deviations, weights)
     of_inputs = [torch.empty(shape) for shape in sizes.inputs]
     of_noise = None if noise is None else torch.empty(noise.shape)
     gradients = sizes.empty(sizes.gradients)
@@ -256,7 +257,7 @@ def _(
     of_outputs: Sequence[Tensor | None],
     weights: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
-    sizes = _Sizes.of(*deviations.shape[:2], weights)
+    sizes = _Sizes.of(deviations, weights)
     of_prepared, of_gates, of_state = (deviations.new_empty(shape) for shape in sizes.inputs)
     of_noise = deviations.new_empty(0 if noise is None else noise.shape)
     return of_prepared, of_gates, of_state, of_noise, [weight.new_empty(weight.shape) for weight in weights]

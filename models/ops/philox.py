@@ -45,7 +45,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 class Draws:
     """The random numbers of one purpose (`stream`, below 256) at one step of a training with this seed.
 
-    step: one for all rows, or one per row that is asked for, (B,). Rows are (B,) int64, below 2^32, on any device.
+    step: one for all rows, or one per row that is asked for, (B,). Rows are (B,) int64, on any device.
     """
 
     def __init__(self, seed: int, step: int | Rows, stream: int) -> None:
@@ -75,5 +75,5 @@ class Draws:
         """
         block = torch.arange(-(-count // 4), device=rows.device)
         step = self.steps.to(rows.device)[:, None]
-        words = philox((block, rows[:, None] & LOW, step & LOW, self.stream | step >> 32 << 8), self.key)
+        words = philox((block, rows[:, None], step & LOW, self.stream | step >> 32 << 8), self.key)
         return torch.stack(words, dim=-1).flatten(1)
