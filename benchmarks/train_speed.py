@@ -25,10 +25,10 @@ from models.config.presets import choose
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.ops import library
+from models.ops.elbo import elbo
 from models.synthetic import quadratic_sinusoidal
 from models.training import allocator
 from models.training.dataset import Dataset
-from models.training.objective import negative_elbo
 from tests.reference.vae import VAE
 from tests.reference.vrnn import VRNN, HoistedVRNN
 from tests.reference.weights import sample_weights, sequence_weights
@@ -222,8 +222,8 @@ def _check_vae(config: MMVAEConfig, values: dict[str, Tensor]) -> None:
     everything = torch.ones(BATCH, dtype=torch.bool)
     present = {"m1": torch.arange(BATCH) % 3 != 0, "m2": torch.arange(BATCH) % 4 != 1}
     noise = torch.randn(BATCH, config.latent_features)
-    terms = model.terms(Batch(values, present), Batch(values, dict.fromkeys(values, everything)), noise)
-    ours = loops.losses_and_gradients(negative_elbo(terms, 0.1).loss, _ordered(model, peer))
+    inputs, targets = Batch(values, present), Batch(values, dict.fromkeys(values, everything))
+    ours = loops.losses_and_gradients(elbo(model, inputs, targets, noise, 0.1).loss, _ordered(model, peer))
     theirs = loops.losses_and_gradients(peer.negative_elbo(values, present, noise, 0.1), list(peer.parameters()))
     loops.check_equal("MM-VAE", ours, theirs)
 
@@ -234,7 +234,7 @@ def _ordered(model: MMVAE, peer: VAE) -> list[Tensor]:
 
 
 def _bound(model: MMVRNN, batch: Batch, noise: Tensor) -> Tensor:
-    return negative_elbo(model.terms(batch, batch, noise), beta=1.0).loss
+    return elbo(model, batch, batch, noise).loss
 
 
 def _found(model: MMVRNN, batch: Batch, noise: Tensor) -> dict[str, Tensor]:

@@ -11,8 +11,7 @@ from models.batch import Batch
 from models.config import MMVAEConfig
 from models.experts import Posterior
 from models.gaussian import Gaussian
-from models.multimodal import NO_PARTS, Descent, Multimodal, Particles, Parts, Terms
-from models.ops import elbo
+from models.multimodal import NO_PARTS, Multimodal, Particles, Parts, Terms
 
 
 class MMVAE(Multimodal):
@@ -63,8 +62,6 @@ class MMVAE(Multimodal):
 
         noise: (B, Z). For a product that is the evidence bound's KL; for a mixture it bounds it from above.
         """
-        if (found := elbo.terms(self, self.expert, inputs, targets, noise)) is not None:
-            return found
         posterior = self.posterior(inputs)
         components, weight = posterior.components, posterior.weight
         codes = components.mean if noise is None else gaussian.draw(components, noise)  # (C, B, Z)
@@ -74,10 +71,6 @@ class MMVAE(Multimodal):
             return Terms({name: value[0] for name, value in density.items()}, kl[0], None, errors)
         log_likelihood = {name: (weight * value).sum(dim=0) for name, value in density.items()}
         return Terms(log_likelihood, (weight.unsqueeze(-1) * kl).sum(dim=0), None, errors)
-
-    def descend(self, inputs: Batch, targets: Batch, noise: Tensor | None, descent: Descent) -> Terms | None:
-        """By the native function alone: for small networks automatic differentiation is most of the time."""
-        return elbo.descend(self, self.expert, inputs, targets, noise, descent)
 
     def particles(self, inputs: Batch, targets: Batch, noise: Tensor) -> Particles:
         """K draws from each of the C components: C K particles, component after component."""

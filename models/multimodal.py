@@ -29,14 +29,6 @@ class Terms(NamedTuple):
     errors: dict[str, Tensor]
 
 
-class Descent(NamedTuple):
-    """The slopes of a loss in its terms, where they are the same for all samples: of_kl is 0 below `free_bits`."""
-
-    of_kl: float
-    free_bits: float
-    of_log_likelihood: Mapping[str, float]
-
-
 class Particles(NamedTuple):
     """K weighted draws of the latent of every sample or sequence, for importance weighted bounds.
 
@@ -131,9 +123,9 @@ class Multimodal(nn.Module, ABC):
         return features
 
     def decoded(self, name: str, code: Tensor) -> Tensor:
-        """Likelihood parameters of a modality: (N, decoded_features) -> (N, *parameter_shape), in full precision."""
+        """Likelihood parameters of a modality, at least in float32: (N, decoded_features) -> (N, *parameter_shape)."""
         raw: Tensor = self.decoders[self.index[name]](code)
-        return raw.float()
+        return raw if raw.dtype == torch.float64 else raw.float()
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Standardise with the training data's elementwise (mean, standard deviation), for every modality named."""
@@ -159,13 +151,6 @@ class Multimodal(nn.Module, ABC):
 
         noise: (B, Z) or (B, T, Z) from N(0, I), or None for the posterior mean.
         """
-
-    def descend(self, inputs: Batch, targets: Batch, noise: Tensor | None, descent: Descent) -> Terms | None:
-        """`terms` as constants, and the loss's gradients written to the parameters' `grad`, which has to be there.
-
-        None, and nothing is written, where that takes automatic differentiation.
-        """
-        return None
 
     @abstractmethod
     def particles(self, inputs: Batch, targets: Batch, noise: Tensor) -> Particles:

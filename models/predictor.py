@@ -10,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from models import batch, fused, generation
+from models import batch, generation, ops
 from models.architectures import Model
 from models.batch import Batch, BatchError
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
@@ -20,6 +20,7 @@ from models.io.manifests import ARTIFACT
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.multimodal import NO_PARTS, Parts
+from models.ops import elbo, posterior
 
 
 class Latent(NamedTuple):
@@ -64,7 +65,7 @@ class Predictor:
 
     def __init__(self, model: Model) -> None:
         self._model = model.eval()
-        self._fused = fused.fuse(model)
+        self._kernel = posterior.kernel(model)
 
     @property
     def config(self) -> MMVAEConfig | MMVRNNConfig:
@@ -96,8 +97,11 @@ class Predictor:
         state: np.ndarray | None = None,
     ) -> Latent:
         """Posterior mean and standard deviation of the latent codes."""
-        if self._fused is not None and lengths is None and state is None and self._fused.fits(values, present):
-            return Latent(*self._fused(values, present), None)
+        kernel = self._kernel
+        if isinstance(self._model, MMVAE) and lengths is None and state is None:
+            reason = kernel if isinstance(kernel, str) else kernel.declines(values, present)
+            if ops.serves("posterior", reason) and not isinstance(kernel, str):
+                return Latent(*kernel(values, present), None)
         return self._encode(values, present, lengths, state)
 
     @torch.inference_mode()
@@ -179,7 +183,7 @@ class Predictor:
             noises = self._noise(self._model.latent_shape(inputs), n_samples, seed).expand(
                 -1, inputs.rows, *[-1] * len(self._model.latent_shape(inputs))
             )
-        terms = [self._model.terms(inputs, inputs, noise) for noise in noises]
+        terms = [elbo.terms(self._model, inputs, inputs, noise) for noise in noises]
         kl = torch.stack([term.kl.sum(dim=-1) for term in terms]).mean(dim=0)
         names = list(terms[0].log_likelihood)
         each = {name: torch.stack([term.log_likelihood[name] for term in terms]).mean(dim=0) for name in names}

@@ -35,8 +35,6 @@ constexpr int LANES = 4, HEIGHT = 6;
 #endif
 constexpr int WIDTH = 2;
 
-// What stands between the layers of a network: models/ops/elbo.py and posterior.py have the same numbers.
-enum Activation : int64_t { SILU, RELU, TANH };
 
 typedef float Float __attribute__((vector_size(LANES * 4)));
 typedef int32_t Int __attribute__((vector_size(LANES * 4)));

@@ -1,283 +1,310 @@
-"""The terms of an MM-VAE's evidence bound as one native function: of small networks PyTorch only starts operations.
+"""The evidence lower bound (ELBO) of every row: the PyTorch reference, and a CPU kernel for small MM-VAEs.
 
-For a product of experts whose encoders and decoders are fully connected and whose modalities are Gaussian; in float32
-on the CPU. Everything else is for PyTorch.
+The operator `sensorium::elbo` is one node of automatic differentiation, from the vector of parameters to the loss. For
+small networks PyTorch takes longer to start an operation than to compute it. The kernel serves products of experts
+with fully connected networks and Gaussian likelihoods, in float32 on the CPU.
 """
 
-import ctypes
 import math
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from models import ops
 from models.batch import Batch
 from models.experts.product import ProductOfExperts
 from models.likelihoods.gaussian import GaussianLikelihood
-from models.multimodal import Descent, Multimodal, Terms
-from models.ops import library
+from models.mmvae import MMVAE
+from models.multimodal import Multimodal, Terms
+from models.ops import dense, elbo_kernel, library
+from models.ops.dense import Unsupported
 
-ACTIVATIONS: dict[type[nn.Module], int] = {nn.SiLU: 0, nn.ReLU: 1, nn.Tanh: 2}
-RESHAPES = (nn.Flatten, nn.Unflatten)
-# Columns of what is kept are padded to a multiple of these.
-COLUMNS = 16
-# Tensors of a modality in a call.
-PART = 7
-# Wider layers are products that PyTorch computes as fast; so are those of more rows, where it has several threads.
-WIDEST, MOST_ROWS = 64, 1024
+# From this width on PyTorch is as fast, and from this many rows on where it has several threads.
+MAX_WIDTH, MAX_ROWS = 64, 1024
 
 
-class _Plan(NamedTuple):
-    """A model as the library reads it, and the rows of what it keeps for the way back."""
+class Objective(NamedTuple):
+    """Of every sample, in nats: (B,) each. errors: what the likelihoods adapt to, sums over the samples."""
 
-    numbers: ctypes.Array[ctypes.c_int64]
-    rows: int
+    loss: Tensor
+    log_likelihood: dict[str, Tensor]
+    kl: Tensor
+    errors: dict[str, Tensor]
+
+
+def elbo(
+    model: Multimodal,
+    inputs: Batch,
+    targets: Batch,
+    noise: Tensor | None,
+    beta: float = 1.0,
+    weight: Mapping[str, float] | None = None,
+    free_bits: float = 0.0,
+) -> Objective:
+    """The negative ELBO of every row, as `negative_elbo` of `model.terms`. Only the loss has a gradient.
+
+    noise: (B, Z) or (B, T, Z) from N(0, I), or None for the posterior mean.
+    """
+    call = _call(model, inputs, targets, noise)
+    if call is None:
+        return negative_elbo(model.terms(inputs, targets, noise), beta, weight, free_bits)
+    given = weight or {}
+    found = call([beta, free_bits, *(given.get(name, 1.0) for name in model.index)])
+    return Objective(found.loss, call.log_likelihood(found), found.kl, call.errors(found, model.training))
+
+
+def terms(model: Multimodal, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms:
+    """`model.terms` without gradients, by the kernel where it serves."""
+    with torch.no_grad():
+        call = _call(model, inputs, targets, noise)
+        if call is None:
+            return model.terms(inputs, targets, noise)
+        found = call([1.0] * (2 + len(model.modalities)))
+    return Terms(call.log_likelihood(found), found.kl_of_features, None, call.errors(found, model.training))
+
+
+def negative_elbo(
+    terms: Terms, beta: float, weight: Mapping[str, float] | None = None, free_bits: float = 0.0
+) -> Objective:
+    """-sum_m weight_m E_q[log p(x_m | z)] + beta KL(q(z | x) || p(z)) (arXiv:1312.6114, eq. 3; Higgins et al., 2017).
+
+    A sample that lacks a target adds 0 for it. free_bits: nats that each latent feature (of each step) may spend before
+    its KL counts, max(free_bits, KL) (arXiv:1606.04934, eq. 15; there of the batch's mean, here of every sample, so
+    that a sample's loss does not depend on the others).
+    """
+    log_likelihood = {
+        name: value if value.ndim == 1 else value.sum(dim=1) for name, value in terms.log_likelihood.items()
+    }
+    counted = terms.kl.clamp(min=free_bits) if free_bits else terms.kl
+    if free_bits and terms.valid is not None:
+        counted = torch.where(terms.valid.unsqueeze(-1), counted, 0.0)
+    kl = terms.kl.flatten(1).sum(dim=1)
+    spent = counted.flatten(1).sum(dim=1) if free_bits else kl
+    loss = beta * spent - weighted(log_likelihood, weight)
+    return Objective(loss, log_likelihood, kl, terms.errors)
+
+
+def weighted(log_likelihood: Mapping[str, Tensor], weight: Mapping[str, float] | None) -> Tensor:
+    """sum_m weight_m log p(x_m | z); a modality without a weight has weight 1."""
+    given = weight or {}
+    each = [value if given.get(name, 1.0) == 1.0 else given[name] * value for name, value in log_likelihood.items()]
+    return torch.stack(each).sum(dim=0)
+
+
+def supports(model: nn.Module) -> str | None:
+    """Why the kernel cannot compute this model's bound, or None where it can."""
+    try:
+        _read(model)
+    except Unsupported as reason:
+        return str(reason)
+    return None
+
+
+class _Modality(NamedTuple):
+    """A modality as the kernel reads it. predicted: its decoder gives the spread. errors: how many numbers of
+    `Likelihood.errors` it has, 0 where it does not learn its spread."""
+
+    name: str
+    features: int
+    predicted: bool
+    errors: int
+    buffers: list[Tensor]
+    encoder: dense.Dense
+    decoder: dense.Dense
+
+
+_Plan: TypeAlias = tuple[Tensor, int]
+
+
+class _Layout(NamedTuple):
+    """A model as the kernel reads it, for as long as its modules stay the same.
+
+    plans: by the addresses of the vector of parameters, if there is one, and of the weights.
+    """
+
+    latent_features: int
+    modalities: list[_Modality]
+    weights: list[Tensor]
+    snapshot: dense.Snapshot
+    plans: dict[tuple[int, ...], _Plan]
+
+    def parameters(self, vector: Tensor | None) -> tuple[Tensor, _Plan]:
+        """One vector with all weights, and the plan for their places in it. Raises Unsupported.
+
+        The model's own vector, whose gradient holds the gradients of the weights; or else a concatenation, through
+        which automatic differentiation reaches each weight.
+        """
+        if vector is not None and dense.readable(vector) and all(weight.requires_grad for weight in self.weights):
+            start = vector.data_ptr()
+            addresses = (start, *map(Tensor.data_ptr, self.weights))
+            if (plan := self.plans.get(addresses)) is not None:
+                return vector, plan
+            places = [(address - start) // 4 for address in addresses[1:]]
+            ends = [place + weight.numel() for place, weight in zip(places, self.weights, strict=True)]
+            if min(places) >= 0 and max(ends) <= vector.numel():
+                self.plans[addresses] = plan = self._plan(places)
+                return vector, plan
+        if not all(map(dense.readable, self.weights)):
+            raise Unsupported(dense.FLOAT32)
+        if () not in self.plans:
+            self.plans[()] = self._plan([0, *accumulate(weight.numel() for weight in self.weights)])
+        return torch.cat([weight.flatten() for weight in self.weights]), self.plans[()]
+
+    def _plan(self, places: list[int]) -> _Plan:
+        """The model's numbers as `Model` in elbo.cpp reads them."""
+        numbers, start = [self.latent_features, len(self.modalities)], 0
+        for one in self.modalities:
+            numbers += [one.features, one.buffers[1].numel(), one.predicted, one.errors > 0]
+            for half in (one.encoder, one.decoder):
+                end = start + 2 * len(half.linears)
+                numbers += [half.activation, len(half.linears), *half.widths, *places[start:end]]
+                start = end
+        return elbo_kernel.plan(numbers)
 
 
 class _Call(NamedTuple):
-    """What a call computes from, weights and noise aside.
+    """The operator's arguments but for its scalars, and the modalities with targets."""
 
-    tensors: of every modality values, presence, targets, their presence, offset, scale and moment; None where there are
-    no values or no targets. learned: which modalities have errors to adapt to.
-    """
+    parameters: Tensor
+    noise: Tensor | None
+    data: list[Tensor | None]
+    plan: Tensor
+    sizes: list[int]
+    wanted: list[_Modality]
 
-    plan: _Plan
-    rows: int
-    latent: int
-    tensors: list[Tensor | None]
-    learned: list[bool]
+    def __call__(self, scalars: list[float]) -> elbo_kernel.Outputs:
+        return elbo_kernel.run(self.parameters, self.noise, self.data, self.plan, self.sizes, scalars)
 
-    def wanted(self) -> list[int]:
-        """Which modalities have targets."""
-        return [index for index in range(len(self.learned)) if self.tensors[PART * index + 2] is not None]
+    def log_likelihood(self, found: elbo_kernel.Outputs) -> dict[str, Tensor]:
+        return {one.name: row for one, row in zip(self.wanted, found.log_likelihood.unbind(), strict=True)}
 
-    def room(self) -> Tensor:
-        """For what the way forward keeps for the way back."""
-        return torch.empty(self.plan.rows * (-(-self.rows // COLUMNS) * COLUMNS))
-
-    def given(self, noise: Tensor | None, weights: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-        """Everything in the library's order."""
-        return _pointers([noise, *self.tensors, *weights])
+    def errors(self, found: elbo_kernel.Outputs, training: bool) -> dict[str, Tensor]:
+        if not training:
+            return {}
+        parts = found.errors.split_with_sizes([one.errors for one in self.wanted])
+        return {one.name: part for one, part in zip(self.wanted, parts, strict=True)}
 
 
-def terms(model: Multimodal, expert: nn.Module, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms | None:
-    """`MMVAE.terms`, or None where it is not for this library. Gradients reach the weights, once."""
-    found = _call(model, expert, inputs, targets, noise)
-    reason = None if found else "it computes float32 on the CPU, products of experts, and narrow plain networks"
-    if not ops.serves("the evidence bound", reason) or found is None:
-        return None
-    call, weights = found
-    if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
-        return _named(model, call, _Terms.apply(call, noise, *weights))  # type: ignore[no-untyped-call] # it has no types
-    return _named(model, call, _forward(call, noise, weights, None))
+_layouts: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
 
 
-def descend(
-    model: Multimodal, expert: nn.Module, inputs: Batch, targets: Batch, noise: Tensor | None, descent: Descent
-) -> Terms | None:
-    """`MMVAE.descend`, or None where it is not for this library."""
-    found = _call(model, expert, inputs, targets, noise)
-    reason = None if found else "it computes float32 on the CPU, products of experts, and narrow plain networks"
-    if not ops.serves("the evidence bound", reason) or found is None:
-        return None
-    call, weights = found
-    kept = call.room()
-    kl, *others = _forward(call, noise, weights, kept)
-    of_kl = torch.full_like(kl, descent.of_kl)
-    if descent.free_bits:
-        of_kl.masked_fill_(kl < descent.free_bits, 0.0)
-    wanted = call.wanted()
-    slopes: list[Tensor | None] = [None] * len(call.learned)
-    for index in wanted:
-        slopes[index] = kl.new_full((call.rows,), descent.of_log_likelihood[model.modalities[index].name])
-    gradients = [weight.grad if weight.requires_grad else None for weight in weights]
-    _backward(call, weights, kept, [of_kl, *slopes], gradients)
-    return _named(model, call, [kl, *others])
+def _layout(model: nn.Module) -> _Layout:
+    """What `_read` found, which is read again where modules have changed. Raises Unsupported."""
+    found = _layouts.get(model)
+    if found is None or not found.snapshot.holds():
+        _layouts[model] = found = _read(model)
+    return found
 
 
-def _call(
-    model: Multimodal, expert: nn.Module, inputs: Batch, targets: Batch, noise: Tensor | None
-) -> tuple[_Call, list[Tensor]] | None:
-    """What to call the library with, and all weights; or None where it is not for it."""
-    if not library.available() or type(expert) is not ProductOfExperts or torch.is_autocast_enabled("cpu"):
-        return None
-    rows, latent = inputs.rows, model.latent_features
-    if rows > MOST_ROWS and torch.get_num_threads() > 1:
-        return None
-    numbers = [latent, len(model.modalities)]
+def _read(model: nn.Module) -> _Layout:
+    """Raises Unsupported."""
+    if not library.available():
+        raise Unsupported(library.NOT_BUILT)
+    if type(model) is not MMVAE:
+        raise Unsupported(f"it computes MM-VAEs, this is {type(model).__name__}")
+    if type(model.expert) is not ProductOfExperts:
+        raise Unsupported(f"it computes products of experts, this is {type(model.expert).__name__}")
+    latent = model.latent_features
+    modalities: list[_Modality] = []
     weights: list[Tensor] = []
-    tensors: list[Tensor | None] = []
-    learned = []
+    visited: list[nn.Module] = [model, model.encoders, model.decoders, model.likelihoods]
     for modality, own, encode, decode in zip(
         model.modalities, model.likelihoods, model.encoders, model.decoders, strict=True
     ):
+        name, features = modality.name, math.prod(modality.shape)
         if type(own) is not GaussianLikelihood:
-            return None
-        features = math.prod(modality.shape)
-        encoder = _network(encode, features, 2 * latent)
-        decoder = _network(decode, latent, features * own.parameters_per_element)
-        if encoder is None or decoder is None:
-            return None
-        numbers += [features, own.scale.numel(), modality.scale == "predicted", *encoder.numbers, *decoder.numbers]
+            raise Unsupported(f"it computes Gaussian likelihoods, {name!r} has {type(own).__name__}")
+        visited.append(own)
+        if not all(dense.readable(buffer) for buffer in (own.offset, own.scale, own.moment)):
+            raise Unsupported(dense.FLOAT32)
+        encoder = _network(f"the encoder of {name!r}", encode, features, 2 * latent, visited)
+        decoder = _network(f"the decoder of {name!r}", decode, latent, features * own.parameters_per_element, visited)
+        errors = 1 + own.scale.numel() if model.training and modality.scale == "learned" else 0
+        modalities.append(
+            _Modality(
+                name,
+                features,
+                modality.scale == "predicted",
+                errors,
+                [own.offset, own.scale, own.moment],
+                encoder,
+                decoder,
+            ),
+        )
         weights += [*encoder.weights, *decoder.weights]
+    return _Layout(latent, modalities, weights, dense.Snapshot(visited), {})
+
+
+def _network(
+    what: str, module: nn.Module, in_features: int, out_features: int, visited: list[nn.Module]
+) -> dense.Dense:
+    try:
+        found = dense.read(list(dense.leaves(module, visited)))
+    except Unsupported as reason:
+        raise Unsupported(f"{what}: {reason}") from reason
+    if found.norms:
+        raise Unsupported(f"{what} has layer normalisation")
+    if max(found.widths) > MAX_WIDTH:
+        raise Unsupported(f"{what} is {max(found.widths)} wide, the kernel takes up to {MAX_WIDTH}")
+    if (found.widths[0], found.widths[-1]) != (in_features, out_features):
+        raise Unsupported(f"{what} does not map {in_features} to {out_features} features")
+    return found
+
+
+def _call(model: Multimodal, inputs: Batch, targets: Batch, noise: Tensor | None) -> _Call | None:
+    """The kernel's call, or None where the reference is to serve."""
+    if not isinstance(model, MMVAE) or ops.reference_selected():  # the kernel of an MM-VRNN is that of its loop
+        return None
+    call, reason = None, None
+    try:
+        call = _prepare(model, inputs, targets, noise)
+    except Unsupported as error:
+        reason = str(error)
+    return call if ops.serves("the evidence lower bound", reason) else None
+
+
+def _prepare(model: Multimodal, inputs: Batch, targets: Batch, noise: Tensor | None) -> _Call:
+    """Raises Unsupported."""
+    layout = _layout(model)
+    rows, latent = inputs.rows, model.latent_features
+    if not rows:
+        raise Unsupported("there are no rows")
+    if rows > MAX_ROWS and torch.get_num_threads() > 1:
+        raise Unsupported(f"{rows} rows are more than {MAX_ROWS}, where PyTorch has several threads")
+    if torch.is_autocast_enabled("cpu"):
+        raise Unsupported("it computes in float32, and autocast is on")
+    data: list[Tensor | None] = []
+    wanted = []
+    for one in layout.modalities:
         for batch in (inputs, targets):
-            value, present = batch.values.get(modality.name), batch.present.get(modality.name)
-            if value is not None and not (_fits(value, rows * features) and _fits(present, rows, torch.bool)):
-                return None
-            tensors += [value, None if value is None else present]
-        tensors += [own.offset, own.scale, own.moment]
-        learned.append(model.training and modality.scale == "learned")
-    if not rows or not (noise is None or _fits(noise, rows * latent)) or not all(map(_ours, weights)):
-        return None
-    plan = _plan(tuple(numbers))
-    return _Call(plan, rows, latent, [_contiguous(tensor) for tensor in tensors], learned), weights
+            value = batch.values.get(one.name)
+            if value is None:
+                data += [None, None]
+            else:
+                present = batch.present[one.name]
+                if present.ndim > 1:
+                    raise Unsupported(f"{one.name!r} has a mask per element")
+                present = _constant(present, rows, torch.bool)
+                data += [_constant(value, rows * one.features), present]
+        if one.name in targets.values:
+            wanted.append(one)
+        data += one.buffers
+    parameters, (plan, workspace_rows) = layout.parameters(model.parameter_vector)
+    sizes = [rows, latent, len(wanted), sum([one.errors for one in wanted]), workspace_rows]
+    drawn = None if noise is None else _constant(noise, rows * latent)
+    return _Call(parameters, drawn, data, plan, sizes, wanted)
 
 
-def _named(model: Multimodal, call: _Call, tensors: Sequence[Tensor]) -> Terms:
-    kl, *found = tensors
-    wanted = call.wanted()
-    names = [model.modalities[index].name for index in wanted]
-    errors: dict[str, Tensor] = {}
-    if model.training:
-        none, given = kl.new_zeros(0), iter(found[len(names) :])
-        errors = {name: next(given) if call.learned[index] else none for index, name in zip(wanted, names, strict=True)}
-    return Terms(dict(zip(names, found, strict=False)), kl, None, errors)
-
-
-class _Network(NamedTuple):
-    """A fully connected network: the library's numbers, weights and biases."""
-
-    numbers: list[int]
-    weights: list[Tensor]
-
-
-def _network(module: nn.Module, features: int, out_features: int) -> _Network | None:
-    """The layers of a plain sequence of linear maps with one kind of activation between them, or None."""
-    if type(module) is not nn.Sequential or _hooked(module):
-        return None
-    layers = [layer for layer in module._modules.values() if type(layer) not in RESHAPES]
-    linear, between = layers[::2], layers[1::2]
-    kinds = {type(layer) for layer in between} or {nn.SiLU}
-    activation = ACTIVATIONS.get(kinds.pop())
-    if activation is None or kinds or len(linear) != len(between) + 1 or any(map(_hooked, layers)):
-        return None
-    weights: list[Tensor] = []
-    widths = [features]
-    for layer in linear:
-        if type(layer) is not nn.Linear or layer.bias is None or layer.in_features != widths[-1]:
-            return None
-        weights += [layer.weight, layer.bias]
-        widths.append(layer.out_features)
-    if widths[-1] != out_features or max(widths) > WIDEST:
-        return None
-    return _Network([activation, len(linear), *widths], weights)
-
-
-def _hooked(module: nn.Module | None) -> bool:
-    """Whether somebody listens to what the module computes."""
-    return module is None or bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
-
-
-def _ours(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
-
-
-def _fits(tensor: Tensor | None, size: int, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether these are so many constant numbers of this type, here."""
-    return (
-        tensor is not None
-        and tensor.dtype == dtype
-        and tensor.numel() == size
-        and tensor.device.type == "cpu"
-        and not tensor.requires_grad
-    )
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
-
-
-@lru_cache(maxsize=64)
-def _plan(numbers: tuple[int, ...]) -> _Plan:
-    array = (ctypes.c_int64 * len(numbers))(*map(int, numbers))
-    rows = ctypes.c_int64()
-    library.current().sensorium_bound_rows(array, ctypes.byref(rows))
-    return _Plan(array, rows.value)
-
-
-def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*[None if tensor is None else tensor.data_ptr() for tensor in tensors])
-
-
-def _forward(call: _Call, noise: Tensor | None, weights: Sequence[Tensor], kept: Tensor | None) -> list[Tensor]:
-    """KL (B, Z), of every modality with targets its log-likelihood (B,), then of those that learn their errors."""
-    noise = _contiguous(noise)
-    kl = torch.empty(call.rows, call.latent)
-    densities: list[Tensor] = []
-    errors: list[Tensor] = []
-    of_modalities: list[Tensor | None] = [None] * (2 * len(call.learned))
-    for index in call.wanted():
-        densities.append(torch.empty(call.rows))
-        of_modalities[2 * index] = densities[-1]
-        if call.learned[index]:
-            errors.append(torch.empty(1 + cast(Tensor, call.tensors[PART * index + 5]).numel()))
-            of_modalities[2 * index + 1] = errors[-1]
-    out = _pointers([kl, kept, *of_modalities])
-    library.current().sensorium_bound_forward(
-        ctypes.c_int64(call.rows), call.plan.numbers, call.given(noise, weights), out
-    )
-    return [kl, *densities, *errors]
-
-
-def _backward(
-    call: _Call,
-    weights: Sequence[Tensor],
-    kept: Tensor,
-    slopes: Sequence[Tensor | None],
-    gradients: Sequence[Tensor | None],
-) -> None:
-    """From the slopes of KL and every modality's log-likelihood, None for zeros, to the gradients of the weights."""
-    library.current().sensorium_bound_backward(
-        ctypes.c_int64(call.rows),
-        call.plan.numbers,
-        call.given(None, weights),
-        ctypes.c_void_p(kept.data_ptr()),
-        _pointers(slopes),
-        _pointers(gradients),
-    )
-
-
-class _Terms(torch.autograd.Function):
-    """The terms as one step of automatic differentiation."""
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, noise: Tensor | None, *weights: Tensor) -> tuple[Tensor, ...]:
-        kept = call.room()
-        found = _forward(call, noise, weights, kept)
-        ctx.call = call
-        ctx.save_for_backward(kept, *weights)
-        ctx.mark_non_differentiable(*found[1 + len(call.wanted()) :])
-        ctx.set_materialize_grads(False)
-        return tuple(found)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_kl: Tensor | None, *of_found: Tensor | None) -> tuple[Tensor | None, ...]:
-        kept, *weights = ctx.saved_tensors
-        call: _Call = ctx.call
-        slopes: list[Tensor | None] = [None] * (1 + len(call.learned))
-        slopes[0] = _contiguous(of_kl)
-        for index, slope in zip(call.wanted(), of_found, strict=False):
-            slopes[1 + index] = _contiguous(slope)
-        gradients = [
-            torch.empty_like(weight) if needed else None
-            for weight, needed in zip(weights, ctx.needs_input_grad[2:], strict=True)
-        ]
-        _backward(call, weights, kept, slopes, gradients)
-        return None, None, *gradients
+def _constant(tensor: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The tensor, contiguous. Raises Unsupported."""
+    if tensor.numel() != size:
+        raise Unsupported("inputs, targets and noise do not have the same rows")
+    if tensor.dtype is not dtype or not tensor.is_cpu:
+        raise Unsupported(dense.FLOAT32)
+    if tensor.requires_grad:
+        raise Unsupported("a gradient of the data or the noise is wanted")
+    return tensor.contiguous()

@@ -1,7 +1,7 @@
-"""The posterior of a trained MM-VAE as one native function: of small networks other libraries only start operations.
+"""The joint posterior of a trained MM-VAE: the reference is `MMVAE.encode`, and this is the CPU kernel.
 
-For a product of experts whose encoders are fully connected; in float32 on the CPU. Everything else is for NumPy and
-PyTorch.
+For small networks PyTorch takes longer to start an operation than to compute it. The kernel serves products of experts
+with fully connected encoders, in float32 on the CPU. It takes NumPy arrays, and is called below PyTorch's dispatch.
 """
 
 import ctypes
@@ -12,144 +12,185 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from models import ops
-from models.likelihoods.base import Likelihood
+from models.config import ModalityConfig
+from models.experts.product import ProductOfExperts
+from models.likelihoods import Likelihood
 from models.mmvae import MMVAE
 from models.networks.mlp import OneHot
-from models.ops import library
+from models.ops import dense, library
+from models.ops.dense import Unsupported
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-VALUES, COUNTS, CATEGORIES, VECTORS = range(4)
-ACTIVATIONS: dict[type[nn.Module], int] = {nn.SiLU: 0, nn.ReLU: 1, nn.Tanh: 2}
-LEFT_OUT = (nn.Sequential, nn.Dropout, nn.Flatten, nn.Unflatten)
-# Wider layers are products that other libraries compute as fast.
-WIDEST = 256
+# Kind in posterior.cpp: numbers, categories as one-hot vectors, categories with an embedding.
+VALUES, CATEGORIES, VECTORS = range(3)
 
 
-class Posterior:
-    """Mean and standard deviation of q(z | inputs), (B, Z) each; a row's answer does not depend on the other rows."""
+def supports(model: nn.Module) -> str | None:
+    """Why the kernel cannot encode with this model, or None where it can."""
+    try:
+        _read(model)
+    except Unsupported as reason:
+        return str(reason)
+    return None
 
-    def __init__(self, latent_features: int, encoders: Mapping[str, "_Encoder"]) -> None:
-        self._latent_features = latent_features
-        self._encoders = encoders
-        numbers = [latent_features, len(encoders)]
-        for encoder in encoders.values():
+
+def kernel(model: nn.Module) -> "Kernel | str":
+    """The kernel for a model in evaluation mode, or why there is none."""
+    try:
+        return Kernel(model)
+    except Unsupported as reason:
+        return str(reason)
+
+
+class _Encoder(NamedTuple):
+    """A modality as the kernel reads it. constants: offset, scale and table."""
+
+    modality: ModalityConfig
+    numbers: list[int]
+    weights: list[Tensor | None]
+    constants: list[Tensor | None]
+
+
+class Kernel:
+    """Mean and standard deviation of q(z | inputs), (B, Z) each; a row's answer does not depend on the other rows.
+
+    Weights that change later are read again. Raises Unsupported.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._encoders, self._latent_features = _read(model)
+        numbers = [self._latent_features, len(self._encoders)]
+        for encoder in self._encoders.values():
             numbers += encoder.numbers
         self._plan = (ctypes.c_int64 * len(numbers))(*numbers)
-        self._weights = [weight for encoder in encoders.values() for weight in encoder.weights]
+        self._weights = [weight for encoder in self._encoders.values() for weight in encoder.weights]
+        self._constants = {
+            name: [None if tensor is None else tensor.data_ptr() for tensor in encoder.constants]
+            for name, encoder in self._encoders.items()
+        }
         size = ctypes.c_int64()
         library.current().sensorium_posterior_size(self._plan, ctypes.byref(size))
         self._size = size.value
         self._packed = self._pack()
 
+    def declines(self, values: Mapping[str, Array], present: Mapping[str, Array]) -> str | None:
+        """Why the kernel cannot encode these values, or None where it can."""
+        unfit = "the values do not fit the model"
+        if not values or values.keys() != present.keys() or not values.keys() <= self._encoders.keys():
+            return unfit
+        rows = len(next(iter(present.values())))
+        for name, value in values.items():
+            if present[name].ndim > 1:
+                return f"{name!r} has a mask per element"
+            if not rows or not _fits(self._encoders[name].modality, value, present[name], rows):
+                return unfit
+        return None
+
     def __call__(self, values: Mapping[str, Array], present: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Of values that fit the model."""
-        given: list[int | None] = []
-        kept: list[Array] = []  # until they have been read
+        """The moments for values that the kernel does not decline."""
+        addresses: list[int | None] = []
+        alive: list[Array] = []
         for name, encoder in self._encoders.items():
             if name in values:
-                value = np.ascontiguousarray(values[name], encoder.dtype)
-                mask = np.ascontiguousarray(present[name])
-                kept += [value, mask]
-                given += [_address(value), _address(mask)]
+                dtype = np.float32 if encoder.modality.categories is None else np.int64
+                value, mask = np.ascontiguousarray(values[name], dtype), np.ascontiguousarray(present[name])
+                alive += [value, mask]
+                addresses += [_address(value), _address(mask)]
             else:
-                given += [None, None]
-            given += encoder.constants
+                addresses += [None, None]
+            addresses += self._constants[name]
         rows = len(mask)
         mean = np.empty((rows, self._latent_features), np.float32)
         deviation = np.empty_like(mean)
         versions, packed = self._packed
-        if versions != [weight._version for weight in self._weights]:
-            self._packed = versions, packed = self._pack()
+        if versions != self._versions():
+            self._packed = _, packed = self._pack()
         library.current().sensorium_posterior(
             ctypes.c_int64(rows),
             self._plan,
             ctypes.c_void_p(_address(packed)),
-            (ctypes.c_void_p * len(given))(*given),
+            (ctypes.c_void_p * len(addresses))(*addresses),
             (ctypes.c_void_p * 2)(_address(mean), _address(deviation)),
         )
         return mean, deviation
 
+    def _versions(self) -> list[int]:
+        return [0 if weight is None else weight._version for weight in self._weights]
+
     def _pack(self) -> tuple[list[int], Array]:
-        """The versions of the weights, and the weights in the order that products read them."""
-        versions = [weight._version for weight in self._weights]
-        packed = np.zeros(self._size, np.float32)
-        pointers = (ctypes.c_void_p * len(self._weights))(*[weight.data_ptr() for weight in self._weights])
-        library.current().sensorium_posterior_pack(self._plan, pointers, ctypes.c_void_p(_address(packed)))
+        """The versions of the weights, and the weights in the order in which products read them."""
+        versions, packed = self._versions(), np.zeros(self._size, np.float32)
+        pointers = [None if weight is None else weight.data_ptr() for weight in self._weights]
+        library.current().sensorium_posterior_pack(
+            self._plan, (ctypes.c_void_p * len(pointers))(*pointers), ctypes.c_void_p(_address(packed))
+        )
         return versions, packed
 
 
-def posterior(model: MMVAE) -> Posterior | None:
-    """The posterior of a model of our own networks, or None where it is not for this library."""
-    if ops.reference_selected() or not library.available():
-        return None
-    encoders: dict[str, _Encoder] = {}
+def _read(model: nn.Module) -> tuple[dict[str, _Encoder], int]:
+    """What the kernel computes of the model. Raises Unsupported."""
+    if not library.available():
+        raise Unsupported(library.NOT_BUILT)
+    if type(model) is not MMVAE:
+        raise Unsupported(f"it computes MM-VAEs, this is {type(model).__name__}")
+    if type(model.expert) is not ProductOfExperts:
+        raise Unsupported(f"it computes products of experts, this is {type(model.expert).__name__}")
+    encoders = {}
     for name, index in model.index.items():
-        encoder = _encoder(model.likelihood(name), model.encoders[index])
-        if encoder is None:
-            return None
-        encoders[name] = encoder
-    return Posterior(model.latent_features, encoders)
+        try:
+            encoders[name] = _encoder(model.likelihood(name), model.encoders[index], 2 * model.latent_features)
+        except Unsupported as reason:
+            raise Unsupported(f"the encoder of {name!r}: {reason}") from reason
+    return encoders, model.latent_features
 
 
-class _Encoder(NamedTuple):
-    """An encoder as the library reads it. constants: addresses of offset, scale and table, of tensors in `alive`."""
-
-    numbers: list[int]
-    weights: list[Tensor]
-    dtype: type[np.generic]
-    constants: list[int | None]
-    alive: list[Tensor]
-
-
-def _encoder(likelihood: Likelihood, network: nn.Module) -> _Encoder | None:
-    """The plain sequence of linear maps with one kind of activation between them that most networks are, or None."""
-    transform = likelihood.input_transform()
-    if transform is None:
-        return None
-    layers = [layer for layer in network.modules() if not isinstance(layer, LEFT_OUT)]
-    modality = likelihood.modality
-    constants: list[Tensor | None] = [None, None, None]
-    features = math.prod(modality.shape) if modality.categories is None else modality.categories
+def _encoder(likelihood: Likelihood, network: nn.Module, out_features: int) -> _Encoder:
+    """Raises Unsupported."""
+    visited: list[nn.Module] = []
+    layers = list(dense.leaves(network, visited))
+    dense.Snapshot(visited)  # none has a hook
+    modality, kind, table = likelihood.modality, VALUES, None
+    features = in_features = math.prod(modality.shape)
     if modality.categories is not None:
-        match layers.pop(0), layers[0]:
-            case nn.Embedding() as vectors, _:
-                kind, constants[2] = VECTORS, vectors.weight.detach()
-            case OneHot(), nn.Linear() as first:
-                kind, constants[2] = CATEGORIES, first.weight.detach()
-            case _:
-                return None
-    else:
-        kind = COUNTS if transform.log1p else VALUES
-        constants[:2] = transform.offset, transform.scale
-    linear, between = layers[::2], layers[1::2]
-    activation = ACTIVATIONS.get(type(between[0]) if between else nn.SiLU)
-    if activation is None or len(linear) != len(between) + 1 or len(set(map(type, between))) > 1:
-        return None
-    weights: list[Tensor] = []
-    widths: list[int] = []
-    for layer in linear:
-        if type(layer) is not nn.Linear:
-            return None
-        weights += [layer.weight.detach(), layer.bias.detach()]
-        widths += [layer.out_features] if widths else [layer.in_features, layer.out_features]
-    if max(widths[kind == CATEGORIES :]) > WIDEST or not all(map(_ours, [*weights, *constants])):
-        return None
-    scale = constants[1]
-    scales = 1 if scale is None else scale.numel()
-    return _Encoder(
-        [kind, features, scales, activation, len(linear), *widths],
-        weights,
-        np.int64 if kind in (CATEGORIES, VECTORS) else np.float32,
-        [None if tensor is None else tensor.data_ptr() for tensor in constants],
-        [tensor for tensor in constants if tensor is not None],
-    )
+        features = in_features = modality.categories
+        first = layers.pop(0) if layers else None
+        if isinstance(first, nn.Embedding) and first.max_norm is None and first.num_embeddings == features:
+            kind, table, in_features = VECTORS, first.weight, first.embedding_dim
+        elif isinstance(first, OneHot):
+            kind = CATEGORIES
+        else:
+            raise Unsupported(f"categories go through {type(first).__name__}")
+    found = dense.read(layers)
+    if kind == CATEGORIES:
+        table = found.linears[0].weight
+    if (found.widths[0], found.widths[-1]) != (in_features, out_features):
+        raise Unsupported(f"it does not map {in_features} to {out_features} features")
+    constants: list[Tensor | None] = [None, None, table]
+    scales, log1p = 1, False
+    if modality.categories is None:
+        transform = likelihood.input_transform()
+        if transform is None or type(likelihood).standardise is not Likelihood.standardise:
+            raise Unsupported(f"{type(likelihood).__name__} transforms inputs in a way of its own")
+        constants[:2], log1p, scales = [transform.offset, transform.scale], transform.log1p, transform.scale.numel()
+        if transform.offset.numel() != scales or scales not in (1, features):
+            raise Unsupported("its offset and scale are neither one number nor one per feature")
+    weights: list[Tensor | None] = []
+    for index, linear in enumerate(found.linears):
+        norm = found.norms[index] if index < len(found.norms) else None
+        weights += [linear.weight, linear.bias, *([None, None] if norm is None else [norm.weight, norm.bias])]
+    if not all(tensor is None or dense.readable(tensor) for tensor in [*weights, *constants]):
+        raise Unsupported(dense.FLOAT32)
+    numbers = [kind, features, scales, log1p, bool(found.norms), found.activation, len(found.linears), *found.widths]
+    return _Encoder(modality, list(map(int, numbers)), weights, constants)
 
 
-def _ours(tensor: Tensor | None) -> bool:
-    # tensors of inference mode do not tell when they change
-    return tensor is None or (tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_inference())
+def _fits(modality: ModalityConfig, value: Array, present: Array, rows: int) -> bool:
+    if value.shape != (rows, *modality.shape) or present.shape != (rows,) or present.dtype.kind != "b":
+        return False
+    if modality.categories is None:
+        return value.dtype.kind in "iuf"
+    return bool(value.dtype.kind in "iu" and value.min() >= 0 and value.max() < modality.categories)
 
 
 def _address(array: Array) -> int:

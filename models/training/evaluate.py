@@ -14,12 +14,13 @@ from models.architectures import Model
 from models.batch import Batch
 from models.config import MMVAEConfig
 from models.multimodal import Multimodal
+from models.ops import elbo
 from models.ops.philox import Draws
 from models.training import data
 from models.training.baseline import baselines
 from models.training.data import Rows
 from models.training.dataset import SPLITS, Dataset
-from models.training.objective import negative_elbo, negative_iwae
+from models.training.objective import negative_iwae
 
 # Up to this many modalities every subset is looked at; beyond, each alone, all but one, and all.
 MOST_FOR_ALL_SUBSETS = 4
@@ -198,15 +199,15 @@ class _Sums:
 
 def _bounds(model: Model, dataset: Dataset, rows: Rows, seed: int, device: str) -> dict[str, float]:
     """The evidence bound and its importance weighted form, in nats a row, with all that a row has observed."""
-    elbo, iwae = 0.0, 0.0
+    bound, iwae = 0.0, 0.0
     components = _components(model)
     for targets, chunk in _chunks(model, dataset, rows, PARTICLES * components, device):
         latent = model.latent_shape(targets)
         noise = Draws(seed, 0, PARTICLE_NOISE).normal(chunk, *latent[:-1], PARTICLES, latent[-1])
         noise = noise.movedim(-2, 0).to(device)
-        elbo -= negative_elbo(model.terms(targets, targets, noise[0]), beta=1.0).loss.double().sum().item()
+        bound -= elbo.elbo(model, targets, targets, noise[0]).loss.double().sum().item()
         iwae -= negative_iwae(model.particles(targets, targets, noise)).loss.double().sum().item()
-    return {"elbo": elbo / len(rows), f"iwae_{PARTICLES}": iwae / len(rows)}
+    return {"elbo": bound / len(rows), f"iwae_{PARTICLES}": iwae / len(rows)}
 
 
 def _latent(
@@ -217,7 +218,7 @@ def _latent(
     kl, total, squares = torch.zeros(3, model.latent_features, dtype=torch.float64, device=device)
     shares: dict[str, float] = {}
     for targets, _ in _chunks(model, dataset, rows, 1, device):
-        found = model.terms(targets, targets, None).kl.flatten(0, -2)
+        found = elbo.terms(model, targets, targets, None).kl.flatten(0, -2)
         mean = model.encode(targets).mean.flatten(0, -2)
         if targets.lengths is not None:
             found, mean = found[targets.valid.flatten()], mean[targets.valid.flatten()]

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from models.ops.elbo import Objective
 from models.training.distributed import Group
-from models.training.objective import Objective
 
 
 class Totals:

@@ -15,22 +15,14 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import ELBO, IWAE, ModalityConfig, SubsampledELBO, TrainingConfig
-from models.multimodal import Descent, Multimodal, Particles, Terms
+from models.multimodal import Multimodal, Particles
+from models.ops.elbo import Objective, elbo, weighted
 from models.ops.philox import Draws
 from models.training.deletion_mix import deletion_mix
 from models.training.masking import burst_deletion, modality_dropout, random_subset
 
 # The streams of random numbers that a step of training draws from.
 NOISE, DROPOUT, BURST, SUBSETS, MIX = range(5)
-
-
-class Objective(NamedTuple):
-    """Of every sample, in nats: (B,) each. errors: what the likelihoods adapt to, sums over the samples."""
-
-    loss: Tensor
-    log_likelihood: dict[str, Tensor]
-    kl: Tensor
-    errors: dict[str, Tensor]
 
 
 class Drawn(NamedTuple):
@@ -60,14 +52,12 @@ def negative_bound(
     beta: float,
     draws: Callable[[int], Draws],
     rows: NDArray[np.int64],
-    slope: float | None = None,
     drawn: Drawn | None = None,
 ) -> Objective:
     """The training objective of a batch: `training` says which bound, and what the inputs lose.
 
-    rows: (B,) the rows' numbers in the dataset. draws: stream -> the random numbers of this step. Given a slope,
-    the gradients of so many times the summed loss are in the parameters' `grad` already, where the loss that comes back
-    requires none. drawn: what `draw` found, where that was asked before.
+    rows: (B,) the rows' numbers in the dataset. draws: stream -> the random numbers of this step. drawn: what `draw`
+    returned, if it has been called before.
     """
     weight = weights(training, model.modalities)
     noise_of, latent = draws(NOISE), model.latent_shape(targets)
@@ -78,7 +68,7 @@ def negative_bound(
             count = inputs.rows // len(rows)
             inputs = _with_gaps(inputs, training, draws, np.tile(rows, count))
             noise = noise_of.normal(rows, *latent[:-1], count, latent[-1]).movedim(-2, 0).flatten(0, 1)
-            each = negative_elbo(model.terms(inputs, repeated, noise.to(device)), beta, weight, training.free_bits)
+            each = elbo(model, inputs, repeated, noise.to(device), beta, weight, training.free_bits)
             return _mean_over_subsets(each, inputs, count)
         case IWAE(particles=particles):
             noise = noise_of.normal(rows, *latent[:-1], particles, latent[-1]).movedim(-2, 0)
@@ -86,14 +76,7 @@ def negative_bound(
             return negative_iwae(model.particles(inputs, targets, noise.to(device)), beta, weight)
         case ELBO():
             inputs, noise = drawn or draw(model, targets, training, draws, rows)
-            terms = None
-            if slope is not None:
-                of_each = {name: -slope * weight[name] for name in model.index}
-                descent = Descent(slope * beta, training.free_bits, of_each)
-                terms = model.descend(inputs, targets, noise, descent)
-            if terms is None:
-                terms = model.terms(inputs, targets, noise)
-            return negative_elbo(terms, beta, weight, training.free_bits)
+            return elbo(model, inputs, targets, noise, beta, weight, training.free_bits)
 
 
 def draw(
@@ -127,27 +110,6 @@ def hidden(targets: Batch, training: TrainingConfig, draws: Callable[[int], Draw
     return _with_gaps(inputs, training, draws, rows)
 
 
-def negative_elbo(
-    terms: Terms, beta: float, weight: Mapping[str, float] | None = None, free_bits: float = 0.0
-) -> Objective:
-    """-sum_m weight_m E_q[log p(x_m | z)] + beta KL(q(z | x) || p(z)) (arXiv:1312.6114, eq. 3; Higgins et al., 2017).
-
-    A sample that lacks a target adds 0 for it. free_bits: nats that each latent feature (of each step) may spend before
-    its KL counts, max(free_bits, KL) (arXiv:1606.04934, eq. 15; there of the batch's mean, here of every sample, so
-    that a sample's loss does not depend on the others).
-    """
-    log_likelihood = {
-        name: value if value.ndim == 1 else value.sum(dim=1) for name, value in terms.log_likelihood.items()
-    }
-    counted = terms.kl.clamp(min=free_bits) if free_bits else terms.kl
-    if free_bits and terms.valid is not None:
-        counted = torch.where(terms.valid.unsqueeze(-1), counted, 0.0)
-    kl = terms.kl.flatten(1).sum(dim=1)
-    spent = counted.flatten(1).sum(dim=1) if free_bits else kl
-    loss = beta * spent - _weighted(log_likelihood, weight)
-    return Objective(loss, log_likelihood, kl, terms.errors)
-
-
 def negative_iwae(particles: Particles, beta: float = 1.0, weight: Mapping[str, float] | None = None) -> Objective:
     """-log sum_k w_k p(x | z_k) (p(z_k) / q(z_k | x))^beta (arXiv:1509.00519, eq. 8).
 
@@ -155,7 +117,7 @@ def negative_iwae(particles: Particles, beta: float = 1.0, weight: Mapping[str, 
     are plain means over the particles.
     """
     log_weight = particles.log_weight
-    bound = (log_weight + _weighted(particles.log_likelihood, weight) + beta * particles.log_ratio).logsumexp(dim=0)
+    bound = (log_weight + weighted(particles.log_likelihood, weight) + beta * particles.log_ratio).logsumexp(dim=0)
     share = log_weight.exp()
     log_likelihood = {name: (share * value).sum(dim=0) for name, value in particles.log_likelihood.items()}
     return Objective(-bound, log_likelihood, -(share * particles.log_ratio).sum(dim=0), particles.errors)
@@ -170,12 +132,6 @@ def _with_gaps(
     if training.deletion_mix is not None:
         inputs = deletion_mix(inputs, training.deletion_mix, draws(MIX), rows)
     return inputs
-
-
-def _weighted(log_likelihood: Mapping[str, Tensor], weight: Mapping[str, float] | None) -> Tensor:
-    counts = weight or {}
-    each = [value if counts.get(name, 1.0) == 1.0 else counts[name] * value for name, value in log_likelihood.items()]
-    return torch.stack(each).sum(dim=0)
 
 
 def _subsets(targets: Batch, random: int, draws: Draws, rows: NDArray[np.int64]) -> tuple[Batch, Batch]:

@@ -13,7 +13,7 @@ from models import gaussian
 from models.batch import Batch
 from models.inference_network import ProductOfExpertsNetwork
 from models.mmvrnn import MMVRNN
-from models.training.objective import negative_elbo
+from models.ops.elbo import negative_elbo
 from tests.models.small import (
     JOINS,
     MODALITIES,

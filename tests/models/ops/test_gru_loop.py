@@ -11,8 +11,8 @@ from models.config import ModalityConfig
 from models.inference_network import ConcatenationNetwork
 from models.mmvrnn import MMVRNN
 from models.ops import gru_loop, library
+from models.ops.elbo import negative_elbo
 from models.recurrence import GRU
-from models.training.objective import negative_elbo
 from tests.models.small import randomly_present, sequence_batch, sequence_model
 
 built = pytest.mark.usefixtures("kernels")

@@ -8,9 +8,10 @@ from torch import Tensor
 from models.batch import Batch
 from models.config import IWAE, SubsampledELBO, SubsetDropout, TrainingConfig
 from models.multimodal import Multimodal
+from models.ops.elbo import negative_elbo
 from models.ops.philox import Draws
 from models.training.masking import random_subset
-from models.training.objective import NOISE, SUBSETS, negative_bound, negative_elbo
+from models.training.objective import NOISE, SUBSETS, negative_bound
 from tests.models.small import (
     MODALITIES,
     only,

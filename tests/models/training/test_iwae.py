@@ -10,7 +10,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 from models.batch import Batch
 from models.config import ModalityConfig
 from models.multimodal import Multimodal
-from models.training.objective import negative_elbo, negative_iwae
+from models.ops.elbo import negative_elbo
+from models.training.objective import negative_iwae
 from tests.models.small import (
     MODALITIES,
     only,

@@ -5,7 +5,8 @@ import torch
 
 from models.config import ModalityConfig, TrainingConfig
 from models.multimodal import Terms
-from models.training.objective import negative_elbo, weights
+from models.ops.elbo import negative_elbo
+from models.training.objective import weights
 
 TERMS = Terms(
     {"a": torch.tensor([-1.0, -3.0]), "b": torch.tensor([0.0, -4.0])}, torch.tensor([[1.5, 0.5], [0.1, 3.9]]), None, {}
