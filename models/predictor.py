@@ -47,11 +47,11 @@ class Score(NamedTuple):
 
 
 class Predictor:
-    """Answers questions about samples of which any subset of the modalities is given. Safe to share by threads.
+    """Answers questions about samples with any subset of the modalities. Threads may share it.
 
-    values: name -> (B, *shape) or (B, T, *shape). present: name -> (B,) or (B, T) bool, the keys of `values`; what
-    stands in absent places does not matter. lengths: (B,) for sequences, None when all have T steps. A modality that
-    is not in `values` is absent everywhere. Rows with different subsets share a batch, and a row's answer does not
+    values: name -> (B, *shape) or (B, T, *shape). present: name -> (B,) or (B, T) bool, or one bool per element in the
+    shape of the values; the keys of `values`. Numbers in absent places never matter. lengths: (B,) for sequences, None
+    if all have T steps. A modality that is not in `values` is absent everywhere. Rows with different subsets share a batch, and a row's answer does not
     depend on the other rows. What stands at padding steps of an answer means nothing. Values that do not fit raise
     `models.batch.BatchError`.
 
@@ -155,15 +155,16 @@ class Predictor:
         n_samples: int = 0,
         seed: int = 0,
     ) -> dict[str, np.ndarray]:
-        """Every modality whole: what was given as it came, and the predicted mean or most likely value elsewhere."""
+        """All modalities complete: the given values and elements, elsewhere the predicted mean or most likely value."""
         inputs = self._batch(values, present, lengths)
         filled = {}
         for name, raw in self._decoded(inputs, list(self._model.index), n_samples, seed).items():
             likelihood = self._model.likelihood(name)
             missing = likelihood.fill(self._model.describe(name, raw))
             if name in inputs.values:
-                mask = inputs.present[name].reshape(*inputs.present[name].shape, *[1] * len(likelihood.modality.shape))
-                missing = torch.where(mask, inputs.values[name], missing.to(inputs.values[name].dtype))
+                mask, given = inputs.present[name], inputs.values[name]
+                mask = mask.reshape(mask.shape + (1,) * (given.ndim - mask.ndim))
+                missing = torch.where(mask, given, missing.to(given.dtype))
             filled[name] = missing.numpy()
         return filled
 
@@ -269,7 +270,7 @@ class Predictor:
         masks = {name: _tensor(mask, np.bool_) for name, mask in present.items()}
         if lengths is None and self.config.kind == "sequence" and masks:
             shape = next(iter(masks.values())).shape
-            lengths = np.full(shape[:1], shape[-1])
+            lengths = np.full(shape[:1], shape[1] if len(shape) > 1 else 0)
         inputs = Batch(
             values={name: _value(known.get(name), value, present.get(name)) for name, value in values.items()},
             present=masks,

@@ -23,7 +23,7 @@ def deletion_mix(batch: Batch, config: DeletionMix, draws: Draws, rows: NDArray[
     the interval is hidden. Lengths are fractions of the sequence's length. rows: (B,) the row numbers in the dataset.
     """
     names = sorted(batch.present)
-    masks = torch.stack([batch.present[name] for name in names], dim=1)  # (B, M, T)
+    masks = torch.stack([batch.observed(name) for name in names], dim=1)  # (B, M, T)
     count, steps = masks.shape[1:]
     length = batch.valid.sum(dim=1, keepdim=True).float()  # (B, 1)
     # Numbers per step come last, so that padding changes no other number.
@@ -54,4 +54,4 @@ def deletion_mix(batch: Batch, config: DeletionMix, draws: Draws, rows: NDArray[
     whole = random_subset(masks.any(dim=2).T, subset[:, 0], stays.T).T & (family >= WINDOWS)
     lost = 1 - (1 - 0.9 * rate * (family == STEPS)) * (1 - 0.5 * rarer * (sparse < config.more_steps))
     left = masks & ~(hidden & ~whole.unsqueeze(-1)) & (of_steps >= lost.unsqueeze(-1))
-    return Batch(batch.values, {name: left[:, index] for index, name in enumerate(names)}, batch.lengths)
+    return batch.kept({name: left[:, index] for index, name in enumerate(names)})

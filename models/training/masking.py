@@ -33,7 +33,7 @@ def modality_dropout(
     2015).
     """
     names = sorted(batch.present)
-    has = np.stack([_of_rows(batch.present[name]) for name in names])  # (M, B)
+    has = np.stack([_of_rows(batch.observed(name)) for name in names])  # (M, B)
     uniform = draws.uniform(rows, len(names) + 2).numpy().T  # (M + 2, B)
     if isinstance(config, IndependentDropout):
         probability = np.array([config.probabilities.get(name, 0.0) for name in names])
@@ -44,12 +44,8 @@ def modality_dropout(
         keep = _without_first_in_random_order(has, uniform[2:], hidden) | (uniform[0] >= config.probability)
     else:
         keep = _subset(has, uniform[1], uniform[2:]) | (uniform[0] >= config.probability)
-    masked = {}
-    for name, kept in zip(names, keep, strict=True):
-        mask = batch.present[name]
-        stays = torch.from_numpy(kept).to(mask.device)
-        masked[name] = mask & (stays.unsqueeze(1) if mask.ndim == 2 else stays)
-    return Batch(batch.values, masked, batch.lengths)
+    device = batch.present[names[0]].device
+    return batch.kept({name: torch.from_numpy(kept).to(device) for name, kept in zip(names, keep, strict=True)})
 
 
 def burst_deletion(batch: Batch, config: BurstDeletion, draws: Draws, rows: NDArray[np.int64]) -> Batch:
@@ -67,11 +63,7 @@ def burst_deletion(batch: Batch, config: BurstDeletion, draws: Draws, rows: NDAr
     step = torch.arange(batch.valid.shape[1], device=device)
     inside = (step >= start.unsqueeze(2)) & (step < (start + burst).unsqueeze(2))  # (B, M, T)
     hidden = inside & (uniform[..., :1] < config.probability)
-    return Batch(
-        batch.values,
-        {name: batch.present[name] & ~hidden[:, index] for index, name in enumerate(names)},
-        batch.lengths,
-    )
+    return batch.kept({name: ~hidden[:, index] for index, name in enumerate(names)})
 
 
 def random_subset(has: Tensor, uniform: Tensor, of_each: Tensor) -> Tensor:

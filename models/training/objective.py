@@ -97,9 +97,13 @@ def negative_profile(model: Multimodal, inputs: Batch, targets: Batch) -> Tensor
     names = list(model.given(targets))
     found = torch.zeros(targets.rows, device=next(iter(targets.present.values())).device)
     for name, raw in model.decode(inputs, names, None).items():
-        present = targets.present[name]
+        present, elements = targets.observed(name), targets.elements(name)
         found = found + model.likelihood(name).profile(
-            raw[0][present], targets.values[name][present], present.nonzero()[:, 0], targets.rows
+            raw[0][present],
+            targets.values[name][present],
+            present.nonzero()[:, 0],
+            targets.rows,
+            None if elements is None else elements[present],
         )
     return found
 
@@ -137,29 +141,26 @@ def _with_gaps(
 def _subsets(targets: Batch, random: int, draws: Draws, rows: NDArray[np.int64]) -> tuple[Batch, Batch]:
     """The batch once for all modalities, once for each alone, and for random subsets: inputs, and targets repeated."""
     names = sorted(targets.present)
-    masks = torch.stack([targets.present[name] for name in names])  # (M, B) or (M, B, T)
-    has = masks.flatten(2).any(dim=2) if masks.ndim == 3 else masks  # (M, B)
+    has = torch.stack([_of_rows(targets.observed(name)) for name in names])  # (M, B)
     alone = torch.eye(len(names), dtype=torch.bool, device=has.device).unsqueeze(-1) & has  # (M, M, B)
     width = 1 + len(names)
     chance = draws.uniform(rows, max(random, 1) * width).T.to(has.device).unflatten(0, (-1, width))  # (K, 1 + M, B)
     keeps = torch.stack([has, *alone, *(random_subset(has, own[0], own[1:]) for own in chance[:random])])  # (K, M, B)
-    kept = masks & (keeps.unsqueeze(-1) if masks.ndim == 3 else keeps)
     count = len(keeps)
-    targets_again = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in targets.values.items()}
-    lengths = None if targets.lengths is None else targets.lengths.repeat(count)
-    # what is asked of an empty subset would teach only the prior
+    repeated = Batch(
+        {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in targets.values.items()},
+        {name: mask.repeat(count, *[1] * (mask.ndim - 1)) for name, mask in targets.present.items()},
+        None if targets.lengths is None else targets.lengths.repeat(count),
+    )
+    # an empty subset has no targets: they would teach the prior only
     something = keeps.any(dim=1).flatten()
-    wanted = {
-        name: mask.repeat(count, *[1] * (mask.ndim - 1)) & (something if mask.ndim == 1 else something.unsqueeze(1))
-        for name, mask in targets.present.items()
-    }
-    present = {name: kept[:, index].flatten(0, 1) for index, name in enumerate(names)}
-    return Batch(targets_again, present, lengths), Batch(targets_again, wanted, lengths)
+    inputs = repeated.kept({name: keeps[:, index].flatten() for index, name in enumerate(names)})
+    return inputs, repeated.kept(dict.fromkeys(names, something))
 
 
 def _mean_over_subsets(each: Objective, inputs: Batch, count: int) -> Objective:
     """Mean over a row's subsets; one that is empty, because the row lacks that modality, does not count."""
-    something = torch.stack([mask.flatten(1).any(dim=1) for mask in map(_two, inputs.present.values())]).any(dim=0)
+    something = torch.stack([_of_rows(inputs.observed(name)) for name in inputs.present]).any(dim=0)
     share = something.unflatten(0, (count, -1)).float()
     share = share / share.sum(dim=0).clamp(min=1)
 
@@ -172,5 +173,6 @@ def _mean_over_subsets(each: Objective, inputs: Batch, count: int) -> Objective:
     )
 
 
-def _two(mask: Tensor) -> Tensor:
-    return mask.unsqueeze(-1) if mask.ndim == 1 else mask
+def _of_rows(observed: Tensor) -> Tensor:
+    """Whether a row has a modality at any step: (B,) or (B, T) -> (B,)."""
+    return observed.any(dim=1) if observed.ndim == 2 else observed
