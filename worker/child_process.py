@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 READ_SECONDS = 10.0
 PIECE_BYTES = 8192
 TAIL_CHARACTERS = 65_536
@@ -93,6 +94,10 @@ class ChildProcess:
         """How the process ended, in words."""
         status = self._process.returncode
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+    def crashed(self) -> bool:
+        """Whether a fault of the process itself ended it; SIGKILL and SIGTERM come from elsewhere."""
+        return -self._process.returncode in CRASHES
 
     def alive(self) -> bool:
         """Whether the process runs."""

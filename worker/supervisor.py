@@ -206,6 +206,8 @@ def _conclude(
             _hold(worker, claim, f"full: {', '.join(places)}")
         case {"event": "stopped"}:
             _commit(worker, lambda session: _stopped(session, claim, jobs.release))
+        case _ if child.crashed() and (crash := job.crash_error(child.ending())) is not None:
+            _fail(worker, claim, crash, retry=False)
         case _:
             detail = f"the process {job.program} {child.ending()} without a result; its log says more"
             _fail(worker, claim, {"code": "process_died", "detail": detail}, retry=True)

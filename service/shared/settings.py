@@ -109,6 +109,9 @@ class Settings(LogSettings):
 
     upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Largest upload.")
     unpacked_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest upload when unpacked.")
+    conversion_memory_bytes: int = Field(
+        default=2 * 1024**3, ge=64 * 1024**2, description="Most memory that one conversion of an upload may allocate."
+    )
     request_bytes: int = Field(
         default=32 * 1024**2, ge=1, description="Largest body with rows for inference; other JSON: 1 MiB."
     )

@@ -28,6 +28,8 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         case "die once" if not Path(spec["mark"]).exists():
             Path(spec["mark"]).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        case "crash" | "crash over a file":
+            os.abort()
         case "exit":
             os._exit(3)
         case "refuse":

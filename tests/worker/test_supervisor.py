@@ -45,6 +45,11 @@ class Task:
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
         history.record_event(session, self._claim.job_id, self._claim.attempt, "info", "saved", str(event["n"]))
 
+    def crash_error(self, ending: str) -> dict[str, Any] | None:
+        if self._do == "crash over a file":
+            return {"code": "dataset_rejected", "detail": f"the reader was {ending}"}
+        return None
+
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         if self._do == "finish badly":
             raise ValueError("the result makes no sense")
@@ -204,6 +209,24 @@ def test_a_child_that_is_killed_is_tried_again_and_then_given_up(worker: WorkerS
     assert types(worker, job_id) == ["queued", *["started", "attempt_failed"] * 3]
     assert artifacts(worker) == 0
     assert scratch(worker) == []
+
+
+def test_a_child_that_crashes_over_a_file_is_not_tried_again(worker: WorkerState, job: Do) -> None:
+    job_id = job("crash over a file")
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
+    assert (found.state, found.attempt) == ("failed", 1)
+    assert found.error == {"code": "dataset_rejected", "detail": "the reader was killed by SIGABRT"}
+    assert scratch(worker) == []
+
+
+def test_a_crash_of_which_its_kind_says_nothing_is_tried_again(worker: WorkerState, job: Do) -> None:
+    job_id = job("crash")
+    supervisor.work(worker, "data")
+    found = row(worker, job_id)
+    assert (found.state, found.attempt) == ("failed", 3)
+    assert found.error is not None
+    assert found.error["code"] == "process_died"
 
 
 def test_a_child_that_is_killed_once_succeeds_at_the_second_attempt(worker: WorkerState, job: Do) -> None:

@@ -27,8 +27,8 @@ class Checker:
         self.nan = 0
         self._modality = modality
         self._nan_is_missing = nan_is_missing
-        most = len(category_names) if category_names else MOST_CATEGORIES
-        self._highest = (modality.categories or most) - 1
+        count = len(category_names) if category_names else MOST_CATEGORIES
+        self._highest = (modality.categories or count) - 1
         self._expected = f"a category from 0 to {self._highest}"
         self._numbers: Array | None = None
         if not modality.text and all(isinstance(name, int) for name in modality.category_names or [""]):

@@ -13,7 +13,7 @@ from service.datasets.layout import REJECTED, Declaration
 from service.shared.errors import BadInput
 from service.shared.settings import Settings
 from worker import protocol
-from worker.ingest import sources
+from worker.ingest import memory, sources
 from worker.ingest.convert import convert
 from worker.ingest.faults import Faults
 from worker.ingest.size import QUOTA, Limits
@@ -28,6 +28,7 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
     declaration = Declaration.model_validate(spec["declaration"])
     result, faults, settings = Path(spec["result"]), Faults(), Settings()
     limits = Limits(settings.unpacked_bytes, spec.get("room"))
+    memory.limit(settings.conversion_memory_bytes)
 
     def on_block(fraction: float) -> None:
         if stopping.is_set():
@@ -39,6 +40,8 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
         converted = convert(source, faults, result, on_block, limits)
     except BadInput as error:
         raise BadInput(error.faults, code=QUOTA if error.code == QUOTA else REJECTED) from error
+    except MemoryError as error:
+        raise BadInput(memory.too_large(settings.conversion_memory_bytes).faults, code=REJECTED) from error
     except _Stopped:
         return None
     return {

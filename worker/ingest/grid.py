@@ -12,7 +12,7 @@ from worker.ingest.faults import Faults
 
 # A length of time that is a whole number of steps stays one, however it was rounded.
 ROUNDING = 1e-6
-MOST_STEPS = 2**24
+MAX_STEPS = 2**24
 
 
 class Plan(NamedTuple):
@@ -96,14 +96,14 @@ def _timed(block: Block, step_seconds: float, faults: Faults) -> dict[str, Array
     for name, column in block.columns.items():
         since = np.where(usable[name], _times(name, column) - first[_rows(column)], 0.0)
         found[name] = np.floor(since / step_seconds + ROUNDING)
-        for place in np.flatnonzero(found[name] >= MOST_STEPS)[: faults.room()]:
+        for place in np.flatnonzero(found[name] >= MAX_STEPS)[: faults.room()]:
             where = row_and_step(column, int(place), block.first_row)
             detail = (
                 f"{name}.time at row {where[0]}, step {where[1]} is {since[place]} s after the row's first reading, "
-                f"expected less than {MOST_STEPS} steps of {step_seconds} s"
+                f"expected less than {MAX_STEPS} steps of {step_seconds} s"
             )
             faults.add(Fault(pointer(f"{name}.time", *where), "too_long", detail))
-        found[name] = np.where(found[name] < MOST_STEPS, found[name], 0).astype(np.int64)
+        found[name] = np.where(found[name] < MAX_STEPS, found[name], 0).astype(np.int64)
     return found
 
 

@@ -22,9 +22,9 @@ from worker.ingest.numbers import Numbers
 from worker.ingest.roles import are_splits
 
 # Numbers in memory take up to 16 times the bytes that they have in the file.
-MOST_LINE_BYTES = 64 * 1024**2
+MAX_LINE_BYTES = 64 * 1024**2
 BATCH_BYTES = BLOCK_BYTES // 4
-MOST_BATCH_ROWS = 8192
+MAX_BATCH_ROWS = 8192
 
 
 class _Lines(NamedTuple):
@@ -38,11 +38,11 @@ class _Lines(NamedTuple):
 class JsonLinesSource:
     """A JSON Lines file, read twice: for what its columns are, then for their values."""
 
-    def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
+    def __init__(self, path: Path, declaration: Declaration, max_bytes: int) -> None:
         self._path = path
         first = _first_row(path)
         declaration, warnings = own_schema.completed(declaration, first.pop(own_schema.KEY, None), first.keys())
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._size = path.stat().st_size
         self._done = 0
         self._lists: dict[str, Lists] = {}
@@ -65,11 +65,11 @@ class JsonLinesSource:
         if faults:
             raise BadInput(faults[:100])
         self._timed = surveys.timed_in(forms, declaration)
-        layout = surveys.settle(rows, forms, scouts, others, declaration, most_bytes)
+        layout = surveys.settle(rows, forms, scouts, others, declaration, max_bytes)
         layout = replace(layout, warnings=(*warnings, *of_roles, *layout.warnings))
         self.layout = infer.completed(layout, declaration, self._numbers, surveys.words(layout, scouts))
         self.category_names: Mapping[str, tuple[int | str, ...]] = surveys.category_names(self.layout, scouts)
-        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
+        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, max_bytes)
 
     def fraction(self) -> float:
         """How many of the bytes were read."""
@@ -86,8 +86,8 @@ class JsonLinesSource:
         rows = 0
         for lines in self._read():
             rows = lines.first_row + len(lines.objects)
-            if rows * len(scouts) > self._most_bytes:  # every one of them is stored, absent or not
-                raise surveys.too_large(rows * len(scouts), self._most_bytes)
+            if rows * len(scouts) > self._max_bytes:  # every one of them is stored, absent or not
+                raise surveys.too_large(rows * len(scouts), self._max_bytes)
             names = dict.fromkeys(name for line in lines.objects for name in line)
             others.update(dict.fromkeys(name for name in names if name in out))
             new = [name for name in names if name not in out and name not in scouts]
@@ -141,18 +141,18 @@ def _opened(path: Path) -> BinaryIO:
 def _first_row(path: Path) -> dict[str, Any]:
     """A copy of the first object; an empty one where there is none."""
     with _opened(path) as file:
-        line = file.readline(MOST_LINE_BYTES + 1)
-    return _parsed(line, 0) if len(line) <= MOST_LINE_BYTES and line.strip() else {}
+        line = file.readline(MAX_LINE_BYTES + 1)
+    return _parsed(line, 0) if len(line) <= MAX_LINE_BYTES and line.strip() else {}
 
 
 def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
     """The objects of the next lines, of about a quarter of a block of text; none at the end."""
     objects: list[dict[str, Any]] = []
     size = 0
-    while size < BATCH_BYTES and len(objects) < MOST_BATCH_ROWS:
-        line = file.readline(MOST_LINE_BYTES + 1)
-        if len(line) > MOST_LINE_BYTES:
-            raise _unfit(row + len(objects), f"has more than {MOST_LINE_BYTES} bytes", "a shorter line")
+    while size < BATCH_BYTES and len(objects) < MAX_BATCH_ROWS:
+        line = file.readline(MAX_LINE_BYTES + 1)
+        if len(line) > MAX_LINE_BYTES:
+            raise _unfit(row + len(objects), f"has more than {MAX_LINE_BYTES} bytes", "a shorter line")
         if not line.strip():
             _refuse_more(file, row + len(objects))
             break
@@ -165,7 +165,7 @@ def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
 
 def _refuse_more(file: BinaryIO, row: int) -> None:
     """Lines may be empty at the end of the file alone, so that a row's number is its line's."""
-    while line := file.readline(MOST_LINE_BYTES):
+    while line := file.readline(MAX_LINE_BYTES):
         if line.strip():
             raise _unfit(row, "is empty", "an object; only the end of the file may have empty lines")
 

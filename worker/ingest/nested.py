@@ -10,7 +10,7 @@ from service.shared.errors import Fault, pointer
 from worker.ingest.block import Array
 from worker.ingest.faults import Faults
 
-MOST_AXES = 8  # as in .npz files
+MAX_AXES = 8  # as in .npz files
 TRIES = 16
 
 

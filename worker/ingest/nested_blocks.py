@@ -10,7 +10,7 @@ from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
 from worker.ingest.faults import Faults
 from worker.ingest.nested import Nested, bytes_of
-from worker.ingest.nested_survey import MOST_ROW_BYTES, too_large
+from worker.ingest.nested_survey import MAX_ROW_BYTES, too_large
 
 Texts = Sequence[str | None]
 
@@ -33,7 +33,7 @@ class Unpacker:
         category_names: Mapping[str, tuple[int | str, ...]],
         timed: set[str],
         declaration: Declaration,
-        most_bytes: int,
+        max_bytes: int,
     ) -> None:
         self.rows = 0
         self._null_is_nan = declaration.nan == "missing"
@@ -43,7 +43,7 @@ class Unpacker:
         self._codes = {name: {word: code for code, word in enumerate(words)} for name, words in category_names.items()}
         self._timed = timed
         self._bytes = 0
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._faults = Faults()
 
     def blocks(self, batches: Iterable[Batch]) -> Iterator[Block]:
@@ -64,12 +64,12 @@ class Unpacker:
             sizes *= np.maximum.reduce(lengths)
         for texts in batch.texts.values():
             sizes += np.fromiter((len(text or "") for text in texts), np.int64, len(texts))
-        for row in np.flatnonzero(sizes > MOST_ROW_BYTES)[:1]:
-            detail = f"row {self.rows + row} has {sizes[row]} bytes of values, expected at most {MOST_ROW_BYTES}"
+        for row in np.flatnonzero(sizes > MAX_ROW_BYTES)[:1]:
+            detail = f"row {self.rows + row} has {sizes[row]} bytes of values, expected at most {MAX_ROW_BYTES}"
             raise BadInput([Fault("", "too_large", detail)])
         self._bytes += int(sizes.sum())
-        if self._bytes > self._most_bytes:
-            raise too_large(self._bytes, self._most_bytes)
+        if self._bytes > self._max_bytes:
+            raise too_large(self._bytes, self._max_bytes)
         ends = np.cumsum(sizes)
         first = 0
         while first < batch.rows:

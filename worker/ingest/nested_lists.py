@@ -8,13 +8,13 @@ import numpy as np
 
 from service.datasets.layout import ColumnKind
 from service.shared.errors import BadInput, Fault, pointer
-from worker.ingest.nested import MOST_AXES, Level, Nested
+from worker.ingest.nested import MAX_AXES, Level, Nested
 from worker.ingest.nested_survey import Form
 
 KINDS: dict[type, ColumnKind] = {float: "float", int: "integer", bool: "boolean", str: "text"}
 DTYPES = {"float": np.float64, "integer": np.int64, "boolean": np.bool_}
 WORDS = {"float": "a number", "integer": "a number", "boolean": "true or false", "text": "text"}
-MOST_INTEGER = 2**63
+MAX_INTEGER = 2**63
 
 
 class _Odd(Exception):
@@ -81,7 +81,7 @@ class Lists:
             raise _Odd(f"{_said(axes, kind)}, expected {_said(self._axes, before)} as before")
         if int in types:
             whole = [leaf for leaf in leaves if type(leaf) is int]
-            if max(whole) >= MOST_INTEGER or min(whole) < -MOST_INTEGER:
+            if max(whole) >= MAX_INTEGER or min(whole) < -MAX_INTEGER:
                 raise _Odd("a whole number of more than 64 bits, expected a smaller one")
         if kind == "text":
             _refuse_halves(leaves)
@@ -104,8 +104,8 @@ def _laid_flat(values: Sequence[Any]) -> tuple[list[Level], Sequence[Any], set[t
     """The levels of lists, what stands in the innermost ones, and the types of that, null left out."""
     levels: list[Level] = []
     while (types := {*map(type, values)} - {type(None)}) == {list}:
-        if len(levels) == MOST_AXES:
-            raise _Odd(f"nested more than {MOST_AXES} lists deep, expected at most {MOST_AXES}")
+        if len(levels) == MAX_AXES:
+            raise _Odd(f"nested more than {MAX_AXES} lists deep, expected at most {MAX_AXES}")
         given = np.fromiter((value is not None for value in values), bool, len(values))
         lengths = np.fromiter((len(value or ()) for value in values), np.int64, len(values))
         levels.append(Level(lengths, given))

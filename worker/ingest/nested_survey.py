@@ -10,10 +10,10 @@ from worker.ingest.faults import Faults, no_value
 from worker.ingest.infer import Words
 from worker.ingest.nested import Nested, bytes_of
 
-MOST_COLUMNS = 1000
-MOST_NAME_CHARACTERS = 200
+MAX_COLUMNS = 1000
+MAX_NAME_CHARACTERS = 200
 # A row is in memory at once, with what it was read from.
-MOST_ROW_BYTES = 256 * 1024**2
+MAX_ROW_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Scout:
     def _see_names(self, words: Sequence[str]) -> None:
         self.names.update(words)
         longest = max(words, key=len, default="")
-        if len(longest) > MOST_NAME_CHARACTERS:
+        if len(longest) > MAX_NAME_CHARACTERS:
             detail = f"{self.name!r} holds a text of {len(longest)} letters, expected a category's name of at most "
-            detail += f"{MOST_NAME_CHARACTERS}; ignore the column, or declare it as ids or labels"
+            detail += f"{MAX_NAME_CHARACTERS}; ignore the column, or declare it as ids or labels"
             raise BadInput([Fault(pointer(self.name), "not_a_category", detail)])
         if len(self.names) > MOST_CATEGORIES:
             detail = f"{self.name!r} holds more than {MOST_CATEGORIES} different texts; ignore it, or declare it as ids"
@@ -103,12 +103,12 @@ def timed_in(names: Sequence[str] | Mapping[str, object], declaration: Declarati
 
 def refuse_names(names: Sequence[str]) -> None:
     """Raise BadInput for names that are too many, too long, or there twice."""
-    if len(names) > MOST_COLUMNS:
-        detail = f"the file has {len(names)} columns or more, expected at most {MOST_COLUMNS}"
+    if len(names) > MAX_COLUMNS:
+        detail = f"the file has {len(names)} columns or more, expected at most {MAX_COLUMNS}"
         raise BadInput([Fault("", "too_many_columns", detail)])
     for name in names:
-        if len(name) > MOST_NAME_CHARACTERS:
-            detail = f"column name {name[:100]!r}… has {len(name)} letters, expected at most {MOST_NAME_CHARACTERS}"
+        if len(name) > MAX_NAME_CHARACTERS:
+            detail = f"column name {name[:100]!r}… has {len(name)} letters, expected at most {MAX_NAME_CHARACTERS}"
             raise BadInput([Fault("", "bad_name", detail)])
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise BadInput([Fault(pointer(twice[0]), "duplicate_column", f"column {twice[0]!r} is there twice")])
@@ -127,7 +127,7 @@ def settle(
     scouts: Mapping[str, Scout],
     others: Sequence[str],
     declaration: Declaration,
-    most_bytes: int,
+    max_bytes: int,
 ) -> Layout:
     """The layout of columns that were seen; `others` are in the file too, and are no modality.
 
@@ -156,7 +156,7 @@ def settle(
     if faults:
         raise BadInput(faults[: layouts.MOST_FAULTS])
     settled = layouts.settle(kind, rows, columns, declaration)
-    _refuse_large(settled, rows, most_bytes)
+    _refuse_large(settled, rows, max_bytes)
     return settled
 
 
@@ -186,9 +186,9 @@ def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tup
     return found
 
 
-def too_large(size: int, most_bytes: int) -> BadInput:
+def too_large(size: int, max_bytes: int) -> BadInput:
     """The file's values do not fit."""
-    detail = f"the values have {size} bytes or more, expected at most {most_bytes}"
+    detail = f"the values have {size} bytes or more, expected at most {max_bytes}"
     return BadInput([Fault("", "too_large", detail)])
 
 
@@ -205,10 +205,10 @@ def _unfit_times(kind: Kind, forms: Mapping[str, Form], timed: set[str]) -> Iter
             yield Fault(pointer(name), "bad_times", detail)
 
 
-def _refuse_large(layout: Layout, rows: int, most_bytes: int) -> None:
+def _refuse_large(layout: Layout, rows: int, max_bytes: int) -> None:
     size = sum(bytes_of(modality.shape, modality.dtype) for modality in layout.modalities)
-    if size > MOST_ROW_BYTES:
-        detail = f"a row or time step has {size} bytes of values, expected at most {MOST_ROW_BYTES}"
+    if size > MAX_ROW_BYTES:
+        detail = f"a row or time step has {size} bytes of values, expected at most {MAX_ROW_BYTES}"
         raise BadInput([Fault("", "too_large", detail)])
-    if layout.kind == "static" and rows * size > most_bytes:
-        raise too_large(rows * size, most_bytes)
+    if layout.kind == "static" and rows * size > max_bytes:
+        raise too_large(rows * size, max_bytes)

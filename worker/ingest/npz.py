@@ -22,7 +22,7 @@ from service.shared.npz import NPY, ArrayHeader
 from worker.ingest import infer
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column, ReadOptions
 from worker.ingest.faults import Faults
-from worker.ingest.nested_survey import MOST_ROW_BYTES
+from worker.ingest.nested_survey import MAX_ROW_BYTES
 from worker.ingest.numbers import Numbers
 
 # Whole numbers are looked at as int64, however narrow they are in the file.
@@ -32,11 +32,11 @@ WIDEST_BYTES = 8
 class NpzSource:
     """An .npz file. `scratch` is a folder for arrays that stand in Fortran order: they are not read row by row."""
 
-    def __init__(self, path: Path, declaration: Declaration, most_bytes: int, scratch: Path, faults: Faults) -> None:
+    def __init__(self, path: Path, declaration: Declaration, max_bytes: int, scratch: Path, faults: Faults) -> None:
         self._path = path
         self._scratch = scratch
         self._faults = faults
-        self._headers = {array.name: array for array in npz.inspect(path, most_bytes)}
+        self._headers = {array.name: array for array in npz.inspect(path, max_bytes)}
         own = _own_schema(path, self._headers.pop(own_schema.KEY, None))
         declaration, warnings = own_schema.completed(declaration, own, self._headers.keys())
         declaration, of_roles = known(list(self._headers.values()), declaration)
@@ -66,9 +66,9 @@ class NpzSource:
         with zipfile.ZipFile(self._path) as archive:
             readers = {name: _Reader(archive, self._headers[name], self._scratch) for name in names}
             row_bytes = sum(reader.row_bytes for reader in readers.values())
-            if row_bytes > MOST_ROW_BYTES:
+            if row_bytes > MAX_ROW_BYTES:
                 detail = (
-                    f"a row of the arrays has {row_bytes} bytes, expected at most {MOST_ROW_BYTES}: cut it into several"
+                    f"a row of the arrays has {row_bytes} bytes, expected at most {MAX_ROW_BYTES}: cut it into several"
                 )
                 raise BadInput([Fault("", "too_large", detail)])
             size = max(1, BLOCK_BYTES // sum(reader.row_values * WIDEST_BYTES for reader in readers.values()))

@@ -13,24 +13,23 @@ from service.datasets import known_columns, own_schema
 from service.datasets.layout import TIME, Declaration, PlannedModality
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
-from worker.ingest import infer, pandas_index
+from worker.ingest import infer, pandas_index, parquet_groups
 from worker.ingest import nested_arrow as arrow
 from worker.ingest import nested_survey as surveys
-from worker.ingest import parquet_pages as pages
 from worker.ingest.block import BLOCK_BYTES, Block, ReadOptions
 from worker.ingest.faults import no_value
-from worker.ingest.nested import MOST_AXES
+from worker.ingest.nested import MAX_AXES
 from worker.ingest.nested_blocks import Batch, Unpacker
 from worker.ingest.nested_survey import Form, Scout
 from worker.ingest.numbers import Numbers
-from worker.ingest.parquet_pages import Group
+from worker.ingest.parquet_groups import Group
 from worker.ingest.roles import are_splits
 
 MAGIC = b"PAR1"
-MOST_FOOTER_BYTES = 32 * 1024**2
+MAX_FOOTER_BYTES = 32 * 1024**2
 # Half a block: its several copies stay nearer to the processor, and 10% more rows come in a second.
 BATCH_BYTES = BLOCK_BYTES // 2
-MOST_BATCH_ROWS = 65_536
+MAX_BATCH_ROWS = 65_536
 VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 4}
 DECIMAL_BYTES = 32  # Arrow's own, and the numbers that are made of them
 
@@ -38,9 +37,8 @@ DECIMAL_BYTES = 32  # Arrow's own, and the numbers that are made of them
 class ParquetSource:
     """A Parquet file: one column a modality. Raises BadInput for what can be no dataset."""
 
-    def __init__(self, path: Path, declaration: Declaration, most_bytes: int) -> None:
-        self._path = path
-        self._most_bytes = most_bytes
+    def __init__(self, path: Path, declaration: Declaration, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         _check_ends(path)
         with _readable("not_parquet"):
             self._file = _opened(path)
@@ -60,12 +58,12 @@ class ParquetSource:
         self._survey(declaration)
         rows = sum(group.rows for group in self._groups)
         others = [name for name in self._file.schema_arrow.names if name not in self._forms]
-        layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, most_bytes)
+        layout = surveys.settle(rows, self._forms, self._scouts, others, declaration, max_bytes)
         layout = replace(layout, warnings=(*warnings, *of_roles, *of_index, *of_dates, *layout.warnings))
         words = surveys.words(layout, self._scouts)
         self.layout = infer.completed(layout, declaration, self._numbers(infer.undecided(layout)), words)
         self.category_names: Mapping[str, tuple[int | str, ...]] = surveys.category_names(self.layout, self._scouts)
-        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, most_bytes)
+        self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, max_bytes)
         self._rows = rows
 
     def fraction(self) -> float:
@@ -125,9 +123,9 @@ class ParquetSource:
         return pandas_index.ignored(declaration, levels)
 
     def _checked(self, names: list[str]) -> list[Group]:
-        """The row groups, after a look at all pages of these columns. Raises BadInput."""
+        """The row groups, after a check of what these columns hold. Raises BadInput."""
         with _readable("damaged_file"):
-            return pages.groups(self._path, self._widths(names), self._most_bytes)
+            return parquet_groups.groups(self._file.metadata, self._widths(names), self._max_bytes)
 
     def _formed(self, declaration: Declaration) -> dict[str, Form]:
         """The columns that may be modalities, and their times. Raises BadInput for other types."""
@@ -142,8 +140,8 @@ class ParquetSource:
             form = arrow.form_of(field.type, is_time)
             if pa.types.is_null(arrow.leaf_of(field.type)):
                 faults.append(no_value(field.name))
-            elif form is None or len(form.extents) > MOST_AXES:
-                faults.append(_unfit(field, f"numbers, texts, or up to {MOST_AXES} lists in lists of them; ignore it"))
+            elif form is None or len(form.extents) > MAX_AXES:
+                faults.append(_unfit(field, f"numbers, texts, or up to {MAX_AXES} lists in lists of them; ignore it"))
             else:
                 forms[field.name] = form
         for role, name in self._roles.items():
@@ -204,7 +202,7 @@ class ParquetSource:
 
     def _read(self, group: Group, names: list[str]) -> Iterator[Any]:
         """Record batches of a row group, of about BATCH_BYTES each."""
-        size = max(1, min(MOST_BATCH_ROWS, BATCH_BYTES // group.row_bytes))
+        size = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // group.row_bytes))
         rows = 0
         with _readable("damaged_file"):
             batches = self._file.iter_batches(size, row_groups=[group.number], columns=names, use_threads=False)
@@ -238,8 +236,8 @@ def _check_ends(path: Path) -> None:
     if size < 12 or head != MAGIC or tail != MAGIC:
         detail = f"the file begins with {head!r} and ends with {tail!r}, expected {MAGIC!r} at both ends of Parquet"
         raise BadInput([Fault("", "not_parquet", detail)])
-    if not 0 < length <= min(size - 12, MOST_FOOTER_BYTES):
-        detail = f"the footer announces {length} bytes in a file of {size}, expected at most {MOST_FOOTER_BYTES}"
+    if not 0 < length <= min(size - 12, MAX_FOOTER_BYTES):
+        detail = f"the footer announces {length} bytes in a file of {size}, expected at most {MAX_FOOTER_BYTES}"
         raise BadInput([Fault("", "damaged_file", detail)])
 
 

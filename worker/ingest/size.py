@@ -9,7 +9,7 @@ from service.datasets.layout import Layout
 from service.shared.errors import BadInput, Fault
 from worker.ingest.block import BLOCK_BYTES, Array, Block
 from worker.ingest.nested import bytes_of
-from worker.ingest.nested_survey import MOST_ROW_BYTES
+from worker.ingest.nested_survey import MAX_ROW_BYTES
 
 QUOTA = "quota_exceeded"
 
@@ -41,10 +41,10 @@ class StoredSize:
         Raises BadInput for a row, or a dataset, that is too large.
         """
         sizes = lengths.astype(np.int64) * self._step_bytes + self._row_bytes
-        for row in np.flatnonzero(sizes > MOST_ROW_BYTES)[:1]:
+        for row in np.flatnonzero(sizes > MAX_ROW_BYTES)[:1]:
             detail = (
                 f"row {block.first_row + row} has {lengths[row]} common time steps and {sizes[row]} bytes in the stored"
-                f" form, expected at most {MOST_ROW_BYTES}: cut it into several rows, or take a larger step_seconds"
+                f" form, expected at most {MAX_ROW_BYTES}: cut it into several rows, or take a larger step_seconds"
             )
             raise BadInput([Fault("", "too_large", detail)])
         texts = sum(len(text or "") + 8 for column in (block.ids, block.labels) for text in column or ())

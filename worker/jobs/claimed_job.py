@@ -22,5 +22,8 @@ class ClaimedJob(Protocol):
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
         """Store what a progress event reports. Raises TooMany for a file with which the project stores too much."""
 
+    def crash_error(self, ending: str) -> dict[str, Any] | None:
+        """The error of the job when its program crashed (`ending` says how), if another attempt would crash too."""
+
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Add the outcome's rows, in the transaction that ends the job. Raises TooMany as `record` does."""

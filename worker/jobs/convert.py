@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from service.access import quotas
 from service.datasets import operations as datasets
+from service.datasets.layout import REJECTED
 from service.jobs.operations import Claim
 from service.shared.samples import Schema
 from service.shared.storage import Stored
@@ -33,6 +34,13 @@ class ConvertJob:
 
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
         """A conversion reports nothing but how far it is."""
+
+    def crash_error(self, ending: str) -> dict[str, Any] | None:
+        """Reject the file: its reader would crash at every attempt."""
+        detail = f"the process that reads the file was {ending}: the file is damaged, or unpacks to more memory than a "
+        detail += "conversion may take; write it again, in smaller row groups and pages"
+        errors = [{"pointer": "", "code": "reader_crashed", "detail": detail}]
+        return {"code": REJECTED, "detail": detail, "errors": errors}
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Fill in the dataset version."""

@@ -56,6 +56,10 @@ class TrainJob:
             return
         metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
 
+    def crash_error(self, ending: str) -> dict[str, Any] | None:
+        """Try again: the next attempt resumes from the last checkpoint."""
+        return None
+
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Add the model version and its evaluation; a figure that is not finite is null."""
         evaluation = metrics.finite_throughout(result["evaluation"])

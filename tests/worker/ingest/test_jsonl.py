@@ -15,19 +15,19 @@ from worker.ingest.faults import Faults
 from worker.ingest.jsonl import JsonLinesSource
 
 
-def converted(folder: Path, text: str, most_bytes: int = 10**8, **declared: Any) -> Samples:
+def converted(folder: Path, text: str, max_bytes: int = 10**8, **declared: Any) -> Samples:
     path = folder / "a.jsonl"
     path.write_text(text)
     declaration, told = Declaration.model_validate(declared), Faults()
-    source = JsonLinesSource(path, declaration, most_bytes)
+    source = JsonLinesSource(path, declaration, max_bytes)
     convert(source, told, folder / "stored", lambda done: None)
     assert source.fraction() == 1
     return samples.open(folder / "stored")
 
 
-def fault(folder: Path, text: str, most_bytes: int = 10**8, **declared: Any) -> Fault:
+def fault(folder: Path, text: str, max_bytes: int = 10**8, **declared: Any) -> Fault:
     with pytest.raises(BadInput) as caught:
-        converted(folder, text, most_bytes, **declared)
+        converted(folder, text, max_bytes, **declared)
     return caught.value.faults[0]
 
 
@@ -78,7 +78,7 @@ def test_names_labels_and_splits_ride_along(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [1, 5, 8192])
 def test_the_row_where_a_type_changes_is_named(tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MOST_BATCH_ROWS", rows)
+    monkeypatch.setattr(jsonl, "MAX_BATCH_ROWS", rows)
     told = fault(tmp_path, '{"x": 1}\n' * 7 + '{"x": "1"}\n{"x": [1]}\n')
     assert (told.pointer, told.code) == ("/x/7", "mixed_types")
     assert told.detail == "column 'x' is text, expected a number as before at row 7"
@@ -116,7 +116,7 @@ def test_only_the_end_may_have_empty_lines(tmp_path: Path) -> None:
 
 
 def test_a_long_line_is_refused_without_reading_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MOST_LINE_BYTES", 1000)
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
     told = fault(tmp_path, '{"x": 1}\n{"x": [' + "1, " * 10_000 + "1]}\n")
     assert told.detail == "line 2 (row 1) has more than 1000 bytes, expected a shorter line"
 
