@@ -120,8 +120,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server((str(parts.hostname), int(parts.port or 0)), process_id, key, settings.request_bytes)
 
 
-def check(server: Server, method: str, path: str, shapes_of: Iterable[tuple[str, bytes, dict[str, str]]]) -> None:
-    """Fail with every shape beside which /healthz took too long, or which the service failed at."""
+def faults(server: Server, method: str, path: str, shapes_of: Iterable[tuple[str, bytes, dict[str, str]]]) -> list[str]:
+    """Every shape beside which /healthz took too long, or at which the service failed."""
     wrong = []
     for name, body, headers in shapes_of:
         for _ in range(TRIES):
@@ -132,7 +132,7 @@ def check(server: Server, method: str, path: str, shapes_of: Iterable[tuple[str,
             wrong.append(f"{method} {path}, {name}: /healthz took {seconds:.3f} s in each of {TRIES} tries")
         if not 0 <= status < 500:
             wrong.append(f"{method} {path}, {name}: {status}")
-    assert wrong == []
+    return wrong
 
 
 def plain(found: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, dict[str, str]]]:
@@ -158,9 +158,11 @@ def keys(count: int) -> bytes:
 def test_no_document_with_very_many_parts_keeps_others_waiting(server: Server) -> None:
     modalities = b'{"name":"d","source":{"upload":"u"},"schema":{"modalities":' + keys(20_000) + b"}}"
     fewer = b'{"name":"d","source":{"upload":"u"},"schema":{"modalities":' + keys(8000) + b"}}"
-    check(server, "POST", "/v1/datasets", plain([("modalities", modalities), ("fewer modalities", fewer)]))
-    check(server, "POST", "/v1/runs", plain([("unknown keys", keys(8000)), ("too many unknown keys", keys(60_000))]))
-    check(server, "POST", "/v1/runs", [in_small_chunks(b'{"model":' + b" " * 200_000 + b"1}")])
+    datasets = plain([("modalities", modalities), ("fewer modalities", fewer)])
+    runs = plain([("unknown keys", keys(8000)), ("too many unknown keys", keys(60_000))])
+    assert faults(server, "POST", "/v1/datasets", datasets) == []
+    assert faults(server, "POST", "/v1/runs", runs) == []
+    assert faults(server, "POST", "/v1/runs", [in_small_chunks(b'{"model":' + b" " * 200_000 + b"1}")]) == []
 
 
 @pytest.mark.serial
@@ -174,28 +176,29 @@ def test_no_rows_as_large_as_a_request_keep_others_waiting(server: Server) -> No
         ("unknown keys", keys(1_500_000)),
         ("a small body of empty rows", repeated(b'{"inputs":{"audio":[', b"[]", b"]}}", LARGE_BYTES - 100)),
     ]
-    check(server, "POST", f"{VERSION}/encode", plain(bodies[:1]))
-    check(server, "POST", f"{VERSION}/reconstruct", plain(bodies))
+    assert faults(server, "POST", f"{VERSION}/encode", plain(bodies[:1])) == []
+    assert faults(server, "POST", f"{VERSION}/reconstruct", plain(bodies)) == []
 
 
 @pytest.mark.serial
 def test_no_tensors_as_large_as_a_request_keep_others_waiting(server: Server) -> None:
     head = b'{"inputs":[{"name":"audio","datatype":"FP32","shape":[1,3],"data":['
     packed = gzip.compress(keys(1_500_000), 1)
-    check(server, "POST", INFER, [("unknown keys, as gzip", packed, {"Content-Encoding": "gzip"})])
-    check(server, "POST", INFER, plain([("lists", repeated(head, b"[]", b"]}]}", server.request_bytes - 100))]))
+    assert faults(server, "POST", INFER, [("unknown keys, as gzip", packed, {"Content-Encoding": "gzip"})]) == []
+    lists = plain([("lists", repeated(head, b"[]", b"]}]}", server.request_bytes - 100))])
+    assert faults(server, "POST", INFER, lists) == []
 
 
 @pytest.mark.serial
 def test_a_large_answer_keeps_nobody_waiting(server: Server) -> None:
-    check(server, "POST", f"{VERSION}/sample", [("sample", b'{"rows": 4096}', {})])
+    assert faults(server, "POST", f"{VERSION}/sample", [("sample", b'{"rows": 4096}', {})]) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), DOCUMENTS)
 def test_no_document_keeps_others_waiting(server: Server, method: str, path: str) -> None:
     for size in (documents.MAX_BYTES, MANY_PARTS_BYTES):
-        check(server, method, path, plain(shapes(size)))
+        assert faults(server, method, path, plain(shapes(size))) == []
 
 
 @pytest.mark.slow
@@ -203,11 +206,11 @@ def test_no_document_keeps_others_waiting(server: Server, method: str, path: str
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_no_rows_keep_others_waiting(server: Server, operation: str) -> None:
     for size in (server.request_bytes, LARGE_BYTES - 1):
-        check(server, "POST", f"{VERSION}/{operation}", plain((*shapes(size), *inputs(size))))
+        assert faults(server, "POST", f"{VERSION}/{operation}", plain((*shapes(size), *inputs(size)))) == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_no_tensors_keep_others_waiting(server: Server) -> None:
     for size in (server.request_bytes, LARGE_BYTES - 1):
-        check(server, "POST", INFER, tensors(size))
+        assert faults(server, "POST", INFER, tensors(size)) == []

@@ -197,7 +197,9 @@ def test_a_body_whose_answer_has_been_sent_is_not_read_for_ever(
     with socket.create_connection(address) as client:
         client.sendall(CHUNKED + b"\r\n")
         wait_until(lambda: _has_answer(client))
+        assert statuses(client.recv(65536).decode()) == [401]
         wait_until(lambda: sent_until_closed(client, b"1\r\nx\r\n", 1) == 0, what="the end of the connection")
+        assert sent_until_closed(client, b"1\r\nx\r\n", 1) == 0
 
 
 def test_trailers_are_not_believed(address: Address, service: Service) -> None:

@@ -71,4 +71,7 @@ def test_the_targets_stay_and_what_is_absent_never_appears() -> None:
     for name in NAMES:
         assert torch.equal(batch.present[name], before[name])
         assert not (kept.present[name] & ~before[name]).any()
-        assert kept.present[name].sum() < before[name].sum()
+        # half of 5 steps and of 3, rounded down: bursts of 1 or 2 steps, and of 1
+        lost = before[name].sum(dim=1) - kept.present[name].sum(dim=1)
+        assert lost[0] in (1, 2)
+        assert lost[1] == 1

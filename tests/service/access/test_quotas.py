@@ -175,4 +175,5 @@ def test_a_project_that_is_full_queues_no_runs(limited: Service) -> None:
     ready_dataset(limited.worker.database, limited.project_id)
     with limited.worker.database.writer.begin() as session:
         storage.record(session, Stored(limited.project_id, "f" * 64, QUOTA), None)
-    problem(limited.http.post("/v1/runs", json={"dataset": {"name": "d"}, "model": "m"}), 429, "quota_exceeded")
+    answer = limited.http.post("/v1/runs", json={"dataset": {"name": "d"}, "model": "m"})
+    assert problem(answer, 429)["code"] == "quota_exceeded"

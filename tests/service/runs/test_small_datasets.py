@@ -55,7 +55,8 @@ def test_sequences_of_one_step_train_with_every_kind_of_gap(service: Service) ->
     x = generator.normal(size=(12, 1, 2)).astype(np.float32)
     dataset(service, "instants", {"kind": "sequence"}, x=x, y=-x)
     training = {"epochs": 2, "burst_deletion": {"probability": 1.0, "longest": 1.0}, "deletion_mix": {}}
-    _succeeded(service, train(service, "instants", "instants", training=training))
+    found = _succeeded(service, train(service, "instants", "instants", training=training))
+    assert found["rows"] == {"split": "validation", "count": 2}
 
 
 def test_a_dataset_with_splits_of_its_own_may_hold_out_nothing(service: Service) -> None:
