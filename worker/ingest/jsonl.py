@@ -15,6 +15,7 @@ from worker.ingest import infer
 from worker.ingest import nested_survey as surveys
 from worker.ingest.block import BLOCK_BYTES, Block, ReadOptions
 from worker.ingest.faults import no_value
+from worker.ingest.nested_arrow import nested_of
 from worker.ingest.nested_blocks import Batch, Unpacker
 from worker.ingest.nested_lists import Lists, texts_of
 from worker.ingest.nested_survey import Scout
@@ -97,7 +98,7 @@ class JsonLinesSource:
             for name, scout in scouts.items():
                 values = lines.column(name)
                 self._lists[name].see(values, lines.first_row)
-                nested = self._lists[name].nested(values)
+                nested = nested_of(self._lists[name].array(values))
                 scout.see(nested)
                 if len(nested.levels) < 2 and nested.values.dtype.kind in "ifb":  # of one value or step
                     self._numbers[name].see(nested.values[nested.present(len(nested.levels))])
@@ -111,7 +112,7 @@ class JsonLinesSource:
         names = [modality.column for modality in self.layout.modalities]
         names += [name + TIME for name in names if name in self._timed]
         for lines in self._read():
-            columns = {name: self._lists[name].nested(lines.column(name)) for name in names}
+            columns = {name: self._lists[name].array(lines.column(name)) for name in names}
             texts = {role: texts_of(name, lines.column(name), lines.first_row) for role, name in self._roles.items()}
             yield Batch(len(lines.objects), columns, texts)
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
@@ -34,19 +33,6 @@ class Nested:
     values: Array
     given: Array | None = None
     words: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.levels[0].given if self.levels else self.values)
-
-    def part(self, first: int, last: int) -> Self:
-        """The rows from first to before last."""
-        levels = []
-        for level in self.levels:
-            levels.append(Level(level.lengths[first:last], level.given[first:last]))
-            before, inside = int(level.lengths[:first].sum()), int(levels[-1].lengths.sum())
-            first, last = before, before + inside
-        given = None if self.given is None else self.given[first:last]
-        return type(self)(tuple(levels), self.values[first:last], given, self.words)
 
     def present(self, axis: int) -> Array:
         """Which items of a level, or of the values behind the last one, are not null: (N,) bool."""

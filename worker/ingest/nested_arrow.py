@@ -55,6 +55,12 @@ def leaf_of(type: Any) -> Any:
     return _stored(type)
 
 
+def lengths(array: Any) -> Array:
+    """How many items each outermost list has, 0 for null: (N,) int64."""
+    found: Array = pc.list_value_length(_plain(array)).fill_null(0).to_numpy()
+    return found.astype(np.int64, copy=False)
+
+
 def nested_of(array: Any) -> Nested:
     """An array of lists in lists, laid flat. Clocks become seconds."""
     levels: list[Level] = []
@@ -63,8 +69,7 @@ def nested_of(array: Any) -> Nested:
         tensor = array.type.shape if _is_tensor(array.type) else None
         array = _plain(array)
         if tensor is None:
-            lengths = pc.list_value_length(array).fill_null(0).to_numpy().astype(np.int64, copy=False)
-            levels.append(Level(lengths, given))
+            levels.append(Level(lengths(array), given))
         else:
             levels += _tensor_levels(tensor, given)
         array = array.flatten()

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from service.datasets.layout import TIME, Declaration, Layout, PlannedModality
 from service.shared.errors import BadInput, Fault, pointer
+from worker.ingest import nested_arrow as arrow
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column
 from worker.ingest.faults import Faults
 from worker.ingest.nested import Nested, bytes_of
@@ -20,7 +22,7 @@ class Batch:
     """Some rows as a file has them: columns and their times by name, and texts by role."""
 
     rows: int
-    columns: Mapping[str, Nested]
+    columns: Mapping[str, pa.Array]
     texts: Mapping[str, Texts]
 
 
@@ -60,7 +62,7 @@ class Unpacker:
         """Pieces of a batch that become a block each. Raises BadInput for a row, or a file, that is too large."""
         sizes = np.full(batch.rows, self._step_bytes)
         if self._axis:
-            lengths = [batch.columns[modality.column].levels[0].lengths for modality in self._layout.modalities]
+            lengths = [arrow.lengths(batch.columns[modality.column]) for modality in self._layout.modalities]
             sizes *= np.maximum.reduce(lengths)
         for texts in batch.texts.values():
             sizes += np.fromiter((len(text or "") for text in texts), np.int64, len(texts))
@@ -84,7 +86,7 @@ class Unpacker:
         return Block(self.rows, last - first, columns, texts.get("ids"), texts.get("labels"), texts.get("split"))
 
     def _column(self, modality: PlannedModality, batch: Batch, first: int, last: int) -> Column:
-        nested = batch.columns[modality.column].part(first, last)
+        nested = arrow.nested_of(batch.columns[modality.column].slice(first, last - first))
         values, present = nested.filled(
             modality.column, self._axis, modality.shape, self.rows, self._null_is_nan, self._faults
         )
@@ -96,7 +98,7 @@ class Unpacker:
         lengths = nested.levels[0].lengths
         if modality.column not in self._timed:
             return Column(values, present, lengths)
-        times = batch.columns[modality.column + TIME].part(first, last)
+        times = arrow.nested_of(batch.columns[modality.column + TIME].slice(first, last - first))
         return Column(values, present, lengths, self._times(modality.column, times, lengths))
 
     def _times(self, name: str, times: Nested, expected: Array) -> Array:

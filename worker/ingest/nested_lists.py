@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
 from service.datasets.layout import ColumnKind
 from service.shared.errors import BadInput, Fault, pointer
-from worker.ingest.nested import MAX_AXES, Level, Nested
+from worker.ingest.nested import MAX_AXES
 from worker.ingest.nested_survey import Form
 
 KINDS: dict[type, ColumnKind] = {float: "float", int: "integer", bool: "boolean", str: "text"}
-DTYPES = {"float": np.float64, "integer": np.int64, "boolean": np.bool_}
+TYPES = {"float": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "text": pa.string()}
 WORDS = {"float": "a number", "integer": "a number", "boolean": "true or false", "text": "text"}
 MAX_INTEGER = 2**63
 
@@ -44,26 +44,18 @@ class Lists:
         """What the column is; None when no row has a value."""
         return None if self._kind is None else Form((None,) * self._axes, self._kind)
 
-    def nested(self, values: Sequence[Any]) -> Nested:
-        """The values of some rows that were seen."""
-        levels, leaves, _ = _laid_flat(values)
-        while len(levels) < self._axes:  # nothing but null, or empty lists
-            levels.append(Level(np.zeros(len(leaves), np.int64), np.zeros(len(leaves), bool)))
-            leaves = []
-        given = None
-        if None in leaves:
-            given = np.fromiter((leaf is not None for leaf in leaves), bool, len(leaves))
-        if self._kind == "text":
-            codes = {word: code for code, word in enumerate(dict.fromkeys(word for word in leaves if word is not None))}
-            found = np.fromiter((codes.get(word, 0) for word in leaves), np.int64, len(leaves))
-            return Nested(tuple(levels), found, given, tuple(codes))
-        if given is not None:
-            leaves = [0 if leaf is None else leaf for leaf in leaves]
-        return Nested(tuple(levels), np.array(leaves, DTYPES[self._kind or "float"]), given)
+    def array(self, values: Sequence[Any]) -> pa.Array:
+        """The values of some rows that were seen, as an Arrow array."""
+        type = TYPES[self._kind or "float"]
+        for _ in range(self._axes):
+            type = pa.list_(type)
+        try:
+            return pa.array(values, type)
+        except pa.ArrowInvalid:  # among floats, whole numbers that a float64 does not hold exactly: they are rounded
+            return pa.array(_rounded(values), type)
 
     def _seen(self, values: Sequence[Any]) -> tuple[int, ColumnKind | None]:
-        levels, leaves, types = _laid_flat(values)
-        axes = len(levels)
+        axes, leaves, types = _flattened(values)
         if not types:
             if self._kind is not None and axes > self._axes:
                 raise _Odd(f"{_said(axes, None)}, expected {_said(self._axes, self._kind)} as before")
@@ -100,17 +92,21 @@ def texts_of(name: str, values: Sequence[Any], first_row: int) -> list[str | Non
     return [None if value is None else str(value) or None for value in values]
 
 
-def _laid_flat(values: Sequence[Any]) -> tuple[list[Level], Sequence[Any], set[type]]:
-    """The levels of lists, what stands in the innermost ones, and the types of that, null left out."""
-    levels: list[Level] = []
+def _flattened(values: Sequence[Any]) -> tuple[int, Sequence[Any], set[type]]:
+    """The depth of the lists, what stands in the innermost ones, and the types of that without null's."""
+    axes = 0
     while (types := {*map(type, values)} - {type(None)}) == {list}:
-        if len(levels) == MAX_AXES:
+        if axes == MAX_AXES:
             raise _Odd(f"nested more than {MAX_AXES} lists deep, expected at most {MAX_AXES}")
-        given = np.fromiter((value is not None for value in values), bool, len(values))
-        lengths = np.fromiter((len(value or ()) for value in values), np.int64, len(values))
-        levels.append(Level(lengths, given))
+        axes += 1
         values = list(chain.from_iterable(value for value in values if value))
-    return levels, values, types
+    return axes, values, types
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return None if value is None else float(value)
 
 
 def _refuse_halves(leaves: Sequence[Any]) -> None:

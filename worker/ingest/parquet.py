@@ -72,7 +72,8 @@ class ParquetSource:
 
     def blocks(self) -> Iterator[Block]:
         """All rows. Raises BadInput when the file is damaged, or values do not fit one another."""
-        return self._unpacker.blocks(self._batches())
+        with _readable("damaged_file", (pa.ArrowException, UnicodeDecodeError)):
+            yield from self._unpacker.blocks(self._batches())
 
     def _known(self, declaration: Declaration) -> list[str]:
         """The columns that have the name of a role and can be that: ids, labels, and words that are splits."""
@@ -196,9 +197,8 @@ class ParquetSource:
         for group in self._groups:
             for batch in self._read(group, [*columns, *self._role_names()]):
                 with _readable("damaged_file"):
-                    nested = {name: arrow.nested_of(batch[name]) for name in columns}
                     texts = {role: arrow.texts_of(batch[name]) for role, name in self._roles.items()}
-                yield Batch(batch.num_rows, nested, texts)
+                yield Batch(batch.num_rows, {name: batch[name] for name in columns}, texts)
 
     def _read(self, group: Group, names: list[str]) -> Iterator[Any]:
         """Record batches of a row group, of about BATCH_BYTES each."""
@@ -291,12 +291,12 @@ def _unfit(field: Any, expected: str) -> Fault:
 
 
 @contextmanager
-def _readable(code: str) -> Iterator[None]:
-    """What the library says of a stranger's bytes becomes BadInput; a lack of memory says nothing about them."""
+def _readable(code: str, errors: type[Exception] | tuple[type[Exception], ...] = Exception) -> Iterator[None]:
+    """Turn errors of the library into BadInput. A MemoryError passes: it says nothing about the bytes."""
     try:
         yield
     except (BadInput, MemoryError):
         raise
-    except Exception as error:
+    except errors as error:
         detail = "the Parquet file is damaged: its metadata or pages cannot be read; write it again"
         raise BadInput([Fault("", code, detail)]) from error

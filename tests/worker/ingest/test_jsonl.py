@@ -127,3 +127,16 @@ def test_absent_values_count_as_they_are_stored(tmp_path: Path) -> None:
     assert fault(tmp_path, '{"a": 1, "b": 1}\n' + "{}\n" * 9000, 10**4).code == "too_large"
     sequences = ['{"x": [' + "[0.5, 0.5], " * 1000 + "[1, 1]]}"] + ['{"x": [[1, 2]]}'] * 10
     assert fault(tmp_path, "\n".join(sequences), 8000, kind="sequence").code == "too_large"
+
+
+def test_whole_numbers_beyond_float64_among_floats_are_rounded(tmp_path: Path) -> None:
+    found = converted(tmp_path, '{"x": [0.5, 1]}\n{"x": [9007199254740993, null]}\n{"x": null}\n', nan="missing")
+    assert found.values["x"].tolist() == [[0.5, 1], [0, 0], [0, 0]]
+    found = converted(tmp_path, '{"x": [[0.5], [9007199254740993]]}\n{"x": [[1], [2]]}\n', kind="static")
+    assert found.values["x"].tolist() == [[[0.5], [2**53]], [[1], [2]]]
+
+
+def test_true_among_numbers_is_refused(tmp_path: Path) -> None:
+    found = fault(tmp_path, '{"x": [1.5, 2]}\n{"x": [1.5, true]}\n')
+    assert (found.pointer, found.code) == ("/x/1", "mixed_types")
+    assert found.detail == "column 'x' is of several types, expected one at row 1"
