@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
     from models.multimodal import Parts as Parts
-    from models.ops.gru_loop import loop_over_time as loop_over_time
+    from models.ops.explain import Served as Served
+    from models.ops.explain import explain as explain
+    from models.ops.explain import explain_examples as explain_examples
+    from models.ops.explain import in_words as in_words
     from models.predictor import Predictor as Predictor
     from models.predictor import load as load
     from models.predictor import ran_out_of_memory as ran_out_of_memory
@@ -47,6 +50,7 @@ HOMES = {
     "MMVRNN": "models.mmvrnn",
     "Parts": "models.multimodal",
     "Predictor": "models.predictor",
+    "Served": "models.ops.explain",
     "Started": "models.training.events",
     "TrainingDiverged": "models.training.loop",
     "UnusableData": "models.training.data",
@@ -55,9 +59,11 @@ HOMES = {
     "cards": "models.devices",
     "describe": "models.io.bundle",
     "evaluate": "models.training.evaluate",
+    "explain": "models.ops.explain",
+    "explain_examples": "models.ops.explain",
     "fit": "models.training.loop",
+    "in_words": "models.ops.explain",
     "load": "models.predictor",
-    "loop_over_time": "models.ops.gru_loop",
     "ran_out_of_memory": "models.predictor",
     "save": "models.io.checkpoint",
     "use_threads": "models.predictor",

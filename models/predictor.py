@@ -21,6 +21,7 @@ from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.multimodal import NO_PARTS, Parts
 from models.ops import elbo, posterior
+from models.ops.explain import Served, explain
 
 
 class Latent(NamedTuple):
@@ -71,6 +72,11 @@ class Predictor:
     def config(self) -> MMVAEConfig | MMVRNNConfig:
         """Architecture and modalities of the model."""
         return self._model.config
+
+    @property
+    def kernels(self) -> tuple[Served, ...]:
+        """What computes each operation of the model."""
+        return explain(self._model, next(self._model.parameters()).device)
 
     @property
     def memory_bytes(self) -> int:

@@ -182,7 +182,8 @@ def _storage(settings: Settings) -> Finding:
 def _devices(settings: Settings) -> Finding:
     cards = models.cards()
     shown = ", ".join(cards) if cards else f"no card; {os.cpu_count()} processors"
-    detail = f"{shown}; loop over time: {models.loop_over_time()}"
+    device = "cuda" if cards else "cpu"
+    detail = f"{shown}; small models compute with {models.explain_examples(device)}"
     if settings.cuda_visible_devices and not cards:
         advice = "install a CUDA build of torch and the driver, or unset CUDA_VISIBLE_DEVICES"
         return Finding("devices", State.PROBLEM, f"CUDA_VISIBLE_DEVICES is set, but {detail}", advice)

@@ -19,7 +19,7 @@ import torch
 
 from models.config import TrainingConfig, parse
 from models.io import checkpoint
-from models.ops import gru_loop
+from models.ops.explain import Served, in_words
 from models.training import allocator, distributed, state
 from models.training.data import UnusableData
 from models.training.dataset import Dataset, Modality
@@ -51,7 +51,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
         for event in _fit(spec, dataset, stopping):
             report(event)
             if isinstance(event, Finished) and distributed.rank() == 0:
-                return _finish(spec, event, dataset, emit)
+                return {**_finish(spec, event, dataset, emit), "kernels": [one._asdict() for one in report.kernels]}
     except tuple(CODES) as error:
         raise protocol.Refused(CODES[type(error)], str(error)) from error
     return None
@@ -86,6 +86,7 @@ class _Report:
         self._emit = emit
         self._rows = self._steps = self._step = self._first_step = 0
         self._started_at = self._epoch_at = time.monotonic()
+        self.kernels: tuple[Served, ...] = ()
 
     def __call__(self, event: Event) -> None:
         """Report one event. Of several processes the first one writes checkpoints."""
@@ -102,7 +103,8 @@ class _Report:
                 self._emit(_progress("evaluating", 1.0, None, self._steps, event.epoch, {}))
 
     def _start(self, event: Started) -> None:
-        log.info(f"loop over time: {gru_loop.loop_over_time()}")
+        log.info(f"kernels: {in_words(event.kernels)}")
+        self.kernels = event.kernels
         again = f", {event.step} of them done before," if event.step else ""
         message = (
             f"training {event.parameters} parameters on {event.train_rows} rows for {event.steps} steps{again} "

@@ -37,7 +37,7 @@ class SubsampledELBO(Frozen):
 
 
 class IWAE(Frozen):
-    """The importance weighted bound, stratified over the components of a mixture (arXiv:1509.00519, arXiv:2003.01687)."""
+    """The importance weighted bound, stratified over a mixture's components (arXiv:1509.00519, arXiv:2003.01687)."""
 
     name: Literal["iwae"] = "iwae"
     particles: int = Field(default=8, ge=1, le=256, description="Draws from each component of the posterior.")

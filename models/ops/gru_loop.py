@@ -33,11 +33,6 @@ class Loop(NamedTuple):
     states: Tensor
 
 
-def loop_over_time() -> str:
-    """What runs over time, in words for a log."""
-    return "native" if library.available() else "PyTorch (make kernels builds a faster one)"
-
-
 def loop(
     inference: InferenceNetwork,
     recurrence: Recurrence,

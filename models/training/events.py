@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.architectures import Model
+from models.ops.explain import Served
 from models.training.data import Rows
 from models.training.state import TrainingState
 
@@ -12,7 +13,7 @@ from models.training.state import TrainingState
 class Started:
     """Model and data fit each other, and training begins, or continues after `step` steps.
 
-    parameters: number of learned values. steps: optimiser steps in all.
+    parameters: number of learned values. steps: optimiser steps in all. kernels: what computes each operation.
     """
 
     parameters: int
@@ -20,6 +21,7 @@ class Started:
     validation_rows: int
     steps: int
     step: int
+    kernels: tuple[Served, ...]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.held_out import min_batch_size
 from models.multimodal import NO_PARTS, Parts
+from models.ops.explain import explain
 from models.ops.philox import Draws
 from models.training import calibrate, data, objective, resume, schedule
 from models.training.data import Rows, UnusableData
@@ -105,7 +106,8 @@ def fit(
         return resume.capture(trainer, selection, identity, group)
 
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield Started(parameters, len(train_rows), len(validation_rows), steps, trainer.step_count)
+    kernels = explain(model, device, training)
+    yield Started(parameters, len(train_rows), len(validation_rows), steps, trainer.step_count, kernels)
     with _noting(trainer, steps):
         saved_at = time.monotonic()
         for epoch in range(trainer.step_count // steps_per_epoch + 1, training.epochs + 1):

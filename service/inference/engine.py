@@ -43,7 +43,6 @@ class Engine:
         self._told = threading.local()
         self._shelf = threading.Lock()
         self._loading = threading.Lock()
-        self._announced = False
         self._turn = threading.Lock()
 
     def answer(self, question: Question, rows: Rows, state: Array | None = None) -> Tree:
@@ -116,9 +115,7 @@ class Engine:
                 f"an engine has {self._memory_bytes} (SENSORIUM_INFERENCE_MEMORY_BYTES)"
             )
             raise Exhausted("engine_out_of_memory", detail)
-        if not self._announced:
-            log.info(f"loop over time: {models.loop_over_time()}")
-            self._announced = True
+        log.info(f"kernels of {_name(version)}: {models.in_words(predictor.kernels)}")
         self._use_threads()
         predictor.warm_up()
         collector.settle()  # torch, if this is the first

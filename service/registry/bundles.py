@@ -32,6 +32,11 @@ _Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _Word = Annotated[str, Field(max_length=200)]
 
 
+class _Kernel(schemas.Kernel):
+    operation: _Word
+    reason: _Word | None
+
+
 class _Lineage(schemas.Lineage):
     """What a version was made of, in figures and words that a database keeps and can compare."""
 
@@ -44,6 +49,7 @@ class _Lineage(schemas.Lineage):
     seed: _Number | None
     libraries: dict[_Word, _Word] = Field(max_length=100)
     git_revision: _Word | None = None
+    kernels: list[_Kernel] | None = Field(default=None, max_length=100)  # type: ignore[assignment]
 
 
 class _Said(BaseModel):

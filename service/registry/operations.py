@@ -38,6 +38,7 @@ def add_version(
     libraries: Mapping[str, str],
     git_revision: str | None = None,
     evaluation: dict[str, Any] | None = None,
+    kernels: Sequence[Mapping[str, Any]] | None = None,
 ) -> int:
     """Record what a run made as the next version of its model; the caller ends the job in the same transaction.
 
@@ -53,6 +54,7 @@ def add_version(
         training=assignment.training.model_dump(mode="json"),
         libraries=dict(libraries),
         git_revision=git_revision,
+        kernels=None if kernels is None else [schemas.Kernel.model_validate(one) for one in kernels],
     )
     version = ModelVersion(
         run_id=assignment.run_id,

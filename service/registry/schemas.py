@@ -1,7 +1,7 @@
 """Bodies of models, their versions and aliases."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -22,6 +22,16 @@ class Origin(BaseModel):
     artifact_sha256: str
 
 
+class Kernel(BaseModel):
+    """What computed one operation of a training."""
+
+    operation: str = Field(description="`elbo`, `posterior` or `gru_loop`.")
+    serves: Literal["kernel", "reference", "none"] = Field(
+        description="The kernel, the PyTorch reference, or none where the model does not use the operation."
+    )
+    reason: str | None = Field(description="Why it was not the kernel.")
+
+
 class Lineage(BaseModel):
     """What a version was made of, by this service or by the one that it was imported from."""
 
@@ -37,6 +47,9 @@ class Lineage(BaseModel):
     training: dict[str, Any] | None = Field(default=None, description="The run's training configuration.")
     libraries: dict[str, str]
     git_revision: str | None = Field(default=None, description="Of the code that trained it, where that was known.")
+    kernels: list[Kernel] | None = Field(
+        default=None, description="What computed each operation of the training; null where that was not recorded."
+    )
     imported_from: Origin | None = None
 
 

@@ -37,10 +37,12 @@ def build(report: Report) -> None:
     size, base = (int(docker("image", "inspect", "--format={{.Size}}", each)) for each in (IMAGE, base_image()))
     report.figure("image", f"{size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB of it on top of {base_image()}")
     with report.step("it runs as nobody special, read-only, without a compiler, behind an init"):
-        kernels = "python -c 'import models; print(models.loop_over_time())'"
+        kernels = "python -c 'import models; print(models.explain_examples(\"cpu\"))'"
         inside = f"id -u; for c in cc gcc g++; do command -v $c; done; cat /proc/1/comm; {kernels}"
         shown = docker("run", "--rm", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", IMAGE, "sh", "-c", inside)
-        assert shown.split() == ["10001", "tini", "native"], shown
+        assert shown.split()[:2] == ["10001", "tini"], shown
+        assert "kernel" in shown, shown
+        assert "reference" not in shown, shown
 
 
 class Installation:

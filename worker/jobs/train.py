@@ -75,4 +75,5 @@ class TrainJob:
             library_versions(),
             git_revision(),
             evaluation,
+            result["kernels"],
         )
