@@ -76,8 +76,10 @@ def product_of_experts(mean: Tensor, precision: Tensor, present: Tensor | None =
     both are 0 where no expert is present. The caller passes the prior as expert 0: N(0, I) in the VAE, p(z_t | h_t) in
     the VRNN.
     """
-    if present is not None:
-        precision = torch.where(present.unsqueeze(-1), precision, 0.0)
+    if present is None:
+        total = precision.sum(dim=0)
+        return (mean * precision).sum(dim=0) / total, total
+    precision = torch.where(present.unsqueeze(-1), precision, 0.0)
     total = precision.sum(dim=0)
     return (mean * precision).sum(dim=0) / total.clamp(min=TINY), total
 

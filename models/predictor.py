@@ -52,9 +52,9 @@ class Predictor:
 
     values: name -> (B, *shape) or (B, T, *shape). present: name -> (B,) or (B, T) bool, or one bool per element in the
     shape of the values; the keys of `values`. Numbers in absent places never matter. lengths: (B,) for sequences, None
-    if all have T steps. A modality that is not in `values` is absent everywhere. Rows with different subsets share a batch, and a row's answer does not
-    depend on the other rows. What stands at padding steps of an answer means nothing. Values that do not fit raise
-    `models.batch.BatchError`.
+    if all have T steps. A modality that is not in `values` is absent everywhere. Rows with different subsets share a
+    batch, and a row's answer does not depend on the other rows. Answers at padding steps have no meaning. Raises
+    `models.batch.BatchError` for values that do not fit.
 
     state: (B, F) from the answer about the sequences' earlier steps, None at their beginning. A sequence that comes in
     pieces gets the answers it would get as a whole. Models that smooth look at the whole, and refuse a state.
