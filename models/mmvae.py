@@ -1,4 +1,4 @@
-"""The multimodal variational autoencoder: one joint latent code for a sample."""
+"""The multimodal variational autoencoder: one joint latent code per sample."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from models.multimodal import NO_PARTS, Multimodal, Particles, Parts, Terms
 
 
 class MMVAE(Multimodal):
-    """p(x, z) = N(z; 0, I) prod_m p(x_m | z), and q(z | x) joins one q(z | x_m) for each present modality.
+    """p(x, z) = N(z; 0, I) prod_m p(x_m | z), and q(z | x) joins one q(z | x_m) per present modality.
 
-    After arXiv:1802.05335. Our difference: inputs and targets are separate, so that a hidden modality is still
-    something to predict, and every row of a batch may lack other modalities.
+    After arXiv:1802.05335. Our difference: inputs and targets are separate, so that a hidden modality is still a
+    target, and each row of a batch may lack other modalities.
     """
 
     def __init__(self, config: MMVAEConfig, parts: Parts = NO_PARTS) -> None:
@@ -31,9 +31,9 @@ class MMVAE(Multimodal):
         return (self.latent_features,)
 
     def members(self, inputs: Batch) -> tuple[Gaussian, Tensor]:
-        """The prior and one q(z | x_m) for each modality, (1 + M, B, Z) twice, and their presence (1 + M, B).
+        """The prior and one q(z | x_m) per modality, (1 + M, B, Z) twice, and their presence (1 + M, B).
 
-        The encoder of a modality without values does not run: its expert is absent.
+        A modality without values has an absent expert, and its encoder does not run.
         """
         anywhere = inputs.observed(next(iter(inputs.present)))
         prior = gaussian.standard(torch.empty(inputs.rows, self.latent_features, device=anywhere.device))
@@ -58,9 +58,9 @@ class MMVAE(Multimodal):
         return self.posterior(inputs).moments()
 
     def terms(self, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms:
-        """E_q[log p(x_m | z)] of every target with one draw per component, and sum over c of weight_c KL(q_c || p).
+        """E_q[log p(x_m | z)] of each target with one draw per component, and sum over c of weight_c KL(q_c || p).
 
-        noise: (B, Z). For a product that is the evidence bound's KL; for a mixture it bounds it from above.
+        noise: (B, Z). For a product the sum is KL(q || p), for a mixture an upper bound of it.
         """
         posterior = self.posterior(inputs)
         components, weight = posterior.components, posterior.weight
@@ -73,7 +73,7 @@ class MMVAE(Multimodal):
         return Terms(log_likelihood, (weight.unsqueeze(-1) * kl).sum(dim=0), None, errors)
 
     def particles(self, inputs: Batch, targets: Batch, noise: Tensor) -> Particles:
-        """K draws from each of the C components: C K particles, component after component."""
+        """K draws from each of the C components: C K particles, component by component."""
         posterior = self.posterior(inputs)
         mean, deviation = (part.unsqueeze(1) for part in posterior.components)
         codes = gaussian.draw(Gaussian(mean, deviation), noise).flatten(0, 1)  # (C K, B, Z)
@@ -87,17 +87,17 @@ class MMVAE(Multimodal):
         return Particles(density, log_ratio, of_particles - math.log(draws), errors)
 
     def decode(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, Tensor]:
-        """Likelihood parameters (S, B, *parameter_shape) of every target."""
+        """Likelihood parameters (S, B, *parameter_shape) of each target."""
         posterior = self.posterior(inputs)
         codes = posterior.moments().mean.unsqueeze(0) if noise is None else posterior.draw(noise)  # (S, B, Z)
         return self.generate(codes, targets)
 
     def generate(self, codes: Tensor, targets: Sequence[str]) -> dict[str, Tensor]:
-        """Likelihood parameters of every target for latent codes (S, B, Z): name -> (S, B, *parameter_shape)."""
+        """Likelihood parameters of each target for latent codes (S, B, Z): name -> (S, B, *parameter_shape)."""
         return {name: self.decoded(name, codes.flatten(0, 1)).unflatten(0, codes.shape[:2]) for name in targets}
 
     def expert_shares(self, inputs: Batch) -> dict[str, Tensor] | None:
-        """Each modality's part of the precision of the product of its row, averaged over latent features."""
+        """Each modality's share in the joint precision of its row, averaged over latent features: name -> (B,)."""
         shares = self.expert.shares(*self.members(inputs))
         return None if shares is None else dict(zip(self.index, shares, strict=True))
 

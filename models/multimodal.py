@@ -1,4 +1,4 @@
-"""What both architectures share: modalities in canonical order, their likelihoods, and the calls a model answers."""
+"""The base class of both models: modalities in canonical order, their networks and likelihoods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from models.likelihoods import Likelihood
 
 
 class Terms(NamedTuple):
-    """The parts of the evidence bound of every sample, or of every step of every sequence, in nats.
+    """The parts of the evidence lower bound, in nats, of each sample or of each step of each sequence.
 
     log_likelihood: name -> (B,) or (B, T), summed over a value's dimensions, 0 where the target is absent. kl: (B, Z)
     or (B, T, Z), 0 at padding. valid: (B, T), None for samples. errors: name -> what `Likelihood.adapt` takes.
@@ -30,10 +30,10 @@ class Terms(NamedTuple):
 
 
 class Particles(NamedTuple):
-    """K weighted draws of the latent of every sample or sequence, for importance weighted bounds.
+    """K weighted draws of the latent of each sample or sequence, for importance weighted bounds, in nats.
 
     log_likelihood: name -> (K, B), summed over dimensions and time. log_ratio: (K, B), log p(z) - log q(z | inputs).
-    log_weight: (K, B), of each draw; the weights sum to 1 over K.
+    log_weight: (K, B), the logarithms of weights that sum to 1 over K. errors: name -> what `Likelihood.adapt` takes.
     """
 
     log_likelihood: dict[str, Tensor]
@@ -44,7 +44,7 @@ class Particles(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """Modules of your own in place of those that a config names; what is not given is built from the config.
+    """Modules in place of those that a configuration names. The others are built from the configuration.
 
     An encoder maps standardised values (N, *shape) to (N, out_features): 2 latent_features for an MM-VAE (means, then
     unbounded deviations), modality_features for an MM-VRNN. A decoder maps (N, latent_features), or for an MM-VRNN
@@ -56,7 +56,7 @@ class Parts:
     expert: Expert | None = None
 
     def names(self) -> list[str]:
-        """What is given, as a checkpoint records it."""
+        """The names of the given parts, as a checkpoint records them."""
         given = [f"encoders.{name}" for name in self.encoders] + [f"decoders.{name}" for name in self.decoders]
         return sorted(given) + ["expert"] * (self.expert is not None)
 
@@ -67,8 +67,8 @@ NO_PARTS = Parts()
 class Multimodal(nn.Module, ABC):
     """Base class of the models. B samples, T steps (sequences only), Z latent features in all, S or K draws.
 
-    Modalities are kept sorted by name, whatever order the config has: order carries no meaning, and the same seed
-    builds the same weights.
+    Modalities are sorted by name: their order in the configuration has no meaning, and the same seed builds the same
+    weights in any order.
     """
 
     parameter_vector: Tensor | None = None
@@ -82,8 +82,8 @@ class Multimodal(nn.Module, ABC):
         self.parts = parts
         self.modalities = sorted(config.modalities, key=lambda modality: modality.name)
         self.index = {modality.name: index for index, modality in enumerate(self.modalities)}
-        if strangers := sorted({*parts.encoders, *parts.decoders} - self.index.keys()):
-            raise ValueError(f"parts are given for {', '.join(strangers)}, expected some of {', '.join(self.index)}")
+        if unknown := sorted({*parts.encoders, *parts.decoders} - self.index.keys()):
+            raise ValueError(f"parts are given for {', '.join(unknown)}, expected some of {', '.join(self.index)}")
         self.latent_features = config.code_features
         self.likelihoods = nn.ModuleList(likelihoods.build(modality) for modality in self.modalities)
         self.encoders = nn.ModuleList(
@@ -128,18 +128,18 @@ class Multimodal(nn.Module, ABC):
         return raw if raw.dtype == torch.float64 else raw.float()
 
     def set_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Standardise with the training data's elementwise (mean, standard deviation), for every modality named."""
+        """Standardise with the training data's elementwise (mean, standard deviation) of each named modality."""
         for name, (mean, standard_deviation) in statistics.items():
             self.likelihood(name).set_statistics(mean, standard_deviation)
 
     def adapt(self, errors: Mapping[str, Tensor]) -> None:
-        """Let the likelihoods follow the errors of a training batch."""
+        """Adapt the likelihoods to the errors of a training batch, name -> `Terms.errors` or `Particles.errors`."""
         for name, error in errors.items():
             self.likelihood(name).adapt(error)
 
     @abstractmethod
     def latent_shape(self, batch: Batch) -> tuple[int, ...]:
-        """Shape of one row's latent in this batch: (Z,) or (T, Z)."""
+        """The shape of one row's latent in this batch: (Z,) or (T, Z)."""
 
     @abstractmethod
     def encode(self, inputs: Batch) -> Gaussian:
@@ -147,35 +147,37 @@ class Multimodal(nn.Module, ABC):
 
     @abstractmethod
     def terms(self, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms:
-        """Log-likelihood of the targets and KL divergence, with one draw from q(z | inputs) made of `noise`.
+        """Log-likelihood of the targets and KL divergence, with one draw from q(z | inputs).
 
         noise: (B, Z) or (B, T, Z) from N(0, I), or None for the posterior mean.
         """
 
     @abstractmethod
     def particles(self, inputs: Batch, targets: Batch, noise: Tensor) -> Particles:
-        """K draws a row, or K from each component of a mixture; noise: (K, B, Z) or (K, B, T, Z)."""
+        """K draws per row, or per component of a mixture. noise: (K, B, Z) or (K, B, T, Z) from N(0, I)."""
 
     @abstractmethod
     def decode(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, Tensor]:
-        """Likelihood parameters of every target under S draws of the latent given the inputs.
+        """Likelihood parameters of each target for S draws from q(z | inputs).
 
-        Returns name -> (S, B, ...) or (S, B, T, ...). noise: (S, B or 1, Z) or (S, B or 1, T, Z); with 1 in place of B
-        all rows share their noise, so that a row's answer does not depend on where in the batch it stands. None decodes
-        the posterior mean, S = 1.
+        noise: (S, B or 1, Z) or (S, B or 1, T, Z) from N(0, I); with 1 in place of B all rows share their noise, so
+        that a row's answer does not depend on its place in the batch. None decodes the posterior mean, S = 1. Returns
+        name -> (S, B, *parameter_shape) or (S, B, T, *parameter_shape).
         """
 
     def reconstruct(self, inputs: Batch, targets: Sequence[str], noise: Tensor | None) -> dict[str, dict[str, Tensor]]:
-        """For every target its predictive distribution, averaged over the draws, in the user's units."""
+        """The predictive distribution of each target, averaged over the draws, in the user's units."""
         return {
             name: self.describe(name, raw, inputs.absence(name))
             for name, raw in self.decode(inputs, targets, noise).items()
         }
 
     def describe(self, name: str, raw: Tensor, absence: Tensor | None = None) -> dict[str, Tensor]:
-        """The predictive distribution that S equally likely parameters mean: (S, B, ...) or (S, B, T, ...).
+        """The mixture of S equally likely distributions, in the user's units.
 
-        absence: (B,) or (B, T), what calibration goes by (`Batch.absence`); None leaves it out.
+        raw: their parameters, (S, B, *parameter_shape) or (S, B, T, *parameter_shape). absence: (B,) or (B, T), of
+        `Batch.absence`, by which standard deviations are calibrated; None for uncalibrated ones. Returns what
+        `Likelihood.describe` names, (B, ...) or (B, T, ...).
         """
         likelihood = self.likelihood(name)
         leading = raw.shape[1 : raw.ndim - len(likelihood.parameter_shape)]
@@ -185,5 +187,5 @@ class Multimodal(nn.Module, ABC):
         return {key: value.unflatten(0, leading) for key, value in described.items()}
 
     def expert_shares(self, inputs: Batch) -> dict[str, Tensor] | None:
-        """Each modality's part of what all of a product of experts says, name -> (B,); None for other posteriors."""
+        """Each modality's share in the precision of a product of experts, name -> (B,); None for other posteriors."""
         return None

@@ -1,4 +1,4 @@
-"""The recurrent cells of the sequence models, with what is known for all steps taken out of the time loop."""
+"""The recurrent cells of the MM-VRNN, whose input part is computed for all steps before the time loop."""
 
 from abc import ABC, abstractmethod
 from typing import cast
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class Recurrence(nn.Module, ABC):
-    """Layers of a gated cell whose input has two parts: one known for all steps, and the latent.
+    """Layers of a gated cell with two inputs: one that is known for all steps, and the step's latent.
 
-    H recurrent features, L layers, G gates. The state of all layers is one vector of `state_features`, so that it can
-    leave and come back in; the last H of them are the top layer's h, what the rest of the model sees.
+    H recurrent features, L layers, G gates. The state of all layers is one vector of `state_features` numbers, so that
+    callers can store it; the last H of them are the top layer's h, on which the rest of the model depends.
     """
 
     GATES: int
     VECTORS: int
-    """State vectors a layer."""
+    """State vectors per layer."""
 
     def __init__(self, known_features: int, latent_features: int, recurrent_features: int, layers: int = 1) -> None:
         super().__init__()
@@ -27,13 +27,13 @@ class Recurrence(nn.Module, ABC):
         self.latent = nn.Linear(latent_features, width, bias=False)
         self.below = nn.ModuleList(nn.Linear(recurrent_features, width) for _ in range(layers - 1))
         self.recurrent = nn.ModuleList(nn.Linear(recurrent_features, width) for _ in range(layers))
-        # Orthogonal per gate: a state neither fades nor explodes over the first long sequences.
+        # orthogonal per gate: the state neither vanishes nor explodes early in training
         for layer in self.recurrent:
             for gate in cast(nn.Linear, layer).weight.data.chunk(self.GATES):
                 nn.init.orthogonal_(gate)
 
     def initial(self, like: Tensor) -> Tensor:
-        """The state before the first step, zeros: (B, state_features), on the device of `like` (B, ...)."""
+        """The state before the first step, zeros: (B, state_features), on the device of `like`, (B, ...)."""
         return torch.zeros(len(like), self.state_features, device=like.device)
 
     def output(self, state: Tensor) -> Tensor:
@@ -41,25 +41,25 @@ class Recurrence(nn.Module, ABC):
         return state[..., -self.recurrent_features :]
 
     def prepare(self, known: Tensor) -> Tensor:
-        """The known input's share of the first layer's gates, for all steps at once: (..., known) -> (..., G H)."""
+        """The known input's part of the first layer's gates, for all steps at once: (..., known) -> (..., G H)."""
         gates: Tensor = self.known(known)
         return gates
 
     def step(self, prepared: Tensor, latent: Tensor, state: Tensor) -> Tensor:
-        """The next state. prepared: (B, G H). latent: (B, Z). state: (B, state_features). Returns the like of state."""
+        """The next state, (B, state_features). prepared: (B, G H). latent: (B, Z). state: (B, state_features)."""
         gates = prepared + self.latent(latent)
         before = state.unflatten(-1, (self.VECTORS, len(self.recurrent), -1)).unbind(dim=-2)  # L of (B, VECTORS, H)
         after: list[Tensor] = []
         for layer, own in enumerate(before):
             if layer:
                 gates = self.below[layer - 1](after[-1][:, -1])
-            # the state stays in full precision where networks compute in half of it
+            # the state stays float32 under mixed precision
             after.append(self.cell(gates.to(state), self.recurrent[layer](own[:, -1]).to(state), own))
         return torch.stack(after, dim=-2).flatten(1)
 
     @abstractmethod
     def cell(self, gates: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
-        """One layer's step. gates, recurrent: (B, G H), of the input and of h. state: (B, VECTORS, H), h last."""
+        """One layer's next state. gates, recurrent: (B, G H), of the input and of h. state: (B, VECTORS, H), h last."""
 
 
 class GRU(Recurrence):
@@ -85,7 +85,7 @@ class LSTM(Recurrence):
 
     def __init__(self, known_features: int, latent_features: int, recurrent_features: int, layers: int = 1) -> None:
         super().__init__(known_features, latent_features, recurrent_features, layers)
-        # A forget gate that starts open lets gradients through (Jozefowicz et al., 2015).
+        # a forget gate that starts open passes gradients on (Jozefowicz et al., 2015)
         for linear in [self.known, *self.below]:
             nn.init.ones_(cast(nn.Linear, linear).bias.data.chunk(4)[1])
 
@@ -100,9 +100,9 @@ RECURRENCES: dict[str, type[Recurrence]] = {"gru": GRU, "lstm": LSTM}
 
 
 class Smoother(nn.Module):
-    """What is to come, for every step: a GRU that runs over x_T, ..., x_t of each sequence.
+    """b_t, a summary of x_t, ..., x_T for each step: the states of a GRU that runs backwards over each sequence.
 
-    both_ways: a second one over x_1, ..., x_t, for models whose state does not see the observations.
+    both_ways: with those of a second GRU that runs forwards, for models whose state does not depend on x.
     """
 
     def __init__(self, in_features: int, recurrent_features: int, both_ways: bool = False) -> None:
@@ -112,10 +112,10 @@ class Smoother(nn.Module):
         self.out_features = (1 + both_ways) * recurrent_features
 
     def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        """b_t: (N, T, F), valid (N, T) bool -> (N, T, out_features). Padding steps mean nothing."""
+        """b_t, (N, T, out_features), of features (N, T, F) and valid (N, T) bool. Padding steps have no meaning."""
         lengths = valid.sum(dim=1, keepdim=True)
         step = torch.arange(valid.shape[1], device=valid.device)
-        # each sequence backwards within its own length; the padding stays behind it
+        # reverse each sequence within its own length; the padding stays at the end
         order = torch.where(valid, lengths - 1 - step, step).unsqueeze(-1)
         backward, _ = self.gru(features.gather(1, order.expand_as(features)))
         smoothed: Tensor = backward.gather(1, order.expand_as(backward))
@@ -125,7 +125,7 @@ class Smoother(nn.Module):
         return torch.cat([smoothed, forward], dim=-1)
 
     def ends(self, smoothed: Tensor, valid: Tensor) -> Tensor:
-        """What each direction knows once it has seen all: (N, T, out_features) -> (N, out_features)."""
+        """The last state of each direction: (N, T, out_features) -> (N, out_features)."""
         first = smoothed[:, 0].clone()
         if self.past is None:
             return first

@@ -1,4 +1,4 @@
-"""One latent code for a whole sequence: what does not change from step to step, such as a size, a speed or a person."""
+"""The latent code of a whole sequence, for what does not change between steps: a size, a speed, a person."""
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,12 @@ from models.networks.mlp import stack
 
 
 class StaticLatent(nn.Module):
-    """q(g | x) and what g says to the rest of the model; p(g) = N(0, I).
+    """q(g | x), and how the other parts of the model depend on g; p(g) = N(0, I).
 
-    It looks at the sequence through STATIC_POOLS attention pools, weighted means over time.
+    q(g | x) is a network of STATIC_POOLS attention pools, weighted means of the smoothed features over time.
 
-    As in models that split content from dynamics (arXiv:1803.02991), but g is also the start of the state and part of
-    every posterior. F smoothed features, G static latent features.
+    As in models that separate content from dynamics (arXiv:1803.02991), but the initial state and the posterior of each
+    step depend on g, too. F smoothed features, G static latent features.
     """
 
     def __init__(self, config: MMVRNNConfig, smoothed_features: int, state_features: int) -> None:
@@ -28,7 +28,7 @@ class StaticLatent(nn.Module):
         self.seen = nn.Linear(static, hidden, bias=False)
 
     def forward(self, smoothed: Tensor, ends: Tensor, valid: Tensor) -> Gaussian:
-        """q(g | x): smoothed (N, T, F), ends (N, F) what was known at the ends, valid (N, T). Returns (N, G) twice."""
+        """q(g | x), (N, G) twice. smoothed: (N, T, F). ends: (N, F), of `Smoother.ends`. valid: (N, T) bool."""
         score = self.weights(smoothed).float().masked_fill(~valid.unsqueeze(-1), -1e9)
         pools = torch.einsum("ntp,ntf->npf", score.softmax(dim=1).to(smoothed.dtype), smoothed)
         return gaussian.from_raw(self.posterior(torch.cat([pools.flatten(1), ends], dim=-1)))
@@ -38,6 +38,6 @@ class StaticLatent(nn.Module):
         return torch.tanh(self.beginning(code))
 
     def share(self, code: Tensor) -> Tensor:
-        """Its share in the hidden layer of every step's posterior: (N, G) -> (N, hidden_features)."""
+        """What g adds to the hidden layer of each step's posterior: (N, G) -> (N, hidden_features)."""
         share: Tensor = self.seen(code)
         return share

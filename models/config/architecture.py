@@ -1,4 +1,4 @@
-"""The two architectures: what can be chosen about them, and all it takes to build them."""
+"""The options and configurations of the two architectures."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -25,14 +25,14 @@ class _MMVAE(Frozen):
     latent_features: Width = 16
     expert: str = Field(
         default="product",
-        description="How the modalities' posteriors are joined: product, weighted_product, mixture, "
+        description="How the posteriors of the modalities are joined: product, weighted_product, mixture, "
         "mixture_of_products, or the name of an entry point in the group sensorium.experts.",
     )
     network: NetworkConfig = Field(default=MLPConfig(), description="Encoder and decoder of every modality.")
 
     @property
     def code_features(self) -> int:
-        """Size of what encoding answers for a sample."""
+        """The size of a sample's code."""
         return self.latent_features
 
     @field_validator("expert")
@@ -46,10 +46,10 @@ class _MMVRNN(Frozen):
 
     architecture: Literal["mmvrnn"] = "mmvrnn"
     latent_features: Width = 8
-    modality_features: Width = Field(default=32, description="Size of a modality's encoding before the fusion.")
+    modality_features: Width = Field(default=32, description="Size of a modality's features, which the fusion joins.")
     hidden_features: Width = Field(default=64, description="Hidden width of fusion, posterior and prior.")
     recurrence: Literal["gru", "lstm"] = "gru"
-    recurrent_features: Width = Field(default=64, description="Size of the state that one step hands to the next.")
+    recurrent_features: Width = Field(default=64, description="Size of the recurrent state.")
     recurrent_layers: int = Field(default=1, ge=1, le=8)
     fusion: str = Field(
         default="missing_embeddings",
@@ -63,14 +63,14 @@ class _MMVRNN(Frozen):
         "product_of_experts: one expert per modality, multiplied with the prior p(z_t | h).",
     )
     inference: Literal["filter", "smooth"] = Field(
-        default="filter", description="filter: z_t knows the past. smooth: also what is observed later."
+        default="filter", description="filter: z_t depends on x_1 to x_t. smooth: also on later observations."
     )
     static_latent_features: int = Field(
         default=0,
         ge=0,
         le=4096,
-        description="Size of a second latent code, one for the whole sequence, beside those of the steps; 0: none. "
-        "With it the state follows the codes alone, not the observations. Needs inference smooth and posterior "
+        description="Size of a second latent code, of the whole sequence, beside those of the steps; 0: none. "
+        "With it the state depends on the codes only, not on the observations. Needs inference smooth and posterior "
         "concatenation.",
     )
     network: NetworkConfig = Field(
@@ -79,7 +79,7 @@ class _MMVRNN(Frozen):
 
     @property
     def code_features(self) -> int:
-        """Size of what encoding answers for a time step: the step's own code, then the sequence's."""
+        """The size of a time step's code: its own, followed by the sequence's."""
         return self.latent_features + self.static_latent_features
 
     @field_validator("fusion")
@@ -107,11 +107,11 @@ class _Chosen(Frozen):
 
 
 class MMVAEOptions(_MMVAE, _Chosen):
-    """Choices of a multimodal variational autoencoder: one latent code for a sample."""
+    """Options of a multimodal variational autoencoder: one latent code per sample."""
 
 
 class MMVRNNOptions(_MMVRNN, _Chosen):
-    """Choices of a multimodal variational recurrent network: one latent code for every time step."""
+    """Options of a multimodal variational recurrent network: one latent code per time step."""
 
 
 ArchitectureOptions = Annotated[MMVAEOptions | MMVRNNOptions, Field(discriminator="architecture")]
@@ -129,7 +129,7 @@ class _Modalities(Frozen):
 
 
 class MMVAEConfig(_MMVAE, _Modalities):
-    """Everything it takes to build an MM-VAE."""
+    """Everything that an MM-VAE is built from."""
 
     @model_validator(mode="after")
     def _subsets_are_few(self) -> Self:
@@ -142,7 +142,7 @@ class MMVAEConfig(_MMVAE, _Modalities):
 
 
 class MMVRNNConfig(_MMVRNN, _Modalities):
-    """Everything it takes to build an MM-VRNN."""
+    """Everything that an MM-VRNN is built from."""
 
 
 ModelConfig = Annotated[MMVAEConfig | MMVRNNConfig, Field(discriminator="architecture")]
@@ -150,9 +150,9 @@ _MODEL_CONFIG: TypeAdapter[MMVAEConfig | MMVRNNConfig] = TypeAdapter(ModelConfig
 
 
 def complete(options: MMVAEOptions | MMVRNNOptions, modalities: Sequence[ModalityConfig]) -> MMVAEConfig | MMVRNNConfig:
-    """The options together with the modalities of the dataset to train on, as the options would have them.
+    """The configuration of these options for the modalities of a dataset.
 
-    Raises Misfits with everything that does not fit, its place counted from the options.
+    Raises Misfits with everything that does not fit; places are relative to the options.
     """
     names = {modality.name for modality in modalities}
     found = [

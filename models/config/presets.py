@@ -15,7 +15,7 @@ Preset = Literal["joint-embedding", "cross-modal", "sequence-imputation", "forec
 
 # Optimiser steps after which more of them hardly help; an epoch of a large dataset has more.
 STEPS: dict[Kind, int] = {"static": 4000, "sequence": 1900}
-FEWEST_EPOCHS, MOST_EPOCHS = 20, 400
+MIN_EPOCHS, MAX_EPOCHS = 20, 400
 # Of fewer rows a tenth says little.
 FEW_ROWS = 200
 
@@ -126,7 +126,7 @@ def _training(
         chosen["batch_size"] = min(max(batch_size, held_out_rows.min_batch_size(devices)), learned)
     if "epochs" not in given:
         epochs = math.ceil(STEPS[kind] / math.ceil(learned / chosen["batch_size"]))
-        chosen["epochs"] = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
+        chosen["epochs"] = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
         if held_out and "early_stopping" not in given:
             metric = chosen.get("select_metric", "validation_loss")
             chosen["early_stopping"] = {"metric": metric, "patience": max(10, chosen["epochs"] // 4)}
