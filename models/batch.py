@@ -124,7 +124,7 @@ def _value_faults(modality: ModalityConfig, value: Tensor, present: Tensor, lead
     faults = []
     if value.shape != (*leading, *modality.shape):
         faults.append(f"{place} has shape {tuple(value.shape)}, expected {(*leading, *modality.shape)}")
-    dtype = torch.float32 if modality.categories is None else torch.int64
+    dtype: torch.dtype = getattr(torch, modality.dtype)
     if value.dtype != dtype:
         faults.append(f"{place} is {value.dtype}, expected {dtype}")
     if present.shape not in (leading, (*leading, *modality.shape)) or present.dtype != torch.bool:

@@ -35,7 +35,7 @@ def forecast(
         raw = raws[name].unflatten(0, (draws, -1))  # (S, B, horizon, ...)
         answers[name] = model.describe(name, raw)
         likelihood = model.likelihood(name)
-        if randomness is not None and likelihood.modality.likelihood not in ("bernoulli", "categorical"):
+        if randomness is not None and likelihood.modality.facts.quantiles:
             drawn = likelihood.quantile(raws[name].flatten(0, 1), randomness.values[name].flatten(0, 1))
             drawn = drawn.unflatten(0, raw.shape[:3])
             levels = torch.tensor(list(quantiles), dtype=drawn.dtype)

@@ -88,7 +88,7 @@ class Predictor:
         """Answer once, about nothing in particular: pages are read and kernels chosen before anybody waits for it."""
         lead = (rows,) if self.config.kind == "static" else (rows, steps)
         values = {
-            modality.name: np.zeros((*lead, *modality.shape), np.float32 if modality.categories is None else np.int64)
+            modality.name: np.full((*lead, *modality.shape), modality.support.inside, modality.dtype)
             for modality in self.config.modalities
         }
         present = {name: np.ones(lead, dtype=bool) for name in values}
@@ -142,10 +142,9 @@ class Predictor:
     ) -> dict[str, dict[str, np.ndarray]]:
         """The predictive distribution of every target, observed or not, in the user's units.
 
-        Gaussian and Laplace: mean, standard_deviation, of the target's shape. Poisson and negative binomial: rate,
-        standard_deviation. Bernoulli: probability. Categorical: probabilities (..., K) and category (...), the most
-        likely. Over draws mean = E[mu] and variance = E[sigma^2] + Var[mu] (law of total variance), probabilities =
-        E[p], category = the most likely under the average.
+        What each answers is the `outputs` of its likelihood's `Facts`, and means what `Likelihood.describe` says:
+        Gaussian and Laplace mean, standard_deviation, of the target's shape; Poisson and negative binomial rate,
+        standard_deviation; Bernoulli probability; categorical probabilities (..., K) and category (...).
         """
         self._known(targets)
         inputs = self._batch(values, present, lengths)

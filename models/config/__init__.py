@@ -15,10 +15,13 @@ from models.config.architecture import parse as parse
 from models.config.frozen import Kind as Kind
 from models.config.frozen import Misfit as Misfit
 from models.config.frozen import Misfits as Misfits
-from models.config.modality import LikelihoodName as LikelihoodName
+from models.config.likelihood import Facts as Facts
+from models.config.likelihood import LikelihoodName as LikelihoodName
+from models.config.likelihood import Output as Output
+from models.config.likelihood import Support as Support
+from models.config.likelihood import default_likelihood as default_likelihood
 from models.config.modality import ModalityConfig as ModalityConfig
 from models.config.modality import ModalityOptions as ModalityOptions
-from models.config.modality import default_likelihood as default_likelihood
 from models.config.network import CNNConfig as CNNConfig
 from models.config.network import CustomNetworkConfig as CustomNetworkConfig
 from models.config.network import EmbeddingConfig as EmbeddingConfig

@@ -2,22 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, StrictInt, StrictStr, model_validator
 
 from models.config import network
 from models.config.frozen import Frozen
+from models.config.likelihood import Dtype, Facts, LikelihoodName, Support, find
 from models.config.network import NetworkConfig
 
-LikelihoodName = Literal["gaussian", "laplace", "bernoulli", "categorical", "poisson", "negative_binomial"]
 CategoryNames = tuple[StrictInt, ...] | tuple[StrictStr, ...]
 """By the category's number: texts, or the whole numbers that the data have."""
 Scale = Literal["learned", "predicted"] | PositiveFloat
-
-COUNTS: tuple[LikelihoodName, ...] = ("poisson", "negative_binomial")
-# Variance over mean from which counts are said to be overdispersed: a Poisson has 1.
-OVERDISPERSED = 1.5
 
 
 class _Choices(Frozen):
@@ -54,6 +50,26 @@ class ModalityConfig(_Choices):
     likelihood: LikelihoodName
 
     @cached_property
+    def facts(self) -> Facts:
+        """What is known of its likelihood without torch."""
+        return find(self.likelihood)
+
+    @cached_property
+    def support(self) -> Support:
+        """The values that have a density."""
+        return self.facts.support if self.categories is None else Support(0, self.categories - 1, whole=True)
+
+    @property
+    def dtype(self) -> Dtype:
+        """The type of the values."""
+        return self.facts.dtype
+
+    @property
+    def parameters_per_element(self) -> int:
+        """How many numbers a decoder gives for each element of a value, or for each category."""
+        return self.facts.parameters + (self.scale == "predicted")
+
+    @cached_property
     def category_numbers(self) -> Mapping[int | str, int]:
         """The number of the category that each name stands for; empty without names."""
         names: Sequence[int | str] = self.category_names or ()
@@ -71,36 +87,15 @@ class ModalityConfig(_Choices):
 
     @model_validator(mode="after")
     def _choices_fit(self) -> Self:
-        if (self.likelihood == "categorical") != (self.categories is not None):
+        if self.facts.categorical != (self.categories is not None):
+            expected = "the number of categories" if self.facts.categorical else "none, which are for int64 values"
             raise ValueError(
-                f"modality {self.name!r} is {self.likelihood} with categories={self.categories}: "
-                "a categorical modality has categories, and no other has"
+                f"modality {self.name!r} is {self.likelihood} with categories={self.categories}, expected {expected}"
             )
         if self.categories is not None and self.shape:
             raise ValueError(f"modality {self.name!r} has categories and shape {self.shape}, expected shape ()")
-        scaled = {"gaussian": (str, float), "laplace": (str, float), "negative_binomial": (str,)}
-        if self.scale != "learned" and not isinstance(self.scale, scaled.get(self.likelihood, ())):
+        if self.scale != "learned" and ("predicted" if self.scale == "predicted" else "fixed") not in self.facts.scales:
             raise ValueError(f"modality {self.name!r} is {self.likelihood}, which has no scale {self.scale!r}")
         if self.network is not None and (why := network.misfit(self.network, self.shape, self.categories)):
             raise ValueError(f"modality {self.name!r}: {why}")
         return self
-
-
-def default_likelihood(
-    dtype: Literal["float32", "int64"], categories: int | None, statistics: Mapping[str, Any] | None = None
-) -> LikelihoodName:
-    """The density for values of this type when the user names none.
-
-    statistics: of a modality, as a dataset has them. Whole numbers by type (`integral`) are 0 and 1, counts, or
-    neither, such as years; numbers with a fraction are gaussian, also where they happen to be whole.
-    """
-    if categories is not None or dtype == "int64":
-        return "categorical"
-    if not statistics or not statistics.get("integral") or statistics.get("minimum", -1) < 0:
-        return "gaussian"
-    if statistics["minimum"] > max(1, statistics["standard_deviation"]):  # years, weights: not counted from 0
-        return "gaussian"
-    if statistics["maximum"] <= 1:
-        return "bernoulli"
-    variance = statistics["standard_deviation"] ** 2
-    return "negative_binomial" if variance > OVERDISPERSED * statistics["mean"] else "poisson"

@@ -97,8 +97,7 @@ def _sequence_parts(config: MMVRNNConfig) -> Size:
 
 
 def _dispersions(modality: ModalityConfig) -> int:
-    learned = modality.likelihood == "negative_binomial" and modality.scale == "learned"
-    return math.prod(modality.shape) if learned else 0
+    return modality.facts.learned * math.prod(modality.shape) if modality.scale == "learned" else 0
 
 
 def _encoder(network: NetworkConfig, modality: ModalityConfig, out_features: int) -> Size:
@@ -122,7 +121,7 @@ def _encoder(network: NetworkConfig, modality: ModalityConfig, out_features: int
 
 
 def _decoder(network: NetworkConfig, in_features: int, modality: ModalityConfig) -> Size:
-    parameters = 2 if modality.scale == "predicted" else 1
+    parameters = modality.parameters_per_element
     values = modality.categories or parameters * math.prod(modality.shape)
     match network:
         case MLPConfig():

@@ -1,28 +1,21 @@
-"""Likelihoods p(x_m | z): what a modality's values are distributed as, and how they enter and leave a network.
+"""Likelihoods p(x_m | z): the density of a modality's values, and how values enter and leave a network.
 
-Networks see standardised values. Everything else is in the user's units: log-densities are of the values as given,
-and predictions come back as such.
+Encoders see standardised values. Everything else is in the user's units: log-densities are of the values as given, and
+predictions are returned as such.
+
+A likelihood is one file with a subclass of `Likelihood`, and its `Facts` in `models.config.likelihood`. A package adds
+likelihoods by an entry point in the group sensorium.likelihoods that names the `Facts`.
 """
 
-from models.config import LikelihoodName, ModalityConfig
-from models.likelihoods.base import Likelihood as Likelihood
-from models.likelihoods.bernoulli import BernoulliLikelihood
-from models.likelihoods.categorical import CategoricalLikelihood
-from models.likelihoods.gaussian import GaussianLikelihood
-from models.likelihoods.laplace import LaplaceLikelihood
-from models.likelihoods.negative_binomial import NegativeBinomialLikelihood
-from models.likelihoods.poisson import PoissonLikelihood
+from pkgutil import resolve_name
 
-LIKELIHOODS: dict[LikelihoodName, type[Likelihood]] = {
-    "gaussian": GaussianLikelihood,
-    "laplace": LaplaceLikelihood,
-    "bernoulli": BernoulliLikelihood,
-    "categorical": CategoricalLikelihood,
-    "poisson": PoissonLikelihood,
-    "negative_binomial": NegativeBinomialLikelihood,
-}
+from models.config import ModalityConfig
+from models.likelihoods.base import InputTransform as InputTransform
+from models.likelihoods.base import Likelihood as Likelihood
+from models.likelihoods.metric import Metric as Metric
 
 
 def build(modality: ModalityConfig) -> Likelihood:
     """The likelihood that the modality names."""
-    return LIKELIHOODS[modality.likelihood](modality)
+    likelihood: Likelihood = resolve_name(modality.facts.home)(modality)
+    return likelihood

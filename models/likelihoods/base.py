@@ -1,12 +1,13 @@
 """What every likelihood answers."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.config import ModalityConfig
+from models.likelihoods.metric import Metric, RootMeanSquaredError
 
 
 class InputTransform(NamedTuple):
@@ -25,40 +26,55 @@ IDENTITY = InputTransform(log1p=False, offset=torch.zeros(()), scale=torch.ones(
 
 
 class Likelihood(nn.Module, ABC):
-    """Base class of the densities of one modality. N is any number of values (samples, or samples times steps).
+    """Base class of the densities of one modality. N values: samples, or samples times steps.
 
-    parameter_shape: shape of what a decoder must give for one value. Two parameters an element stand
-    behind one another on its first axis, (2 D,) for a vector of D, (2 C, H, W) for an image, (2,) for a scalar.
+    parameter_shape: shape of a decoder's output for one value. With P parameters per element they are stacked along
+    the first axis: (P D,) for a vector of D, (P C, H, W) for an image, (P,) for a scalar.
     """
 
-    def __init__(self, modality: ModalityConfig, parameters: int = 1) -> None:
+    metric: ClassVar[Metric] = RootMeanSquaredError()
+    """Of `point` in an evaluation."""
+    needs_statistics: ClassVar[bool] = False
+    """Whether training calls `set_statistics`."""
+    has_intervals: ClassVar[bool] = False
+    """Whether predictions have 90 % intervals (`covers`) that `calibrate` fits to held-out values."""
+
+    def __init__(self, modality: ModalityConfig) -> None:
         super().__init__()
         self.modality = modality
-        self.parameters_per_element = parameters
+        self.parameters_per_element = modality.parameters_per_element
         self.parameter_shape = modality.shape
-        if parameters > 1:
+        if self.parameters_per_element > 1:
             first, *others = modality.shape or (1,)
-            self.parameter_shape = (parameters * first, *others)
+            self.parameter_shape = (self.parameters_per_element * first, *others)
+
+    def transformed(self, value: Tensor) -> Tensor:
+        """f(x), whose statistics `set_statistics` takes. A likelihood without an `input_transform` overrides it."""
+        transform = self.input_transform()
+        return value.log1p() if transform is not None and transform.log1p else value
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
-        """Take over elementwise statistics of the training data, of log(1 + x) for counts: each (*shape)."""
+        """Take over the elementwise statistics of `transformed` training values: (*shape) each."""
 
     def input_transform(self) -> InputTransform | None:
-        """The transform of the values that enter an encoder; None if it is not of the form of `InputTransform`.
+        """The transform of values that enter an encoder; None if it is not of the form of `InputTransform`.
 
-        A likelihood without one overrides `standardise`; fast kernels decline it.
+        Fast kernels decline a likelihood without one.
         """
         return IDENTITY
 
     def standardise(self, value: Tensor) -> Tensor:
-        """Values as encoders take them: (N, *shape) -> (N, *shape)."""
+        """Values as encoders take them: (N, *shape) -> (N, *shape). Finite for values outside the support."""
         transform = self.input_transform()
-        if transform is None:
-            raise NotImplementedError(f"{type(self).__name__} has no input transform and does not override standardise")
         if transform is IDENTITY:
             return value
-        seen = value.log1p() if transform.log1p else value
-        return (seen - transform.offset) / transform.scale
+        if transform is None:
+            return self.standardise_inside(self._moved_inside(value))
+        return (self.transformed(value) - transform.offset) / transform.scale
+
+    def standardise_inside(self, value: Tensor) -> Tensor:
+        """`standardise` of a likelihood without an `input_transform`: values inside the support only."""
+        raise NotImplementedError(f"{type(self).__name__} has no input transform, expected it to standardise values")
 
     def log_prob(self, raw: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """log p(value | raw) in nats, summed over the elements of a value.
@@ -67,13 +83,19 @@ class Likelihood(nn.Module, ABC):
         which elements are present; an absent one adds 0 and gives no gradient, whatever number stands there.
         Returns (N,).
         """
-        if mask is None:
-            return total(self.log_density(raw, value))
-        return total(self.log_density(raw, torch.where(mask, value, 0)), mask)
+        if mask is not None:
+            value = torch.where(mask, value, value.new_tensor(self.modality.support.inside))
+        density = self.log_density(raw, self._moved_inside(value))
+        if not self._takes_zeros:
+            density = torch.where(self.modality.support.contains(value), density, -torch.inf)
+        return total(density, mask)
 
     @abstractmethod
     def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
-        """log p of each element of the values in nats: (N, *parameter_shape) and (N, *shape) -> (N, *shape)."""
+        """log p of each element in nats, of values inside the support.
+
+        raw: (N, *parameter_shape). value: (N, *shape). Returns (N, *shape).
+        """
 
     def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of each row in nats, with the spread that suits the row best if there is a spread.
@@ -98,29 +120,51 @@ class Likelihood(nn.Module, ABC):
     def describe(self, raw: Tensor) -> dict[str, Tensor]:
         """The predictive distribution in the user's units, averaged over S equally likely draws of the latent.
 
-        raw: (S, N, *parameter_shape). Returns name -> (N, ...).
+        raw: (S, N, *parameter_shape). Returns the `outputs` of its `Facts`: name -> (N, *shape), int64 for a category,
+        (N, K) for numbers of K categories.
         """
-
-    def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
-        """The same with the standard deviations of missing values as calibration found them.
-
-        absence: (N,) as `Batch.absence` tells it. draws: how many the description averages.
-        """
-        return described
 
     @abstractmethod
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
-        """The value that is not exceeded with this probability, elementwise: a draw, where it is uniform on (0, 1).
+        """The smallest value with at least this probability below or at it, elementwise: a draw if it is uniform.
 
-        raw: (N, *parameter_shape). probability: broadcasts to (N, *shape). Returns (N, *shape), int64 for categories.
+        raw: (N, *parameter_shape). probability: in (0, 1), broadcasts to (N, *shape). Returns (N, *shape), int64 for
+        categories.
         """
 
     @abstractmethod
     def fill(self, described: dict[str, Tensor]) -> Tensor:
-        """The single value to put in a missing one's place: the mean, or what is most likely. (N, *shape)."""
+        """The value that replaces a missing one, inside the support: (N, *shape)."""
+
+    def point(self, described: dict[str, Tensor]) -> Tensor:
+        """The prediction whose error `metric` measures: (N, *shape)."""
+        return self.fill(described)
+
+    def covers(self, described: dict[str, Tensor], value: Tensor) -> Tensor:
+        """Whether each element lies in the predicted 90 % interval: (N, *shape) bool. Only if it `has_intervals`."""
+        raise NotImplementedError
+
+    def deviation_and_error(self, described: dict[str, Tensor], value: Tensor) -> tuple[Tensor, Tensor]:
+        """What `calibrate` compares: predicted standard deviations and absolute errors, (N, *shape) each."""
+        raise NotImplementedError
+
+    def calibrate(self, deviation: Tensor, error: Tensor, absence: Tensor) -> None:
+        """Fit the intervals to held-out missing values: nine of ten errors lie inside.
+
+        deviation, error: (2, N, *shape), of predictions without draws and with draws. absence: (N,), 1 or 2 as
+        `Batch.absence` has it.
+        """
+        raise NotImplementedError
+
+    def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
+        """The same with the calibrated standard deviations of missing values.
+
+        absence: (N,) as `Batch.absence` has it. draws: the number that the description averages.
+        """
+        return described
 
     def split(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """The parameters of every element apart: each (..., *shape)."""
+        """Each of the P parameters of every element: P tensors (..., *shape)."""
         if self.parameters_per_element == 1:
             return (raw,)
         axis = raw.ndim - len(self.parameter_shape)
@@ -130,6 +174,21 @@ class Likelihood(nn.Module, ABC):
     def mask(self, present: Tensor) -> Tensor:
         """Presence (N,) in a shape that broadcasts over values (N, *shape)."""
         return present.reshape(-1, *[1] * len(self.modality.shape))
+
+    @property
+    def _takes_zeros(self) -> bool:
+        """Whether 0, which stands for absent values, is inside the support."""
+        return self.modality.support.inside == 0
+
+    def _moved_inside(self, value: Tensor) -> Tensor:
+        """The values, with a number inside the support for those outside if 0 is outside.
+
+        Absent values are 0: an infinite logarithm would make the gradients of a batch NaN.
+        """
+        if self._takes_zeros:
+            return value
+        support = self.modality.support
+        return torch.where(support.contains(value), value, support.inside)
 
 
 def total(density: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -21,6 +21,10 @@ class BernoulliLikelihood(Likelihood):
         """1 above the probability of a 0."""
         return (probability > 1 - raw.sigmoid()).float()
 
+    def point(self, described: dict[str, Tensor]) -> Tensor:
+        """The probability of a 1."""
+        return described["probability"]
+
     def fill(self, described: dict[str, Tensor]) -> Tensor:
         """0 or 1, whichever is more likely."""
         return described["probability"].round()

@@ -1,14 +1,19 @@
 """The categorical likelihood."""
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional
 
 from models.config import ModalityConfig
 from models.likelihoods.base import Likelihood
+from models.likelihoods.metric import ErrorRate, Metric
 
 
 class CategoricalLikelihood(Likelihood):
     """Categorical(x; softmax(raw)) over K categories."""
+
+    metric: ClassVar[Metric] = ErrorRate()
 
     def __init__(self, modality: ModalityConfig) -> None:
         super().__init__(modality)

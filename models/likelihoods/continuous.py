@@ -1,6 +1,7 @@
 """Base class of likelihoods of real numbers around a centre that the decoder gives."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,34 +9,36 @@ from torch.nn import functional
 
 from models.config import ModalityConfig
 from models.likelihoods.base import InputTransform, Likelihood, inner, total
-from models.likelihoods.widening import Widening
+from models.likelihoods.widening import INTERVAL, Widening
 
 
 class Continuous(Likelihood):
-    """p(x; mu(y), s): mu from the decoder, the spread s fixed, learned, or from the decoder too.
+    """p(x; mu(y), s): mu from the decoder; the spread s is fixed, learned, or from the decoder too.
 
-    A vector has one scale per feature, for both standardisation and s: its features may differ in unit. Values of
-    rank 2 and more, as images, have one scale in all: their elements share a unit, and a pixel that is the same in
-    every sample would otherwise earn an unbounded density.
+    A vector has one scale per feature, for standardisation and for s: its features may differ in unit. A value of rank
+    2 or more, such as an image, has one scale in all: its elements share a unit, and a pixel that is the same in every
+    sample would otherwise have an unbounded density.
 
     A learned spread is the running average of the error that is its maximum-likelihood value given the decoder
     (arXiv:2006.13202, section 3.2); a gradient on log s moves too slowly and ends up worse.
     """
 
+    needs_statistics: ClassVar[bool] = True
+    has_intervals: ClassVar[bool] = True
     # Weight of the past in the running average: about 50 batches.
     DECAY = 0.98
     # In units of the data's deviation: an error of 1 % of it is as good as none.
     FLOOR = 1e-2
-    POWER: int
-    """The error whose mean tells the spread: 2 for squared, 1 for absolute."""
-    NORMALISATION: float
+    POWER: ClassVar[int]
+    """The error whose mean gives the spread: 2 for squared, 1 for absolute."""
+    NORMALISATION: ClassVar[float]
 
     offset: Tensor
     scale: Tensor
     moment: Tensor
 
     def __init__(self, modality: ModalityConfig) -> None:
-        super().__init__(modality, parameters=2 if modality.scale == "predicted" else 1)
+        super().__init__(modality)
         shape = modality.shape if len(modality.shape) <= 1 else (1,) * len(modality.shape)
         self.register_buffer("offset", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
@@ -45,7 +48,7 @@ class Continuous(Likelihood):
         self._fix()
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
-        """Standardise with these from now on; what never varies is only shifted."""
+        """Standardise with these from now on; an element that never varies is only shifted."""
         mean, variance = mean.double(), standard_deviation.double().square()
         if len(self.modality.shape) > 1:
             variance = (variance.mean() + mean.var(correction=0)).expand_as(self.scale)
@@ -81,15 +84,6 @@ class Continuous(Likelihood):
         misfit, constant = self._misfit_and_constant(raw, value)
         return -(misfit + constant)
 
-    def _misfit_and_constant(self, raw: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """-log p = misfit + constant: what differs by value, (N, *shape), and what does not, of one value."""
-        centre, spread = self.centre_and_spread(raw)
-        misfit = self.misfit((self.standardise(value) - centre) / spread)
-        constant = self.scale.log() + self.NORMALISATION
-        if self.modality.scale == "predicted":
-            return misfit + spread.log(), constant
-        return misfit, constant + spread.log()
-
     def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
         """n log(mean |x - mu|^POWER) / POWER over the row's n numbers: one bad row costs a logarithm, not a square."""
         centre, _ = self.centre_and_spread(raw)
@@ -101,9 +95,9 @@ class Continuous(Likelihood):
 
     @torch.no_grad()
     def errors(self, raw: Tensor, value: Tensor, present: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The number of present values, and the sum of their errors of each spread; with a mask both of each spread.
+        """The number of present values, then the sum of their errors for each of S spreads: (1 + S,).
 
-        (1 + S,), or (2 S,) with a mask, for S spreads.
+        With a mask the number of present elements of each spread comes first: (2 S,).
         """
         if self.modality.scale != "learned":
             return super().errors(raw, value, present, mask)
@@ -132,11 +126,6 @@ class Continuous(Likelihood):
         deviation = (within + centre.var(dim=0, correction=0)).sqrt() * self.scale
         return {"mean": self.offset + self.scale * centre.mean(dim=0), "standard_deviation": deviation}
 
-    def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
-        """Missing ones as `Widening` says."""
-        widened: Tensor = self.widening(described["standard_deviation"] / self.scale, absence, draws)
-        return {**described, "standard_deviation": widened * self.scale}
-
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
         """offset + scale (mu + s F^-1(probability)), F of the standard density."""
         centre, spread = self.centre_and_spread(raw)
@@ -146,9 +135,26 @@ class Continuous(Likelihood):
         """The mean."""
         return described["mean"]
 
+    def covers(self, described: dict[str, Tensor], value: Tensor) -> Tensor:
+        """|x - mean| <= 1.645 standard deviations."""
+        return (described["mean"] - value).abs() <= INTERVAL * described["standard_deviation"]
+
+    def deviation_and_error(self, described: dict[str, Tensor], value: Tensor) -> tuple[Tensor, Tensor]:
+        """Both standardised."""
+        return described["standard_deviation"] / self.scale, (value - described["mean"]).abs() / self.scale
+
+    def calibrate(self, deviation: Tensor, error: Tensor, absence: Tensor) -> None:
+        """Fit `Widening`."""
+        self.widening.fit(deviation, error, absence)
+
+    def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
+        """Standard deviations of missing values as `Widening` gives them."""
+        widened: Tensor = self.widening(described["standard_deviation"] / self.scale, absence, draws)
+        return {**described, "standard_deviation": widened * self.scale}
+
     @abstractmethod
     def misfit(self, ratio: Tensor) -> Tensor:
-        """-log p of every element for (x - mu) / s, but for log s and NORMALISATION."""
+        """-log p of each element as a function of (x - mu) / s, without log s and NORMALISATION."""
 
     @abstractmethod
     def standard_quantile(self, probability: Tensor) -> Tensor:
@@ -157,6 +163,15 @@ class Continuous(Likelihood):
     @abstractmethod
     def deviation(self, spread: float) -> float:
         """The standard deviation that belongs to a spread."""
+
+    def _misfit_and_constant(self, raw: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p = misfit + constant: (N, *shape), and a part that broadcasts to (*shape) and is the same for all N."""
+        centre, spread = self.centre_and_spread(raw)
+        misfit = self.misfit((self.standardise(value) - centre) / spread)
+        constant = self.scale.log() + self.NORMALISATION
+        if self.modality.scale == "predicted":
+            return misfit + spread.log(), constant
+        return misfit, constant + spread.log()
 
     def _of_spreads(self, values: Tensor) -> Tensor:
         """Sums over N of the mean over the elements that share a spread: (N, *shape) -> (S,)."""

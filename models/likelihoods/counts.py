@@ -2,7 +2,9 @@
 
 import math
 from abc import abstractmethod
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,25 +12,26 @@ from models.config import ModalityConfig
 from models.likelihoods.base import InputTransform, Likelihood, inner
 
 # Beyond, float32 no longer tells one count from the next.
-MOST_LOG_RATE = math.log(2.0**24)
-# Quantiles of counts that may be larger are those of a gamma, the limit of both distributions.
-MOST_SUMMED = 500
-BISECTIONS = 60
+MAX_LOG_RATE = math.log(2.0**24)
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Count(Likelihood):
-    """Counts of rate lambda = exp(offset + raw). Networks see log(1 + x), standardised."""
+    """Counts of rate lambda = exp(offset + raw). Encoders see log(1 + x), standardised."""
+
+    needs_statistics: ClassVar[bool] = True
 
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, modality: ModalityConfig, parameters: int = 1) -> None:
-        super().__init__(modality, parameters)
+    def __init__(self, modality: ModalityConfig) -> None:
+        super().__init__(modality)
         self.register_buffer("offset", torch.zeros(modality.shape))
         self.register_buffer("scale", torch.ones(modality.shape))
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
-        """Standardise log(1 + x) with these from now on."""
+        """Standardise log(1 + x) with these from now on; an element that never varies is only shifted."""
         self.offset.copy_(mean)
         self.scale.copy_(torch.where(standard_deviation > 1e-6 * mean.abs(), standard_deviation, 1.0))
 
@@ -38,15 +41,19 @@ class Count(Likelihood):
 
     def log_rate(self, raw: Tensor) -> Tensor:
         """log lambda of every element: (..., *shape)."""
-        return (self.offset + self.split(raw)[0]).clamp(max=MOST_LOG_RATE)
+        return (self.offset + self.split(raw)[0]).clamp(max=MAX_LOG_RATE)
 
     @abstractmethod
     def variance(self, raw: Tensor) -> Tensor:
         """Variance of every element given the parameters."""
 
     @abstractmethod
-    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """p(0), and a and b of p(k + 1) / p(k) = (a + b k) / (k + 1)."""
+    def distribution(self, raw: Tensor, count: Array) -> Array:
+        """P(x <= count) of every element, by SciPy; raw: in float64."""
+
+    @abstractmethod
+    def real_quantile(self, raw: Tensor, probability: Array) -> Array:
+        """Where the distribution function, continued between whole numbers, is `probability`; raw: in float64."""
 
     def describe(self, raw: Tensor) -> dict[str, Tensor]:
         """Rate and standard deviation of the mixture of the draws, by the law of total variance."""
@@ -55,36 +62,16 @@ class Count(Likelihood):
         return {"rate": rate.mean(dim=0), "standard_deviation": variance.sqrt()}
 
     def quantile(self, raw: Tensor, probability: Tensor) -> Tensor:
-        """Adds up probabilities from 0 on; where that takes long, a gamma of the same moments, rounded."""
-        rate, variance = self.log_rate(raw).exp().double(), self.variance(raw).double()
-        probability = inner(probability).double().expand_as(rate)
-        few = rate + 10 * variance.sqrt() <= MOST_SUMMED
-        # in float32 p(0) of a rate above 103 is 0, and so would be all that is computed from it
-        mass, start, slope = (part.double() for part in self.first_and_ratio(raw.double()))
-        below = mass.clone()
-        count = torch.zeros_like(rate)
-        for k in range(MOST_SUMMED):
-            beyond = few & (below < probability) & (mass > 0)
-            if not beyond.any():
-                break
-            count += beyond
-            mass = mass * (start + slope * k) / (k + 1)
-            below = below + mass
-        if few.all():
-            return count.float()
-        return torch.where(few, count, _gamma_quantile(rate, variance, probability).round()).float()
+        """The smallest count k with P(x <= k) >= probability."""
+        # in float32 p(0) of a rate above 103 is 0
+        exact = raw.detach().double()
+        chance = inner(probability).cpu().double().numpy()
+        count = np.maximum(np.ceil(self.real_quantile(exact, chance)), 0)
+        # rounding may leave the real number just above a whole one
+        below = np.maximum(count - 1, 0)
+        count = np.where(self.distribution(exact, below) >= chance, below, count)
+        return torch.from_numpy(count.astype(np.float32)).to(raw.device)
 
     def fill(self, described: dict[str, Tensor]) -> Tensor:
         """The rate."""
         return described["rate"]
-
-
-def _gamma_quantile(mean: Tensor, variance: Tensor, probability: Tensor) -> Tensor:
-    """The quantile of a gamma distribution with these moments, by bisection of its distribution function."""
-    shape, scale = mean.square() / variance, variance / mean
-    low, high = torch.zeros_like(mean), mean + 40 * variance.sqrt()
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        below = torch.special.gammainc(shape, middle / scale) < probability
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return high

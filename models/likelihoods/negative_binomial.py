@@ -3,11 +3,12 @@
 import math
 
 import torch
+from scipy import special
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.config import ModalityConfig
-from models.likelihoods.counts import Count
+from models.likelihoods.counts import Array, Count
 
 
 class NegativeBinomialLikelihood(Count):
@@ -17,19 +18,19 @@ class NegativeBinomialLikelihood(Count):
     """
 
     # An r of thousands is a Poisson in all that data can tell, and lgamma(x + r) - lgamma(r) cancels in float32.
-    MOST_DISPERSION = 1e3
-    LEAST_DISPERSION = 1e-3
+    MAX_DISPERSION = 1e3
+    MIN_DISPERSION = 1e-3
 
     def __init__(self, modality: ModalityConfig) -> None:
+        super().__init__(modality)
         predicted = modality.scale == "predicted"
-        super().__init__(modality, parameters=2 if predicted else 1)
         # softplus(log(e - 1)) = 1
         self.raw_dispersion = None if predicted else nn.Parameter(torch.full(modality.shape, math.log(math.e - 1)))
 
     def dispersion(self, raw: Tensor) -> Tensor:
         """r, which broadcasts to (..., *shape)."""
         unbounded = self.split(raw)[1] if self.raw_dispersion is None else self.raw_dispersion
-        return functional.softplus(unbounded).clamp(self.LEAST_DISPERSION, self.MOST_DISPERSION)
+        return functional.softplus(unbounded).clamp(self.MIN_DISPERSION, self.MAX_DISPERSION)
 
     def log_density(self, raw: Tensor, value: Tensor) -> Tensor:
         """log of Gamma(x + r) / (Gamma(r) x!) (r / (r + lambda))^r (lambda / (r + lambda))^x."""
@@ -44,9 +45,19 @@ class NegativeBinomialLikelihood(Count):
         rate = self.log_rate(raw).exp()
         return rate + rate.square() / self.dispersion(raw)
 
-    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(r / (r + lambda))^r; r q and q, with q = lambda / (r + lambda)."""
+    def distribution(self, raw: Tensor, count: Array) -> Array:
+        """The regularised incomplete beta function I_p(r, count + 1), p = r / (r + lambda)."""
+        dispersion, chance = self._dispersion_and_chance(raw)
+        found: Array = special.betainc(dispersion, count + 1, chance)
+        return found
+
+    def real_quantile(self, raw: Tensor, probability: Array) -> Array:
+        """The inverse of `distribution` in the count."""
+        found: Array = special.nbdtrik(probability, *self._dispersion_and_chance(raw))
+        return found
+
+    def _dispersion_and_chance(self, raw: Tensor) -> tuple[Array, Array]:
+        """r and p = r / (r + lambda): (..., *shape) each."""
         rate = self.log_rate(raw).exp()
-        dispersion = self.dispersion(raw).expand_as(rate)
-        odds = rate / (dispersion + rate)
-        return (1 - odds).pow(dispersion), dispersion * odds, odds
+        dispersion = self.dispersion(raw).detach().double().expand_as(rate)
+        return dispersion.cpu().numpy(), (dispersion / (dispersion + rate)).cpu().numpy()

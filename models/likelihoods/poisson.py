@@ -1,9 +1,9 @@
 """The Poisson likelihood."""
 
-import torch
+from scipy import special
 from torch import Tensor
 
-from models.likelihoods.counts import Count
+from models.likelihoods.counts import Array, Count
 
 
 class PoissonLikelihood(Count):
@@ -18,7 +18,12 @@ class PoissonLikelihood(Count):
         """lambda."""
         return self.log_rate(raw).exp()
 
-    def first_and_ratio(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """exp(-lambda); lambda and 0."""
-        rate = self.log_rate(raw).exp()
-        return (-rate).exp(), rate, torch.zeros_like(rate)
+    def distribution(self, raw: Tensor, count: Array) -> Array:
+        """The regularised upper incomplete gamma function Q(count + 1, lambda)."""
+        found: Array = special.pdtr(count, self.variance(raw).cpu().numpy())
+        return found
+
+    def real_quantile(self, raw: Tensor, probability: Array) -> Array:
+        """The inverse of `distribution` in the count."""
+        found: Array = special.pdtrik(probability, self.variance(raw).cpu().numpy())
+        return found

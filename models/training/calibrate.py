@@ -8,7 +8,6 @@ from torch import Tensor
 
 from models.architectures import Model
 from models.batch import Batch
-from models.likelihoods.continuous import Continuous
 from models.likelihoods.widening import LEAST_ERRORS
 from models.ops.philox import Draws
 from models.training import data
@@ -39,7 +38,7 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, hide: Hide, seed: int)
     and missing values alike is neither's. `hide` takes away what is to be predicted; `models.likelihoods.widening` is
     what comes of it.
     """
-    names = [name for name in model.index if isinstance(model.likelihood(name), Continuous)]
+    names = [name for name in model.index if model.likelihood(name).has_intervals]
     independent = len(rows) * (1 if dataset.offsets is None else MOST_VALUES)
     if not names or independent < LEAST_ERRORS:
         return
@@ -60,16 +59,14 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, hide: Hide, seed: int)
         for name in names:
             gone = _some(targets.present[name] & ~inputs.present[name])
             value = targets.values[name][gone]
+            likelihood = model.likelihood(name)
             described = [model.describe(name, raws[name]) for raws in ways]
-            deviations = torch.stack([way["standard_deviation"][gone] for way in described])
-            errors = torch.stack([(value - way["mean"][gone]).abs() for way in described])
-            found[name].append((deviations.cpu(), errors.cpu(), inputs.absence(name)[gone].cpu()))
+            both = [likelihood.deviation_and_error({k: v[gone] for k, v in way.items()}, value) for way in described]
+            deviations, errors = (torch.stack(part).cpu() for part in zip(*both, strict=True))
+            found[name].append((deviations, errors, inputs.absence(name)[gone].cpu()))
     for name, pieces in found.items():
-        likelihood = model.likelihood(name)
-        assert isinstance(likelihood, Continuous)  # noqa: S101 the names are of those
         deviation, error = (torch.cat([piece[part] for piece in pieces], dim=1) for part in (0, 1))  # (2, N, *shape)
-        scale, absence = likelihood.scale.cpu(), torch.cat([piece[2] for piece in pieces])
-        likelihood.widening.fit(deviation / scale, error / scale, absence)
+        model.likelihood(name).calibrate(deviation, error, torch.cat([piece[2] for piece in pieces]))
 
 
 def _some(gone: Tensor) -> Tensor:

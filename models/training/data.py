@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.architectures import Model
 from models.batch import Batch
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig
 from models.config.held_out import part
-from models.config.modality import COUNTS
 from models.config.training import misfits
+from models.likelihoods import Likelihood
 from models.training.dataset import SPLITS, Dataset
 
 Rows = NDArray[np.int64]
@@ -96,17 +97,21 @@ def batch_of(dataset: Dataset, rows: Rows) -> Batch:
     return Batch(values, present, None if lengths is None else torch.from_numpy(lengths))
 
 
-def statistics(dataset: Dataset, config: MMVAEConfig | MMVRNNConfig, rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
-    """Elementwise mean and standard deviation of every modality that has no categories, over its present values.
+def statistics(dataset: Dataset, model: Model, rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
+    """Elementwise mean and standard deviation of the present values, for each likelihood that standardises them.
 
-    Of log(1 + x) for counts, as their likelihoods take them. Two passes in float64 over chunks: the square of a large
-    mean never has to cancel. Never present: (0, 1).
+    Of `Likelihood.transformed`, such as log(1 + x) for counts. Two passes in float64 over chunks: the square of a large
+    mean never cancels. (0, 1) for a modality that is never present.
     """
     found = {}
-    for modality in config.modalities:
-        if modality.categories is not None:
+    for modality in model.modalities:
+        likelihood = model.likelihood(modality.name)
+        if not likelihood.needs_statistics:
             continue
-        as_seen = np.log1p if modality.likelihood in COUNTS else np.asarray
+
+        def as_seen(value: NDArray[np.float64], likelihood: Likelihood = likelihood) -> NDArray[np.float64]:
+            return likelihood.transformed(torch.from_numpy(value)).numpy()
+
         count, total = 0, np.zeros(modality.shape)
         for value in present_values(dataset, modality.name, rows):
             count += len(value)
@@ -176,24 +181,21 @@ def splits_of(dataset: Dataset) -> NDArray[np.uint8]:
 
 def _stranger(dataset: Dataset, modality: ModalityConfig) -> str | None:
     """The first value that the modality's likelihood gives no density to, in words."""
-    if modality.likelihood in ("gaussian", "laplace"):
+    if modality.support.is_everything:
         return None
     chunk = _chunk(modality.shape)
     for start in range(0, len(dataset.values[modality.name]), chunk):
         value = dataset.values[modality.name][start : start + chunk]
-        if modality.categories is not None:
-            wrong, expected = (value < 0) | (value >= modality.categories), f"0 to {modality.categories - 1}"
-        elif modality.likelihood == "bernoulli":
-            wrong, expected = ~((value >= 0) & (value <= 1)), "0 to 1"
-        else:
-            wrong, expected = ~((value >= 0) & (value == np.floor(value))), "whole numbers from 0 on"
+        with np.errstate(invalid="ignore"):  # of infinite numbers, which are outside
+            wrong = ~modality.support.contains(value)
         present = dataset.present[modality.name][start : start + chunk]
         wrong = wrong.reshape(len(wrong), -1) & present[:, None]
         if wrong.any():
             place, element = np.argwhere(wrong)[0]
             came = value.reshape(len(value), -1)[place, element]
             where = _place(dataset, start + int(place))
-            return f"modality {modality.name!r} is {modality.likelihood} and has {came} at {where}, expected {expected}"
+            what = f"modality {modality.name!r} is {modality.likelihood} and has {came} at {where}"
+            return f"{what}, expected {modality.support}"
     return None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from models.architectures import Model
 from models.batch import Batch
 from models.config import MMVAEConfig
-from models.multimodal import Multimodal
+from models.likelihoods import Likelihood
 from models.ops import elbo
 from models.ops.philox import Draws
 from models.training import data
@@ -35,8 +35,6 @@ MOST_ELEMENTS = 2**23
 LEAST_WIDTH = 128
 DRAWS = 16
 PARTICLES = 64
-# Of a Gaussian: 90 % lie within so many standard deviations.
-INTERVAL = 1.6448536
 # A latent feature is active when its posterior mean varies so much over the data (arXiv:1509.00519, section 5.2).
 ACTIVE_VARIANCE = 0.01
 # Nats for each latent feature (and step) under which the posterior has become the prior.
@@ -73,7 +71,7 @@ def evaluate(
     rows = _some(kinds[split], most, seed)
     with torch.no_grad():
         model = model.eval().to(device)
-        blank = baselines(dataset, model.config, train_rows)
+        blank = baselines(dataset, model, train_rows)
         reference = {name: prediction.to(device) for name, prediction in blank.items()}
         matrix = [
             entry
@@ -120,7 +118,7 @@ def _entries(
     """One line of the matrix for each target: from rows that have all that is to be observed."""
     having = data.rows_with_all(dataset, list(observed))
     rows = rows[having[rows]]
-    sums = {name: _Sums(model, name, reference[name], name not in observed) for name in model.index}
+    sums = {name: _Sums(model.likelihood(name), reference[name], name not in observed) for name in model.index}
     for targets, chunk in _chunks(model, dataset, rows, DRAWS, device):
         inputs = Batch(
             {name: targets.values[name] for name in observed},
@@ -140,13 +138,10 @@ def _entries(
 class _Sums:
     """Errors of one target, added up over batches."""
 
-    def __init__(self, model: Multimodal, name: str, reference: Tensor, missing: bool) -> None:
-        self._model = model
-        self._name = name
+    def __init__(self, likelihood: Likelihood, reference: Tensor, missing: bool) -> None:
+        self._likelihood = likelihood
         self._reference = reference
         self._missing = missing
-        self._config = model.likelihood(name).modality
-        self._continuous = self._config.likelihood in ("gaussian", "laplace")
         self.values = 0
         self.elements = 0
         self.error = 0.0
@@ -156,7 +151,7 @@ class _Sums:
 
     def add(self, mean: Tensor, drawn: Tensor, value: Tensor, present: Tensor) -> None:
         """mean: (1, B, ...) parameters of the posterior mean. drawn: (S, B, ...) of draws."""
-        likelihood = self._model.likelihood(self._name)
+        likelihood, metric = self._likelihood, self._likelihood.metric
         value = value.flatten(0, present.ndim - 1)[present.flatten()]
         if not len(value):
             return
@@ -165,35 +160,27 @@ class _Sums:
         )  # (1 or S, N, ...)
         self.values += len(value)
         self.elements += value.numel()
-        predicted = likelihood.describe(of_mean)
-        if self._config.categories is not None:
-            self.error += (predicted["category"] != value).sum().item()
-            self.reference_error += (value != self._reference).sum().item()
-        else:
-            point = predicted.get("probability", likelihood.fill(predicted))
-            self.error += (point - value).double().square().sum().item()
-            self.reference_error += (value.double() - self._reference).square().sum().item()
+        self.error += metric.of_elements(likelihood.point(likelihood.describe(of_mean)), value).sum().item()
+        self.reference_error += metric.of_elements(self._reference, value.double()).sum().item()
         each = torch.stack([likelihood.log_prob(raw, value) for raw in of_draws])
         self.log_likelihood += (each.logsumexp(dim=0) - math.log(len(each))).double().sum().item()
-        if self._continuous:
+        if likelihood.has_intervals:
             absence = torch.full((len(value),), int(self._missing), device=value.device)  # others are given
             spread = likelihood.widen(likelihood.describe(of_draws), absence, len(of_draws))
-            inside = (spread["mean"] - value).abs() <= INTERVAL * spread["standard_deviation"]
-            self.covered += int(inside.sum())
+            self.covered += int(likelihood.covers(spread, value).sum())
 
     def figures(self) -> dict[str, Any]:
         """The error in the user's units, beside predicting the mean; null where no row had observed and target."""
-        categorical = self._config.categories is not None
-        metric = "error_rate" if categorical else "root_mean_squared_error"
-        figures: dict[str, Any] = {"metric": metric, "values": self.values}
+        metric = self._likelihood.metric
+        figures: dict[str, Any] = {"metric": metric.name, "values": self.values}
         if not self.values:
             return figures | dict.fromkeys(("error", "baseline_error", "log_likelihood", "coverage_90"))
         error, reference = self.error / self.elements, self.reference_error / self.elements
         return figures | {
-            "error": error if categorical else math.sqrt(error),
-            "baseline_error": reference if categorical else math.sqrt(reference),
+            "error": metric.of_mean(error),
+            "baseline_error": metric.of_mean(reference),
             "log_likelihood": self.log_likelihood / self.values,
-            "coverage_90": self.covered / self.elements if self._continuous else None,
+            "coverage_90": self.covered / self.elements if self._likelihood.has_intervals else None,
         }
 
 

@@ -86,7 +86,7 @@ def fit(
     _check_beta(training, steps, steps_per_epoch)
 
     model = _build(config, parts, seeds.weights)
-    model.set_statistics(data.statistics(dataset, config, train_rows))
+    model.set_statistics(data.statistics(dataset, model, train_rows))
     model.to(device)
     trainer = Trainer(model, training, group, seeds.noise, data.observed_values_per_row(dataset))
     prefetch = Prefetch(dataset, model, training, group, torch.device(device), seeds.noise)

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from models.config import LikelihoodName
+from models.config.likelihood import Dtype, find
 from service.datasets.split import Split, SplitColumn
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
@@ -88,7 +89,12 @@ class DeclaredModality(BaseModel):
     def is_category(self) -> bool:
         """Whether it was said to have categories: by their number, type or density."""
         counted = self.categories is not None or self.category_names is not None
-        return counted or self.dtype == "int64" or self.likelihood == "categorical"
+        return counted or "int64" in (self.dtype, self.dtype_of_likelihood)
+
+    @property
+    def dtype_of_likelihood(self) -> Dtype | None:
+        """The type of the values that the declared likelihood is for; None without one."""
+        return None if self.likelihood is None else find(self.likelihood).dtype
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
@@ -99,9 +105,9 @@ class DeclaredModality(BaseModel):
             raise ValueError("categories are int64; leave out one of dtype and category_names")
         if self.categories is not None and len(names) > self.categories:
             raise ValueError(f"category_names has {len(names)} names, expected at most {self.categories} as declared")
-        if self.likelihood == "categorical" and self.dtype == "float32":
-            raise ValueError("likelihood categorical is for int64, and dtype is float32; leave out one of them")
-        if self.likelihood not in (None, "categorical") and self.is_category:
+        if self.dtype_of_likelihood == "int64" and self.dtype == "float32":
+            raise ValueError(f"likelihood {self.likelihood} is for int64, and dtype is float32; leave out one of them")
+        if self.dtype_of_likelihood == "float32" and self.is_category:
             said = "categories are given" if self.categories is not None else "dtype is int64"
             raise ValueError(f"likelihood {self.likelihood} is for float32, and {said}; leave out one of them")
         return self
@@ -279,7 +285,7 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
     if column.kind == "text" and any(isinstance(name, int) for name in declared.category_names or ()):
         detail = f"{column.name!r} is text, and the declared category_names are numbers, expected the texts it holds"
         faults.append(Fault(place, "not_numeric", detail))
-    if column.kind == "text" and declared.likelihood not in (None, "categorical"):
+    if column.kind == "text" and declared.dtype_of_likelihood == "float32":
         detail = f"{column.name!r} is text, and its likelihood is declared {declared.likelihood}, expected numbers"
         faults.append(Fault(place, "not_numeric", detail))
     if column.kind == "text" and (declared.dtype == "float32" or column.shape):
@@ -289,7 +295,7 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
 
 
 def _planned(name: str, column: Column, declared: DeclaredModality) -> PlannedModality:
-    a_density_of_numbers = declared.likelihood not in (None, "categorical")
+    a_density_of_numbers = declared.dtype_of_likelihood == "float32"
     a_category = declared.is_category or (
         column.kind in ("integer", "text") and column.shape == () and not a_density_of_numbers
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from models.config import LikelihoodName
+from models.config import likelihood as likelihoods
 from service.datasets.layout import Declaration, DeclaredModality
 from service.datasets.split import SplitColumn
 from service.datasets.warnings import DataWarning
@@ -91,14 +91,13 @@ def _read(own: str | bytes | dict[str, Any]) -> Declaration:
 
 
 def _declared(modality: ModalitySchema) -> DeclaredModality:
-    likelihood: Any = modality.likelihood
-    if (likelihood == "categorical") != (modality.dtype == "int64"):  # of a dataset that no model could be trained on
-        likelihood = None
-    checked: LikelihoodName | None = likelihood
+    likelihood = modality.likelihood
+    if likelihood not in likelihoods.names() or likelihoods.find(likelihood).dtype != modality.dtype:
+        likelihood = None  # no longer installed, or of a dataset that no model could be trained on
     return DeclaredModality(
         dtype=modality.dtype,
         categories=modality.categories,
         category_names=modality.category_names,
         units=modality.units,
-        likelihood=checked,
+        likelihood=likelihood,
     )

@@ -12,8 +12,8 @@ from service.inference.payload import Config
 from service.inference.values import Array
 
 NAME = "category_name"
-# What an answer has of a category: the most likely one, and the one that was drawn from the prior.
-_NAMED = {"category": NAME, "value": "value_name"}
+_VALUE = "value"
+"""What was drawn from the prior, in an answer about samples."""
 
 
 def named(tree: Mapping[str, Mapping[str, Array]], config: Config) -> dict[str, dict[str, Any]]:
@@ -32,8 +32,10 @@ def _named(described: Mapping[str, Array], modality: ModalityConfig) -> dict[str
     if modality.category_names is None or modality.categories is None:
         return found
     names = _array(modality.category_names, modality.categories)
-    for part, name in _NAMED.items():
+    categories = [output.name for output in modality.facts.outputs if output.holds == "category"]
+    for part in (*categories, _VALUE):
         if part in described:
+            name = f"{part}_name"
             found[name] = names[described[part]]
             if names.dtype != object:
                 found[part] = found[name]

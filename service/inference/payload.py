@@ -178,7 +178,7 @@ def _check_bytes(count: int, modalities: Iterable[ModalityConfig]) -> None:
     """Nulls are short, and zeros in their place are not. Raises TooLarge before any of them is there."""
     size = 0
     for modality in modalities:
-        size += count * math.prod(modality.shape) * (4 if modality.categories is None else 8)
+        size += count * math.prod(modality.shape) * np.dtype(modality.dtype).itemsize
         if size > MOST_BYTES:
             detail = f"inputs.{modality.name} has room for {count} values of shape {list(modality.shape)}: {size} bytes"
             expected = f"with zeros for what is missing, and the modalities before it, expected at most {MOST_BYTES}"
@@ -220,7 +220,7 @@ def _sequences(
     _check_bytes(count * longest, (known[name] for name in columns))
     for name, column in columns.items():
         modality = known[name]
-        values[name] = np.zeros((count, longest, *modality.shape), dtype=_dtype(modality))
+        values[name] = np.zeros((count, longest, *modality.shape), dtype=modality.dtype)
         present[name] = np.zeros((count, longest), dtype=bool)
         for row, steps in enumerate(column):
             if steps is not None:
@@ -236,7 +236,7 @@ def _filled(items: list[Any], modality: ModalityConfig, place: Place, faults: li
         array = array_of(items, modality)
         if not isinstance(array, Misfit):
             return array, np.ones(len(items), dtype=bool)
-    values = np.zeros((len(items), *modality.shape), dtype=_dtype(modality))
+    values = np.zeros((len(items), *modality.shape), dtype=modality.dtype)
     present = np.array([item is not None for item in items], dtype=bool)
     given = [item for item in items if item is not None]
     if given:
@@ -270,7 +270,3 @@ def _wrong(items: list[Any], first: int, last: int, modality: ModalityConfig) ->
     middle = (first + last) // 2
     yield from _wrong(items, first, middle, modality)
     yield from _wrong(items, middle, last, modality)
-
-
-def _dtype(modality: ModalityConfig) -> type[np.generic]:
-    return np.float32 if modality.categories is None else np.int64

@@ -86,20 +86,31 @@ def _step(question: Question, rows: Rows, config: Config, places: Places) -> _St
             return _Step(_numbers(config, rows.values), 2 + len(rows.values), "/inputs", "/inputs")
         case "reconstruct":
             numbers = _numbers(config, arguments["targets"])
-            answered = 2 * numbers + _names(config, arguments["targets"])
+            answered = _answered(config, arguments["targets"]) + _names(config, arguments["targets"])
             return _Step(numbers * draws_of(question), answered, places.draws, places.targets)
         case "forecast":  # every modality is drawn: what comes after it depends on it
-            figures = 2 + _count(arguments.get("quantiles"))
-            answered = figures * _numbers(config, arguments["targets"]) + _names(config, arguments["targets"])
+            quantiles = _count(arguments.get("quantiles")) * _numbers(config, arguments["targets"])
+            answered = quantiles + _answered(config, arguments["targets"]) + _names(config, arguments["targets"])
             return _Step(_numbers(config) * draws_of(question), answered, places.draws, places.targets)
         case "sample":  # the value, and what it was drawn from
             numbers = _numbers(config)
-            return _Step(numbers, 3 * numbers + 2 * _names(config), "/rows", "/rows")
+            answered = numbers + _answered(config) + 2 * _names(config)
+            return _Step(numbers, answered, "/rows", "/rows")
 
 
 def _numbers(config: Config, names: Sequence[str] | Mapping[str, object] | None = None) -> int:
     """Of these modalities together, all by default."""
     return sum(_features(modality) for modality in config.modalities if names is None or modality.name in names)
+
+
+def _answered(config: Config, names: Sequence[str] | None = None) -> int:
+    """Of the predictions of these modalities together, all by default."""
+    return sum(
+        math.prod(output.shape(modality.shape, modality.categories))
+        for modality in config.modalities
+        if names is None or modality.name in names
+        for output in modality.facts.outputs
+    )
 
 
 def _features(modality: ModalityConfig) -> int:

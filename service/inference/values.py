@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.config import ModalityConfig
-from models.config.modality import COUNTS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -22,8 +21,8 @@ FLOAT32_RANGE = f"numbers within float32's range, at most {np.finfo(np.float32).
 
 
 def takes_booleans(modality: ModalityConfig) -> bool:
-    """Whether false and true are values of a modality: 0 and 1, where it has no other."""
-    return modality.likelihood == "bernoulli" or modality.categories == 2
+    """Whether false and true are values of a modality: 0 and 1, if they are its lowest and highest value."""
+    return modality.support.takes_booleans
 
 
 def types_within(data: Sequence[Any]) -> set[type]:
@@ -77,8 +76,8 @@ def array_of(given: Sequence[Any], modality: ModalityConfig) -> Array | Misfit:
     if not surely_finite and not (finite := np.isfinite(array)).all():
         first = came[~finite].flat[0]
         return Misfit(f"value {first}", FLOAT32_RANGE if np.isfinite(first) else "finite numbers")
-    if modality.likelihood in COUNTS and array.size and array.min() < 0:
-        return Misfit(f"value {array.min():g}", "counts, numbers from 0 on")
+    if not modality.support.is_everything and not (inside := modality.support.contains(array)).all():
+        return Misfit(f"value {array[~inside].flat[0]:g}", str(modality.support))
     return array
 
 

@@ -8,7 +8,7 @@ from service.inference.payload import Config
 from service.inference.questions import Version
 from service.open_inference.datatypes import BYTES
 from service.open_inference.decoding import MASK
-from service.open_inference.outputs import CODES, known
+from service.open_inference.outputs import known
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics", "schedule_policy")
 PLATFORM = "sensorium"
@@ -68,7 +68,7 @@ def _type(datatype: str) -> str:
 
 def _inputs(config: Config) -> list[tuple[str, str, list[int]]]:
     values = [
-        (modality.name, "FP32" if modality.categories is None else "INT64", list(modality.shape))
+        (modality.name, "INT64" if modality.dtype == "int64" else "FP32", list(modality.shape))
         for modality in config.modalities
     ]
     return values + [(MASK + name, "BOOL", []) for name, _, _ in values]
@@ -78,17 +78,15 @@ def _outputs(config: Config) -> list[tuple[str, str, list[int]]]:
     modalities = {modality.name: modality for modality in config.modalities}
     found = []
     for name, (target, part) in known(config).items():
-        if name in CODES or target is None:
+        if target is None or part is None:
             found.append((name, "FP32", [config.code_features]))
         else:
             found.append((name, *_predicted(modalities[target], part)))
     return found
 
 
-def _predicted(modality: ModalityConfig, part: str | None) -> tuple[str, list[int]]:
+def _predicted(modality: ModalityConfig, part: str) -> tuple[str, list[int]]:
     if part == NAME:
         return BYTES, []
-    if part == "category":
-        return "INT64", list(modality.shape)
-    whole = part is None and modality.categories is not None
-    return "FP32", [*modality.shape, *([modality.categories] if whole and modality.categories else [])]
+    (output,) = (output for output in modality.facts.outputs if output.name == part)
+    return ("INT64" if output.holds == "category" else "FP32"), list(output.shape(modality.shape, modality.categories))

@@ -16,8 +16,6 @@ from service.shared.errors import BadInput, Fault, pointer
 
 CODES = ("latent_mean", "latent_logvar")
 RECONSTRUCTION = "recon."
-MAIN = ("mean", "probability", "probabilities", "rate")
-"""What a modality's own output is; of what else its likelihood has, the name is added to it."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,16 @@ class Outputs:
 
 
 def known(config: Config) -> dict[str, tuple[str | None, str | None]]:
-    """The name of every output, with the modality and the part of its prediction that it is."""
+    """The name of every output, with the modality and the part of its prediction that it is; None twice for codes.
+
+    The first output of a likelihood has the modality's own name; the names of others are added to it.
+    """
     found: dict[str, tuple[str | None, str | None]] = dict.fromkeys(CODES, (None, None))
     for modality in config.modalities:
-        found[RECONSTRUCTION + modality.name] = modality.name, None
-        extra = "category" if modality.likelihood == "categorical" else "standard_deviation"
-        if modality.likelihood != "bernoulli":
-            found[f"{RECONSTRUCTION}{modality.name}.{extra}"] = modality.name, extra
+        own, *others = modality.facts.outputs
+        found[RECONSTRUCTION + modality.name] = modality.name, own.name
+        for output in others:
+            found[f"{RECONSTRUCTION}{modality.name}.{output.name}"] = modality.name, output.name
         if modality.category_names:
             found[f"{RECONSTRUCTION}{modality.name}.{NAME}"] = modality.name, NAME
     return found
@@ -106,14 +107,9 @@ def tensors(outputs: Outputs, rows: Rows, codes: Tree, predictions: Tree) -> tup
 
 
 def _array(asked: Asked, codes: Tree, predictions: Tree) -> Array:
-    if asked.target is not None:
-        tree = predictions[asked.target]
-        if asked.part == NAME:
-            names = np.asarray(tree[NAME])
-            return np.frompyfunc(_text, 1, 1)(names)  # type: ignore[no-any-return]
-        if asked.part is not None:
-            return np.asarray(tree[asked.part])
-        return np.asarray(next(tree[name] for name in MAIN if name in tree))
+    if asked.target is not None and asked.part is not None:
+        part = np.asarray(predictions[asked.target][asked.part])
+        return np.frompyfunc(_text, 1, 1)(part) if asked.part == NAME else part
     if asked.name == "latent_mean":
         return np.asarray(codes["mean"])
     with np.errstate(divide="ignore"):  # what it makes infinite is refused

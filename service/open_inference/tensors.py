@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from models.config import ModalityConfig
-from models.config.modality import COUNTS
 from service.inference.payload import MOST_FAULTS, Config, Limits, Rows, check_size
 from service.inference.values import FLOAT32_RANGE, Array, expected_category, shown, takes_booleans
 from service.open_inference.decoding import MASK, bad, read_arrays
@@ -81,8 +80,9 @@ def _checked(array: Array, modality: ModalityConfig, present: Array, place: int)
             converted = array.astype(np.float32, copy=False)
         wrong = ~np.isfinite(converted)
         expected = "finite numbers"
-        if modality.likelihood in COUNTS:
-            wrong, expected = wrong | (array < 0), "counts, numbers from 0 on"
+        if not modality.support.is_everything:
+            with np.errstate(invalid="ignore"):  # of infinite numbers, which are outside
+                wrong, expected = wrong | ~modality.support.contains(converted), str(modality.support)
     if wrong.any():
         wrong &= present.reshape(*present.shape, *[1] * (wrong.ndim - present.ndim))
         if faults := np.argwhere(wrong)[:MOST_FAULTS].tolist():

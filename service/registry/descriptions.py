@@ -92,7 +92,7 @@ def signature(config: MMVAEConfig | MMVRNNConfig) -> schemas.Signature:
         inputs=[
             schemas.SignatureInput(
                 name=modality.name,
-                dtype="float32" if modality.categories is None else "int64",
+                dtype=modality.dtype,
                 shape=[*lead, *modality.shape],
                 likelihood=modality.likelihood,
                 categories=modality.categories,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from models.config import (
     ArchitectureOptions,
-    LikelihoodName,
     Misfits,
     MMVAEConfig,
     MMVAEOptions,
@@ -175,6 +174,5 @@ def _modality(schema: ModalitySchema, names: CategoryNames | None) -> ModalityCo
         shape=schema.shape,
         categories=schema.categories,
         category_names=names,
-        likelihood=cast(LikelihoodName | None, schema.likelihood)
-        or default_likelihood(schema.dtype, schema.categories),
+        likelihood=schema.likelihood or default_likelihood(schema.dtype, schema.categories),
     )

@@ -211,7 +211,10 @@ class EvaluationEntry(BaseModel):
 
     observed: list[str]
     target: str
-    metric: Literal["root_mean_squared_error", "error_rate"]
+    metric: str = Field(
+        description="As the target's likelihood measures errors: error_rate of categories, root_mean_squared_error of "
+        "other values, or a metric that an installed likelihood names."
+    )
     values: int = Field(description="How many values were predicted: samples, or time steps.")
     error: float | None = Field(description="In the data's units. Null where no row has both.")
     baseline_error: float | None = Field(description="Of the training rows' mean, or most frequent category.")

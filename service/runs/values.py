@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from models.config.modality import COUNTS
 from service.shared.errors import Fault, pointer
 
 
@@ -30,8 +29,6 @@ def _outside(modality: ModalityConfig, figures: Mapping[str, Any]) -> str | None
         return None
     least, most = figures["minimum"], figures["maximum"]
     what = f"modality {modality.name!r} has values from {least:g} to {most:g}"
-    if modality.likelihood == "bernoulli" and (least < 0 or most > 1):
-        return f"{what}, and {modality.likelihood} is for values from 0 to 1; choose another likelihood"
-    if modality.likelihood in COUNTS and least < 0:
-        return f"{what}, and {modality.likelihood} is for whole numbers from 0 on; choose another likelihood"
-    return None
+    if modality.support.contains(least) and modality.support.contains(most):
+        return None
+    return f"{what}, and {modality.likelihood} is for {modality.support}; choose another likelihood"

@@ -44,7 +44,7 @@ def test_a_name_stands_once() -> None:
 
 
 def test_categories_and_likelihood_go_together() -> None:
-    with pytest.raises(ValidationError, match="a categorical modality has categories"):
+    with pytest.raises(ValidationError, match="categorical with categories=None, expected the number of categories"):
         ModalityConfig(name="x", likelihood="categorical")
     with pytest.raises(ValidationError, match="expected shape"):
         ModalityConfig(name="x", shape=(2,), categories=3, likelihood="categorical")

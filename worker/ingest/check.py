@@ -4,17 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.config.likelihood import find
 from service.datasets.layout import MOST_CATEGORIES, PlannedModality
 from service.shared.errors import Fault, pointer
 from worker.ingest.block import Array, Column
 from worker.ingest.faults import Faults
 
 NUMBER = "a finite number"
-SUPPORTS = {
-    "bernoulli": "a number from 0 to 1",
-    "poisson": "a count, a whole number from 0",
-    "negative_binomial": "a count, a whole number from 0",
-}
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -56,16 +52,15 @@ class Checker:
     def _refuse_without_density(self, values: Array, column: Column, first_row: int, faults: Faults) -> None:
         """Add a fault for each value to which the declared likelihood gives no density: no model could be trained."""
         likelihood, inside = self._modality.likelihood, tuple(range(1, values.ndim))
-        if likelihood not in SUPPORTS:
+        if likelihood is None or (support := find(likelihood).support).is_everything:
             return
         with np.errstate(invalid="ignore"):
-            beyond = (values > 1) if likelihood == "bernoulli" else (values != np.floor(values))
-            wrong = ((values < 0) | beyond) & np.isfinite(values)
+            wrong = ~support.contains(values) & np.isfinite(values)
         for place in np.flatnonzero(wrong.any(axis=inside) & column.present)[: faults.room()]:
             steps = row_and_step(column, int(place), first_row)
             element = tuple(int(i) for i in np.argwhere(wrong[place])[0]) if inside else ()
             detail = f"modality {self._modality.name!r} is {values[place][element]:g} at {_where(steps, element)}, "
-            detail += f"expected {SUPPORTS[likelihood]}, as its likelihood is declared {likelihood}"
+            detail += f"expected {support}, as its likelihood is declared {likelihood}"
             faults.add(Fault(pointer(self._modality.column, *steps, *element), "bad_value", detail))
 
     def _categories(self, column: Column) -> tuple[Array, Array, Array]:

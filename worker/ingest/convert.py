@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.config import default_likelihood
-from models.config.modality import COUNTS
+from models.config.likelihood import find
 from service.datasets.layout import PlannedModality
 from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
@@ -166,7 +166,8 @@ class _Conversion:
         """Raise BadInput where counts were declared, and the mean of the readings of a step is none."""
         for modality in self._layout.modalities if self._timed else ():
             values = piece.values[modality.name][piece.present[modality.name].astype(bool)]
-            if modality.likelihood in COUNTS and (values != np.floor(values)).any():
+            whole = modality.likelihood is not None and find(modality.likelihood).support.whole
+            if whole and (values != np.floor(values)).any():
                 detail = f"{modality.name!r} is declared {modality.likelihood}, and the mean of several readings in a "
                 detail += "time step is no whole number; declare another likelihood, or a smaller step_seconds"
                 place = pointer("schema", "modalities", modality.name, "likelihood")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.architectures import build
 from models.batch import check
 from models.config import (
     EarlyStopping,
@@ -72,19 +73,19 @@ def test_sequences_are_padded_to_the_longest_of_the_batch() -> None:
 
 
 def test_statistics_are_of_present_values_of_these_rows() -> None:
-    mean, deviation = data.statistics(static_samples(), config(), np.array([0, 1, 2]))["audio"]
+    mean, deviation = data.statistics(static_samples(), build(config()), np.array([0, 1, 2]))["audio"]
     torch.testing.assert_close(mean, torch.tensor([2.0, 3.0], dtype=torch.float64))
     torch.testing.assert_close(deviation, torch.tensor([2.0, 2.0], dtype=torch.float64))
 
 
 def test_statistics_of_sequences_are_over_all_their_steps() -> None:
-    mean, _ = data.statistics(sequence_samples(), config("sequence"), np.array([1]))["audio"]
+    mean, _ = data.statistics(sequence_samples(), build(config("sequence")), np.array([1]))["audio"]
     assert mean.tolist() == [7.0, 8.0]
 
 
 def test_statistics_of_counts_are_of_their_logarithms() -> None:
     counts = ModalityConfig(name="audio", shape=(2,), likelihood="poisson")
-    mean, _ = data.statistics(static_samples(), complete(MMVAEOptions(), [counts]), np.array([0, 2]))["audio"]
+    mean, _ = data.statistics(static_samples(), build(complete(MMVAEOptions(), [counts])), np.array([0, 2]))["audio"]
     torch.testing.assert_close(mean, torch.tensor([[0.0, 1.0], [4.0, 5.0]], dtype=torch.float64).log1p().mean(dim=0))
 
 
@@ -140,7 +141,7 @@ def test_every_fault_is_listed_at_once() -> None:
         "training.early_stopping.metric: there is no metric 'accuracy'",
         "training.batch_size: the dataset has 3 rows, 3 of them for training",
         "'audio' is poisson and has 0.5 at row 2, step 1, expected whole numbers from 0 on",
-        "'word' is categorical and has 3 at row 2, step 0, expected 0 to 2",
+        "'word' is categorical and has 3 at row 2, step 0, expected whole numbers from 0 to 2",
         "1 sequences have no time steps, expected at least one; the first is row 1",
     ):
         assert fault in str(caught.value)

@@ -30,7 +30,7 @@ def test_the_error_is_that_of_the_posterior_mean_in_the_user_s_units(kind: str) 
     torch.manual_seed(0)
     model = build(two(kind))
     train, held_out = np.arange(20, rows.rows), np.arange(20)
-    model.set_statistics(data.statistics(rows, model.config, train))
+    model.set_statistics(data.statistics(rows, model, train))
     found = evaluate(model, rows, train, held_out, seed=0)
     assert found["rows"] == {"split": "validation", "count": 20}
     entry = next(e for e in found["matrix"] if e["observed"] == ["m1"] and e["target"] == "m2")

@@ -122,7 +122,11 @@ BAD: list[tuple[list[Any], str, str]] = [
     ([{**GOOD, "datatype": "INT8", "data": [1, 2, 3, 400]}], "/inputs/0/data", "its datatype does not hold"),
     ([{**LABEL, "data": [0, 3]}], "/inputs/0/data", "has 3 at [1], expected a category from 0 to 2"),
     ([{**LABEL, "datatype": "FP32"}], "/inputs/0/datatype", "expected an integer type"),
-    ([{"name": "c", "datatype": "FP32", "shape": [1, 1], "data": [-1]}], "/inputs/0/data", "expected counts"),
+    (
+        [{"name": "c", "datatype": "FP32", "shape": [1, 1], "data": [-1]}],
+        "/inputs/0/data",
+        "expected whole numbers from 0 on",
+    ),
     ([GOOD, {**LABEL, "shape": [3], "data": [0, 0, 0]}], "/inputs/1/shape", "'a' has [2] rows"),
     ([{"name": "mask.a", "datatype": "BOOL", "shape": [2], "data": [True, True]}], "/inputs/0/name", "not among"),
     (

@@ -288,7 +288,11 @@ def test_a_declared_density_of_numbers_makes_whole_numbers_numbers(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("likelihood", "value", "expected"),
-    [("poisson", 1.5, "a count"), ("negative_binomial", -1, "a count"), ("bernoulli", 2, "a number from 0 to 1")],
+    [
+        ("poisson", 1.5, "whole numbers from 0 on"),
+        ("negative_binomial", -1, "whole numbers from 0 on"),
+        ("bernoulli", 2, "numbers from 0 to 1"),
+    ],
 )
 def test_a_value_without_density_is_named_with_its_place(
     tmp_path: Path, likelihood: str, value: float, expected: str
