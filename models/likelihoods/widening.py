@@ -10,9 +10,9 @@ LEVEL = 0.9
 INTERVAL = 1.6448536
 KNOTS = 6
 # Fewer errors say nothing about the tenth of them that are largest.
-LEAST_ERRORS = 100
+MIN_ERRORS = 100
 # Of deviations that hardly differ, a curve over them would be chance.
-LEAST_SPREAD = 1e-3
+MIN_SPREAD = 1e-3
 
 
 class Widening(nn.Module):
@@ -53,12 +53,12 @@ class Widening(nn.Module):
         features = self.at[0, 0, 0].numel()
         for kind in (1, 2):
             own = absence == kind
-            chosen = own if int(own.sum()) >= LEAST_ERRORS else torch.ones_like(own)
+            chosen = own if int(own.sum()) >= MIN_ERRORS else torch.ones_like(own)
             for way in (0, 1):
                 sizes, errors = deviation[way, chosen], error[way, chosen]
-                each = features if len(sizes) >= LEAST_ERRORS else 1
+                each = features if len(sizes) >= MIN_ERRORS else 1
                 columns = sizes.reshape(-1, each), errors.reshape(-1, each)
-                if len(columns[0]) < LEAST_ERRORS:
+                if len(columns[0]) < MIN_ERRORS:
                     continue
                 curves = [_curve(*column) for column in zip(*(column.T for column in columns), strict=True)]
                 at, logarithm = (torch.stack(part, dim=1) for part in zip(*curves, strict=True))  # (KNOTS, features)
@@ -77,7 +77,7 @@ def _curve(deviation: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     """Where the knots of one feature are, and the logarithms of its factors there: (KNOTS,) each."""
     place, order = deviation.double().log().sort()
     ratio = (error.double() / deviation.double())[order]
-    bins = min(KNOTS, len(place) // LEAST_ERRORS) if place[-1] - place[0] > LEAST_SPREAD else 1
+    bins = min(KNOTS, len(place) // MIN_ERRORS) if place[-1] - place[0] > MIN_SPREAD else 1
     pieces = list(zip(place.tensor_split(bins), ratio.tensor_split(bins), strict=True))
     at = torch.stack([where.mean() for where, _ in pieces])
     factors = torch.stack([_quantile(piece) / INTERVAL for _, piece in pieces]).clamp(min=1e-6)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.architectures import Model
 from models.batch import Batch
-from models.likelihoods.widening import LEAST_ERRORS
+from models.likelihoods.widening import MIN_ERRORS
 from models.ops.philox import Draws
 from models.training import data
 from models.training.data import Rows
@@ -40,7 +40,7 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, hide: Hide, seed: int)
     """
     names = [name for name in model.index if model.likelihood(name).has_intervals]
     independent = len(rows) * (1 if dataset.offsets is None else MOST_VALUES)
-    if not names or independent < LEAST_ERRORS:
+    if not names or independent < MIN_ERRORS:
         return
     found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
     elements = row_elements(model, dataset)
