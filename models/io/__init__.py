@@ -1,1 +1,1 @@
-"""Checkpoints and bundles: how models are written to files and read back, without pickle."""
+"""Checkpoints and bundles: writes models to files and reads them back, without pickle."""

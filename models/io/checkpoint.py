@@ -19,22 +19,22 @@ from models.multimodal import NO_PARTS, Parts
 FORMAT = "sensorium-model"
 VERSION = 1
 HEADER = "sensorium"
-# Tensors of this prefix are not the model's: a training keeps there what it goes on from.
+# Tensors with this prefix do not belong to the model: a training keeps the state to resume from there.
 EXTRA = "extra/"
 MAX_REASONS = 5
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours, is damaged, or was written by a newer version."""
+    """A file that is no checkpoint, is damaged, or was written by a newer version."""
 
 
 def save(model: Model, path: Path, metadata: dict[str, str]) -> None:
-    """Write the model and `metadata` (the caller's own, given back by `read_metadata`) to `path`."""
+    """Write the model and `metadata` to `path`. `read_metadata` returns the metadata."""
     write(path, header(model, metadata), model.state_dict())
 
 
 def header(model: Model, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of its model, as JSON."""
+    """The header of a checkpoint of this model, ready for JSON."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -47,15 +47,15 @@ def header(model: Model, metadata: Mapping[str, Any]) -> dict[str, Any]:
 def write(
     path: Path, header: Mapping[str, Any], weights: Mapping[str, Tensor], extra: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write a checkpoint of these weights; `extra` tensors travel along and mean nothing to `load`."""
+    """Write a checkpoint of these weights. `load` ignores the `extra` tensors."""
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     tensors |= {EXTRA + name: tensor.contiguous() for name, tensor in (extra or {}).items()}
-    # One entry: safetensors writes several in an order that differs from call to call, and with it the file's digest.
+    # One entry: safetensors writes several entries in random order, and the digest of the file would vary with it.
     save_file(tensors, path, metadata={HEADER: json.dumps(header)})
 
 
 def load(path: Path, parts: Parts = NO_PARTS) -> Model:
-    """The model in `path`, on the CPU and in evaluation mode; `parts` are those that it was built with, if any.
+    """The model in `path`, on the CPU and in evaluation mode. parts: the custom modules that it was built with.
 
     Raises CheckpointError when the file is not a whole checkpoint of a format version this code knows, or was built
     with other parts.
@@ -71,7 +71,7 @@ def load(path: Path, parts: Parts = NO_PARTS) -> Model:
         # Without storage: drawing initial weights only to overwrite them would double the time and memory of a load.
         with torch.device("meta"):
             model = build(wanted, parts)
-    except Exception as error:  # sizes that no tensor has; and a network of somebody else's may raise anything
+    except Exception as error:  # impossible sizes; and a custom network may raise any error
         raise CheckpointError(f"{path.name} has a config that no model can be built of") from error
     try:
         model.load_state_dict(tensors, assign=True)
@@ -83,7 +83,7 @@ def load(path: Path, parts: Parts = NO_PARTS) -> Model:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata that the caller of `save` gave; reads only the header."""
+    """The metadata that was given to `save`. Reads only the header."""
     metadata: dict[str, Any] = _read_header(path)["metadata"]
     return metadata
 
@@ -94,7 +94,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_extra(path: Path) -> dict[str, Tensor]:
-    """The tensors that travel along, by name. Raises CheckpointError."""
+    """The extra tensors, by name. Raises CheckpointError."""
     _read_header(path)
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(EXTRA)]  # noqa: SIM118 - not a mapping

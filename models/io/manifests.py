@@ -1,4 +1,4 @@
-"""What a bundle says of its version, as JSON."""
+"""The manifest of a bundle: what it says about its model version, as JSON."""
 
 import json
 import math
@@ -21,10 +21,10 @@ class Contents(TypedDict):
 
 
 class Manifest(TypedDict):
-    """What a bundle says of its version.
+    """The manifest of a bundle.
 
-    `parse` looks at `format`, `version` and `artifact`, and whether there is something everywhere; whoever uses the
-    rest of a stranger's manifest has to check it.
+    `parse` checks `format`, `version` and `artifact`, and that every required field exists. Callers check the other
+    fields before they use them.
     """
 
     format: str
@@ -43,14 +43,14 @@ class Manifest(TypedDict):
 
 
 def parse(content: bytes) -> Manifest:
-    """Read a manifest. Raises ValueError, which says how it goes on behind the manifest's name."""
+    """Parse a manifest. Raises ValueError with a text that continues a sentence after the name of the manifest."""
     try:
         found = json.loads(content.decode(), parse_constant=_not_finite, parse_float=_finite)
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError("is not JSON: it is not UTF-8, or nested too deep") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON at line {error.lineno}, column {error.colno}") from error
-    except ValueError as error:  # a number that JSON does not have, or that is too long
+    except ValueError as error:  # NaN or an infinity, or a number with too many digits
         raise ValueError("is not JSON: it has NaN, Infinity, or a number that is too long") from error
     if not isinstance(found, dict):
         raise ValueError(f"is a {type(found).__name__}, expected an object")

@@ -1,4 +1,4 @@
-"""Whether a checkpoint that came from elsewhere is what it says: nothing of it is believed before."""
+"""Verifies an imported checkpoint before anything uses it."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from models.io.checkpoint import CheckpointError
 
 
 def verify(path: Path) -> MMVAEConfig | MMVRNNConfig:
-    """The config of a checkpoint whose weights fit it, in names, shapes and types, and are all finite.
+    """Check that the weights fit the config in names, shapes and types, and are finite. Returns the config.
 
-    Tensors that travel along are not looked at. Raises CheckpointError.
+    Ignores extra tensors. Raises CheckpointError.
     """
     model = checkpoint.load(path)
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Arrays in memory, as a source: what generators make."""
+"""Arrays in memory as a source of blocks, for the datasets of generators."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
@@ -35,7 +35,7 @@ class ArraysSource:
         self.layout = layout.settle(kind, self._rows, columns, declaration)
 
     def fraction(self) -> float:
-        """All at once."""
+        """1: all rows are in one block."""
         return 1.0
 
     def blocks(self) -> Iterator[Block]:

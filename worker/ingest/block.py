@@ -1,4 +1,4 @@
-"""What every format is read into: blocks of rows, each modality with its own values, presence, lengths and times."""
+"""The form that every reader produces: blocks of rows, with values, presence, lengths and times per modality."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ BLOCK_BYTES = 8 * 1024**2
 
 @dataclass(frozen=True)
 class Column:
-    """One modality of the rows of a block. Sequences stand behind one another: V is the number of their time steps.
+    """One modality of the rows of a block. Sequences are concatenated: V is the number of all their time steps.
 
-    values: (V, *shape), whatever where absent. present: (V,) bool. lengths: (rows,) int64, and times: (V,) float64 in
+    values: (V, *shape), arbitrary where absent. present: (V,) bool. lengths: (rows,) int64, and times: (V,) float64 in
     seconds; both None for single values, times also where the file has none. V is `rows` for single values.
     """
 
@@ -32,7 +32,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows behind one another: every modality of the layout, and what rides along."""
+    """Consecutive rows: every modality of the layout, with the ids, labels and splits of the rows."""
 
     first_row: int
     rows: int
@@ -40,36 +40,36 @@ class Block:
     ids: Sequence[str | None] | None = None
     labels: Sequence[str | None] | None = None
     splits: Sequence[str | None] | None = None
-    """As the file has them, before they are understood."""
+    """The texts of the file, not parsed yet."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader is given beside the file and its declaration."""
+    """The options of a reader, beside the file and its declaration."""
 
     max_bytes: int
-    """The file may have this many bytes once unpacked."""
+    """The maximum size of the unpacked file."""
     scratch: Path
     """An existing folder for what does not fit in memory."""
     faults: Faults
-    """Collects what is wrong with values, so that reading goes on and finds more."""
+    """Collects the faults of values, so that one reading reports several of them."""
 
 
 class Source(Protocol):
     """A file that is read once from its beginning to its end."""
 
     declaration: Declaration
-    """What the caller declared, completed with what the file says of itself."""
+    """The caller's declaration, completed by the file's own schema."""
     layout: Layout
     """Its modalities, sorted by name."""
     category_names: Mapping[str, tuple[int | str, ...]]
-    """Of the modalities whose categories have names. Texts of the file are read as indices of these."""
+    """The names of categories by modality. Texts of the file are stored as indices into these names."""
 
     def blocks(self) -> Iterator[Block]:
-        """All rows, in order. Raises BadInput where the file cannot be read on."""
+        """All rows, in order. Raises BadInput if the rest of the file cannot be read."""
 
     def fraction(self) -> float:
-        """How much of it was read, from 0 to 1."""
+        """The fraction of the file that was read, from 0 to 1."""
 
 
 Reader = Callable[[Path, Declaration, ReadOptions], Source]

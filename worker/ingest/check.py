@@ -1,4 +1,4 @@
-"""Whether values can stand as they are: numbers that are finite, categories in their range."""
+"""Checks values: numbers are finite and in the support of their likelihood, categories are in their range."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Checker:
-    """Checks the blocks of one modality. `nan` counts the values and time steps that hold a NaN."""
+    """Checks the blocks of one modality. `nan` counts the values or time steps that contain a NaN."""
 
     def __init__(
         self, modality: PlannedModality, nan_is_missing: bool, category_names: Sequence[int | str] | None
@@ -32,7 +32,7 @@ class Checker:
             self._expected = "one of the declared category_names"
 
     def check(self, column: Column, first_row: int, faults: Faults) -> Column:
-        """The column in its stored dtype; a NaN that means missing is absent. Adds a fault for what cannot stand."""
+        """The column in its stored dtype. A NaN that means missing becomes absent. Adds a fault for every bad value."""
         if self._modality.dtype == "int64":
             values, present, bad = self._categories(column)
             expected = self._expected
@@ -50,7 +50,7 @@ class Checker:
         return Column(values, present, column.lengths, column.times)
 
     def _refuse_without_density(self, values: Array, column: Column, first_row: int, faults: Faults) -> None:
-        """Add a fault for each value to which the declared likelihood gives no density: no model could be trained."""
+        """Add a fault for each value outside the support of the declared likelihood: its density would be 0."""
         likelihood, inside = self._modality.likelihood, tuple(range(1, values.ndim))
         if likelihood is None or (support := find(likelihood).support).is_everything:
             return
@@ -64,7 +64,7 @@ class Checker:
             faults.add(Fault(pointer(self._modality.column, *steps, *element), "bad_value", detail))
 
     def _categories(self, column: Column) -> tuple[Array, Array, Array]:
-        """Values as whole numbers, where they are present, and where they are no category: floats may be whole too."""
+        """(values as int64, present, bad): bad marks present values that are no category. Whole floats may be."""
         values, present = column.values, column.present
         if self._numbers is not None:
             values = self._coded(values, self._numbers)
@@ -81,7 +81,7 @@ class Checker:
 
     @staticmethod
     def _coded(values: Array, names: Array) -> Array:
-        """The place of each value among the names, -1 for none; NaN stays."""
+        """The index of each value among the names, -1 for a value that is no name. NaN propagates."""
         order = np.argsort(names)
         places = order[np.searchsorted(names, values, sorter=order).clip(max=len(names) - 1)]
         coded: Array = np.where(names[places] == values, places, -1)
@@ -113,7 +113,7 @@ def _where(steps: tuple[int, ...], inside: tuple[int, ...]) -> str:
 
 
 def row_and_step(column: Column, place: int, first_row: int) -> tuple[int, ...]:
-    """Where the value at `place` of a column stands in the file: its row, and in sequences its step."""
+    """The position in the file of the value at index `place` of a column: its row, and in sequences its step."""
     if column.lengths is None:
         return (first_row + place,)
     ends = np.cumsum(column.lengths)

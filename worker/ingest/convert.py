@@ -1,4 +1,4 @@
-"""Reads a source to its end: every block is checked, put on common steps, counted and written."""
+"""Converts a source: checks every block, aligns sequences on common steps, computes statistics and writes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ class Converted(NamedTuple):
 def convert(
     source: Source, faults: Faults, path: Path, on_block: Callable[[float], None], limits: Limits = NO_LIMITS
 ) -> Converted:
-    """Write the stored form of a source to `path`. on_block hears how much is done, from 0 to 1.
+    """Write the stored form of a source to `path`. on_block receives the fraction that is done, from 0 to 1.
 
     Raises BadInput with up to 100 faults, each with modality, row, step, what came and what was expected.
     """
@@ -56,7 +56,7 @@ def convert(
 
 
 class _Conversion:
-    """What is known of the blocks so far."""
+    """The state of a conversion: what the blocks so far have shown."""
 
     def __init__(self, source: Source, faults: Faults, limits: Limits) -> None:
         self._declaration = declaration = source.declaration
@@ -75,13 +75,13 @@ class _Conversion:
             modality.name: Checker(modality, declaration.nan == "missing", self._names.get(modality.name))
             for modality in source.layout.modalities
         }
-        # of the pieces: what only the whole can tell (categories, likelihoods) is not in it
+        # the schema of the pieces: the number of categories and the likelihood are only known at the end
         self._provisional = Schema(
             kind=source.layout.kind, modalities=tuple(_schema(m, m.categories) for m in source.layout.modalities)
         )
 
     def pieces(self, block: Block) -> Iterator[Samples]:
-        """The block as it is stored, some rows at a time. What is wrong with it is added to the faults."""
+        """The block in stored form, in pieces of some rows. Adds a fault for every bad value."""
         columns = {
             name: checker.check(block.columns[name], block.first_row, self._faults)
             for name, checker in self._checkers.items()
@@ -120,14 +120,14 @@ class _Conversion:
                 numbers.see(piece.values[name][piece.present[name].astype(bool)])
 
     def refuse_absent(self) -> None:
-        """Raise BadInput naming the modalities that no row has: there is nothing that a model could learn of them."""
+        """Raise BadInput for modalities that are absent in every row: a model could learn nothing about them."""
         for modality in self._layout.modalities:
             if not self._statistics.is_present(modality.name):
                 self._faults.add(no_value(modality.column))
         self._faults.raise_if_any()
 
     def describe(self) -> Converted:
-        """What all blocks were."""
+        """The dataset after the last block: schema, statistics and warnings."""
         sizes = {m.name: self._categories(m) for m in self._layout.modalities if m.dtype == "int64"}
         nan = {name: checker.nan for name, checker in self._checkers.items()}
         statistics = self._statistics.describe(sizes, nan) | {"empty_rows": self._empty_rows.count}
@@ -152,7 +152,7 @@ class _Conversion:
         return modality.categories or max(2, len(names), self._statistics.categories(modality.name))
 
     def _know_times(self, columns: dict[str, Column]) -> None:
-        """Times need a length of a step. Without any, the steps are that long already."""
+        """Check that either all modalities have times, and step_seconds is declared, or none has times."""
         timed = [name for name, column in columns.items() if column.times is not None]
         if self._step_seconds is None and timed:
             detail = f"{timed[0]}.time gives times, but the declaration has no step_seconds"
@@ -163,7 +163,7 @@ class _Conversion:
             raise BadInput([Fault("/schema/step_seconds", "no_times", detail)])
 
     def _refuse_mean_counts(self, piece: Samples) -> None:
-        """Raise BadInput where counts were declared, and the mean of the readings of a step is none."""
+        """Raise BadInput if counts were declared and the mean of the readings of a step is not a whole number."""
         for modality in self._layout.modalities if self._timed else ():
             values = piece.values[modality.name][piece.present[modality.name].astype(bool)]
             whole = modality.likelihood is not None and find(modality.likelihood).support.whole

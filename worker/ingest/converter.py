@@ -1,7 +1,9 @@
-"""`python -m worker.ingest.converter`: makes a stored dataset, in a process that a hostile file may break.
+"""`python -m worker.ingest.converter`: converts a source to a stored dataset, in a process of its own.
 
-Spec: source ({"file", "format"}, {"uri"}, or {"generator"}), declaration, result (the path to write to), room (how many
-more bytes the project may store, or null).
+A hostile file can crash only this process, and its memory is limited.
+
+Spec: source ({"file", "format"}, {"uri"}, or {"generator"}), declaration, result (the path to write to), room (the
+bytes that the project may still store, or null).
 """
 
 import threading
@@ -20,11 +22,11 @@ from worker.ingest.size import QUOTA, Limits
 
 
 class _Stopped(Exception):
-    """The supervisor asked for an end."""
+    """The supervisor asked the process to stop."""
 
 
 def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
-    """Convert as the spec says; the finished event has the stored file, its rows, schema, statistics and warnings."""
+    """Convert the source. Returns the stored file, its rows, schema, statistics and warnings, or None if stopped."""
     declaration = Declaration.model_validate(spec["declaration"])
     result, faults, settings = Path(spec["result"]), Faults(), Settings()
     limits = Limits(settings.unpacked_bytes, spec.get("room"))

@@ -1,4 +1,4 @@
-"""Rows in which no modality has a value: a model learns nothing from them, so they are left out and counted."""
+"""Leaves out rows in which no modality has a value: a model learns nothing from them."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ MAX_NAMED = 10
 
 
 class EmptyRows:
-    """Leaves the empty rows out of the pieces of a dataset, and remembers which they were in the file."""
+    """Removes the empty rows from the pieces of a dataset, counts them and keeps the numbers of the first ones."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -32,7 +32,7 @@ class EmptyRows:
         return _only(piece, keep)
 
     def warnings(self) -> list[DataWarning]:
-        """What to tell of them."""
+        """A warning with the number of empty rows, if there are any."""
         if not self.count:
             return []
         rows = ", ".join(map(str, self._first)) + (", …" if self.count > len(self._first) else "")

@@ -1,11 +1,11 @@
-"""What is wrong with a file, up to a number that a person still reads."""
+"""Collects the faults of a file, up to a number that a person can still read."""
 
 from service.datasets.layout import MOST_FAULTS
 from service.shared.errors import BadInput, Fault, pointer
 
 
 class Faults:
-    """Faults in the order they were found; more than 100 are not kept."""
+    """Faults in the order in which they were found, at most 100."""
 
     def __init__(self) -> None:
         self._found: list[Fault] = []
@@ -14,22 +14,22 @@ class Faults:
         return bool(self._found)
 
     def room(self) -> int:
-        """How many more are kept."""
+        """The number of faults that can still be added."""
         return MOST_FAULTS - len(self._found)
 
     def add(self, fault: Fault) -> None:
-        """Keep a fault. Raises BadInput with all of them when there is no room for more."""
+        """Add a fault. Raises BadInput with all faults when the maximum is reached."""
         self._found.append(fault)
         if not self.room():
             self.raise_if_any()
 
     def raise_if_any(self) -> None:
-        """Raise BadInput with all that were found."""
+        """Raise BadInput with all faults, if there are any."""
         if self._found:
             raise BadInput(self._found)
 
 
 def no_value(column: str) -> Fault:
-    """No row has a value in this column, so that there is nothing a model could learn of it."""
+    """The fault of a column in which no row has a value: a model could learn nothing about it."""
     detail = f"no row of column {column!r} has a value, expected at least one; ignore it"
     return Fault(pointer(column), "no_value", detail)

@@ -1,4 +1,4 @@
-"""The common time steps of a sequence's modalities: step by step, or by the times of their readings."""
+"""Aligns the modalities of a sequence on common time steps: by step number, or by the times of their readings."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,15 +10,15 @@ from worker.ingest.block import Array, Block, Column
 from worker.ingest.check import row_and_step
 from worker.ingest.faults import Faults
 
-# A length of time that is a whole number of steps stays one, however it was rounded.
+# In steps: a time that lies this little before a step belongs to it, so that rounding moves no reading.
 ROUNDING = 1e-6
 MAX_STEPS = 2**24
 
 
 class Plan(NamedTuple):
-    """The common steps of a block, before its values are put there.
+    """The common steps of a block, without its values.
 
-    steps: name -> (V,), the step of every reading within its row. lengths: (rows,), how many steps a row has.
+    steps: by name (V,), the step of every reading within its row. lengths: (rows,), the number of steps of every row.
     """
 
     steps: Mapping[str, Array]
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Some sequences of a block behind one another, on common steps. offsets: (rows + 1,), within these."""
+    """Concatenated sequences of a block on common steps. offsets: (rows + 1,), the first step of every row."""
 
     values: Mapping[str, Array]
     present: Mapping[str, Array]
@@ -37,8 +37,8 @@ def plan(block: Block, step_seconds: float | None, faults: Faults) -> Plan:
     """Find the common steps of the modalities of every row.
 
     Without step_seconds they share their step numbers, and a row is as long as its longest modality. With it, step k
-    holds the readings from k to k + 1 times step_seconds after the row's first one: numbers are averaged, of
-    categories the last one stands.
+    holds the readings from k to k + 1 times step_seconds after the first reading of the row: of several numbers their
+    mean, of several categories the last one.
     """
     steps = {name: _numbers(column) for name, column in block.columns.items()}
     if step_seconds is not None:
@@ -81,7 +81,7 @@ def _numbers(column: Column) -> Array:
 
 
 def _timed(block: Block, step_seconds: float, faults: Faults) -> dict[str, Array]:
-    """The step of every reading; those whose time cannot be used are told of and stand at 0."""
+    """The step of every reading. A reading with an unusable time adds a fault and gets step 0."""
     first = np.full(block.rows, np.inf)
     usable = {}
     for name, column in block.columns.items():
@@ -108,13 +108,12 @@ def _timed(block: Block, step_seconds: float, faults: Faults) -> dict[str, Array
 
 
 def _times(name: str, column: Column) -> Array:
-    # Without times of its own every step is one step_seconds... is not known: the layout has refused it.
-    assert column.times is not None, name  # noqa: S101
+    assert column.times is not None, name  # noqa: S101 the conversion has refused modalities without times
     return column.times
 
 
 def _lengths(block: Block, name: str, numbers: Array) -> Array:
-    """How many steps every row needs for a modality: (rows,)."""
+    """The number of steps that every row needs for a modality: (rows,)."""
     column = block.columns[name]
     lengths = np.zeros(block.rows, np.int64)
     np.maximum.at(lengths, _rows(column), numbers + 1)
@@ -122,7 +121,7 @@ def _lengths(block: Block, name: str, numbers: Array) -> Array:
 
 
 def _spread(column: Column, places: Array, steps: int) -> tuple[Array, Array]:
-    """The column's values at their places among all steps; several at one place become one."""
+    """Values (steps, *shape) and presence (steps,) of the readings at `places`; several at one step become one."""
     given = places[column.present]
     came = column.values[column.present]
     present = np.zeros(steps, bool)
@@ -133,5 +132,5 @@ def _spread(column: Column, places: Array, steps: int) -> tuple[Array, Array]:
         np.add.at(sums, given, came)
         counts = np.bincount(given, minlength=steps).reshape(-1, *[1] * (values.ndim - 1))
         return (sums / np.maximum(counts, 1)).astype(values.dtype), present
-    values[given] = came  # of several the last one stands
+    values[given] = came  # of several at one step, the last one remains
     return values, present

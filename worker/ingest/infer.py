@@ -1,6 +1,6 @@
-"""What columns are of which nothing was declared: few different values are categories, many are numbers.
+"""Infers undeclared columns from their values: few different values are categories, many are numbers.
 
-Every inference is told in the version's warnings, with what to declare where it is wrong.
+Every inference is reported in the warnings of the version, with the declaration that overrides it.
 """
 
 import re
@@ -16,30 +16,30 @@ from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest.numbers import Numbers
 
 FEW = 20
-"""As many different whole numbers are categories; as many different texts say nothing about what they are."""
+"""At most so many different whole numbers are categories."""
 EXACT = 2**24
-"""Up to this size float32 keeps whole numbers as they are."""
+"""float32 holds whole numbers up to this size exactly."""
 MAX_SHOWN = 8
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d(:\d\d([.,]\d+)?)?\s*(Z|[+-]\d\d:?\d\d)?)?")
 
 
 @dataclass(frozen=True)
 class Words:
-    """The texts of a column: those that differ, and how many values there are."""
+    """The different texts of a column, and the number of its values."""
 
     different: Collection[str]
     count: int
 
 
 class _Read(NamedTuple):
-    """How a column is read; None for not at all."""
+    """How a column is read; a modality of None means that it is left out."""
 
     modality: PlannedModality | None
     warnings: list[DataWarning]
 
 
 def undecided(layout: Layout) -> list[PlannedModality]:
-    """The modalities whose numbers have to be seen to know what they are: whole, or declared to be categories."""
+    """The modalities of whole numbers, or of undeclared categories: their values decide how they are read."""
     return [
         modality
         for modality in layout.modalities
@@ -48,7 +48,7 @@ def undecided(layout: Layout) -> list[PlannedModality]:
 
 
 def without_dates(declaration: Declaration, columns: Collection[str]) -> tuple[Declaration, list[DataWarning]]:
-    """The declaration without columns that are dates by their type, which no modality can be."""
+    """The declaration with the columns of date type ignored, and a warning about each: dates are no modality."""
     warnings = [
         DataWarning("looks_like_dates", f"column {column!r} holds dates and was left out; {_dates(column)}", column)
         for column in columns
@@ -59,7 +59,7 @@ def without_dates(declaration: Declaration, columns: Collection[str]) -> tuple[D
 def completed(
     layout: Layout, declaration: Declaration, numbers: Mapping[str, Numbers], words: Mapping[str, Words]
 ) -> Layout:
-    """The layout with a decision about every column that was left open. numbers, words: by column.
+    """The layout with every undecided modality decided. numbers, words: by column.
 
     Raises BadInput when nothing is left that could be a modality, and for too many categories.
     """
@@ -79,7 +79,7 @@ def completed(
 
 
 def floats(layout: Layout, declaration: Declaration) -> dict[str, Numbers]:
-    """Of the modalities that may be categories which a null made floats, as pandas does: by name, nothing seen yet."""
+    """New `Numbers` by name, for floats that may be categories: pandas makes floats of integers and null."""
     said = declaration.modalities
     return {
         modality.name: Numbers()
@@ -90,7 +90,7 @@ def floats(layout: Layout, declaration: Declaration) -> dict[str, Numbers]:
 
 
 def constants(layout: Layout, declaration: Declaration, figures: Mapping[str, Mapping[str, Any]]) -> list[DataWarning]:
-    """Warnings about numbers that were kept and are all the same. figures: the statistics of each modality."""
+    """Warnings about modalities whose values are all equal. figures: the statistics of each modality."""
     found = []
     for modality in layout.modalities:
         seen = figures[modality.name]
@@ -124,10 +124,10 @@ def _of_numbers(modality: PlannedModality, seen: Numbers, layout: Layout, declar
     said = declaration.modalities.get(modality.name)
     if said is not None and said.is_category:
         return _Read(_categories(modality, seen), [])
-    if not seen.count:  # that no row has a value is told when all rows were read
+    if not seen.count:  # the conversion refuses a modality without values
         return _Read(modality, [])
     if seen.distinct is not None and len(seen.distinct) == 1:
-        keep = said is not None or seen.count == 1  # one value alone tells nothing of the column
+        keep = said is not None or seen.count == 1  # a single value does not make a constant
         return _Read(_number(modality), []) if keep else _constant(modality, seen.distinct.tolist()[0])
     if seen.distinct is not None and len(seen.distinct) <= FEW:
         warnings = [_warned(modality, "inferred_categories", _few(seen))]
@@ -170,14 +170,14 @@ def _of_words(modality: PlannedModality, seen: Words, layout: Layout, declaratio
 
 
 def _constant(modality: PlannedModality, value: int | str) -> _Read:
-    """A column of one value tells a model nothing, and categories would need a second one, which does not occur."""
+    """Leave out a column of one value: a model learns nothing from it, and categories need at least two."""
     detail = f"holds no other value than {shown(value)} and was left out; to keep it, declare modalities: "
     dtype = "int64" if modality.text else "float32"
     return _Read(None, [_warned(modality, "constant", detail + _as(modality, dtype))])
 
 
 def _perhaps_split(modality: PlannedModality, different: Iterable[str]) -> list[DataWarning]:
-    """Warnings about a column `split` that says by number which rows are held out: it may as well be data."""
+    """Warnings about a column `split` of the numbers 0 to 2: it may name splits, or be data."""
     if modality.column != SPLIT or not {*different} <= {"0", "1", "2"}:
         return []
     detail = 'may say which rows are held out (0 training, 1 validation, 2 test); then declare "split": '
@@ -191,7 +191,7 @@ def _categories(modality: PlannedModality, seen: Numbers) -> PlannedModality:
         detail += "categories; leave out dtype and likelihood to read it as numbers"
         raise BadInput([Fault(pointer(modality.column), "too_many_categories", detail)])
     values = tuple(int(value) for value in seen.distinct) if seen.whole else ()
-    if values == tuple(range(len(values))):  # none, too: what is wrong with the values is said with their place
+    if values == tuple(range(len(values))):  # also with no values: the conversion reports bad values with their place
         return modality
     return replace(modality, categories=max(2, len(values)), category_names=values)
 

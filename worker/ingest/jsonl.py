@@ -1,4 +1,4 @@
-"""Reads JSON Lines: a sample a line, an object whose keys are columns."""
+"""Reads JSON Lines: one object per line, one line per sample; the keys are the columns."""
 
 import json
 from codecs import BOM_UTF8
@@ -15,9 +15,9 @@ from worker.ingest import infer
 from worker.ingest import nested_survey as surveys
 from worker.ingest.block import BLOCK_BYTES, Block, ReadOptions
 from worker.ingest.faults import no_value
+from worker.ingest.json_column import JsonColumn, texts_of
 from worker.ingest.nested_arrow import nested_of
 from worker.ingest.nested_blocks import Batch, Unpacker
-from worker.ingest.nested_lists import Lists, texts_of
 from worker.ingest.nested_survey import Scout
 from worker.ingest.numbers import Numbers
 from worker.ingest.roles import are_splits
@@ -37,7 +37,7 @@ class _Lines(NamedTuple):
 
 
 class JsonLinesSource:
-    """A JSON Lines file, read twice: for what its columns are, then for their values."""
+    """A JSON Lines file. It is read twice: for the types of its columns, then for their values."""
 
     def __init__(self, path: Path, declaration: Declaration, max_bytes: int) -> None:
         self._path = path
@@ -46,20 +46,20 @@ class JsonLinesSource:
         self._max_bytes = max_bytes
         self._size = path.stat().st_size
         self._done = 0
-        self._lists: dict[str, Lists] = {}
+        self._columns: dict[str, JsonColumn] = {}
         self._numbers: dict[str, Numbers] = {}
         known = known_columns.wanted(declaration)
         unread = {column for role, column in known.items() if role != "split"}
         scouts, others, rows = self._survey(surveys.out_of_sight(declaration) | unread)
         if (split := known.get("split")) in scouts and self._is_split(scouts[split]):
             others.append(split)
-            del scouts[split], self._lists[split]
+            del scouts[split], self._columns[split]
         declaration, of_roles = known_columns.completed(declaration, others)
         self.declaration = declaration
         self._roles = declaration.role_columns()
         forms, faults = {}, []
-        for name, lists in self._lists.items():
-            if form := lists.form():
+        for name, column in self._columns.items():
+            if form := column.form():
                 forms[name] = form
             else:
                 faults.append(no_value(name))
@@ -73,51 +73,51 @@ class JsonLinesSource:
         self._unpacker = Unpacker(self.layout, self.category_names, self._timed, declaration, max_bytes)
 
     def fraction(self) -> float:
-        """How many of the bytes were read."""
+        """The fraction of the bytes that was read."""
         return self._done / self._size
 
     def blocks(self) -> Iterator[Block]:
-        """All rows. Raises BadInput where values do not fit one another."""
+        """All rows. Raises BadInput if values do not fit one another."""
         return self._unpacker.blocks(self._batches())
 
     def _survey(self, out: set[str]) -> tuple[dict[str, Scout], list[str], int]:
-        """Scouts of the columns, the names of those that are left out, and the number of rows."""
+        """The scout of every column, the names of the columns that are left out, and the number of rows."""
         scouts: dict[str, Scout] = {}
         others: dict[str, None] = {}
         rows = 0
         for lines in self._read():
             rows = lines.first_row + len(lines.objects)
-            if rows * len(scouts) > self._max_bytes:  # every one of them is stored, absent or not
+            if rows * len(scouts) > self._max_bytes:  # absent values are stored too
                 raise surveys.too_large(rows * len(scouts), self._max_bytes)
             names = dict.fromkeys(name for line in lines.objects for name in line)
             others.update(dict.fromkeys(name for name in names if name in out))
             new = [name for name in names if name not in out and name not in scouts]
             surveys.refuse_names([*scouts, *others, *new])
             for name in new:
-                scouts[name], self._lists[name], self._numbers[name] = Scout(name), Lists(name), Numbers()
+                scouts[name], self._columns[name], self._numbers[name] = Scout(name), JsonColumn(name), Numbers()
             for name, scout in scouts.items():
                 values = lines.column(name)
-                self._lists[name].see(values, lines.first_row)
-                nested = nested_of(self._lists[name].array(values))
+                self._columns[name].see(values, lines.first_row)
+                nested = nested_of(self._columns[name].array(values))
                 scout.see(nested)
-                if len(nested.levels) < 2 and nested.values.dtype.kind in "ifb":  # of one value or step
+                if len(nested.levels) < 2 and nested.values.dtype.kind in "ifb":  # one value per row or step
                     self._numbers[name].see(nested.values[nested.present(len(nested.levels))])
         return scouts, list(others), rows
 
     def _is_split(self, scout: Scout) -> bool:
-        form = self._lists[scout.name].form()
+        form = self._columns[scout.name].form()
         return form is not None and form.kind == "text" and not form.extents and are_splits(scout.names)
 
     def _batches(self) -> Iterator[Batch]:
         names = [modality.column for modality in self.layout.modalities]
         names += [name + TIME for name in names if name in self._timed]
         for lines in self._read():
-            columns = {name: self._lists[name].array(lines.column(name)) for name in names}
+            columns = {name: self._columns[name].array(lines.column(name)) for name in names}
             texts = {role: texts_of(name, lines.column(name), lines.first_row) for role, name in self._roles.items()}
             yield Batch(len(lines.objects), columns, texts)
 
     def _read(self) -> Iterator[_Lines]:
-        """All lines, some at a time. Raises BadInput for a line that is no object."""
+        """All lines, in batches. Raises BadInput for a line that is no object."""
         row = 0
         with _opened(self._path) as file:
             while objects := _objects(file, row):
@@ -132,7 +132,7 @@ def read(path: Path, declaration: Declaration, options: ReadOptions) -> JsonLine
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file behind its byte order mark, if it has one."""
+    """The open file, positioned after its byte order mark, if it has one."""
     file = path.open("rb")
     if file.read(len(BOM_UTF8)) != BOM_UTF8:
         file.seek(0)
@@ -140,14 +140,14 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _first_row(path: Path) -> dict[str, Any]:
-    """A copy of the first object; an empty one where there is none."""
+    """A copy of the first object, or an empty one if the file has none."""
     with _opened(path) as file:
         line = file.readline(MAX_LINE_BYTES + 1)
     return _parsed(line, 0) if len(line) <= MAX_LINE_BYTES and line.strip() else {}
 
 
 def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
-    """The objects of the next lines, of about a quarter of a block of text; none at the end."""
+    """The objects of the next lines, about BATCH_BYTES of text; none at the end."""
     objects: list[dict[str, Any]] = []
     size = 0
     while size < BATCH_BYTES and len(objects) < MAX_BATCH_ROWS:
@@ -165,7 +165,7 @@ def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
 
 
 def _refuse_more(file: BinaryIO, row: int) -> None:
-    """Lines may be empty at the end of the file alone, so that a row's number is its line's."""
+    """Refuse lines after an empty one: only then is the number of a row the number of its line."""
     while line := file.readline(MAX_LINE_BYTES):
         if line.strip():
             raise _unfit(row, "is empty", "an object; only the end of the file may have empty lines")
@@ -186,11 +186,11 @@ def _parsed(line: bytes, row: int) -> dict[str, Any]:
 
 
 class Unusual(ValueError):
-    """What JSON's parser would take and we do not."""
+    """JSON that Python's parser accepts and this reader refuses."""
 
 
 def _why(error: ValueError) -> str:
-    """What is wrong with a line, without the words of the parser."""
+    """Why a line is refused, in our words."""
     if isinstance(error, json.JSONDecodeError):
         return not_json.reason(error)
     if isinstance(error, UnicodeDecodeError):

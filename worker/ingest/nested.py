@@ -1,4 +1,4 @@
-"""Lists in lists, laid flat: the columns of Parquet and of JSON Lines before they become modalities."""
+"""Flattened nested lists: the columns of Parquet and JSON Lines before they become modalities."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TRIES = 16
 
 @dataclass(frozen=True)
 class Level:
-    """Lists beside one another. lengths: (N,) int64, 0 where there is none. given: (N,) bool, false for null."""
+    """All lists of one depth. lengths: (N,) int64, 0 for null. given: (N,) bool, false for null."""
 
     lengths: Array
     given: Array
@@ -23,10 +23,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Nested:
-    """Some rows of a column. `levels` go from the outermost lists in: all lists of one stand in those before it.
+    """Some rows of a column. `levels` are ordered from the outermost lists to the innermost.
 
-    values: (V,), what stands in the innermost lists, or in the rows where there are no lists; zero for null.
-    given: (V,) bool, false for null; None where there is no null. With `words`, values are indices of these texts.
+    values: (V,), the items of the innermost lists, or of the rows if there are no lists; zero for null.
+    given: (V,) bool, false for null; None if there is no null. With `words`, values are indices into these texts.
+    In the methods, axis i means the lists of levels[i], and axis len(levels) the values.
     """
 
     levels: tuple[Level, ...]
@@ -35,13 +36,13 @@ class Nested:
     words: tuple[str, ...] = ()
 
     def present(self, axis: int) -> Array:
-        """Which items of a level, or of the values behind the last one, are not null: (N,) bool."""
+        """Which items of an axis are not null: (N,) bool."""
         if axis < len(self.levels):
             return self.levels[axis].given
         return np.ones(len(self.values), bool) if self.given is None else self.given
 
     def place(self, axis: int, index: int) -> tuple[int, ...]:
-        """Where an item of a level, or of the values, stands: its row, then its index in each list around it."""
+        """The position of an item of an axis: its row, then its index in each list around it."""
         inside: list[int] = []
         for level in reversed(self.levels[:axis]):
             ends = np.cumsum(level.lengths)
@@ -51,7 +52,7 @@ class Nested:
         return (index, *inside)
 
     def extents(self, axis: int) -> tuple[int, ...] | None:
-        """The shape of one of the first items of a level that has one; None where none has."""
+        """The shape of the first item of an axis that has one; None if none of the first TRIES items has."""
         if axis >= len(self.levels):
             return None
         for first in np.flatnonzero(self.levels[axis].lengths)[:TRIES]:
@@ -66,7 +67,7 @@ class Nested:
     def filled(
         self, name: str, axis: int, shape: tuple[int, ...], first_row: int, null_is_nan: bool, faults: Faults
     ) -> tuple[Array, Array]:
-        """The items of a level as arrays: values (N, *shape), zero where absent, and present (N,).
+        """The items of an axis as arrays: values (N, *shape), zero where absent, and present (N,).
 
         Adds a fault for every item of another shape, and for every null inside one; with null_is_nan such a null
         becomes NaN.
@@ -101,7 +102,7 @@ class Nested:
         return any(not self.present(inner).all() for inner in range(axis + 1, axis + len(shape) + 1))
 
     def _with_nan(self, axis: int, shape: tuple[int, ...]) -> Array:
-        """The items of a level with NaN for every null inside one: (N, *shape), from the innermost lists outwards."""
+        """The items of an axis, (N, *shape), with NaN for every null inside one. Works from the innermost lists out."""
         found = np.where(self.present(axis + len(shape)), self.values.astype(np.float64), np.nan)
         for inner in reversed(range(len(shape))):
             given = self.levels[axis + inner].given
@@ -127,7 +128,7 @@ class Nested:
 
 
 def bytes_of(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of one value as it is stored."""
+    """The size of one value in stored form."""
     return math.prod(shape) * np.dtype(dtype).itemsize
 
 

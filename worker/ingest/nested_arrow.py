@@ -1,4 +1,4 @@
-"""Arrow's types and arrays as nested columns."""
+"""Arrow types as forms of columns, and Arrow arrays as flattened lists."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,9 +17,9 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def form_of(type: Any, is_time: bool = False) -> Form | None:
-    """The form of a type; None for what cannot be a column, nor, with is_time, its times.
+    """The form of a type; None if it can be neither a modality nor, with is_time, the times of one.
 
-    Of extension types only the fixed-shape tensor means more than its storage.
+    An extension type counts as its storage type, except for the fixed-shape tensor.
     """
     extents: list[int | None] = []
     has_time = not _is_tensor(type)
@@ -49,20 +49,20 @@ def is_date(type: Any) -> bool:
 
 
 def leaf_of(type: Any) -> Any:
-    """The type of what stands in the innermost lists."""
+    """The type of the items of the innermost lists."""
     while _is_list(type):
         type = _stored(type).value_type
     return _stored(type)
 
 
 def lengths(array: Any) -> Array:
-    """How many items each outermost list has, 0 for null: (N,) int64."""
+    """The length of every outermost list, 0 for null: (N,) int64."""
     found: Array = pc.list_value_length(_plain(array)).fill_null(0).to_numpy()
     return found.astype(np.int64, copy=False)
 
 
 def nested_of(array: Any) -> Nested:
-    """An array of lists in lists, laid flat. Clocks become seconds."""
+    """An array of nested lists, flattened. Timestamps and durations become seconds."""
     levels: list[Level] = []
     while _is_list(array.type):
         given = np.ones(len(array), bool) if not array.null_count else array.is_valid().to_numpy(zero_copy_only=False)
@@ -81,7 +81,7 @@ def nested_of(array: Any) -> Nested:
 
 
 def texts_of(array: Any) -> list[str | None]:
-    """The texts of rows; numbers become their decimal text, an empty one is None."""
+    """One text per row; numbers become decimal text, empty text becomes None."""
     array = _plain(array)
     if is_text(array.type):
         nested = _words((), array)
@@ -94,7 +94,7 @@ def texts_of(array: Any) -> list[str | None]:
 
 
 def _words(levels: tuple[Level, ...], array: Any) -> Nested:
-    """Texts as indices of those that occur."""
+    """Texts as indices into the different texts that occur."""
     if not pa.types.is_dictionary(array.type):
         array = array.cast(pa.large_string()).dictionary_encode()
     given = array.is_valid().to_numpy(zero_copy_only=False)
@@ -103,7 +103,7 @@ def _words(levels: tuple[Level, ...], array: Any) -> Nested:
     values = np.zeros(len(array), np.int64)
     values[given] = codes
     words = array.dictionary.take(pa.array(used)).to_pylist()
-    if None in words:  # a dictionary may name null too
+    if None in words:  # a dictionary may contain null
         given = given & (np.array([word is not None for word in [*words, ""]])[values])
     return Nested(levels, values, given, tuple(word or "" for word in words))
 

@@ -1,4 +1,4 @@
-"""Batches of nested columns become blocks; what does not fit is named with its row, step and element."""
+"""Makes blocks of batches of Arrow columns; a value that does not fit is reported with row, step and element."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Texts = Sequence[str | None]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows as a file has them: columns and their times by name, and texts by role."""
+    """Some rows of a file: columns and their times by name, and texts by role."""
 
     rows: int
     columns: Mapping[str, pa.Array]
@@ -27,7 +27,7 @@ class Batch:
 
 
 class Unpacker:
-    """Makes blocks of batches; `rows` counts those that are done."""
+    """Makes blocks of batches; `rows` is the number of rows so far."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Unpacker:
         self._faults = Faults()
 
     def blocks(self, batches: Iterable[Batch]) -> Iterator[Block]:
-        """All rows. After the first fault there are no more blocks, and BadInput is raised with up to 100."""
+        """All rows. After the first fault, no block follows: BadInput is raised at the end, with up to 100 faults."""
         for batch in batches:
             for first, last in self._cuts(batch):
                 block = self._block(batch, first, last)
@@ -59,7 +59,7 @@ class Unpacker:
         self._faults.raise_if_any()
 
     def _cuts(self, batch: Batch) -> Iterator[tuple[int, int]]:
-        """Pieces of a batch that become a block each. Raises BadInput for a row, or a file, that is too large."""
+        """Row ranges of a batch, one per block. Raises BadInput for a row, or a file, that is too large."""
         sizes = np.full(batch.rows, self._step_bytes)
         if self._axis:
             lengths = [arrow.lengths(batch.columns[modality.column]) for modality in self._layout.modalities]

@@ -1,4 +1,4 @@
-"""What nested columns are: their kind and shapes, by type or as the first values have them, and categories' names."""
+"""Finds the kind and the shapes of nested columns, from their types or first values, and the names of categories."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ from worker.ingest.nested import Nested, bytes_of
 
 MAX_COLUMNS = 1000
 MAX_NAME_CHARACTERS = 200
-# A row is in memory at once, with what it was read from.
+# A row is in memory as a whole, together with the form it was read from.
 MAX_ROW_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a column's type says of a row: its extents from the outermost in, None where the values decide."""
+    """The form of a column by its type. extents: of the lists from the outermost in, None if the values decide."""
 
     extents: tuple[int | None, ...]
     kind: ColumnKind
     has_time: bool = True
-    """Whether the first axis can be time: a tensor's cannot."""
+    """Whether the first axis can be time; that of a tensor cannot."""
 
 
 class Scout:
-    """What the values of one column show that its type does not: shapes, whether lengths differ, categories' names."""
+    """Collects what the type of a column leaves open: shapes, whether lengths differ, names of categories."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.differ = False
-        """Whether its outermost lists have different lengths."""
+        """Whether the outermost lists have different lengths."""
         self.names: set[str] = set()
         self.texts = 0
-        """How many texts it holds, those that are there twice counted twice."""
+        """The number of texts, counted with repetition."""
         self._outer: int | None = None
         self._shapes: list[tuple[int, ...] | None] = [None, None]
 
@@ -50,11 +50,11 @@ class Scout:
                 self._outer = int(lengths[0]) if self._outer is None else self._outer
                 self.differ = self.differ or bool((lengths != self._outer).any())
         for axis, found in enumerate(self._shapes):
-            if len(found or ()) != len(nested.levels) - axis:  # the depth of JSON's lists is seen with their values
+            if len(found or ()) != len(nested.levels) - axis:  # JSON shows the depth of lists only with their values
                 self._shapes[axis] = nested.extents(axis)
 
     def shape(self, form: Form, kind: Kind, declared: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """The shape of one value or time step: by type, as declared, or as the first one has it; None for none."""
+        """The shape of one value or time step: declared, by type, or of the first value; None if none has a value."""
         axis = 1 if kind == "sequence" else 0
         extents = form.extents[axis:]
         if declared and len(declared) == len(extents):
@@ -68,7 +68,7 @@ class Scout:
         return found if found and len(found) == len(extents) else None
 
     def is_done(self, form: Form, kind: Kind | None, declared: tuple[int, ...] | None) -> bool:
-        """Whether more rows would show nothing new. A kind of None is not known yet."""
+        """Whether more rows would show nothing new. kind: None if it is not known yet."""
         if form.kind == "text":
             return False
         if kind is None and not self.differ and form.has_time and form.extents[:1] == (None,):
@@ -89,20 +89,20 @@ class Scout:
 
 
 def out_of_sight(declaration: Declaration) -> set[str]:
-    """The columns that are no modality, with the times of ignored ones."""
+    """The columns that are no modality, and the times of ignored columns."""
     times = {name + TIME for name in declaration.ignore} - declaration.names().keys()
     return declaration.left_out() | times
 
 
 def timed_in(names: Sequence[str] | Mapping[str, object], declaration: Declaration) -> set[str]:
-    """The columns whose times stand in a column of their own."""
+    """The columns that have a column of times."""
     left_out = declaration.left_out()
     own = left_out | declaration.names().keys()
     return {name.removesuffix(TIME) for name in names if name.endswith(TIME) and name not in own} - left_out
 
 
 def refuse_names(names: Sequence[str]) -> None:
-    """Raise BadInput for names that are too many, too long, or there twice."""
+    """Raise BadInput for too many names, a name that is too long, and duplicate names."""
     if len(names) > MAX_COLUMNS:
         detail = f"the file has {len(names)} columns or more, expected at most {MAX_COLUMNS}"
         raise BadInput([Fault("", "too_many_columns", detail)])
@@ -115,7 +115,7 @@ def refuse_names(names: Sequence[str]) -> None:
 
 
 def kind_of(scouts: Mapping[str, Scout], timed: set[str], declaration: Declaration) -> Kind:
-    """As declared; or sequences have times, or lists of different lengths."""
+    """The declared kind; else sequences if there are times, or outermost lists of different lengths."""
     if declaration.kind:
         return declaration.kind
     return "sequence" if timed or any(scout.differ for scout in scouts.values()) else "static"
@@ -129,9 +129,9 @@ def settle(
     declaration: Declaration,
     max_bytes: int,
 ) -> Layout:
-    """The layout of columns that were seen; `others` are in the file too, and are no modality.
+    """The layout of the surveyed columns. others: the columns of the file that are no modality.
 
-    Raises BadInput with all that does not fit together, or that would be too large.
+    Raises BadInput for columns that do not fit together, and for values that would be too large.
     """
     if not rows:
         raise BadInput([Fault("", "no_rows", "the file has no rows, expected at least one")])
@@ -161,15 +161,15 @@ def settle(
 
 
 def words(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, Words]:
-    """What the text columns hold, by column."""
+    """The texts of the text columns, by column."""
     seen = {modality.column: scouts[modality.column] for modality in layout.modalities if modality.text}
     return {column: Words(scout.names, scout.texts) for column, scout in seen.items()}
 
 
 def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tuple[int | str, ...]]:
-    """Of the modalities that have names: those that were declared, else the texts that occur, in order.
+    """The names of categories by modality: the declared names, else the sorted texts that occur.
 
-    Raises BadInput for texts that are none of the declared ones.
+    Raises BadInput for texts that are not among the declared names.
     """
     faults = Faults()
     found = {}
@@ -187,7 +187,7 @@ def category_names(layout: Layout, scouts: Mapping[str, Scout]) -> dict[str, tup
 
 
 def too_large(size: int, max_bytes: int) -> BadInput:
-    """The file's values do not fit."""
+    """The fault of a file whose values have more than max_bytes."""
     detail = f"the values have {size} bytes or more, expected at most {max_bytes}"
     return BadInput([Fault("", "too_large", detail)])
 

@@ -1,4 +1,4 @@
-"""Reads the arrays of an .npz file side by side, some rows of each at a time."""
+"""Reads the arrays of an .npz file in parallel, some rows of each at a time."""
 
 import math
 import shutil
@@ -25,12 +25,12 @@ from worker.ingest.faults import Faults
 from worker.ingest.nested_survey import MAX_ROW_BYTES
 from worker.ingest.numbers import Numbers
 
-# Whole numbers are looked at as int64, however narrow they are in the file.
+# Integers are converted to int64, whatever their width in the file.
 WIDEST_BYTES = 8
 
 
 class NpzSource:
-    """An .npz file. `scratch` is a folder for arrays that stand in Fortran order: they are not read row by row."""
+    """An .npz file. Arrays in Fortran order cannot be read row by row: they are unpacked into the scratch folder."""
 
     def __init__(self, path: Path, declaration: Declaration, max_bytes: int, scratch: Path, faults: Faults) -> None:
         self._path = path
@@ -52,17 +52,17 @@ class NpzSource:
         self._done = 0
 
     def fraction(self) -> float:
-        """How many of the rows were read."""
+        """The fraction of the rows that was read."""
         return self._done / self._rows
 
     def blocks(self) -> Iterator[Block]:
-        """All rows. Raises BadInput when the data of an array is damaged."""
+        """All rows. Raises BadInput if the data of an array is damaged."""
         for first, rows, arrays in self._arrays([*self._roles.values(), *self._wanted(self.layout.modalities)]):
             yield self._block(first, rows, arrays)
             self._done = first + rows
 
     def _arrays(self, names: Sequence[str]) -> Iterator[tuple[int, int, dict[str, Array]]]:
-        """Some rows of these arrays at a time: the first one's number, how many, and their values."""
+        """Batches of rows of these arrays: the number of the first row, the number of rows, and the values."""
         with zipfile.ZipFile(self._path) as archive:
             readers = {name: _Reader(archive, self._headers[name], self._scratch) for name in names}
             row_bytes = sum(reader.row_bytes for reader in readers.values())
@@ -77,12 +77,12 @@ class NpzSource:
                 yield first, rows, {name: reader.take(rows) for name, reader in readers.items()}
 
     def _numbers(self, modalities: Sequence[PlannedModality]) -> dict[str, Numbers]:
-        """What the numbers of these modalities are, by column."""
+        """Figures about the numbers of these modalities, by column."""
         found = {modality.column: Numbers() for modality in modalities}
         of = self._sequence if self.layout.kind == "sequence" else self._static
         for first, _, arrays in self._arrays(self._wanted(modalities)) if found else ():
             for modality in modalities:
-                column = of(modality, first, arrays, Faults())  # faults are told when the values are read
+                column = of(modality, first, arrays, Faults())  # blocks() reports the faults
                 found[modality.column].see(column.values[column.present])
         return found
 
@@ -133,7 +133,7 @@ def read(path: Path, declaration: Declaration, options: ReadOptions) -> NpzSourc
 
 
 class _Reader:
-    """Some rows of an array after the others."""
+    """Reads an array from its beginning, some rows at a time."""
 
     def __init__(self, archive: zipfile.ZipFile, header: ArrayHeader, scratch: Path) -> None:
         self._header = header
@@ -150,7 +150,7 @@ class _Reader:
             self._mapped = self._unpacked(scratch)
 
     def take(self, rows: int) -> Array:
-        """The next rows, (rows, …). Raises BadInput when the data is damaged."""
+        """The next rows, (rows, *shape). Raises BadInput if the data is damaged."""
         if self._mapped is not None:
             self._next += rows
             return np.ascontiguousarray(self._mapped[self._next - rows : self._next])
@@ -165,11 +165,11 @@ class _Reader:
             return self._file.read(size)
         except MemoryError:  # says nothing about the data
             raise
-        except Exception as error:  # zlib and zipfile meet bytes of a stranger
+        except Exception as error:  # zlib and zipfile raise many types of errors for damaged data
             raise _damaged(self._header.name, "it cannot be unpacked, or has a wrong checksum") from error
 
     def _unpacked(self, scratch: Path) -> Array:
-        with TemporaryFile(dir=scratch) as file:  # the mapping keeps it
+        with TemporaryFile(dir=scratch) as file:  # the mapping keeps the deleted file open
             try:
                 shutil.copyfileobj(self._file, file, BLOCK_BYTES)
                 file.flush()

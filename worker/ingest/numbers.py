@@ -1,4 +1,4 @@
-"""What the whole numbers of a column are like, as far as it takes to tell categories, numbers and row names apart."""
+"""Figures about the numbers of a column that tell categories, numbers and row numbers apart."""
 
 import numpy as np
 
@@ -7,34 +7,34 @@ from worker.ingest.block import Array
 
 
 class Numbers:
-    """Grows with the values of a column, in the order of the file."""
+    """Accumulates figures about the values of a column."""
 
     def __init__(self) -> None:
         self.count = 0
         self.distinct: Array | None = np.zeros(0, np.int64)
-        """The different values in order; None when there are more than MOST_CATEGORIES."""
+        """The different values, sorted; None if there are more than MOST_CATEGORIES."""
         self.whole = True
-        """Whether all of them are whole numbers."""
+        """Whether all values are whole numbers."""
         self._low: int | float = 0
         self._high: int | float = 0
 
     @property
     def all_differ(self) -> bool:
-        """Whether no value is there twice, as far as it is known."""
+        """Whether all values are known to differ."""
         return self.distinct is not None and len(self.distinct) == self.count
 
     @property
     def largest(self) -> float:
-        """The largest size of a value."""
+        """The largest absolute value."""
         return float(max(abs(self._low), abs(self._high)))
 
     @property
     def are_consecutive(self) -> bool:
-        """Whether they are all numbers from the lowest to the highest, each once."""
+        """Whether every number from the lowest to the highest occurs exactly once."""
         return self.all_differ and self._high - self._low + 1 == self.count
 
     def see(self, values: Array) -> None:
-        """Look at some more values: (N,), those that are present."""
+        """Add some values: (N,), the present ones."""
         if values.dtype.kind == "f":
             values = values[~np.isnan(values)]
         if not len(values):

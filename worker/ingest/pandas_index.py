@@ -11,21 +11,20 @@ from service.datasets.warnings import DataWarning
 from worker.ingest.block import Array
 
 METADATA = b"pandas"
-# A pandas index of one level, as a rule; 8 bytes of each row are kept to tell whether it is unique.
 
 
 def columns(schema: Any) -> list[str]:
-    """The columns of an Arrow schema that hold a stored index, one for each of its levels; none for a plain range."""
+    """The columns of an Arrow schema that store an index, one per level; none for a range index."""
     try:
         described = json.loads((schema.metadata or {}).get(METADATA, b"{}"))
         levels = described.get("index_columns", [])
         return [level for level in levels if isinstance(level, str) and level in schema.names]
-    except (ValueError, AttributeError, TypeError):  # metadata of a stranger
+    except (ValueError, AttributeError, TypeError):  # the metadata may be anything
         return []
 
 
 def is_unique(texts: Iterable[list[str | None]]) -> bool:
-    """Whether every row has a text of its own, told by 64 bits of each."""
+    """Whether all texts differ and none is missing. Compares 64-bit hashes, to keep 8 bytes per row."""
     hashes: list[Array] = []
     for batch in texts:
         if None in batch:
@@ -35,14 +34,14 @@ def is_unique(texts: Iterable[list[str | None]]) -> bool:
 
 
 def as_ids(declaration: Declaration, column: str) -> tuple[Declaration, DataWarning]:
-    """The declaration with a unique index as the rows' ids."""
+    """The declaration with a unique index as ids, and a warning about it."""
     detail = f"column {column!r} is the index of a pandas frame and unique: it gives the rows' ids"
     completed = declaration.model_copy(update={"ids": column})
     return completed, DataWarning("index_as_ids", f"{detail}; declare or ignore it for something else", column)
 
 
 def ignored(declaration: Declaration, columns: list[str]) -> tuple[Declaration, list[DataWarning]]:
-    """The declaration without the columns of an index."""
+    """The declaration with the columns of an index ignored, and a warning about each."""
     what = "is the index of a pandas frame" if len(columns) == 1 else "is a level of the index of a pandas frame"
     advice = "declare it as ids, labels, split or a modality to keep it"
     warnings = [

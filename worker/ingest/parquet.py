@@ -1,4 +1,4 @@
-"""Reads the columns of a Parquet file side by side, some rows of each at a time."""
+"""Reads a Parquet file, some rows of all columns at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,15 +27,15 @@ from worker.ingest.roles import are_splits
 
 MAGIC = b"PAR1"
 MAX_FOOTER_BYTES = 32 * 1024**2
-# Half a block: its several copies stay nearer to the processor, and 10% more rows come in a second.
+# Half a block: the copies of a batch fit the cache better than with a whole one, which is 10% slower.
 BATCH_BYTES = BLOCK_BYTES // 2
 MAX_BATCH_ROWS = 65_536
 VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 4}
-DECIMAL_BYTES = 32  # Arrow's own, and the numbers that are made of them
+DECIMAL_BYTES = 32  # Arrow's decimal and the float64 that it becomes
 
 
 class ParquetSource:
-    """A Parquet file: one column a modality. Raises BadInput for what can be no dataset."""
+    """A Parquet file: one column per modality. Raises BadInput for a file that cannot become a dataset."""
 
     def __init__(self, path: Path, declaration: Declaration, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -67,16 +67,16 @@ class ParquetSource:
         self._rows = rows
 
     def fraction(self) -> float:
-        """How many of the rows were read."""
+        """The fraction of the rows that was read."""
         return self._unpacker.rows / self._rows
 
     def blocks(self) -> Iterator[Block]:
-        """All rows. Raises BadInput when the file is damaged, or values do not fit one another."""
+        """All rows. Raises BadInput if the file is damaged, or values do not fit one another."""
         with _readable("damaged_file", (pa.ArrowException, UnicodeDecodeError)):
             yield from self._unpacker.blocks(self._batches())
 
     def _known(self, declaration: Declaration) -> list[str]:
-        """The columns that have the name of a role and can be that: ids, labels, and words that are splits."""
+        """The columns that have the name of a role and fit it: ids, labels, and a split that names splits."""
         schema, found = self._file.schema_arrow, []
         for role, name in known_columns.wanted(declaration).items():
             if name not in schema.names or not _has_text(schema.field(name).type):
@@ -91,14 +91,14 @@ class ParquetSource:
         return found
 
     def _dates(self, declaration: Declaration) -> list[str]:
-        """The columns of dates of which nothing was declared, and that are no times of readings."""
+        """The undeclared columns of dates that are not the times of another column."""
         schema = self._file.schema_arrow
         out = surveys.out_of_sight(declaration) | declaration.names().keys()
         out |= {name + TIME for name in surveys.timed_in(schema.names, declaration)}
         return [field.name for field in schema if field.name not in out and arrow.is_date(field.type)]
 
     def _numbers(self, modalities: Sequence[PlannedModality]) -> dict[str, Numbers]:
-        """What the numbers of these modalities are, by column."""
+        """Figures about the numbers of these modalities, by column."""
         found = {modality.column: Numbers() for modality in modalities}
         for group in self._groups:
             for batch in self._read(group, list(found)) if found else ():
@@ -109,7 +109,7 @@ class ParquetSource:
         return found
 
     def _with_index(self, declaration: Declaration) -> tuple[Declaration, list[DataWarning]]:
-        """What was declared, with a role for the index of a pandas frame that nothing was declared of."""
+        """The declaration, completed with the undeclared index of a pandas frame: as ids if unique, else ignored."""
         schema = self._file.schema_arrow
         declared = declaration.left_out() | declaration.names().keys()
         levels = [name for name in pandas_index.columns(schema) if name not in declared]
@@ -159,9 +159,9 @@ class ParquetSource:
         return name.endswith(TIME) and name.removesuffix(TIME) in self._timed
 
     def _widths(self, names: list[str]) -> dict[int, int]:
-        """Bytes of a value in memory, of the stored columns that are read."""
+        """Bytes of one value in memory, by the number of each stored column that is read."""
         stored, schema = self._file.metadata.schema, self._file.schema_arrow
-        # Arrow reads by path: a column called "x.list.element" has the path of what stands in the lists of "x".
+        # Arrow selects by path: a column called "x.list.element" has the path of the items of the lists of "x".
         parts = [name.split(".") for name in names]
         outer = {".".join(steps[:count]) for steps in parts for count in range(1, len(steps))} & {*schema.names}
         read = {*names, *(name for name in outer if schema.field(name).type.num_fields)}
@@ -169,7 +169,7 @@ class ParquetSource:
         return {place: _value_bytes(column) for place, column in columns.items()}
 
     def _survey(self, declaration: Declaration) -> None:
-        """Look at columns until nothing new can be seen."""
+        """Show the columns to their scouts until more rows would show nothing new."""
         kind = declaration.kind or ("sequence" if self._timed else None)
         shapes = {declaration.column_of(name): declared.shape for name, declared in declaration.modalities.items()}
 
@@ -225,7 +225,7 @@ def read(path: Path, declaration: Declaration, options: ReadOptions) -> ParquetS
 
 
 def _check_ends(path: Path) -> None:
-    """Refuse what is no Parquet file before anything else reads it."""
+    """Raise BadInput for a file without the magic of Parquet, or with an impossible footer."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4)
@@ -242,7 +242,7 @@ def _check_ends(path: Path) -> None:
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    """Texts are read as they are stored, with a dictionary: a short page can repeat a long text without end."""
+    """Open a file. Texts stay dictionary-encoded: a short page can repeat a long text many times."""
     file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
     schema = file.schema_arrow
     texts = {field.name for field in schema if arrow.is_text(arrow.leaf_of(field.type))}
@@ -260,7 +260,7 @@ def _value_bytes(column: Any) -> int:
 
 
 def _leaves(schema: Any, names: set[str]) -> list[int]:
-    """The numbers of the stored columns that these columns are made of."""
+    """The numbers of the stored columns of these columns."""
     found: list[int] = []
     first = 0
     for field in schema:
@@ -278,7 +278,7 @@ def _leaf_count(type: Any) -> int:
 
 
 def _has_text(type: Any) -> bool:
-    """Whether a row's value can be said in a word."""
+    """Whether the value of a row can be written as a text: no list, no struct, no bytes."""
     type = arrow.leaf_of(type) if isinstance(type, pa.BaseExtensionType) else type
     binary = pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_fixed_size_binary(type)
     return not type.num_fields and not binary

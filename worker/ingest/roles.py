@@ -1,4 +1,4 @@
-"""What rides along with the rows: names, labels, and which of them are held out."""
+"""The splits of rows: declared fractions, or a column of the file."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,21 +15,21 @@ NAMES = {"train": 0, "training": 0, "0": 0, "valid": 1, "val": 1, "validation": 
 
 
 def are_splits(words: Iterable[str | None]) -> bool:
-    """Whether all words name a split by a word, not by its number."""
+    """Whether all words are names of splits, and none is a number."""
     return all(word is not None and not word.isdigit() and word.strip().lower() in NAMES for word in words)
 
 
 class Splits:
-    """Gives every row its split, an index of SPLITS, block after block."""
+    """Assigns a split to every row, as an index into SPLITS, block by block."""
 
     def __init__(self, declaration: Declaration) -> None:
         self._declared = declaration.split
         if isinstance(self._declared, SplitFractions):
-            # Philox: a row's number does not depend on how rows come in blocks
+            # one uniform number per row, in order: the split of a row does not depend on the sizes of blocks
             self._random = np.random.Generator(np.random.Philox(self._declared.seed))
 
     def of(self, block: Block, faults: Faults) -> Array | None:
-        """(rows,) uint8, or None where nothing was declared. Adds a fault for a word that names no split."""
+        """(rows,) uint8, or None if there are no splits. Adds a fault for a word that is no name of a split."""
         if isinstance(self._declared, SplitFractions):
             drawn = self._random.random(block.rows)
             test = drawn < self._declared.test

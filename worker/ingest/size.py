@@ -1,4 +1,4 @@
-"""What rows become in the stored form, counted before anything of that size is made."""
+"""The size of rows in stored form, computed before memory of that size is allocated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ QUOTA = "quota_exceeded"
 
 @dataclass(frozen=True)
 class Limits:
-    """The most bytes of a stored dataset: in the installation, and what its quota leaves to the project."""
+    """Limits of a stored dataset, in bytes. room: what the quota leaves to the project."""
 
     max_bytes: int | None = None
     room: int | None = None
@@ -26,17 +26,16 @@ NO_LIMITS = Limits()
 
 
 class StoredSize:
-    """Counts the rows of a dataset, and cuts its blocks into pieces that fit in memory."""
+    """Adds up the stored size of a dataset, and cuts its blocks into pieces that fit in memory."""
 
     def __init__(self, layout: Layout, limits: Limits) -> None:
         self._limits = limits
         self._bytes = 0
-        # values, and whether there is one
-        self._row_bytes = 8 if layout.kind == "sequence" else 0  # where it ends
-        self._step_bytes = sum(bytes_of(m.shape, m.dtype) + 1 for m in layout.modalities)
+        self._row_bytes = 8 if layout.kind == "sequence" else 0  # the offset of a row
+        self._step_bytes = sum(bytes_of(m.shape, m.dtype) + 1 for m in layout.modalities)  # values and presence
 
     def cuts(self, block: Block, lengths: Array) -> Iterator[tuple[int, int]]:
-        """Pieces of a block, each from its first row to before its last. lengths: (rows,) of the common steps.
+        """Row ranges of the pieces of a block. lengths: (rows,), the number of common steps.
 
         Raises BadInput for a row, or a dataset, that is too large.
         """

@@ -1,4 +1,4 @@
-"""What a dataset holds, in figures that grow with its blocks: presence, values, lengths, and what comes together."""
+"""Statistics of a dataset, accumulated over its blocks: presence, values, lengths, and joint presence."""
 
 from typing import Any
 
@@ -7,13 +7,15 @@ import numpy as np
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 from worker.ingest.block import Array
 
-# Of more modalities it is not counted which rows have both of two: it grows with their square, up to a million figures.
+# Joint presence grows with the square of the number of modalities, to a million figures without this limit.
 MAX_TOGETHER = 100
 
 
 class Statistics:
-    """Figures of the pieces of a dataset, over present values alone. Lengths are in steps; presence counts samples,
-    or time steps, and `rows` and `together` count rows; `together` is left out for more than MAX_TOGETHER modalities.
+    """Statistics over the present values of the pieces of a dataset.
+
+    Lengths are in steps. Presence counts samples or time steps; `rows` and `together` count rows. `together` is left
+    out for more than MAX_TOGETHER modalities.
     """
 
     def __init__(self) -> None:
@@ -25,7 +27,7 @@ class Statistics:
         self._splits = np.zeros(len(SPLITS), np.int64)
 
     def add(self, piece: Samples) -> None:
-        """Count some more rows."""
+        """Add a piece."""
         self._rows += piece.rows
         if piece.splits is not None:
             self._splits += np.bincount(piece.splits, minlength=len(SPLITS))
@@ -42,15 +44,15 @@ class Statistics:
             self._lengths.add(np.diff(piece.offsets))
 
     def categories(self, name: str) -> int:
-        """The largest category that a modality has had, plus one."""
+        """The largest category of a modality so far, plus one."""
         return self._modalities[name].categories
 
     def is_present(self, name: str) -> bool:
-        """Whether a modality has had a value."""
+        """Whether a modality has had a value so far."""
         return self._modalities[name].present > 0
 
     def describe(self, categories: dict[str, int], nan: dict[str, int]) -> dict[str, Any]:
-        """All figures. categories: how many a modality has; nan: how many of its values hold a NaN."""
+        """All statistics. categories, nan: by modality, the number of categories, and of values with a NaN."""
         modalities = {}
         for name, figures in self._modalities.items():
             described = figures.describe(categories.get(name))
@@ -104,7 +106,7 @@ class _Figures:
 
 
 class _Moments:
-    """Mean, deviation and range of numbers that come in pieces, each piece about its own mean (Chan et al., 1983)."""
+    """Mean, standard deviation and range of numbers, merged piece by piece (Chan et al., 1983)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -136,7 +138,7 @@ class _Moments:
 
 
 def _rows_with(present: Array, offsets: Array | None) -> Array:
-    """Which rows have a modality, sequences at some step: (N,) bool."""
+    """Which rows have a modality, sequences at any step: (N,) bool."""
     if offsets is None:
         return present.astype(bool, copy=False)
     before = np.concatenate([[0], np.cumsum(present)])

@@ -1,4 +1,7 @@
-"""The values of JSON lines as nested columns, and what they are as far as they were seen."""
+"""One column of JSON lines: checks its types strictly, and makes Arrow arrays of its values.
+
+Arrow alone would take `true` among floats as 1, so the types are checked here.
+"""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -18,11 +21,11 @@ MAX_INTEGER = 2**63
 
 
 class _Odd(Exception):
-    """What came, and what was expected."""
+    """A value that does not fit its column: what came, and what was expected."""
 
 
-class Lists:
-    """One column of JSON lines: how deep its lists are, and what stands in them."""
+class JsonColumn:
+    """The type of one column, as far as rows were seen: the depth of its lists, and the kind of its values."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -30,7 +33,7 @@ class Lists:
         self._kind: ColumnKind | None = None
 
     def see(self, values: Sequence[Any], first_row: int) -> None:
-        """Look at the values of some more rows. Raises BadInput naming the first that is unlike those before it."""
+        """Look at some more rows. Raises BadInput with the place of the first value that does not fit."""
         try:
             self._axes, self._kind = self._seen(values)
         except _Odd as odd:
@@ -41,17 +44,17 @@ class Lists:
                 self.see([value], row)
 
     def form(self) -> Form | None:
-        """What the column is; None when no row has a value."""
+        """The form of the column; None if no row has a value."""
         return None if self._kind is None else Form((None,) * self._axes, self._kind)
 
     def array(self, values: Sequence[Any]) -> pa.Array:
-        """The values of some rows that were seen, as an Arrow array."""
+        """The values of rows that `see` has accepted, as an Arrow array."""
         type = TYPES[self._kind or "float"]
         for _ in range(self._axes):
             type = pa.list_(type)
         try:
             return pa.array(values, type)
-        except pa.ArrowInvalid:  # among floats, whole numbers that a float64 does not hold exactly: they are rounded
+        except pa.ArrowInvalid:  # whole numbers among floats that float64 does not hold exactly: round them
             return pa.array(_rounded(values), type)
 
     def _seen(self, values: Sequence[Any]) -> tuple[int, ColumnKind | None]:
@@ -81,7 +84,7 @@ class Lists:
 
 
 def texts_of(name: str, values: Sequence[Any], first_row: int) -> list[str | None]:
-    """The texts of rows; numbers become their decimal text. Raises BadInput for lists and objects."""
+    """One text per row; numbers become decimal text, empty text becomes None. Raises BadInput for lists and objects."""
     for row, value in enumerate(values, first_row):
         try:
             if isinstance(value, (list, dict)):
@@ -93,7 +96,7 @@ def texts_of(name: str, values: Sequence[Any], first_row: int) -> list[str | Non
 
 
 def _flattened(values: Sequence[Any]) -> tuple[int, Sequence[Any], set[type]]:
-    """The depth of the lists, what stands in the innermost ones, and the types of that without null's."""
+    """The depth of the lists, the items of the innermost lists, and the types of these items without null."""
     axes = 0
     while (types := {*map(type, values)} - {type(None)}) == {list}:
         if axes == MAX_AXES:
@@ -110,7 +113,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _refuse_halves(leaves: Sequence[Any]) -> None:
-    r"""JSON can say half a pair, "\ud800", which is no text."""
+    r"""Raise _Odd for half a surrogate pair: JSON can write "\ud800", which is not Unicode text."""
     try:
         for leaf in leaves:
             if type(leaf) is str:
