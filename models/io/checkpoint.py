@@ -63,7 +63,7 @@ def load(path: Path, parts: Parts = NO_PARTS) -> Model:
     header, tensors = _read(path)
     if header.get("parts", []) != parts.names():
         raise CheckpointError(
-            f"{path.name} was built with modules of somebody's own for {header.get('parts') or 'nothing'}, "
+            f"{path.name} was built with custom modules for {header.get('parts') or 'nothing'}, "
             f"expected those as parts and got {parts.names() or 'none'}: a checkpoint holds their weights, no code"
         )
     wanted = _config(path, header)
