@@ -43,7 +43,7 @@ class Dense(NamedTuple):
 
 
 class Snapshot:
-    """Modules as they were when a kernel read them: their children, tensors and modes, and that they have no hooks."""
+    """Modules as they were when a kernel read them: their children and tensors, the modes of dropout, and no hooks."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
         """Raises Unsupported for a module with hooks: a kernel would not call them."""
@@ -53,8 +53,7 @@ class Snapshot:
         self._hooks = [hooks for module in modules for hooks in _hooks(module)]
         contents = [part for one in modules for part in (one._modules, one._parameters, one._buffers)]
         self._contents: list[Mapping[str, Any]] = [part for part in contents if part]
-        # the mode changes what these compute
-        self._moded = [module for module in modules if isinstance(module, nn.Dropout) or module is modules[0]]
+        self._dropouts = [module for module in modules if isinstance(module, nn.Dropout)]
         self._found = self._look()
         # so that no id is used again
         self._alive = [value for part in self._contents for value in part.values()]
@@ -65,7 +64,7 @@ class Snapshot:
 
     def _look(self) -> tuple[list[int], list[bool]]:
         values = chain.from_iterable([part.values() for part in self._contents])
-        return list(map(id, values)), [module.training for module in self._moded]
+        return list(map(id, values)), [module.training for module in self._dropouts]
 
 
 def leaves(module: nn.Module, visited: list[nn.Module]) -> Iterator[nn.Module]:
@@ -119,3 +118,14 @@ def read(layers: list[nn.Module]) -> Dense:
 def readable(tensor: Tensor) -> bool:
     """Whether a kernel can read the tensor in place. PyTorch does not count the changes of inference tensors."""
     return tensor.dtype is torch.float32 and tensor.is_cpu and tensor.is_contiguous() and not tensor.is_inference()
+
+
+def constant(tensor: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Data for a kernel, of this many numbers, contiguous. Raises Unsupported."""
+    if tensor.numel() != size:
+        raise Unsupported("inputs, targets and noise do not have the same rows")
+    if tensor.dtype is not dtype or not tensor.is_cpu:
+        raise Unsupported(FLOAT32)
+    if tensor.requires_grad:
+        raise Unsupported("a gradient of the data or the noise is wanted")
+    return tensor.contiguous()

@@ -105,8 +105,10 @@ def supports(model: nn.Module) -> str | None:
 
 
 class _Modality(NamedTuple):
-    """A modality as the kernel reads it. predicted: its decoder gives the spread. errors: how many numbers of
-    `Likelihood.errors` it has, 0 where it does not learn its spread."""
+    """A modality as the kernel reads it.
+
+    predicted: its decoder gives the spread. errors: the length of `Likelihood.errors`. buffers: offset, scale, moment.
+    """
 
     name: str
     features: int
@@ -123,9 +125,11 @@ _Plan: TypeAlias = tuple[Tensor, int]
 class _Layout(NamedTuple):
     """A model as the kernel reads it, for as long as its modules stay the same.
 
-    plans: by the addresses of the vector of parameters, if there is one, and of the weights.
+    plans: by the addresses of the vector of parameters, if there is one, and of the weights. Nothing here refers to the
+    model itself, so that it can be freed.
     """
 
+    training: bool
     latent_features: int
     modalities: list[_Modality]
     weights: list[Tensor]
@@ -195,7 +199,7 @@ _layouts: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
 def _layout(model: nn.Module) -> _Layout:
     """What `_read` found, which is read again where modules have changed. Raises Unsupported."""
     found = _layouts.get(model)
-    if found is None or not found.snapshot.holds():
+    if found is None or found.training is not model.training or not found.snapshot.holds():
         _layouts[model] = found = _read(model)
     return found
 
@@ -219,29 +223,22 @@ def _read(model: nn.Module) -> _Layout:
         if type(own) is not GaussianLikelihood:
             raise Unsupported(f"it computes Gaussian likelihoods, {name!r} has {type(own).__name__}")
         visited.append(own)
-        if not all(dense.readable(buffer) for buffer in (own.offset, own.scale, own.moment)):
+        buffers = [own.offset, own.scale, own.moment]
+        if not all(map(dense.readable, buffers)):
             raise Unsupported(dense.FLOAT32)
         encoder = _network(f"the encoder of {name!r}", encode, features, 2 * latent, visited)
         decoder = _network(f"the decoder of {name!r}", decode, latent, features * own.parameters_per_element, visited)
         errors = 1 + own.scale.numel() if model.training and modality.scale == "learned" else 0
-        modalities.append(
-            _Modality(
-                name,
-                features,
-                modality.scale == "predicted",
-                errors,
-                [own.offset, own.scale, own.moment],
-                encoder,
-                decoder,
-            ),
-        )
+        predicted = modality.scale == "predicted"
+        modalities.append(_Modality(name, features, predicted, errors, buffers, encoder, decoder))
         weights += [*encoder.weights, *decoder.weights]
-    return _Layout(latent, modalities, weights, dense.Snapshot(visited), {})
+    return _Layout(model.training, latent, modalities, weights, dense.Snapshot(visited), {})
 
 
 def _network(
     what: str, module: nn.Module, in_features: int, out_features: int, visited: list[nn.Module]
 ) -> dense.Dense:
+    """Raises Unsupported."""
     try:
         found = dense.read(list(dense.leaves(module, visited)))
     except Unsupported as reason:
@@ -288,23 +285,12 @@ def _prepare(model: Multimodal, inputs: Batch, targets: Batch, noise: Tensor | N
                 present = batch.present[one.name]
                 if present.ndim > 1:
                     raise Unsupported(f"{one.name!r} has a mask per element")
-                present = _constant(present, rows, torch.bool)
-                data += [_constant(value, rows * one.features), present]
+                present = dense.constant(present, rows, torch.bool)
+                data += [dense.constant(value, rows * one.features), present]
         if one.name in targets.values:
             wanted.append(one)
         data += one.buffers
     parameters, (plan, workspace_rows) = layout.parameters(model.parameter_vector)
     sizes = [rows, latent, len(wanted), sum([one.errors for one in wanted]), workspace_rows]
-    drawn = None if noise is None else _constant(noise, rows * latent)
+    drawn = None if noise is None else dense.constant(noise, rows * latent)
     return _Call(parameters, drawn, data, plan, sizes, wanted)
-
-
-def _constant(tensor: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The tensor, contiguous. Raises Unsupported."""
-    if tensor.numel() != size:
-        raise Unsupported("inputs, targets and noise do not have the same rows")
-    if tensor.dtype is not dtype or not tensor.is_cpu:
-        raise Unsupported(dense.FLOAT32)
-    if tensor.requires_grad:
-        raise Unsupported("a gradient of the data or the noise is wanted")
-    return tensor.contiguous()

@@ -1,5 +1,7 @@
 """The evidence lower bound: the kernel beside the PyTorch reference, and the reference beside finite differences."""
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -359,6 +361,24 @@ def test_a_layer_that_is_exchanged_is_seen() -> None:
     assert not torch.equal(found.kl, before.kl)
     encoder[2] = nn.GELU()
     assert "GELU" in (elbo.supports(model) or "")
+
+
+@built
+def test_a_model_is_freed_after_its_last_use() -> None:
+    model = _model()
+    elbo.elbo(model, *_batches(model, 4), None)
+    freed = weakref.ref(model)
+    del model
+    gc.collect()
+    assert freed() is None
+
+
+@built
+def test_a_change_of_mode_is_seen() -> None:
+    model = _model()
+    batches = _batches(model, 4)
+    assert elbo.elbo(model, *batches, None).errors.keys() == {"m0", "m1"}
+    assert elbo.elbo(model.eval(), *batches, None).errors == {}
 
 
 @built
