@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from models.predictor import load as load
     from models.predictor import ran_out_of_memory as ran_out_of_memory
     from models.predictor import use_threads as use_threads
-    from models.training.data import UnusableData as UnusableData
+    from models.training.checks import UnusableData as UnusableData
     from models.training.dataset import Dataset as Dataset
     from models.training.evaluate import evaluate as evaluate
     from models.training.events import Checkpoint as Checkpoint
@@ -53,7 +53,7 @@ HOMES = {
     "Served": "models.ops.explain",
     "Started": "models.training.events",
     "TrainingDiverged": "models.training.loop",
-    "UnusableData": "models.training.data",
+    "UnusableData": "models.training.checks",
     "UnusableState": "models.training.state",
     "build": "models.architectures",
     "cards": "models.devices",

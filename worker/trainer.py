@@ -21,7 +21,7 @@ from models.config import TrainingConfig, parse
 from models.io import checkpoint
 from models.ops.explain import Served, in_words
 from models.training import allocator, distributed, state
-from models.training.data import UnusableData
+from models.training.checks import UnusableData
 from models.training.dataset import Dataset, Modality
 from models.training.evaluate import evaluate
 from models.training.events import Checkpoint, Epoch, Event, Finished, Started
@@ -144,7 +144,7 @@ def _progress(
 def _finish(spec: dict[str, Any], event: Finished, dataset: Dataset, emit: protocol.Emit) -> dict[str, Any]:
     """Evaluate and save the model."""
     rows = event.train_rows, event.validation_rows
-    evaluation = evaluate(event.model, dataset, *rows, spec["seed"], distributed.device(), event.metrics)
+    evaluation = evaluate(event.model, dataset, *rows, spec["seed"], event.metrics)
     for warning in evaluation["warnings"]:
         emit({"event": "note", "level": "warning", **warning})
     result = Path(spec["result"])

@@ -1,4 +1,4 @@
-"""How far off a trained model's predicted standard deviations are, measured on held-out rows and put right."""
+"""Calibration: how far off the predicted standard deviations of a trained model are, corrected on held-out rows."""
 
 from collections.abc import Callable
 from itertools import product
@@ -13,66 +13,77 @@ from models.ops.philox import Draws
 from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
-from models.training.evaluate import row_elements
+from models.training.evaluation.rows import numbers_per_row
 
 DRAWS = 16
-MOST_ROWS = 2000
+MIN_ROWS, MAX_ROWS = 100, 2000
 # Numbers of one layer that are computed at once, and errors that are kept.
-MOST_ELEMENTS = 2**22
-LEAST_ROWS = 100
-# Draws of gaps for a row, and values that count of each: those of a sequence err alike, and a long gap is one gap.
-MOST_REPEATS = 8
-MOST_VALUES = 5
+MAX_NUMBERS = 2**22
+# Random masks per row, and values per mask: the errors within one gap of a sequence are correlated.
+MAX_MASKS = 8
+MAX_VALUES = 5
 NOISE = 18
+"""The stream of random numbers."""
 
 
-Hide = Callable[[Batch, Rows, int], Batch]
-"""What is left of a batch of these rows, in the so-manieth draw of gaps."""
+Mask = Callable[[Batch, Rows, int], Batch]
+"""(targets, their rows, n) -> the targets under the n-th random mask."""
 
 
 @torch.no_grad()
-def calibrate(model: Model, dataset: Dataset, rows: Rows, hide: Hide, seed: int) -> None:
-    """Widen, or narrow, the deviations predicted for missing numbers until nine of ten errors lie within the interval.
+def calibrate(model: Model, dataset: Dataset, rows: Rows, mask: Mask, seed: int) -> None:
+    """Scale the predicted deviations of missing values so that 90 % of the held-out errors lie within their interval.
 
-    A posterior that was trained with beta below 1 is too sure of itself, and a spread that was learned from observed
-    and missing values alike is neither's. `hide` takes away what is to be predicted; `models.likelihoods.widening` is
-    what comes of it.
+    A posterior trained with beta below 1 is too narrow, and one spread learned from observed and missing values fits
+    neither. `mask` hides the values to predict. `Likelihood.calibrate` fits the factors.
     """
     names = [name for name in model.index if model.likelihood(name).has_intervals]
-    independent = len(rows) * (1 if dataset.offsets is None else MOST_VALUES)
+    independent = len(rows) * (1 if dataset.offsets is None else MAX_VALUES)
     if not names or independent < MIN_ERRORS:
         return
+    numbers = numbers_per_row(model, dataset)
+    max_rows = min(MAX_ROWS, max(MIN_ROWS, MAX_NUMBERS // numbers))
+    rows = rows[:: -(-len(rows) // max_rows)]
+    batch_size = max(1, MAX_NUMBERS // (DRAWS * numbers))
+    masks = min(MAX_MASKS, max(1, max_rows // len(rows)))
     found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
-    elements = row_elements(model, dataset)
-    most = min(MOST_ROWS, max(LEAST_ROWS, MOST_ELEMENTS // elements))
-    rows = rows[:: -(-len(rows) // most)]
-    size = max(1, MOST_ELEMENTS // (DRAWS * elements))
-    repeats = min(MOST_REPEATS, max(1, most // len(rows)))
+    for start, number in product(range(0, len(rows), batch_size), range(masks)):
+        batch = rows[start : start + batch_size]
+        for name, of_batch in _errors(model, dataset, batch, names, mask, number, seed).items():
+            found[name].append(of_batch)
+    for name, batches in found.items():
+        deviations, errors, absence = zip(*batches, strict=True)
+        model.likelihood(name).calibrate(torch.cat(deviations, dim=1), torch.cat(errors, dim=1), torch.cat(absence))
+
+
+def _errors(
+    model: Model, dataset: Dataset, rows: Rows, names: list[str], mask: Mask, number: int, seed: int
+) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """For each modality, of N hidden values: deviations and errors (2, N, *shape), absence (N,), on the CPU.
+
+    The first of the two is predicted by the posterior mean, the second by draws.
+    """
     device = next(model.parameters()).device
-    for start, repeat in product(range(0, len(rows), size), range(repeats)):
-        chunk = rows[start : start + size]
-        targets = data.batch_of(dataset, chunk).to(device)
-        inputs = hide(targets, chunk, repeat)
-        *steps, features = model.latent_shape(targets)
-        noise = Draws(seed, repeat, NOISE).normal(chunk, *steps, DRAWS, features).movedim(-2, 0).to(device)
-        ways = [model.decode(inputs, names, None), model.decode(inputs, names, noise)]
-        for name in names:
-            gone = _some(targets.present[name] & ~inputs.present[name])
-            value = targets.values[name][gone]
-            likelihood = model.likelihood(name)
-            described = [model.describe(name, raws[name]) for raws in ways]
-            both = [likelihood.deviation_and_error({k: v[gone] for k, v in way.items()}, value) for way in described]
-            deviations, errors = (torch.stack(part).cpu() for part in zip(*both, strict=True))
-            found[name].append((deviations, errors, inputs.absence(name)[gone].cpu()))
-    for name, pieces in found.items():
-        deviation, error = (torch.cat([piece[part] for piece in pieces], dim=1) for part in (0, 1))  # (2, N, *shape)
-        model.likelihood(name).calibrate(deviation, error, torch.cat([piece[2] for piece in pieces]))
+    targets = data.batch_of(dataset, rows).to(device)
+    inputs = mask(targets, rows, number)
+    *steps, features = model.latent_shape(targets)
+    noise = Draws(seed, number, NOISE).normal(rows, *steps, DRAWS, features).movedim(-2, 0).to(device)
+    predictions = [model.decode(inputs, names, None), model.decode(inputs, names, noise)]
+    found = {}
+    for name in names:
+        hidden = _some(targets.present[name] & ~inputs.present[name])
+        value, likelihood = targets.values[name][hidden], model.likelihood(name)
+        described = [model.describe(name, prediction[name]) for prediction in predictions]
+        both = [likelihood.deviation_and_error({k: v[hidden] for k, v in one.items()}, value) for one in described]
+        deviations, errors = (torch.stack(part).cpu() for part in zip(*both, strict=True))
+        found[name] = (deviations, errors, inputs.absence(name)[hidden].cpu())
+    return found
 
 
-def _some(gone: Tensor) -> Tensor:
-    """Up to MOST_VALUES of the places (B, T) of every row, evenly spaced; of samples, (B,), all."""
-    if gone.ndim == 1:
-        return gone
-    rank, count = gone.cumsum(dim=1) - 1, gone.sum(dim=1, keepdim=True)
-    chosen = ((torch.arange(MOST_VALUES, device=gone.device) + 0.5) / MOST_VALUES * count).long()  # (B, MOST_VALUES)
-    return gone & (rank.unsqueeze(2) == chosen.unsqueeze(1)).any(dim=2)
+def _some(hidden: Tensor) -> Tensor:
+    """Up to MAX_VALUES of the true steps (B, T) of every row, evenly spaced; for samples, (B,), all."""
+    if hidden.ndim == 1:
+        return hidden
+    rank, count = hidden.cumsum(dim=1) - 1, hidden.sum(dim=1, keepdim=True)
+    chosen = ((torch.arange(MAX_VALUES, device=hidden.device) + 0.5) / MAX_VALUES * count).long()  # (B, MAX_VALUES)
+    return hidden & (rank.unsqueeze(2) == chosen.unsqueeze(1)).any(dim=2)

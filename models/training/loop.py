@@ -17,13 +17,15 @@ from models.config.held_out import min_batch_size
 from models.multimodal import NO_PARTS, Parts
 from models.ops.explain import explain
 from models.ops.philox import Draws
-from models.training import calibrate, data, objective, resume, schedule
-from models.training.data import Rows, UnusableData
+from models.training import calibrate, checks, data, objective, resume, schedule
+from models.training.checks import UnusableData
+from models.training.data import Rows
 from models.training.dataset import Dataset
 from models.training.distributed import Group
 from models.training.events import Checkpoint, Epoch, Event, Finished, Started
 from models.training.prefetch import Prefetch
 from models.training.selection import Selection
+from models.training.split import split
 from models.training.state import TrainingState
 from models.training.step import Trainer
 from models.training.validate import validate
@@ -77,7 +79,7 @@ def fit(
 
     Raises UnusableData and UnusableState before the first event, and TrainingDiverged after a last Checkpoint.
     """
-    data.check(dataset, config, training)
+    checks.check(dataset, config, training)
     dataset = data.select(dataset, config)
     group, seeds = Group(), Seeds.spawn(seed)
     train_rows, validation_rows = _split(dataset, training, group, seeds.split, resume_from)
@@ -160,9 +162,9 @@ def _split(
             "has a row of every batch"
         )
     held_out_before = resume_from.identity.get("rows", [0, None])[1] if resume_from else None
-    train_rows, validation_rows = data.split(dataset, training, seed, held_out_before)
+    train_rows, validation_rows = split(dataset, training, seed, held_out_before)
     if resume_from is None:  # a training that has begun may go on
-        data.check_training(dataset, train_rows)
+        checks.check_train_rows(dataset, train_rows)
     return train_rows, validation_rows
 
 

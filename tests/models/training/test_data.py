@@ -19,9 +19,10 @@ from models.config import (
     complete,
     default_likelihood,
 )
-from models.training import data
-from models.training.data import UnusableData
+from models.training import checks, data
+from models.training.checks import UnusableData
 from models.training.dataset import Dataset, Modality
+from models.training.split import split
 
 MODALITIES = (Modality("audio", (2,)), Modality("word", (), categories=3))
 
@@ -95,7 +96,7 @@ def test_an_observed_row_counts_its_scalars() -> None:
 
 def test_data_of_another_kind_is_refused() -> None:
     with pytest.raises(UnusableData, match="the dataset is static, expected sequence"):
-        data.check(static_samples(), config("sequence"), ALL_ROWS)
+        checks.check(static_samples(), config("sequence"), ALL_ROWS)
 
 
 def test_every_modality_that_does_not_fit_is_named() -> None:
@@ -104,14 +105,14 @@ def test_every_modality_that_does_not_fit_is_named() -> None:
         ModalityConfig(name="x", likelihood="gaussian"),
     ]
     with pytest.raises(UnusableData, match=r"'audio' has shape \(2,\).*'x' is missing"):
-        data.check(static_samples(), complete(MMVAEOptions(), wrong), ALL_ROWS)
+        checks.check(static_samples(), complete(MMVAEOptions(), wrong), ALL_ROWS)
 
 
 def test_a_row_with_nothing_is_refused() -> None:
     samples = static_samples()
     samples.present["word"][1] = False
     with pytest.raises(UnusableData, match="the first is row 1"):
-        data.check(samples, config(), ALL_ROWS)
+        checks.check(samples, config(), ALL_ROWS)
 
 
 def test_a_model_of_fewer_modalities_reads_only_those() -> None:
@@ -134,7 +135,7 @@ def test_every_fault_is_listed_at_once() -> None:
         early_stopping=EarlyStopping(metric="accuracy"),
     )
     with pytest.raises(UnusableData) as caught:
-        data.check(empty, complete(MMVRNNOptions(), counted), training)
+        checks.check(empty, complete(MMVRNNOptions(), counted), training)
     for fault in (
         "training.modality_weights.face: there is no modality 'face'",
         "training.validation_rows: has row 7, the dataset has rows 0 to 2",
@@ -155,23 +156,23 @@ def test_a_likelihood_that_cannot_take_the_data_is_refused(likelihood: str, valu
     wanted = complete(
         MMVAEOptions(), [ModalityConfig(name="audio", shape=(2,), likelihood=likelihood), modalities()[1]]
     )
-    data.check(samples, wanted, ALL_ROWS)
+    checks.check(samples, wanted, ALL_ROWS)
     samples.values["audio"][3, 1] = value
     with pytest.raises(UnusableData, match=f"{likelihood} and has {value} at row 3"):
-        data.check(samples, wanted, ALL_ROWS)
+        checks.check(samples, wanted, ALL_ROWS)
 
 
 def test_a_target_that_no_sample_has_is_refused() -> None:
     samples = static_samples()
     samples.present["word"][:] = False
     with pytest.raises(UnusableData, match="'word' is absent from every row"):
-        data.check(samples, config(), ALL_ROWS)
+        checks.check(samples, config(), ALL_ROWS)
 
 
 def test_the_rows_held_out_are_those_named_or_a_fraction() -> None:
-    train, held_out = data.split(static_samples(), TrainingConfig(validation_rows=(3, 1, 3)), seed=0)
+    train, held_out = split(static_samples(), TrainingConfig(validation_rows=(3, 1, 3)), seed=0)
     assert (train.tolist(), held_out.tolist()) == ([0, 2, 4], [1, 3])
-    train, held_out = data.split(static_samples(100), TrainingConfig(validation_fraction=0.2), seed=0)
+    train, held_out = split(static_samples(100), TrainingConfig(validation_fraction=0.2), seed=0)
     assert (len(train), len(held_out)) == (80, 20)
     assert sorted([*train, *held_out]) == list(range(100))
 
@@ -179,32 +180,32 @@ def test_the_rows_held_out_are_those_named_or_a_fraction() -> None:
 @pytest.mark.parametrize(("rows", "fraction", "held_out"), [(2, 0.1, 1), (20, 0.01, 1), (20, 0.0, 0), (30, 0.05, 2)])
 def test_a_fraction_above_0_holds_out_a_row_at_least(rows: int, fraction: float, held_out: int) -> None:
     training = TrainingConfig(validation_fraction=fraction)
-    train, left_out = data.split(static_samples(rows), training, seed=0)
+    train, left_out = split(static_samples(rows), training, seed=0)
     assert (len(train), len(left_out)) == (rows - held_out, held_out)
 
 
 def test_what_a_training_began_with_stays_held_out_when_it_is_resumed() -> None:
     training = TrainingConfig(validation_fraction=0.01)
-    train, held_out = data.split(static_samples(20), training, seed=0, held_out_before=0)
+    train, held_out = split(static_samples(20), training, seed=0, held_out_before=0)
     assert (len(train), len(held_out)) == (20, 0)
 
 
 def test_the_rows_held_out_are_those_that_the_dataset_says() -> None:
     splits = np.array([0, 1, 2, 0, 1], dtype=np.uint8)
-    train, held_out = data.split(replace(static_samples(), splits=splits), TrainingConfig(), seed=0)
+    train, held_out = split(replace(static_samples(), splits=splits), TrainingConfig(), seed=0)
     assert (train.tolist(), held_out.tolist()) == ([0, 3], [1, 4])
     named = TrainingConfig(validation_rows=(0,))
-    train, held_out = data.split(replace(static_samples(), splits=splits), named, seed=0)
+    train, held_out = split(replace(static_samples(), splits=splits), named, seed=0)
     assert (train.tolist(), held_out.tolist()) == ([1, 3, 4], [0])
     none = TrainingConfig(validation_fraction=0)
-    train, held_out = data.split(replace(static_samples(), splits=splits), none, seed=0)
+    train, held_out = split(replace(static_samples(), splits=splits), none, seed=0)
     assert (train.tolist(), held_out.tolist()) == ([0, 3], [])
 
 
 def test_rows_for_tests_are_never_trained_on() -> None:
     splits = np.repeat([0, 2], 50).astype(np.uint8)
     samples = replace(static_samples(100), splits=splits)
-    train, held_out = data.split(samples, TrainingConfig(validation_fraction=0.2), seed=0)
+    train, held_out = split(samples, TrainingConfig(validation_fraction=0.2), seed=0)
     assert (len(train), len(held_out)) == (40, 10)
     assert sorted([*train, *held_out]) == list(range(50))
 
@@ -212,7 +213,7 @@ def test_rows_for_tests_are_never_trained_on() -> None:
 def test_a_dataset_without_rows_to_train_on_is_refused() -> None:
     samples = replace(static_samples(), splits=np.full(5, 2, dtype=np.uint8))
     with pytest.raises(UnusableData, match="no row of the dataset is for training"):
-        data.check(samples, config(), ALL_ROWS)
+        checks.check(samples, config(), ALL_ROWS)
 
 
 def test_rows_with_all_have_every_modality_somewhere() -> None:

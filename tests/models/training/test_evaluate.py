@@ -11,7 +11,8 @@ from models.config import MMVAEOptions, ModalityConfig, TrainingConfig, complete
 from models.synthetic import quadratic_sinusoidal
 from models.training import data
 from models.training.dataset import Dataset
-from models.training.evaluate import evaluate, observed_subsets
+from models.training.evaluate import evaluate
+from models.training.evaluation.matrix import observed_subsets
 from models.training.events import Finished
 from models.training.loop import fit
 from tests.models.training.small import sequences, static, two

@@ -18,7 +18,7 @@ from models.config import (
     complete,
 )
 from models.multimodal import Parts
-from models.training.data import UnusableData
+from models.training.checks import UnusableData
 from models.training.dataset import Dataset
 from models.training.events import Checkpoint, Epoch, Event, Finished, Started
 from models.training.loop import TrainingDiverged, fit

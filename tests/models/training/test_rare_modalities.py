@@ -12,11 +12,12 @@ from models import Predictor, likelihoods, ops
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig, parse
 from models.config.modality import LikelihoodName
 from models.training import calibrate, data
-from models.training.data import UnusableData
+from models.training.checks import UnusableData
 from models.training.dataset import Dataset
 from models.training.evaluate import evaluate
 from models.training.events import Epoch, Finished
 from models.training.loop import fit
+from models.training.split import split
 
 LIKELIHOODS: list[LikelihoodName] = ["gaussian", "laplace", "bernoulli", "categorical", "poisson", "negative_binomial"]
 SHAPES: dict[str, tuple[int, ...]] = {"scalar": (), "vector": (2,), "image": (1, 4, 4)}
@@ -84,7 +85,7 @@ def test_batches_and_held_out_rows_without_a_modality_train_calibrate_and_evalua
     for each in metrics:
         assert all(map(math.isfinite, each.values())), each
         assert each["validation_reconstruction/rare"] == 0  # of no value
-    found = evaluate(finished.model, rows, finished.train_rows, finished.validation_rows, 0, "cpu", finished.metrics)
+    found = evaluate(finished.model, rows, finished.train_rows, finished.validation_rows, 0, finished.metrics)
     entries = {(*entry["observed"], "->", entry["target"]): entry for entry in found["matrix"]}
     assert entries["common", "->", "rare"]["values"] == 0
     assert entries["common", "->", "rare"]["error"] is None
@@ -173,7 +174,7 @@ def test_every_posterior_and_objective_takes_a_batch_without_a_modality(
 def test_the_only_row_that_has_a_modality_is_not_held_out(seed: int) -> None:
     has = np.arange(10) == 4
     rows = _samples("static", "gaussian", (2,), has, every=True)
-    train, held_out = data.split(rows, TrainingConfig(validation_fraction=0.5), seed=seed)
+    train, held_out = split(rows, TrainingConfig(validation_fraction=0.5), seed=seed)
     assert 4 in train
     assert (len(train), len(held_out)) == (5, 5)
     assert np.array_equal(np.union1d(train, held_out), np.arange(10))
@@ -181,7 +182,7 @@ def test_the_only_row_that_has_a_modality_is_not_held_out(seed: int) -> None:
 
 def test_the_split_stays_as_it_was_where_every_modality_has_training_rows_anyway() -> None:
     rows = _samples("static", "gaussian", (2,), np.arange(100) < 50, every=True)
-    _, held_out = data.split(rows, TrainingConfig(validation_fraction=0.2), seed=3)
+    _, held_out = split(rows, TrainingConfig(validation_fraction=0.2), seed=3)
     assert np.array_equal(held_out, np.sort(np.random.default_rng(3).permutation(100)[:20]))
 
 
@@ -201,7 +202,7 @@ def test_calibration_leaves_a_modality_alone_that_held_out_rows_do_not_have(name
     training = TrainingConfig(epochs=1, batch_size=50, validation_rows=tuple(range(200)))
     *_, finished = fit(_config("static", name, (2,)), rows, training, seed=0)
     assert isinstance(finished, Finished)
-    assert len(finished.validation_rows) >= calibrate.LEAST_ROWS
+    assert len(finished.validation_rows) >= calibrate.MIN_ROWS
     assert not finished.model.likelihood("rare").state_dict()["widening.logarithm"].any()
 
 

@@ -1,0 +1,81 @@
+"""Warnings of an evaluation, in words: faults of the model, and figures that say little."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Nats per latent feature (and step) below which the posterior equals the prior.
+COLLAPSED_KL = 0.01
+DOMINANT_SHARE = 0.9
+# The errors of fewer rows say little about those of others.
+FEW_ROWS = 30
+# Nats per value by which held-out rows may cost more than training rows.
+OVERFITTED = 1.0
+
+Warnings = list[dict[str, str]]
+
+
+def of_latent(features: list[dict[str, Any]], shares: Mapping[str, float] | None) -> Warnings:
+    """A posterior that equals the prior, and experts that outweigh the others."""
+    found = []
+    active = sum(feature["active"] for feature in features)
+    if not active or all(feature["kl"] < COLLAPSED_KL for feature in features):
+        message = (
+            f"the posterior has collapsed to the prior: {active} of {len(features)} latent features are active, and "
+            f"the largest KL divergence is {max(feature['kl'] for feature in features):.2g} nats; try a smaller beta, "
+            "a longer ramp or free_bits"
+        )
+        found.append({"type": "posterior_collapse", "message": message})
+    for name, share in (shares or {}).items():
+        if len(shares or {}) > 1 and share > DOMINANT_SHARE:
+            message = (
+                f"the expert of modality {name!r} has {share:.0%} of the joint precision, so the others hardly count; "
+                "try modality_weights auto, more modality_dropout or expert weighted_product"
+            )
+            found.append({"type": "dominant_modality", "message": message})
+    return found
+
+
+def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
+    """Rows that are too few or not held out, targets that no row has, and predictions no better than a constant."""
+    found = []
+    if split == "training":
+        message = "no rows were held out, so the evaluation is on training rows and says little about new ones"
+        found.append({"type": "no_validation", "message": message})
+    elif count < FEW_ROWS:
+        message = f"the evaluation is on {count} {split} rows, too few to tell how good the model is"
+        found.append({"type": "few_rows", "message": message})
+    targets = {entry["target"] for entry in matrix}
+    if never := sorted(targets - {entry["target"] for entry in matrix if entry["values"]}):
+        message = (
+            f"none of the {count} {split} rows looked at has {', '.join(map(repr, never))}, so it is not known "
+            "how well the model predicts that; hold out rows that have it, by the dataset's splits or validation_rows"
+        )
+        found.append({"type": "not_evaluated", "message": message})
+    useless = [
+        f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}"
+        for entry in matrix
+        if entry["target"] not in entry["observed"]
+        and entry["error"] is not None
+        and entry["error"] >= entry["baseline_error"]
+    ]
+    if useless:
+        message = (
+            f"the model predicts {'; '.join(useless[:5])} no better than the training rows' mean or most frequent "
+            "category; the modalities may have nothing to do with each other, or the rows are too few"
+        )
+        found.append({"type": "no_better_than_baseline", "message": message})
+    return found
+
+
+def of_metrics(metrics: Mapping[str, float], values_per_row: float) -> Warnings:
+    """A loss on held-out rows far above that on training rows. metrics: of the epoch whose weights the model has."""
+    if "validation_loss" not in metrics:
+        return []
+    more = (metrics["validation_loss"] - metrics["loss"]) / values_per_row
+    if more <= OVERFITTED:
+        return []
+    message = (
+        f"held-out rows cost {more:.2g} nats per value more than training rows: the model overfits; more rows, a "
+        "smaller network, more weight_decay or a larger beta may help"
+    )
+    return [{"type": "overfitting", "message": message}]
