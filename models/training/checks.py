@@ -45,7 +45,8 @@ def check_train_rows(dataset: Dataset, train_rows: Rows) -> None:
         raise UnusableData("no row is for training: all are held out or for tests, expected some; hold out fewer")
     faults = [
         f"modality {modality.name!r} is absent from all {len(train_rows)} rows for training, and only held-out rows "
-        "have it, expected it in at least one; change the dataset's splits or validation_rows, or leave the modality out"
+        "have it, expected it in at least one; change the dataset's splits or validation_rows, or leave the modality "
+        "out"
         for modality in dataset.modalities
         if not data.rows_with_all(dataset, [modality.name])[train_rows].any()
     ]
