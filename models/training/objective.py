@@ -1,7 +1,7 @@
-"""What training minimises: bounds on the evidence over presence.
+"""The training objectives: negative bounds on the evidence, with parts of the inputs hidden.
 
-Everything is summed over dimensions and time, for one sample at a time: (B,) in nats. Whoever steps an optimiser takes
-the mean over the samples; beta then means the same at any batch size and length.
+Bounds are sums over dimensions and time for each sample: (B,), in nats. The training step takes their mean over
+samples, so that beta means the same at any batch size and length.
 """
 
 import math
@@ -21,12 +21,12 @@ from models.ops.philox import Draws
 from models.training.deletion_mix import deletion_mix
 from models.training.masking import burst_deletion, modality_dropout, random_subset
 
-# The streams of random numbers that a step of training draws from.
+# The streams of random numbers of a training step.
 NOISE, DROPOUT, BURST, SUBSETS, MIX = range(5)
 
 
 class Drawn(NamedTuple):
-    """The inputs, what is hidden of the targets, and noise from N(0, I) for the latent: (B, Z) or (B, T, Z)."""
+    """The targets with parts hidden, as inputs; and noise from N(0, I) for the latent: (B, Z) or (B, T, Z)."""
 
     inputs: Batch
     noise: Tensor
@@ -35,8 +35,8 @@ class Drawn(NamedTuple):
 def weights(training: TrainingConfig, modalities: list[ModalityConfig]) -> dict[str, float]:
     """The weight of each modality's log-likelihood.
 
-    'auto' gives the largest modality 1 and the others as many times more as they have fewer dimensions
-    (arXiv:1911.03393, app. C), a category counting as one: none is drowned by an image.
+    'auto' gives the largest modality 1, and another one the ratio of the largest's dimensions to its own
+    (arXiv:1911.03393, app. C), so that an image does not outweigh the rest. A category has one dimension.
     """
     given = training.modality_weights
     if given == "auto":
@@ -54,10 +54,10 @@ def negative_bound(
     rows: NDArray[np.int64],
     drawn: Drawn | None = None,
 ) -> Objective:
-    """The training objective of a batch: `training` says which bound, and what the inputs lose.
+    """The objective of a batch, by the bound and the masks that `training` names.
 
-    rows: (B,) the rows' numbers in the dataset. draws: stream -> the random numbers of this step. drawn: what `draw`
-    returned, if it has been called before.
+    rows: (B,) the row numbers in the dataset. draws: stream -> the random numbers of this step. drawn: the result of
+    `draw`, if it was called before.
     """
     weight = weights(training, model.modalities)
     noise_of, latent = draws(NOISE), model.latent_shape(targets)
@@ -82,17 +82,17 @@ def negative_bound(
 def draw(
     model: Multimodal, targets: Batch, training: TrainingConfig, draws: Callable[[int], Draws], rows: NDArray[np.int64]
 ) -> Drawn:
-    """All that is random in the evidence bound of these rows; they may be of several steps."""
+    """Masks and noise of the evidence bound of these rows, which may belong to several steps."""
     device = next(iter(targets.present.values())).device
     noise = draws(NOISE).normal(rows, *model.latent_shape(targets))
     return Drawn(hidden(targets, training, draws, rows), noise.to(device))
 
 
 def negative_profile(model: Multimodal, inputs: Batch, targets: Batch) -> Tensor:
-    """Negative profile log-likelihood of the targets given the posterior mean, in nats a row: (B,).
+    """Negative profile log-likelihood of the targets given the posterior mean, in nats per row: (B,).
 
-    Each row's numbers have the spread that suits them best. Where rows differ much in how hard they are, as sequences
-    with other gaps do, a mean over rows is then about all of them and not about the few worst.
+    Each row has the spread that maximises its likelihood. If some rows are much harder than others, as sequences with
+    long gaps are, they do not dominate the mean over rows.
     """
     names = list(model.given(targets))
     found = torch.zeros(targets.rows, device=next(iter(targets.present.values())).device)
@@ -109,7 +109,7 @@ def negative_profile(model: Multimodal, inputs: Batch, targets: Batch) -> Tensor
 
 
 def hidden(targets: Batch, training: TrainingConfig, draws: Callable[[int], Draws], rows: NDArray[np.int64]) -> Batch:
-    """The inputs: what modality dropout and deletions leave of the targets."""
+    """The inputs: the targets after modality dropout and deletions."""
     inputs = modality_dropout(targets, training.modality_dropout, draws(DROPOUT), rows)
     return _with_gaps(inputs, training, draws, rows)
 
@@ -117,8 +117,8 @@ def hidden(targets: Batch, training: TrainingConfig, draws: Callable[[int], Draw
 def negative_iwae(particles: Particles, beta: float = 1.0, weight: Mapping[str, float] | None = None) -> Objective:
     """-log sum_k w_k p(x | z_k) (p(z_k) / q(z_k | x))^beta (arXiv:1509.00519, eq. 8).
 
-    With draws from every component of a mixture it is stratified (arXiv:2003.01687, eq. 9). Its log-likelihoods and KL
-    are plain means over the particles.
+    With draws from every component of a mixture, the bound is stratified (arXiv:2003.01687, eq. 9). The result's
+    log-likelihoods and KL are weighted means over the particles.
     """
     log_weight = particles.log_weight
     bound = (log_weight + weighted(particles.log_likelihood, weight) + beta * particles.log_ratio).logsumexp(dim=0)
@@ -130,7 +130,7 @@ def negative_iwae(particles: Particles, beta: float = 1.0, weight: Mapping[str, 
 def _with_gaps(
     inputs: Batch, training: TrainingConfig, draws: Callable[[int], Draws], rows: NDArray[np.int64]
 ) -> Batch:
-    """What deletions of time steps leave."""
+    """The inputs after deletions of time steps."""
     if training.burst_deletion is not None:
         inputs = burst_deletion(inputs, training.burst_deletion, draws(BURST), rows)
     if training.deletion_mix is not None:

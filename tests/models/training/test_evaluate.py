@@ -98,7 +98,7 @@ def test_a_collapsed_posterior_and_a_dominant_modality_are_told() -> None:
     assert "dominant_modality" in [warning["type"] for warning in found["warnings"]]
 
 
-def test_few_rows_and_a_model_that_knows_its_rows_by_heart_are_told() -> None:
+def test_few_rows_and_a_model_that_overfits_are_warned_of() -> None:
     rows, held_out = static(), np.arange(90, 100)
     values = data.observed_values_per_row(rows)
     for more, expected in ((0.9 * values, False), (1.1 * values, True)):
