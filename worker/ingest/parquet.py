@@ -30,8 +30,6 @@ MAX_FOOTER_BYTES = 32 * 1024**2
 # Half a block: the copies of a batch fit the cache better than with a whole one, which is 10% slower.
 BATCH_BYTES = BLOCK_BYTES // 2
 MAX_BATCH_ROWS = 65_536
-VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 4}
-DECIMAL_BYTES = 32  # Arrow's decimal and the float64 that it becomes
 
 
 class ParquetSource:
@@ -165,8 +163,8 @@ class ParquetSource:
         parts = [name.split(".") for name in names]
         outer = {".".join(steps[:count]) for steps in parts for count in range(1, len(steps))} & {*schema.names}
         read = {*names, *(name for name in outer if schema.field(name).type.num_fields)}
-        columns = {place: stored.column(place) for place in _leaves(schema, read)}
-        return {place: _value_bytes(column) for place, column in columns.items()}
+        columns = {place: stored.column(place) for place in parquet_groups.leaves(schema, read)}
+        return {place: parquet_groups.value_bytes(column) for place, column in columns.items()}
 
     def _survey(self, declaration: Declaration) -> None:
         """Show the columns to their scouts until more rows would show nothing new."""
@@ -246,35 +244,11 @@ def _opened(path: Path) -> pq.ParquetFile:
     file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
     schema = file.schema_arrow
     texts = {field.name for field in schema if arrow.is_text(arrow.leaf_of(field.type))}
-    places = _leaves(schema, texts)
+    places = parquet_groups.leaves(schema, texts)
     if not places:
         return file
     paths = [file.metadata.schema.column(place).path for place in places]
     return pq.ParquetFile(path, metadata=file.metadata, memory_map=True, pre_buffer=False, read_dictionary=paths)
-
-
-def _value_bytes(column: Any) -> int:
-    if column.logical_type.type == "DECIMAL":
-        return DECIMAL_BYTES
-    return VALUE_BYTES.get(column.physical_type) or max(1, column.length)
-
-
-def _leaves(schema: Any, names: set[str]) -> list[int]:
-    """The numbers of the stored columns of these columns."""
-    found: list[int] = []
-    first = 0
-    for field in schema:
-        count = _leaf_count(field.type)
-        if field.name in names:
-            found += range(first, first + count)
-        first += count
-    return found
-
-
-def _leaf_count(type: Any) -> int:
-    while isinstance(type, pa.BaseExtensionType):
-        type = type.storage_type
-    return sum(_leaf_count(type.field(place).type) for place in range(type.num_fields)) or 1
 
 
 def _has_text(type: Any) -> bool:
