@@ -44,6 +44,8 @@ class Likelihood(nn.Module, ABC):
         self.modality = modality
         self.parameters_per_element = modality.parameters_per_element
         self.parameter_shape = modality.shape
+        # 0 stands for absent values.
+        self._takes_zeros = modality.support.inside == 0
         if self.parameters_per_element > 1:
             first, *others = modality.shape or (1,)
             self.parameter_shape = (self.parameters_per_element * first, *others)
@@ -70,7 +72,8 @@ class Likelihood(nn.Module, ABC):
             return value
         if transform is None:
             return self.standardise_inside(self._moved_inside(value))
-        return (self.transformed(value) - transform.offset) / transform.scale
+        seen = value.log1p() if transform.log1p else value
+        return (seen - transform.offset) / transform.scale
 
     def standardise_inside(self, value: Tensor) -> Tensor:
         """`standardise` of a likelihood without an `input_transform`: values inside the support only."""
@@ -174,11 +177,6 @@ class Likelihood(nn.Module, ABC):
     def mask(self, present: Tensor) -> Tensor:
         """Presence (N,) in a shape that broadcasts over values (N, *shape)."""
         return present.reshape(-1, *[1] * len(self.modality.shape))
-
-    @property
-    def _takes_zeros(self) -> bool:
-        """Whether 0, which stands for absent values, is inside the support."""
-        return self.modality.support.inside == 0
 
     def _moved_inside(self, value: Tensor) -> Tensor:
         """The values, with a number inside the support for those outside if 0 is outside.

@@ -85,10 +85,11 @@ class EncodeResponse(BaseModel):
 
 
 class ReconstructResponse(BaseModel):
-    """For every target what its likelihood has.
+    """The predictive distribution of each target, as its likelihood describes it.
 
-    Gaussian: mean and standard_deviation. Bernoulli: probability. Categorical: probabilities and category, and
-    category_name where the signature names the categories.
+    gaussian, laplace: mean and standard_deviation. poisson, negative_binomial: rate and standard_deviation. bernoulli:
+    probability. categorical: probabilities and category, and category_name if the signature names the categories. An
+    installed likelihood has outputs of its own.
     """
 
     model: str
