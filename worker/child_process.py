@@ -1,4 +1,4 @@
-"""The supervisor's side of a supervised process: starts it, hears its events and its log, stops it."""
+"""The supervisor's side of a child process: starts it, reads its events and its log, stops it."""
 
 import codecs
 import contextlib
@@ -23,12 +23,16 @@ Item = TypeVar("Item")
 
 CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 READ_SECONDS = 10.0
-PIECE_BYTES = 8192
+KILL_SECONDS = 60.0
+CHUNK_BYTES = 8192
 TAIL_CHARACTERS = 65_536
 
 
 class ChildProcess:
-    """A process in a session of its own, so that a signal to the worker does not reach it. It waits for its spec."""
+    """`python -m ARGUMENTS` in its own session, so that signals to the worker do not reach it. It waits for its spec.
+
+    As a context manager it kills the process at the end of the block.
+    """
 
     def __init__(self, arguments: Sequence[str], max_log_bytes: int, log_json: bool = False) -> None:
         self._process = subprocess.Popen(
@@ -42,7 +46,7 @@ class ChildProcess:
         self._log: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._log_bytes_left = max_log_bytes
         self._lines = JsonLines() if log_json else None
-        self._ended = False
+        self._has_ended = False
         self._readers = [
             threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True),
             threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True),
@@ -59,15 +63,28 @@ class ChildProcess:
             if pipe is not None:
                 pipe.close()
 
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def send_spec(self, spec: dict[str, Any]) -> None:
+        """Send the spec, which starts the work. Call it once."""
+        assert self._process.stdin is not None  # noqa: S101 it was opened as a pipe
+        try:
+            self._process.stdin.write(json.dumps(spec).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            log.warning("child_ended_before_its_spec")
+
     def wait(self, seconds: float) -> bool:
-        """Whether the process has ended and all it said was read, waiting up to `seconds` for that."""
+        """Wait up to `seconds` for the end. Returns whether the process has ended and all its output was read."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
-        if not self._ended:
-            self._ended = True
-            # What it left running in its session holds the pipes open, and perhaps a card.
+        if not self._has_ended:
+            self._has_ended = True
+            # Processes that it left behind in its session keep the pipes open, and perhaps a GPU busy.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             for reader in self._readers:
@@ -75,20 +92,20 @@ class ChildProcess:
         return True
 
     def events(self) -> list[dict[str, Any]]:
-        """What the process has reported since this was asked last."""
+        """The events that arrived since the last call."""
         return _drain(self._events)
 
     def log(self) -> str:
-        """What the process has written to its standard error since this was asked last."""
+        """The text that was written to standard error since the last call."""
         return "".join(_drain(self._log))
 
     def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, and SIGKILL to its whole session after the grace."""
-        if self._process.poll() is None and grace_seconds > 0:
+        """Send SIGTERM; after `grace_seconds` send SIGKILL to the whole session."""
+        if self.is_alive() and grace_seconds > 0:
             self._process.terminate()
         if not self.wait(grace_seconds):
             os.killpg(self._process.pid, signal.SIGKILL)
-            self.wait(60)
+            self.wait(KILL_SECONDS)
 
     def ending(self) -> str:
         """How the process ended, in words."""
@@ -96,21 +113,8 @@ class ChildProcess:
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
     def crashed(self) -> bool:
-        """Whether a fault of the process itself ended it; SIGKILL and SIGTERM come from elsewhere."""
+        """Whether the process ended by a fault of its own. SIGKILL and SIGTERM come from other processes."""
         return -self._process.returncode in CRASHES
-
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.poll() is None
-
-    def give(self, spec: dict[str, Any]) -> None:
-        """Send the spec, once: the work begins."""
-        assert self._process.stdin is not None  # noqa: S101 it was opened as a pipe
-        try:
-            self._process.stdin.write(json.dumps(spec).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            log.warning("child_ended_before_its_spec")
 
     def _read_events(self, pipe: IO[bytes]) -> None:
         for line in pipe:
@@ -120,24 +124,24 @@ class ChildProcess:
                 log.warning("child_event_unreadable", line=line[:200])
 
     def _read_log(self, pipe: IO[bytes]) -> None:
-        """Hand on the first `max_log_bytes`, then keep what comes last: that is where a crash says why."""
+        """Pass on the first `max_log_bytes`, then only the last characters: a crash says its reason at the end."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        tail, left_out = "", 0
-        while piece := os.read(pipe.fileno(), PIECE_BYTES):
-            text = decoder.decode(piece).replace("\0", "")
+        tail, omitted = "", 0
+        while chunk := os.read(pipe.fileno(), CHUNK_BYTES):
+            text = decoder.decode(chunk).replace("\0", "")
             if self._lines is not None:
                 text = self._lines.feed(text)
             if self._log_bytes_left > 0:
-                self._log_bytes_left -= len(piece)
+                self._log_bytes_left -= len(chunk)
                 self._log.put(text)
             else:
-                left_out += max(0, len(tail) + len(text) - TAIL_CHARACTERS)
+                omitted += max(0, len(tail) + len(text) - TAIL_CHARACTERS)
                 tail = (tail + text)[-TAIL_CHARACTERS:]
-        if left_out:
-            told = f"… {left_out} characters are left out here …"
-            self._log.put(f"\n{told}\n" if self._lines is None else as_json(told))
+        if omitted:
+            note = f"… {omitted} characters are left out here …"
+            self._log.put(f"\n{note}\n" if self._lines is None else as_json(note))
         if self._lines is not None:
-            tail = (tail.partition("\n")[2] if left_out else tail) + self._lines.end()  # whole lines
+            tail = (tail.partition("\n")[2] if omitted else tail) + self._lines.end()  # whole lines only
         if tail:
             self._log.put(tail)
 

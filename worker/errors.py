@@ -1,16 +1,17 @@
-"""What an attempt reports of an exception that nobody expected."""
+"""How an attempt reports an unexpected exception."""
 
 from service.shared.errors import Unavailable
 
-# The surroundings: they may be well again at the next attempt, also where the message is the same.
-SURROUNDINGS = (OSError, Unavailable)
+# Errors of the environment: the next attempt may succeed, even after the same message.
+ENVIRONMENT = (OSError, Unavailable)
 
 
-def describe(error: Exception, *more_surroundings: type[Exception]) -> dict[str, str]:
-    """`code` and `detail` of a job's error: the exception, and its notes, which say how far the work had come.
+def describe(error: Exception, *environment: type[Exception]) -> dict[str, str]:
+    """`code` and `detail` of a job's error. The exception's notes follow its message; they say how far the work was.
 
-    Code `fault` is one of the program: with the same detail it would happen at every attempt.
+    environment: further types of errors of the environment. Their code is `unavailable`. All others have the code
+    `fault`: the program is wrong, and the same detail at the next attempt ends the job.
     """
-    code = "unavailable" if isinstance(error, (*SURROUNDINGS, *more_surroundings)) else "fault"
+    code = "unavailable" if isinstance(error, (*ENVIRONMENT, *environment)) else "fault"
     notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
     return {"code": code, "detail": f"{type(error).__name__}: {error}{notes}"}

@@ -1,4 +1,4 @@
-"""What a child has reported and SQL does not have yet."""
+"""The events and the log of a child process, from when they arrive until SQL has them."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from worker import metrics
 from worker.child_process import ChildProcess
 from worker.jobs.claimed_job import ClaimedJob
 
-LAST_WORDS = ("finished", "failed", "stopped")
+LAST_EVENTS = ("finished", "failed", "stopped")
 
 
 class PendingEvents:
-    """Gathers a child's events and log until a heartbeat has taken them along."""
+    """What a child has reported and SQL does not have yet."""
 
     def __init__(self, claim: Claim, job: ClaimedJob, storage: Storage) -> None:
-        self.last_word: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
+        """The event that tells how the child ended."""
         self._claim = claim
         self._job = job
         self._storage = storage
@@ -30,32 +31,33 @@ class PendingEvents:
         self._events: list[dict[str, Any]] = []
         self._log = ""
 
-    def hear(self, child: ChildProcess) -> None:
-        """Take in what the child has said since it was last listened to."""
+    def collect(self, child: ChildProcess) -> None:
+        """Take what the child has reported since the last call. Stores the files of its checkpoints."""
         for event in child.events():
-            if event["event"] in LAST_WORDS:
-                self.last_word = event
+            if event["event"] in LAST_EVENTS:
+                self.last = event
                 continue
             if event["event"] == "checkpoint":
-                # durable before any row names it (T5)
+                # T5: the file is durable before any row names it
                 stored = event["stored"] = self._storage.adopt(self._claim.project_id, Path(event["path"]))
-                metrics.kept_checkpoint(stored.size_bytes)
+                metrics.count_checkpoint(stored.size_bytes)
             if event["event"] == "progress":
                 self._progress = Progress(event["phase"], event["fraction"], event["eta_seconds"])
                 if "throughput" in event:
-                    metrics.trained(event["throughput"])
+                    metrics.count_epoch(event["throughput"])
             self._events.append(event)
         self._log += child.log()
 
     def save(self, session: Session, settings: Settings) -> Requests:
-        """T4 and all the news, checkpoints too (T5), in one transaction. Returns what is asked of the job's owner.
+        """One transaction: the heartbeat (T4), all pending events, checkpoints (T5) and the log.
 
-        Raises Lost, and nothing is written, when the attempt is not the job's current one any more, and TooMany for a
-        checkpoint with which the project would store too much.
+        Returns what users have requested of the job. Raises Lost when the attempt is no longer the job's current one,
+        and TooMany for a checkpoint that exceeds what the project may store; the caller rolls back.
         """
         job_id, attempt = self._claim.job_id, self._claim.attempt
         requests = jobs.heartbeat(session, self._claim, settings.lease_seconds, self._progress)
-        max_bytes = quotas.max_stored_bytes(session, self._claim.project_id, settings) if self.files() else None
+        has_files = bool(self.checkpoints())
+        max_bytes = quotas.max_stored_bytes(session, self._claim.project_id, settings) if has_files else None
         for event in self._events:
             if event["event"] == "note":
                 history.record_event(session, job_id, attempt, event["level"], event["type"], event["message"])
@@ -65,10 +67,10 @@ class PendingEvents:
             history.record_log(session, job_id, attempt, self._log)
         return requests
 
-    def files(self) -> list[Stored]:
-        """The checkpoints that have no row yet."""
+    def checkpoints(self) -> list[Stored]:
+        """The stored checkpoints that have no row yet."""
         return [event["stored"] for event in self._events if event["event"] == "checkpoint"]
 
-    def forget(self) -> None:
-        """The transaction of `save` was committed."""
+    def clear(self) -> None:
+        """Forget what `save` has saved, once its transaction is committed."""
         self._events, self._log = [], ""

@@ -1,6 +1,4 @@
-"""A worker's own small port: `/metrics` for Prometheus, `/healthz` for whoever restarts what hangs, and `/readyz` for
-whoever waits for it to begin.
-"""
+"""The HTTP port of a worker: `/metrics` for Prometheus, `/healthz` and `/readyz` for whatever runs the worker."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +12,12 @@ from service.shared.metrics import CONTENT_TYPE, exposition
 from service.shared.settings import Settings
 from service.shared.ticker import Ticker
 
+OK = "200 OK"
+UNAVAILABLE = "503 Service Unavailable"
+NOT_FOUND = "404 Not Found"
+# A connection that is silent for so long is closed, and its thread ends.
+IDLE_SECONDS = 15.0
+
 Answer = tuple[str, str, bytes]
 
 
@@ -21,17 +25,17 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-class _Silent(WSGIRequestHandler):
-    timeout = 15.0  # seconds of silence before a connection, and its thread, ends
+class _Handler(WSGIRequestHandler):
+    timeout = IDLE_SECONDS
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Those who look every few seconds are no news."""
+        """Probes come every few seconds and are not logged."""
 
 
 class HealthServer:
-    """Answers on `metrics_port` until it is closed; nowhere, where that is unset.
+    """Answers on `metrics_port` until it is closed. Without that setting no port is opened.
 
-    needs: whether each part answers that the worker takes work from.
+    tickers: threads that must go on, for `/healthz`. dependencies: for `/readyz`, whether each answers.
     """
 
     def __init__(
@@ -39,24 +43,24 @@ class HealthServer:
         settings: Settings,
         tickers: Sequence[Ticker],
         collectors: Sequence[Collector],
-        needs: Mapping[str, Callable[[], bool]],
+        dependencies: Mapping[str, Callable[[], bool]],
     ) -> None:
-        self._needs = needs
         self._tickers = tickers
         self._collectors = collectors
-        self._is_ready = False
+        self._dependencies = dependencies
+        self._is_started = False
         self._server: WSGIServer | None = None
         if settings.metrics_port is not None:
-            place = settings.metrics_host, settings.metrics_port
-            self._server = make_server(*place, self._answer, _Server, _Silent)
+            address = settings.metrics_host, settings.metrics_port
+            self._server = make_server(*address, self._answer, _Server, _Handler)
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
-    def ready(self, **_: object) -> None:
-        """From here on messages are taken."""
-        self._is_ready = True
+    def mark_started(self, **_: object) -> None:
+        """The worker takes messages from now on. Celery calls this with the arguments of its signal."""
+        self._is_started = True
 
     def close(self) -> None:
-        """Free the port."""
+        """Close the port."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -66,22 +70,25 @@ class HealthServer:
             "/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness,
         }  # fmt: skip
         answer = paths.get(request["PATH_INFO"])
-        status, kind, body = answer() if answer else ("404 Not Found", "text/plain", f"{', '.join(paths)}\n".encode())
-        start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        status, media_type, body = answer() if answer else _text(NOT_FOUND, ", ".join(paths))
+        start(status, [("Content-Type", media_type), ("Content-Length", str(len(body)))])
         return [body]
 
     def _metrics(self) -> Answer:
-        return "200 OK", CONTENT_TYPE, exposition(self._collectors)
+        return OK, CONTENT_TYPE, exposition(self._collectors)
 
     def _health(self) -> Answer:
-        hanging = [ticker.name for ticker in self._tickers if ticker.hangs()]
-        if hanging:
-            return "503 Service Unavailable", "text/plain", f"these do not go on: {', '.join(hanging)}\n".encode()
-        return "200 OK", "text/plain", b"ok\n"
+        if hanging := [ticker.name for ticker in self._tickers if ticker.hangs()]:
+            return _text(UNAVAILABLE, f"these threads hang: {', '.join(hanging)}")
+        return _text(OK, "ok")
 
     def _readiness(self) -> Answer:
-        if not self._is_ready:
-            return "503 Service Unavailable", "text/plain", b"it has not begun to take messages\n"
-        if away := [name for name, answers in self._needs.items() if not answers()]:
-            return "503 Service Unavailable", "text/plain", f"these do not answer: {', '.join(away)}\n".encode()
+        if not self._is_started:
+            return _text(UNAVAILABLE, "the worker does not take messages yet")
+        if silent := [name for name, answers in self._dependencies.items() if not answers()]:
+            return _text(UNAVAILABLE, f"these do not answer: {', '.join(silent)}")
         return self._health()
+
+
+def _text(status: str, line: str) -> Answer:
+    return status, "text/plain", f"{line}\n".encode()

@@ -1,8 +1,5 @@
-"""An `infer` worker: computes batches that API processes send, and answers each on the channel that it names."""
+"""An `infer` worker: computes the batches of API processes and answers each on the Redis channel that it names."""
 
-import os
-import platform
-import socket
 import time
 
 import structlog
@@ -17,7 +14,6 @@ from service.inference.engine import Engine
 from service.inference.holdings import EngineCollector
 from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
 from service.inference.wire import Order
-from service.jobs import workers
 from service.shared import broker, collector
 from service.shared.broker_watch import BrokerWatch
 from service.shared.database import Database
@@ -25,97 +21,89 @@ from service.shared.errors import Unavailable
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from service.shared.ticker import Ticker
-from worker import celery_consumer, metrics
+from worker import celery_consumer, metrics, presence
 from worker.health import HealthServer
-from worker.versions import library_versions
 
 log = structlog.get_logger(__name__)
 
-# One computes, and the other loads a version meanwhile; more would only take the interpreter from each other.
+# One thread computes while the other loads a version. More threads compete for the interpreter lock.
 THREADS = 2
-# Redis cuts off who has 32 MB of messages to read: larger answers are fetched.
-MOST_PUBLISHED_BYTES = 2**20
-KEPT_SECONDS = 30
+# Redis disconnects a subscriber that has 32 MB of messages pending: the API fetches larger answers from a key.
+MAX_PUBLISHED_BYTES = 2**20
+STORED_SECONDS = 30
 
 
-def main(settings: Settings) -> None:
-    """Compute until SIGTERM, then finish what is under way."""
-    messages, database = broker.connect(settings), Database(settings.database_url, settings.reserve_bytes)
-    answers = Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=2, socket_keepalive=True)
+def serve(settings: Settings, database: Database, owner: str) -> None:
+    """Compute batches until SIGTERM, then finish those under way."""
+    messages = broker.connect(settings)
+    redis = Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=2, socket_keepalive=True)
     engine = Engine(from_settings(settings), settings.inference_memory_bytes, settings.inference_threads)
     host = EngineHost(database, engine, settings)
-    versions = {"python": platform.python_version(), **library_versions()}
-    with database.writer.begin() as session:
-        owner = workers.register(session, socket.gethostname(), os.getpid(), broker.INFER, settings.devices, versions)
-
-    def beat() -> None:
-        with database.writer.begin() as session:
-            workers.beat(session, owner, None)
 
     @messages.task(name=broker.INFER_TASK)  # type: ignore[untyped-decorator]
     def infer(packed: bytes) -> None:
-        attend(engine, answers, packed)
+        answer(engine, redis, packed)
 
-    models.use_threads(settings.inference_threads)  # imports torch: nobody's first order waits for that
-    tickers = [
-        Ticker("presence", celery_consumer.PRESENCE_SECONDS, beat),
+    models.use_threads(settings.inference_threads)  # imports torch before the first batch comes
+    short = [
+        Ticker("presence", presence.BEAT_SECONDS, lambda: presence.beat(database, owner, None)),
         Ticker("engine beat", BEAT_SECONDS, host.beat),
-        Ticker("engine", TICK_SECONDS, host.tick),
     ]
-    for ticker in tickers[:2]:
+    load = Ticker("engine", TICK_SECONDS, host.tick)
+    for ticker in short:
         ticker.start()
-    # Loading a version takes as long as it takes: "engine" is not asked whether it goes on.
-    # Nor does it need SQL for what it has loaded.
-    health = HealthServer(
-        settings, tickers[:2], [EngineCollector(engine)], {"broker": BrokerWatch(settings.broker_url).answers}
-    )
-    host.tick()  # nor for what aliases name
+    # Without `load`, which takes as long as a version takes to load, and without SQL, which loaded versions do not need.
+    dependencies = {"broker": BrokerWatch(settings.broker_url).answers}
+    health = HealthServer(settings, short, [EngineCollector(engine)], dependencies)
+    host.tick()  # load the versions that aliases name before the first batch comes
     collector.settle()
-    tickers[2].start()
-    signals.worker_ready.connect(health.ready, weak=False)
+    load.start()
+    signals.worker_ready.connect(health.mark_started, weak=False)
     try:
         celery_consumer.consume(messages, broker.INFER, owner, THREADS)
     finally:
-        for ticker in tickers:
+        for ticker in (*short, load):
             ticker.close()
         health.close()
         host.close()
-        with database.writer.begin() as session:
-            workers.unregister(session, owner)
-        database.close()
 
 
-def attend(engine: Engine, answers: Redis, packed: bytes) -> None:
-    """Compute one batch, unless nobody waits for it any more, and publish the answer or what is wrong."""
+def answer(engine: Engine, redis: Redis, packed: bytes) -> None:
+    """Compute one batch and publish the answer, or the error. A batch that has expired is dropped."""
     order = wire.read_order(packed)
     if time.time() > order.expires_at:
         log.warning("order_expired", order_id=order.id)
-        metrics.ORDERS.labels("expired").inc()
+        metrics.BATCHES.labels("expired").inc()
         return
-    began_at = time.monotonic()
+    reply = _compute(engine, order)
+    try:
+        redis.publish(order.channel, reply if len(reply) <= MAX_PUBLISHED_BYTES else _store(redis, order, reply))
+    except RedisError as error:  # the caller gets a time-out
+        log.warning("answer_not_sent", order_id=order.id, error=str(error))
+
+
+def _compute(engine: Engine, order: Order) -> bytes:
+    started_at = time.monotonic()
     try:
         tree = engine.answer(order.question, order.rows, order.state)
-        seconds = time.monotonic() - began_at
-        answer = wire.pack_answer(order.id, Computed(tree, seconds))
-        metrics.ORDERS.labels("answered").inc()
-        metrics.COMPUTE_SECONDS.inc(seconds)
-    except Exception as error:  # a fault of ours is the batch's, not the worker's
+        seconds = time.monotonic() - started_at
+        reply = wire.pack_answer(order.id, Computed(tree, seconds))
+    except Exception as error:  # a bug fails the batch; the worker goes on
         log.warning("order_failed", order_id=order.id, error=f"{type(error).__name__}: {error}")
-        metrics.ORDERS.labels("failed").inc()
-        answer = wire.pack_failure(order.id, error)
-    try:
-        answers.publish(order.channel, answer if len(answer) <= MOST_PUBLISHED_BYTES else _kept(answers, order, answer))
-    except RedisError as error:
-        log.warning("answer_not_sent", order_id=order.id, error=str(error))  # who waits is told after a time
+        metrics.BATCHES.labels("failed").inc()
+        return wire.pack_failure(order.id, error)
+    metrics.BATCHES.labels("answered").inc()
+    metrics.COMPUTE_SECONDS.inc(seconds)
+    return reply
 
 
-def _kept(answers: Redis, order: Order, answer: bytes) -> bytes:
-    """Keep a large answer for who waits to fetch. Returns where it is, or why it is nowhere."""
+def _store(redis: Redis, order: Order, reply: bytes) -> bytes:
+    """Store a large answer under a key for the API to fetch. Returns a message with the key, or with the error."""
     key = f"sensorium.answer.{order.id}"
     try:
-        answers.set(key, answer, ex=KEPT_SECONDS)
-    except RedisError as error:  # it has no memory left, or takes no value as large
-        log.warning("answer_not_kept", order_id=order.id, bytes=len(answer), error=str(error))
-        detail = f"Redis does not take the batch's answer of {len(answer)} bytes; ask for less at once"
+        redis.set(key, reply, ex=STORED_SECONDS)
+    except RedisError as error:  # Redis has no memory left, or limits the size of values
+        log.warning("answer_not_kept", order_id=order.id, bytes=len(reply), error=str(error))
+        detail = f"Redis does not take the batch's answer of {len(reply)} bytes; ask for less at once"
         return wire.pack_failure(order.id, Unavailable("inference_unavailable", detail))
     return wire.pack_kept(order.id, key)

@@ -1,7 +1,9 @@
-"""The child's side of a supervised process: its spec comes in on standard input, JSON-line events go out.
+"""The child's side of a child process: reads its spec from standard input, writes JSON-line events to standard output.
 
-The first line of standard input is the spec. When standard input closes, the supervisor is gone, and so is the child.
-SIGTERM asks it to stop in order. What it writes to standard error is the job's log.
+The first line of standard input is the spec. The child ends when standard input closes, since the supervisor is gone
+then. SIGTERM asks it to stop. Standard error is the job's log.
+
+Events: `progress`, `checkpoint` and `note` on the way; `finished`, `failed` or `stopped` last.
 """
 
 import json
@@ -24,10 +26,11 @@ log = structlog.get_logger(__name__)
 
 Emit = Callable[[dict[str, Any]], None]
 Program = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any] | None]
+"""(spec, emit, stopping) -> the fields of the `finished` event, or None if it stopped because `stopping` was set."""
 
 
 class Refused(Exception):
-    """The job cannot be done, however often it is tried."""
+    """The job cannot be done at any attempt."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -39,44 +42,45 @@ def read_spec() -> str:
     return sys.stdin.readline()
 
 
-def run(program: Program, read: Callable[[], str] = read_spec, speaks: bool = True) -> None:
+def run(program: Program, read: Callable[[], str] = read_spec, emits: bool = True) -> None:
     """Run a program under a supervisor.
 
-    `program(spec, emit, stopping)` emits events on the way and returns the fields of its `finished` event, or None
-    when it stopped because it was asked to. Of several processes that do one job together, one speaks.
+    emits: whether this process writes events. Of several processes that do one job together, one does.
     """
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints belongs in the log
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print goes to the log
+
+    def emit(event: dict[str, Any]) -> None:
+        if emits:
+            events.write(json.dumps(event) + "\n")
+
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def emit(event: dict[str, Any]) -> None:
-        if speaks:
-            out.write(json.dumps(event) + "\n")
-
     line = read()
-    if not line:  # a spare that was never needed
+    if not line:  # a spare process that was not needed
         return
     spec = json.loads(line)
     telemetry.configure_logging(Settings())
     structlog.contextvars.bind_contextvars(**{name: spec[name] for name in telemetry.OF_JOB if name in spec})
     threading.Thread(target=_end_with_stdin, daemon=True).start()
+    emit(_last_event(program, spec, emit, stopping))
+
+
+def _last_event(program: Program, spec: dict[str, Any], emit: Emit, stopping: threading.Event) -> dict[str, Any]:
     try:
         result = program(spec, emit, stopping)
     except BadInput as error:
         faults = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
-        emit({"event": "failed", "code": error.code, "detail": error.detail, "errors": faults, "retry": False})
+        return {"event": "failed", "code": error.code, "detail": error.detail, "errors": faults, "retry": False}
     except Refused as error:
-        emit({"event": "failed", "code": error.code, "detail": str(error), "retry": False})
+        return {"event": "failed", "code": error.code, "detail": str(error), "retry": False}
     except Exception as error:
         log.exception("program_failed")
         if tells_of_full(error):
-            emit({"event": "failed", "code": "storage_full", "detail": "no space is left on the disk", "retry": True})
-            return
-        emit({"event": "failed", **errors.describe(error), "retry": True})
-    else:
-        emit({"event": "stopped"} if result is None else {"event": "finished", **result})
+            return {"event": "failed", "code": "storage_full", "detail": "no space is left on the disk", "retry": True}
+        return {"event": "failed", **errors.describe(error), "retry": True}
+    return {"event": "stopped"} if result is None else {"event": "finished", **result}
 
 
 def _end_with_stdin() -> None:

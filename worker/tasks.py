@@ -1,4 +1,8 @@
-"""The Celery tasks. A message is a wake-up: it says which queue to look at, and a job's id as a hint for the log."""
+"""The Celery tasks of `train` and `data` workers.
+
+A message only wakes the worker up. Its name tells the queue; its job id is a hint for the log, since the worker claims
+whichever job is due.
+"""
 
 from collections.abc import Callable
 
@@ -10,13 +14,13 @@ from worker.worker_state import WorkerState
 
 
 def register(app: Celery, worker: WorkerState) -> None:
-    """Make the tasks of every queue known to a worker."""
+    """Register the task of every queue."""
     for queue, name in broker.TASKS.items():
         app.task(name=name)(_task(worker, queue))
 
 
 def _task(worker: WorkerState, queue: str) -> Callable[[str], None]:
-    def look(job_id: str) -> None:
+    def wake_up(job_id: str) -> None:
         supervisor.work(worker, queue)
 
-    return look
+    return wake_up

@@ -159,4 +159,4 @@ def _read_spec() -> str:
 
 if __name__ == "__main__":
     with distributed.joined():
-        protocol.run(train, _read_spec, speaks=distributed.rank() == 0)
+        protocol.run(train, _read_spec, emits=distributed.rank() == 0)

@@ -1,4 +1,4 @@
-"""What a worker process has opened once and all its parts use."""
+"""The state of a worker process: what it opens once, and what its threads share."""
 
 import threading
 import time
@@ -16,23 +16,27 @@ from worker.launcher import Launcher
 
 @dataclass
 class WorkerState:
-    """`owner` is the id under which this worker holds jobs. `draining` is set once it was told to stop,
-    `turn` is held by the thread that works; `renewed_at` is when the lease of the job at
-    work was renewed last, and `idle_since` when a job was done last, both on the monotonic clock. `lacks_space` is
-    whether jobs wait for space, None before that was looked at."""
+    """One per process. All times are on the monotonic clock."""
 
     settings: Settings
     database: Database
     storage: Storage
     messages: Celery
     owner: str
+    """The id under which this worker holds jobs."""
     launcher: Launcher
     draining: threading.Event = field(default_factory=threading.Event)
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Set once the worker is told to stop: it takes no further job and gives back the one it does."""
+    work_lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the thread that does jobs. A worker does one job at a time."""
     job_id: str | None = None
+    """The job that is being done."""
     renewed_at: float | None = None
-    lacks_space: bool | None = None
+    """When the lease of `job_id` was last renewed."""
     idle_since: float = field(default_factory=time.monotonic)
+    """When the last job ended, or the process began."""
+    lacks_space: bool | None = None
+    """Whether jobs wait for disk space; None before the first check."""
 
     def fetch(self, artifact: Artifact) -> Path:
         """The local file of an artifact, once its size and hash are verified. Raises CorruptArtifact."""

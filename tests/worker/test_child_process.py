@@ -19,7 +19,7 @@ PROGRAM = "tests.worker.program"
 def started(folder: Path, do: str, max_log_bytes: int = 100_000, program: str = PROGRAM) -> Iterator[ChildProcess]:
     spec = {"do": do, "result": str(folder / "result"), "mark": str(folder / "mark")}
     with ChildProcess([program], max_log_bytes) as process:
-        process.give(spec)
+        process.send_spec(spec)
         yield process
 
 

@@ -48,7 +48,7 @@ def test_it_is_ready_once_messages_are_taken(service: Service) -> None:
     url = f"http://127.0.0.1:{settings.metrics_port}/readyz"
     try:
         assert httpx.get(url).status_code == 503
-        health.ready()
+        health.mark_started()
         assert httpx.get(url).text == "ok\n"
     finally:
         health.close()
@@ -58,7 +58,7 @@ def test_it_is_not_ready_while_something_that_it_needs_is_away(service: Service)
     settings = Settings(metrics_port=free_port())
     present = {"broker": True, "database": True}
     health = HealthServer(settings, [], [], {name: lambda name=name: present[name] for name in present})  # type: ignore[misc]
-    health.ready()
+    health.mark_started()
     url = f"http://127.0.0.1:{settings.metrics_port}"
     try:
         assert httpx.get(f"{url}/readyz").text == "ok\n"

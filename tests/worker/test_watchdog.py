@@ -10,7 +10,7 @@ from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
-from worker import app
+from worker import watchdog
 from worker.launcher import Launcher
 from worker.worker_state import WorkerState
 
@@ -24,25 +24,25 @@ def worker(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def end(status: int) -> None:
         raise Ended(status)
 
-    monkeypatch.setattr(app.os, "_exit", end)
+    monkeypatch.setattr(watchdog.os, "_exit", end)
     settings = Settings(home=tmp_path, deaf_seconds=0.001)
     return WorkerState(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Launcher(1024))
 
 
 def test_idle_while_work_waits(worker: WorkerState, project_id: str) -> None:
-    app.end_if_deaf(worker, "data")
+    watchdog.end_if_deaf(worker, "data")
     with worker.database.writer.begin() as session:
         job_id = jobs.create(session, project_id, "t", "data").id
         jobs.create(session, project_id, "t", "train", devices=2)
-    app.end_if_deaf(worker, "train")  # it has one device
+    watchdog.end_if_deaf(worker, "train")  # it has one device
     worker.job_id = "job_1"
-    app.end_if_deaf(worker, "data")  # it is at work
+    watchdog.end_if_deaf(worker, "data")  # it is at work
     worker.job_id = None
     worker.idle_since = time.monotonic() + 60
-    app.end_if_deaf(worker, "data")  # it has just been at work
+    watchdog.end_if_deaf(worker, "data")  # it has just been at work
     worker.idle_since = 0.0
     with pytest.raises(Ended):
-        app.end_if_deaf(worker, "data")
+        watchdog.end_if_deaf(worker, "data")
     with worker.database.writer.begin() as session:
         jobs.cancel(session, job_id)
-    app.end_if_deaf(worker, "data")
+    watchdog.end_if_deaf(worker, "data")

@@ -1,4 +1,4 @@
-"""Jobs of kind `convert`: an upload is read by `worker.ingest.converter` and becomes a dataset version."""
+"""Jobs of kind `convert`: `worker.ingest.converter` reads a source, and the result becomes a dataset version."""
 
 from typing import Any
 
@@ -14,26 +14,27 @@ from worker.worker_state import WorkerState
 
 
 class ConvertJob:
-    """A dataset version: `worker.ingest.converter` makes its stored form."""
+    """The conversion of one dataset version."""
 
     program = "worker.ingest.converter"
     devices = 1
 
     def __init__(self, session: Session, claim: Claim) -> None:
         self._job_id, self._project_id = claim.job_id, claim.project_id
-        self._asked = datasets.conversion(session, claim.job_id)
+        self._conversion = datasets.conversion(session, claim.job_id)
 
     def spec(self, worker: WorkerState) -> dict[str, Any]:
-        """Where the data is, the verified file of an upload, what was declared of it, and how much it may become."""
-        asked = self._asked
-        uploaded = {"file": str(worker.fetch(asked.file)), "format": asked.format} if asked.file else None
+        """The source, with the verified file of an upload; the declaration; and the bytes left in the quota."""
+        conversion = self._conversion
+        source = conversion.source
+        if conversion.file is not None:
+            source = {"file": str(worker.fetch(conversion.file)), "format": conversion.format}
         with worker.database.reader() as session:
             room = quotas.room(session, self._project_id, worker.settings)
-        declaration = asked.declaration.model_dump(mode="json")
-        return {"source": uploaded or asked.source, "declaration": declaration, "room": room}
+        return {"source": source, "declaration": conversion.declaration.model_dump(mode="json"), "room": room}
 
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
-        """A conversion reports nothing but how far it is."""
+        """Nothing: a conversion reports its progress only, which the heartbeat saves."""
 
     def crash_error(self, ending: str) -> dict[str, Any] | None:
         """Reject the file: its reader would crash at every attempt."""

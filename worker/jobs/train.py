@@ -1,4 +1,4 @@
-"""Jobs of kind `train`: a run is trained by `worker.trainer` and becomes a model version."""
+"""Jobs of kind `train`: `worker.trainer` trains a run, and the result becomes a model version."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class TrainJob:
-    """A run: `worker.trainer` makes a checkpoint, which becomes a model version."""
+    """The training of one run."""
 
     program = "worker.trainer"
 
@@ -27,7 +27,7 @@ class TrainJob:
         self.devices = self._assignment.devices
 
     def spec(self, worker: WorkerState) -> dict[str, Any]:
-        """Verified samples, configuration and seed."""
+        """The samples, the configuration, the seed, and where training starts: a checkpoint, a model or nothing."""
         return {
             "samples": str(worker.fetch(self._assignment.samples)),
             "config": self._assignment.config.model_dump(mode="json"),
@@ -36,44 +36,39 @@ class TrainJob:
             "threads": worker.settings.trainer_threads,
             "checkpoint_seconds": worker.settings.checkpoint_seconds,
             "init": self._assignment.init and str(worker.fetch(self._assignment.init)),
-            "resume": self._newest_whole_checkpoint(worker),
+            "resume": self._newest_intact_checkpoint(worker),
         }
 
-    def _newest_whole_checkpoint(self, worker: WorkerState) -> str | None:
-        for checkpoint in self._assignment.checkpoints:
-            try:
-                return str(worker.fetch(checkpoint))
-            except CorruptArtifact as error:  # the one before is whole, or the training begins anew
-                log.warning("checkpoint_unusable", run_id=self._assignment.run_id, error=str(error))
-        return None
-
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
-        """Keep the metrics of an epoch, or a checkpoint."""
+        """Add a checkpoint, or the metrics of an epoch."""
+        run_id, step = self._assignment.run_id, event["step"]
         if event["event"] == "checkpoint":
-            run_id, step, reason = self._assignment.run_id, event["step"], event["reason"]
-            made_with = library_versions(), git_revision()
-            checkpoints.keep(session, run_id, self._attempt, event["stored"], max_bytes, step, reason, *made_with)
-            return
-        metrics.record(session, self._assignment.run_id, self._attempt, event["step"], event["epoch"], event["metrics"])
+            lineage = library_versions(), git_revision()
+            checkpoints.keep(
+                session, run_id, self._attempt, event["stored"], max_bytes, step, event["reason"], *lineage
+            )
+        else:
+            metrics.record(session, run_id, self._attempt, step, event["epoch"], event["metrics"])
 
     def crash_error(self, ending: str) -> dict[str, Any] | None:
         """Try again: the next attempt resumes from the last checkpoint."""
         return None
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
-        """Add the model version and its evaluation; a figure that is not finite is null."""
+        """Add the model version and the evaluation. Numbers that are not finite become null: JSON has none."""
         evaluation = metrics.finite_throughout(result["evaluation"])
         runs.keep_evaluation(session, self._assignment.run_id, evaluation)
         last = {name: metrics.finite(value) for name, value in result["metrics"].items()}
+        lineage = library_versions(), git_revision()
         registry.add_version(
-            session,
-            self._assignment,
-            self._attempt,
-            stored,
-            max_bytes,
-            last,
-            library_versions(),
-            git_revision(),
-            evaluation,
-            result["kernels"],
+            session, self._assignment, self._attempt, stored, max_bytes, last, *lineage, evaluation, result["kernels"]
         )
+
+    def _newest_intact_checkpoint(self, worker: WorkerState) -> str | None:
+        """The path of the newest checkpoint whose file is intact. None: training starts from the beginning."""
+        for checkpoint in self._assignment.checkpoints:
+            try:
+                return str(worker.fetch(checkpoint))
+            except CorruptArtifact as error:
+                log.warning("checkpoint_unusable", run_id=self._assignment.run_id, error=str(error))
+        return None

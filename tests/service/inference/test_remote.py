@@ -18,7 +18,7 @@ from service.inference.wire import Kept, Order
 from service.shared import broker
 from service.shared.errors import TooLarge, Unavailable
 from service.shared.settings import Settings
-from worker.inference import attend
+from worker import inference
 
 QUESTION = Question(Loadable("v", "p", "m", 1, "0" * 64, 1), "encode")
 REPLY_SECONDS = 5.0
@@ -58,7 +58,7 @@ def _asked(
 
 def test_an_answer_larger_than_a_channel_takes_arrives(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Telling(12_000_000)  # 48 MB; Redis cuts off who has 32 MB to read
-    found = _asked(redis_url, monkeypatch, lambda client, packed: attend(engine, client, packed))  # type: ignore[arg-type]
+    found = _asked(redis_url, monkeypatch, lambda client, packed: inference.answer(engine, client, packed))  # type: ignore[arg-type]
     np.testing.assert_array_equal(found.tree["mean"][0], np.arange(12_000_000, dtype=np.float32))
     assert not Redis.from_url(redis_url).keys("sensorium.answer.*")  # nothing of it stays
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_left_alone(redis_url: str, monkeypatch: pytest.M
         channel = wire.read_order(packed).channel
         for nonsense in (b"", b"\xc1", b"\x93\x01\x02\x03", wire._pack({"id": "x", "tree": {}, "seconds": None})):
             client.publish(channel, nonsense)
-        attend(engine, client, packed)  # type: ignore[arg-type]
+        inference.answer(engine, client, packed)  # type: ignore[arg-type]
 
     assert _asked(redis_url, monkeypatch, take).tree["mean"].shape == (1, 3)
 
@@ -82,7 +82,7 @@ def test_an_order_is_worth_nothing_once_nobody_waits(redis_url: str, monkeypatch
         order: Order = wire.read_order(packed)
         orders.append(order.expires_at - time.time())
         time.sleep(0.3)
-        attend(engine, client, packed)  # type: ignore[arg-type]
+        inference.answer(engine, client, packed)  # type: ignore[arg-type]
 
     with pytest.raises(BackendAway):
         _asked(redis_url, monkeypatch, take, seconds=0.2)
@@ -112,7 +112,7 @@ def test_who_fetches_a_large_answer_keeps_nobody_from_hearing_theirs(
         if order.rows.count == 2:
             client.publish(order.channel, wire.pack_kept(order.id, "sensorium.answer.large"))
         else:
-            attend(engine, client, packed)  # type: ignore[arg-type]
+            inference.answer(engine, client, packed)  # type: ignore[arg-type]
 
     async def fetch(kept: Kept) -> Computed:
         fetching.set()
@@ -146,7 +146,7 @@ def test_an_answer_that_redis_does_not_take_fails_its_batch_alone(
 
     def take(client: Redis, packed: bytes) -> None:
         memory.config_set("maxmemory", "1mb")
-        attend(engine, client, packed)  # type: ignore[arg-type]
+        inference.answer(engine, client, packed)  # type: ignore[arg-type]
 
     try:
         with pytest.raises(Unavailable, match=r"does not take the batch's answer of 4\d{6} bytes") as caught:
@@ -174,7 +174,7 @@ def test_whatever_ends_the_listening_it_begins_anew(redis_url: str, monkeypatch:
 
     monkeypatch.setattr(CeleryBackend, "_hear", stumble)
     client = Redis.from_url(redis_url)
-    monkeypatch.setattr(broker, "order", lambda messages, packed, expires: attend(engine, client, packed))  # type: ignore[arg-type]
+    monkeypatch.setattr(broker, "order", lambda messages, packed, expires: inference.answer(engine, client, packed))  # type: ignore[arg-type]
 
     async def ask() -> Computed:
         backend = CeleryBackend(broker.connect(Settings(broker=redis_url)), redis_url, REPLY_SECONDS, 2)

@@ -1,0 +1,24 @@
+"""Ends a worker that receives no work although work is due, so that whatever runs it starts it again."""
+
+import os
+import time
+
+import structlog
+
+from service.jobs import workers
+from worker.worker_state import WorkerState
+
+log = structlog.get_logger(__name__)
+
+
+def end_if_deaf(worker: WorkerState, queue: str) -> None:
+    """End the process if it has been idle, and a job of its queue has been due, for longer than `deaf_seconds`."""
+    deaf_seconds = worker.settings.deaf_seconds
+    is_idle = worker.job_id is None and time.monotonic() - worker.idle_since > deaf_seconds
+    if not is_idle or worker.draining.is_set():
+        return
+    with worker.database.reader() as session:
+        is_due = workers.work_waits(session, queue, len(worker.settings.devices), deaf_seconds)
+    if is_due and worker.job_id is None:
+        log.error("worker_deaf", queue=queue, owner=worker.owner)
+        os._exit(1)
