@@ -52,7 +52,7 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
     load = Ticker("engine", TICK_SECONDS, host.tick)
     for ticker in short:
         ticker.start()
-    # Without `load`, which takes as long as a version takes to load, and without SQL, which loaded versions do not need.
+    # Without `load`, which takes as long as a version takes to load. Loaded versions do not need SQL.
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers}
     health = HealthServer(settings, short, [EngineCollector(engine)], dependencies)
     host.tick()  # load the versions that aliases name before the first batch comes

@@ -1,5 +1,6 @@
 """A worker that idles while work waits ends itself, and no other does."""
 
+import os
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def worker(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def end(status: int) -> None:
         raise Ended(status)
 
-    monkeypatch.setattr(watchdog.os, "_exit", end)
+    monkeypatch.setattr(os, "_exit", end)
     settings = Settings(home=tmp_path, deaf_seconds=0.001)
     return WorkerState(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Launcher(1024))
 
