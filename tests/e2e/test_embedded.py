@@ -133,7 +133,9 @@ def test_a_stack_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None
 def test_the_command_s_status_is_the_stack_s(tmp_path: Path) -> None:
     process = _start(tmp_path / "home", "--port", "0", "--fresh", "--run", "sh -c 'exit 7'")
     assert process.wait(60) == 7
-    wait_until(lambda: _processes_of(tmp_path / "home") == [], 30, "no process left")  # a spare trainer may still import
+    wait_until(
+        lambda: _processes_of(tmp_path / "home") == [], 30, "no process left"
+    )  # a spare trainer may still import
 
 
 def test_an_interrupted_command_is_a_failure_and_leaves_nothing(tmp_path: Path) -> None:
@@ -142,7 +144,9 @@ def test_an_interrupted_command_is_a_failure_and_leaves_nothing(tmp_path: Path) 
     assert "listens" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(40) != 0
-    wait_until(lambda: _processes_of(tmp_path / "home") == [], 30, "no process left")  # a spare trainer may still import
+    wait_until(
+        lambda: _processes_of(tmp_path / "home") == [], 30, "no process left"
+    )  # a spare trainer may still import
 
 
 def _refused(*arguments: str) -> str:
