@@ -219,8 +219,8 @@ def _conclude(
             outcome.wait_for_space(worker, claim, f"full: {', '.join(places)}")
         case {"event": "stopped"}:
             outcome.stop(worker, claim)
-        case _ if child.crashed() and (error := job.crash_error(child.ending())) is not None:
-            outcome.fail(worker, claim, error, retry=False)
+        case _ if child.crashed() and (crash := job.crash_error(child.ending())) is not None:
+            outcome.fail(worker, claim, crash, retry=False)
         case _:
             detail = f"the process {job.program} {child.ending()} without a result; its log says more"
             outcome.fail(worker, claim, {"code": "process_died", "detail": detail}, retry=True)
