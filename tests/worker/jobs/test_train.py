@@ -27,7 +27,7 @@ def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, proje
             "expert_shares": None,
             "warnings": [],
         }
-        result = {"metrics": {"loss": math.nan, "kl": 2.0}, "evaluation": evaluation}
+        result = {"metrics": {"loss": math.nan, "kl": 2.0}, "evaluation": evaluation, "kernels": []}
         training.complete(session, Stored(project_id, "a" * 64, 10), result, None)
     with database.reader() as session:
         version = registry.get_version(session, project_id, "m", 1)
