@@ -30,6 +30,7 @@ from service.shared.storage import Stored
 from service.shared.tables import Artifact, Model, ModelVersion
 from tests import bundles, schema
 from tests.conftest import Service
+from tests.models import golden
 from tests.models.small import static_model
 from tests.service.files import packed as npz
 from tests.service.steps import dataset, fault, pictures, problem, train
@@ -251,6 +252,18 @@ def test_what_arrives_otherwise_than_it_was_sent_is_refused(elsewhere: Other) ->
     assert fault(answer) == ("content-digest", "digest_mismatch")
     assert fault(elsewhere.http.post(f"{IMPORT}?name=../x", content=content))[0] == "?name"
     assert elsewhere.kept() == kept
+
+
+def test_a_bundle_with_a_stored_product_of_experts_fusion_is_imported_in_the_form_of_today(elsewhere: Other) -> None:
+    """tests/fixtures/golden was stored when a product of experts was a fusion."""
+    content = golden.archive("mmvrnn")["gaussian-product_of_experts-filter-gru1/model"]
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    config = json.loads(header["__metadata__"]["sensorium"])["config"]
+    assert config["fusion"] == "product_of_experts"
+    answer = elsewhere.http.post(IMPORT, content=bundles.packed(content, config=config))
+    assert answer.status_code == 201, answer.text
+    imported = answer.json()["config"]
+    assert (imported["fusion"], imported["posterior"]) == ("missing_embeddings", "product_of_experts")
 
 
 @pytest.mark.parametrize("name", DAMAGED)
