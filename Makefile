@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install kernels demo serve migrate test test-slow fuzz chaos test-containers check format lock clean
+.PHONY: help install kernels demo serve migrate test test-slow test-gpu fuzz chaos test-containers check format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: check kernels ## check, then all tests but the slow ones
 
 test-slow: kernels ## tests that take long: memory, handing over, whole stacks
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+test-gpu: kernels ## train and encode with both models on a CUDA card, and compare with the CPU
+	$(BIN)/pytest -m gpu -rs tests/models $(PYTEST_ARGS)
 
 # A number per operation, and a seed that is new every time: make fuzz FUZZ_SEED=1234 sends the same again.
 FUZZ_EXAMPLES ?= 300
