@@ -53,9 +53,9 @@ NOTHING = dict.fromkeys((*FAMILIES, "more_steps"), 0.0)
 def _drawn(pattern: list[int]) -> Iterator[Draws]:
     """Draws of which every row repeats this pattern of words."""
 
-    def repeated(self: Draws, rows: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    def repeated(self: Draws, rows: torch.Tensor, count: int) -> torch.Tensor:
         blocks = -(-count // 4)
-        return np.tile(np.resize(np.array(pattern, np.uint32), 4 * blocks), (len(rows), 1))
+        return torch.from_numpy(np.tile(np.resize(np.array(pattern, np.int64), 4 * blocks), (len(rows), 1)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Draws, "_words", repeated)
