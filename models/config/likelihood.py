@@ -206,7 +206,7 @@ def find(name: str) -> Facts:
     """The facts of the likelihood of this name. Raises ValueError, listing the names that exist."""
     facts = BUILT_IN.get(name) or _installed().get(name)
     if facts is None:
-        raise ValueError(f"there is no likelihood {name!r}, only {', '.join(names())}")
+        raise ValueError(f"there is no likelihood {name[:100]!r}, only {', '.join(names())}")
     return facts
 
 

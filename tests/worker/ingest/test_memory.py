@@ -21,7 +21,7 @@ def convert(path: Path, format: str) -> list[dict[str, Any]]:
     result = path.with_name("stored")
     spec = {"source": {"file": str(path), "format": format}, "declaration": {}, "result": str(result)}
     with ChildProcess(["worker.ingest.converter"], MIB) as child:
-        child.give(spec)
+        child.send_spec(spec)
         assert child.wait(120)
         assert child.ending() == "ended with status 0", child.log()
         return child.events()
