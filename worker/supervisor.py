@@ -1,6 +1,6 @@
 """Does the jobs of a queue, one at a time: claim, spec, child process, heartbeats with events, outcome.
 
-SQL decides who has a job. Every write compares the attempt, so that a worker that lost its job changes nothing.
+SQL holds the owner of each job. Every write compares the attempt: a worker that lost its job changes nothing.
 """
 
 import shutil
@@ -41,6 +41,7 @@ def work(worker: WorkerState, queue: str) -> None:
         return
     try:
         while not worker.draining.is_set() and _has_space(worker, queue):
+            worker.launcher.prepare()  # under the lock: otherwise another thread's job starts beside it
             claim, fields = _claim(worker, queue)
             if claim is None:
                 return
@@ -50,8 +51,6 @@ def work(worker: WorkerState, queue: str) -> None:
     finally:
         worker.job_id = None
         worker.work_lock.release()
-        if not worker.draining.is_set():
-            worker.launcher.prepare()
 
 
 def _has_space(worker: WorkerState, queue: str) -> bool:
