@@ -22,7 +22,7 @@ EXPERTS: dict[str, type[Expert]] = {
 
 
 def build(name: str, modalities: int, latent_features: int) -> Expert:
-    """The expert of this name: one of ours, or a subclass of Expert that an entry point in sensorium.experts names."""
+    """The expert of this name: built-in, or the subclass of Expert that an entry point in sensorium.experts names."""
     if name in EXPERTS:
         return EXPERTS[name](modalities, latent_features)
     (found,) = entry_points(group=EXPERTS_GROUP, name=name)

@@ -33,7 +33,7 @@ def decoder(config: NetworkConfig, in_features: int, shape: tuple[int, ...]) -> 
 
 
 def find(name: str) -> Network:
-    """The network of this name: one of ours, or one that an entry point names."""
+    """The network of this name: built-in, or named by an entry point."""
     if name in NETWORKS:
         return NETWORKS[name]
     (found,) = entry_points(group=NETWORKS_GROUP, name=name)

@@ -36,7 +36,7 @@ def supports(model: nn.Module) -> str | None:
 
 
 def kernel(model: nn.Module) -> "Kernel | str":
-    """The kernel for a model in evaluation mode, or why there is none."""
+    """The kernel for a model in evaluation mode, or the reason why no kernel serves it."""
     try:
         return Kernel(model)
     except Unsupported as reason:

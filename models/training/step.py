@@ -129,7 +129,7 @@ def compute(
 
 
 def draws_random_numbers(model: nn.Module) -> bool:
-    """Whether a module may draw from PyTorch's generator, as dropout does: any but ours and the common layers.
+    """Whether a module may draw from PyTorch's generator, as dropout does. Built-in modules and common layers do not.
 
     To seed the generator takes 5 % of the step of a small model.
     """

@@ -1,6 +1,6 @@
 """The multimodal variational autoencoder of arXiv:1802.05335 in plain PyTorch modules, as a textbook has it.
 
-Imports nothing of ours: tests compare `models` with it, and benchmarks time it.
+Imports nothing from `models`: tests compare `models` with it, and benchmarks time it.
 """
 
 import itertools

@@ -1,7 +1,8 @@
 """The variational recurrent network of arXiv:1506.02216 in plain PyTorch modules: as a textbook has it, and hoisted.
 
-Imports nothing of ours: tests compare `models` with it, and benchmarks time it. The paper's phi are the encoders (of x)
-alone; z enters prior, decoders and recurrence as it is. Modalities are concatenated, with zeros for the missing ones.
+Imports nothing from `models`: tests compare `models` with it, and benchmarks time it. The paper's phi are the encoders
+(of x) alone; z enters prior, decoders and recurrence as it is. Modalities are concatenated, with zeros for the missing
+ones.
 """
 
 from collections.abc import Mapping

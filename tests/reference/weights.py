@@ -13,7 +13,7 @@ from tests.reference.vae import VAE
 from tests.reference.vrnn import VRNN
 
 Weights = dict[Tensor, Tensor]
-"""The textbook's parameters, and what they are in terms of ours."""
+"""For each parameter of the textbook, its value in terms of the parameters of `models`."""
 
 
 def sample_weights(model: MMVAE, peer: VAE) -> Weights:
