@@ -96,7 +96,7 @@ def _unsupported(rows: Tensor) -> str | None:
 
 
 def _kernel(rows: Tensor, blocks: int, steps: Tensor, stream: int, key: tuple[int, int]) -> Tensor:
-    """The words of `Draws._words` in C++. For the few numbers of one step, PyTorch takes ten times as long."""
+    """The words of `Draws._words` in C++. For the few numbers of one step, PyTorch takes seven times as long."""
     if len(steps) not in (1, len(rows)):
         raise ValueError(
             f"steps are given for {len(steps)} rows, expected one step or one for each of {len(rows)} rows"
