@@ -63,7 +63,7 @@ INLINE Float all(float value) {
     return value - Float{};  // to add zero would be an instruction: -0 + 0 is 0
 }
 
-// exp(x) to 2 units in the last place, by the polynomial of Cephes; not a number stays that.
+// exp(x) to 2 units in the last place, by the polynomial of Cephes. NaN propagates.
 INLINE Float exponential(Float x) {
     x = x < all(-87.0F) ? all(-87.0F) : x;
     x = x > all(88.0F) ? all(88.0F) : x;
