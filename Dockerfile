@@ -55,6 +55,6 @@ WORKDIR /var/lib/sensorium
 VOLUME /var/lib/sensorium
 EXPOSE 8000 9100
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "service.probe"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "service.http.health_check"]
 ENTRYPOINT ["tini", "--"]
 CMD ["sensorium", "api"]

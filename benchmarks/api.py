@@ -14,7 +14,7 @@ from typing import NamedTuple
 import httpx2 as httpx
 from sqlalchemy import make_url, text
 
-from service import migrate
+from service.shared import migrate
 from service.shared.database import Database
 from tests import servers
 from tests.conftest import wait_until

@@ -23,11 +23,11 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from benchmarks.report import Figure, publish
-from service import migrate
 from service.access import operations as access
 from service.app import create_app
-from service.http_protocol import BoundedProtocol
-from service.keyed import KeyedRoute
+from service.http.authenticated_route import KeyedRoute
+from service.http.protocol import BoundedProtocol
+from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.telemetry import configure_logging

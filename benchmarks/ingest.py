@@ -17,9 +17,8 @@ from benchmarks import child
 from benchmarks.api import api, databases
 from benchmarks.report import Figure, publish
 from models.training import data
-from service import migrate
 from service.access import operations as access
-from service.shared import samples
+from service.shared import migrate, samples
 from service.shared.database import Database
 from service.shared.tables import Dataset, DatasetVersion, Job, new_id
 from tests.e2e.stack import Caller

@@ -9,14 +9,15 @@ from typing import Any
 from celery import Celery
 from fastapi import FastAPI
 
-from service import health, metrics, problems
 from service.access import audit
-from service.access.keys import KeyCache
-from service.access.limiter import Limiter
+from service.access.key_cache import KeyCache
+from service.access.rate_limiter import Limiter
 from service.administration import routes as administration
 from service.datasets import routes as datasets
-from service.datasets.readers import Readers
-from service.envelope import Envelope
+from service.datasets.open_datasets import Readers
+from service.http import health, problems, request_metrics
+from service.http.dependencies import Services
+from service.http.middleware import Envelope
 from service.inference import routes as inference
 from service.inference.backend import Backend
 from service.inference.batcher import Batcher
@@ -27,8 +28,8 @@ from service.inference.local import LocalBackend
 from service.inference.remote import CeleryBackend
 from service.inference.versions import VersionCache
 from service.jobs import routes as jobs
-from service.jobs.feed import Feed
-from service.jobs.metrics import JobsCollector
+from service.jobs.event_feed import Feed
+from service.jobs.job_metrics import JobsCollector
 from service.jobs.reconciler import Reconciler
 from service.open_inference import infer
 from service.open_inference import routes as open_inference
@@ -37,15 +38,14 @@ from service.registry import alias_routes as aliases
 from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
 from service.runs import routes as runs
-from service.shared import broker, collector, documents, signing
-from service.shared.broker_watch import BrokerWatch
+from service.shared import broker, garbage_collection, json_documents, signing
+from service.shared.broker_health import BrokerWatch
 from service.shared.database import Database
-from service.shared.reading_process import ReadingProcess
+from service.shared.disk_space import SpaceCollector
+from service.shared.parser_process import ReadingProcess
+from service.shared.periodic_thread import Ticker
 from service.shared.settings import Settings
-from service.shared.space import SpaceCollector
 from service.shared.storage import Storage, from_settings
-from service.shared.ticker import Ticker
-from service.web import Services
 
 ROUTERS = (
     inference.router,
@@ -61,7 +61,7 @@ ROUTERS = (
     open_inference.router,
     open_inference.administration,
     health.router,
-    metrics.router,
+    request_metrics.router,
 )
 
 
@@ -132,7 +132,7 @@ def create_app(settings: Settings) -> FastAPI:
         ]
         for ticker in tickers:
             ticker.start()
-        collector.settle()
+        garbage_collection.settle()
         yield
         for ticker in tickers:
             ticker.close()
@@ -155,7 +155,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(
         Envelope,
-        max_bytes=min(documents.MAX_BYTES, settings.request_bytes),
+        max_bytes=min(json_documents.MAX_BYTES, settings.request_bytes),
         max_bytes_of=partial(_max_bytes_of, settings),
         takes_encoded=infer.takes_encoded,
     )
@@ -168,4 +168,4 @@ def _max_bytes_of(settings: Settings, path: str) -> int | None:
         return None
     if inference.takes_rows(path) or infer.takes_encoded(path):
         return settings.request_bytes
-    return min(documents.MAX_BYTES, settings.request_bytes)
+    return min(json_documents.MAX_BYTES, settings.request_bytes)

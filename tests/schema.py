@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, create_engine, make_url, text
 
-from service import migrate
+from service.shared import migrate
 
 TEMPLATE = "migrated_template"
 FOLDER = tempfile.TemporaryDirectory(prefix="sensorium-schema-")  # removed when the process ends

@@ -6,16 +6,16 @@ from celery import signals
 
 from service.jobs.reconciler import Reconciler
 from service.runs import operations as runs
-from service.shared import broker, lifeline, preflight
-from service.shared.broker_watch import BrokerWatch
+from service.shared import broker, parent_process, startup_checks
+from service.shared.broker_health import BrokerWatch
 from service.shared.database import Database
+from service.shared.disk_space import SpaceCollector
 from service.shared.errors import Misconfigured
-from service.shared.preflight import read_settings
+from service.shared.periodic_thread import Ticker
 from service.shared.settings import Settings, log_settings
-from service.shared.space import SpaceCollector
+from service.shared.startup_checks import read_settings
 from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
-from service.shared.ticker import Ticker
 from worker import celery_consumer, inference, presence, supervisor, tasks, watchdog
 from worker.health import HealthServer
 from worker.jobs.train import TrainJob
@@ -29,9 +29,9 @@ def main(queue: str) -> None:
     if queue not in broker.WORKER_QUEUES:
         raise Misconfigured([f"there is no queue {queue!r}, expected one of {', '.join(broker.WORKER_QUEUES)}"])
     settings = read_settings()
-    preflight.check(settings)
+    startup_checks.check(settings)
     if settings.exit_with_stdin:
-        lifeline.end_with_stdin()
+        parent_process.end_with_stdin()
     signals.setup_logging.connect(_keep_logging, weak=False)
     database = Database(settings.database_url, settings.reserve_bytes)
     try:
@@ -88,5 +88,5 @@ def _keep_logging(**_: object) -> None:
 
 if __name__ == "__main__":
     configure_logging(log_settings())
-    with preflight.named():
+    with startup_checks.named():
         main(sys.argv[1])

@@ -8,9 +8,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client.registry import Collector
 
-from service.shared.metrics import CONTENT_TYPE, exposition
+from service.shared.metrics_registry import CONTENT_TYPE, exposition
+from service.shared.periodic_thread import Ticker
 from service.shared.settings import Settings
-from service.shared.ticker import Ticker
 
 OK = "200 OK"
 UNAVAILABLE = "503 Service Unavailable"

@@ -14,13 +14,13 @@ from service.inference.engine import Engine
 from service.inference.holdings import EngineCollector
 from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
 from service.inference.wire import Order
-from service.shared import broker, collector
-from service.shared.broker_watch import BrokerWatch
+from service.shared import broker, garbage_collection
+from service.shared.broker_health import BrokerWatch
 from service.shared.database import Database
 from service.shared.errors import Unavailable
+from service.shared.periodic_thread import Ticker
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
-from service.shared.ticker import Ticker
 from worker import celery_consumer, metrics, presence
 from worker.health import HealthServer
 
@@ -56,7 +56,7 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers}
     health = HealthServer(settings, short, [EngineCollector(engine)], dependencies)
     host.tick()  # load the versions that aliases name before the first batch comes
-    collector.settle()
+    garbage_collection.settle()
     load.start()
     signals.worker_ready.connect(health.mark_started, weak=False)
     try:

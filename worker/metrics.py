@@ -1,6 +1,6 @@
 """The Prometheus metrics of a worker: jobs, leases, trainings, and batches of inference.
 
-`service.shared.metrics` has the registry; `service.inference.metrics` has the metrics of every process with an engine.
+`service.shared.metrics_registry` has the registry; `service.inference.metrics` those of an engine.
 """
 
 import time
@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from service.shared.metrics import REGISTRY
+from service.shared.metrics_registry import REGISTRY
 from worker.worker_state import WorkerState
 
 CLAIMED = Counter("sensorium_worker_jobs_claimed", "Attempts that were started.", ("kind",), registry=REGISTRY)

@@ -14,7 +14,7 @@ from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost
 from service.shared import storage
 from service.shared.errors import TooMany
-from service.shared.outage import Outage
+from service.shared.outage_log import Outage
 from service.shared.storage import Stored
 from worker.jobs.claimed_job import ClaimedJob
 from worker.worker_state import WorkerState

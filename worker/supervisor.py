@@ -18,9 +18,9 @@ from service.jobs.operations import Claim, Lost, Requests
 from service.shared import telemetry
 from service.shared.errors import TooMany
 from service.shared.full_disk import tells_of_full
-from service.shared.outage import Outage
+from service.shared.outage_log import Outage
+from service.shared.periodic_thread import Ticker
 from service.shared.storage import CorruptArtifact
-from service.shared.ticker import Ticker
 from worker import errors, metrics, outcome
 from worker.child_process import ChildProcess
 from worker.events import PendingEvents

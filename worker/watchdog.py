@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from service.jobs import workers
+from service.jobs import live_workers
 from worker.worker_state import WorkerState
 
 log = structlog.get_logger(__name__)
@@ -18,7 +18,7 @@ def end_if_deaf(worker: WorkerState, queue: str) -> None:
     if not is_idle or worker.draining.is_set():
         return
     with worker.database.reader() as session:
-        is_due = workers.work_waits(session, queue, len(worker.settings.devices), deaf_seconds)
+        is_due = live_workers.work_waits(session, queue, len(worker.settings.devices), deaf_seconds)
     if is_due and worker.job_id is None:
         log.error("worker_deaf", queue=queue, owner=worker.owner)
         os._exit(1)

@@ -15,8 +15,8 @@ import httpx2 as httpx
 from benchmarks import auth_cost
 from benchmarks.load import Target
 from benchmarks.peers import subjects, venvs
-from service import migrate
 from service.access import operations as access
+from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
 from tests.servers import free_port, redis_process

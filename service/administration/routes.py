@@ -10,12 +10,12 @@ from service.access import operations as access
 from service.access.quotas import Quotas
 from service.access.scopes import ADMINISTRATION
 from service.administration import schemas
-from service.idempotency import OnceByBody
-from service.keyed import KeyedRoute
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Moment, Paging, Web
+from service.http.idempotency import OnceByBody
 from service.shared import storage, tables
 from service.shared.errors import NotFound
-from service.shared.names import Reference
-from service.web import Caller, Moment, Paging, Web
+from service.shared.resource_names import Reference
 
 router = APIRouter(tags=[ADMINISTRATION], route_class=KeyedRoute)
 

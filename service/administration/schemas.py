@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.scopes import Scope
-from service.shared.names import Name, Reference
+from service.shared.resource_names import Name, Reference
 
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=4, description="What the key may do.")]
 DEFAULT_SCOPES: list[Scope] = ["read", "write", "infer"]

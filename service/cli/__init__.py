@@ -8,7 +8,7 @@ import structlog
 import typer
 from typer.core import TyperGroup
 
-from service.shared import preflight
+from service.shared import startup_checks
 from service.shared.settings import log_settings
 from service.shared.telemetry import configure_logging
 
@@ -46,7 +46,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run what was asked for."""
-        with preflight.named():
+        with startup_checks.named():
             return super().invoke(ctx)
 
 

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from service import doctor, secret_files
+from service.cli import doctor, secret_files
 from service.cli.services import say
 from service.shared import storage
 from service.shared.database import Database
 from service.shared.errors import Misconfigured
-from service.shared.preflight import read_settings
+from service.shared.startup_checks import read_settings
 from service.shared.storage import garbage
 
 app = typer.Typer()

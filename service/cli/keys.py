@@ -13,7 +13,7 @@ from service.access import operations as access
 from service.access.scopes import SCOPES
 from service.shared.database import Database
 from service.shared.errors import SensoriumError
-from service.shared.preflight import read_settings
+from service.shared.startup_checks import read_settings
 from service.shared.tables import Project
 
 app = typer.Typer()

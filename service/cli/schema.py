@@ -4,11 +4,10 @@ from typing import Annotated
 
 import typer
 
-from service import migrate
 from service.cli.services import say
-from service.shared import preflight
+from service.shared import migrate, startup_checks
 from service.shared.errors import SensoriumError
-from service.shared.preflight import read_settings
+from service.shared.startup_checks import read_settings
 
 app = typer.Typer()
 db = typer.Typer(no_args_is_help=True, help="The database.")
@@ -22,7 +21,7 @@ def upgrade(
 ) -> None:
     """Bring the database up to the newest schema."""
     settings = read_settings()
-    preflight.check(settings)
+    startup_checks.check(settings)
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     before, _ = migrate.revisions(settings.database_url)
     migrate.upgrade(settings.database_url, revision)

@@ -9,12 +9,12 @@ import structlog
 import typer
 import uvicorn
 
-from service import embedded
 from service.app import create_app
-from service.http_protocol import BoundedProtocol
-from service.server import Server, listen
-from service.shared import lifeline, preflight
-from service.shared.preflight import read_settings
+from service.cli import embedded_stack
+from service.http.protocol import BoundedProtocol
+from service.http.server import Server, listen
+from service.shared import parent_process, startup_checks
+from service.shared.startup_checks import read_settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -32,9 +32,9 @@ def serve(
     """Run the whole service on this machine: API, a train worker and a data worker."""
     chosen = {"host": host, "port": port, "home": home}
     settings = read_settings(**{name: value for name, value in chosen.items() if value is not None})
-    preflight.check(settings)
+    startup_checks.check(settings)
     _warn_of_strangers(settings.host)
-    sys.exit(embedded.serve(settings, fresh, run))
+    sys.exit(embedded_stack.serve(settings, fresh, run))
 
 
 @app.command()
@@ -43,9 +43,9 @@ def api(
 ) -> None:
     """Run the API alone."""
     settings = read_settings()
-    preflight.check(settings, signs=True)
+    startup_checks.check(settings, signs=True)
     if settings.exit_with_stdin:
-        lifeline.end_with_stdin()
+        parent_process.end_with_stdin()
     served = create_app(settings)
     _warn_of_strangers(settings.host)
     config = uvicorn.Config(

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from service.datasets.export.pieces import IDS, LABELS, SPLIT
+from service.datasets.conversion_warnings import DataWarning
+from service.datasets.export.row_chunks import IDS, LABELS, SPLIT
 from service.datasets.layout import Declaration
 from service.datasets.split import SplitColumn
-from service.datasets.warnings import DataWarning
 
 _WHAT = {"ids": "the rows' ids", "labels": "the rows' labels", "split": "the rows' split"}
 

@@ -17,10 +17,10 @@ from pydantic import (
 
 from models.config import LikelihoodName
 from models.config.likelihood import Dtype, find
+from service.datasets.conversion_warnings import DataWarning
 from service.datasets.split import Split, SplitColumn
-from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
-from service.shared.names import NAME_PATTERN, ColumnName, Name
+from service.shared.resource_names import NAME_PATTERN, ColumnName, Name
 
 PRESENT = ".present"
 LENGTHS = ".lengths"

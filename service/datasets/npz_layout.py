@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.datasets import known_columns
+from service.datasets.conversion_warnings import DataWarning
 from service.datasets.layout import (
     LENGTHS,
     MOST_FAULTS,
@@ -18,7 +19,6 @@ from service.datasets.layout import (
     Layout,
     settle,
 )
-from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.npz import ArrayHeader
 

@@ -8,24 +8,24 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service import downloads
 from service.access import quotas
-from service.datasets import formats, lineage, removal, schemas, uploads
+from service.datasets import deletion, formats, lineage, schemas, uploads
 from service.datasets import operations as datasets
 from service.datasets.formats.names import STORED, DownloadName
+from service.datasets.open_datasets import StoredFile
 from service.datasets.preview import preview
-from service.datasets.readers import StoredFile
-from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
-from service.downloads import BINARY, IfRange, Range
-from service.idempotency import Once, OnceByBody, OnceByCall
-from service.keyed import KeyedRoute
-from service.shared import broker, locations, storage
+from service.datasets.upload_body import CONTENT_DIGEST, Receiver, check_digest
+from service.http import downloads
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Paging, Services, Web
+from service.http.downloads import BINARY, IfRange, Range
+from service.http.idempotency import Once, OnceByBody, OnceByCall
+from service.shared import allowed_locations, broker, storage
 from service.shared.errors import SensoriumError
-from service.shared.names import Reference
+from service.shared.resource_names import Reference
 from service.shared.samples import Samples
 from service.shared.storage import Writer
-from service.web import Caller, Paging, Services, Web
 
 router = APIRouter(tags=["datasets"], route_class=KeyedRoute)
 
@@ -136,7 +136,7 @@ def create_dataset(
     A worker converts it: `validating`, then `ready`, or `rejected` with up to 100 faults.
     """
     if isinstance(body.source, schemas.UriSource):
-        locations.check(body.source.uri, services.settings.source_prefixes)
+        allowed_locations.check(body.source.uri, services.settings.source_prefixes)
 
     def create(session: Session) -> DatasetVersion:
         quotas.check_stored_bytes(session, caller.project_id, caller.quotas.stored_bytes)
@@ -169,7 +169,7 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
 def delete_dataset(name: Reference, caller: Caller, services: Web, force: Force = False) -> None:
     """Delete all versions of a dataset. Refused while runs or models are made of one of them, unless forced."""
     with services.database.writer.begin() as session:
-        removal.remove_dataset(session, caller.project_id, name, force)
+        deletion.remove_dataset(session, caller.project_id, name, force)
 
 
 @router.get(VERSIONS, operation_id="list_dataset_versions")
@@ -193,7 +193,7 @@ def delete_dataset_version(
 ) -> None:
     """Delete a version. Refused while runs or models are made of it, unless forced; its number is not used again."""
     with services.database.writer.begin() as session:
-        removal.remove_version(session, caller.project_id, name, version, force)
+        deletion.remove_version(session, caller.project_id, name, version, force)
 
 
 @router.get(VERSION + "/lineage", operation_id="get_dataset_lineage")

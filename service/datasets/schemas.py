@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from service.datasets.conversion_warnings import DataWarning
 from service.datasets.formats.names import FormatName, KeptFormatName
 from service.datasets.layout import Declaration
-from service.datasets.warnings import DataWarning
 from service.shared.errors import Fault
-from service.shared.names import Name, Reference
+from service.shared.resource_names import Name, Reference
 from service.shared.samples import Schema
 
 DatasetState = Literal["validating", "ready", "rejected", "failed", "cancelled"]

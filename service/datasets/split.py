@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from service.shared.names import ColumnName
+from service.shared.resource_names import ColumnName
 
 
 class SplitColumn(BaseModel):

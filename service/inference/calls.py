@@ -11,19 +11,19 @@ from starlette.types import Receive, Scope, Send
 
 from service.access.operations import Principal
 from service.access.quotas import check_request_rows
-from service.http_protocol import IS_GONE
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import PRINCIPAL, Services
+from service.http.protocol import IS_GONE
 from service.inference import reading, sizes, streaming
 from service.inference.batcher import Answered, Batcher
 from service.inference.questions import Operation, Question, Version
 from service.inference.reading import About, Asked
 from service.inference.values import Array, shown
 from service.inference.versions import VersionCache
-from service.keyed import KeyedRoute
 from service.registry.schemas import ALIAS_PATTERN, AliasName
 from service.shared.errors import BadInput, Fault
-from service.shared.names import REFERENCE_PATTERN, Reference
-from service.shared.reading_process import ReadingProcess
-from service.web import PRINCIPAL, Services
+from service.shared.parser_process import ReadingProcess
+from service.shared.resource_names import REFERENCE_PATTERN, Reference
 
 LARGE_STATE = 64 * 1024
 """Bytes of a state from which a thread signs it, checks it and takes it apart."""

@@ -11,7 +11,7 @@ from service.inference import metrics
 from service.inference.payload import Rows
 from service.inference.questions import Loadable, Question, Tree
 from service.inference.values import Array
-from service.shared import collector
+from service.shared import garbage_collection
 from service.shared.errors import Damaged, Exhausted, Unavailable
 from service.shared.storage import CorruptArtifact, Storage
 
@@ -118,7 +118,7 @@ class Engine:
         log.info(f"kernels of {_name(version)}: {models.in_words(predictor.kernels)}")
         self._use_threads()
         predictor.warm_up()
-        collector.settle()  # torch, if this is the first
+        garbage_collection.settle()  # torch, if this is the first
         return predictor
 
     def _use_threads(self) -> None:

@@ -8,7 +8,7 @@ import orjson
 
 from service.inference.payload import MOST_FAULTS
 from service.inference.values import shown
-from service.shared import documents, not_json
+from service.shared import json_documents, json_syntax
 from service.shared.errors import BadInput, Fault, pointer
 
 MOST_QUANTILES = 20
@@ -22,13 +22,13 @@ class Body:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            raise BadInput([Fault("", "not_json", f"the body is not JSON: {not_json.reason(error)}")]) from error
+            raise BadInput([Fault("", "not_json", f"the body is not JSON: {json_syntax.reason(error)}")]) from error
         if not isinstance(body, dict):
             raise BadInput([Fault("", "not_an_object", f"the body is a {type(body).__name__}, expected an object")])
         # Every colon of a good body stands behind a key: in its objects, one in the other, or in what no field takes.
         inputs = body.get("inputs")
         if raw.count(b":") != len(body) + (len(inputs) if isinstance(inputs, dict) else 0):
-            documents.refuse_repeated_keys(raw)
+            json_documents.refuse_repeated_keys(raw)
         if body.keys() - fields:
             expected = f"expected some of {sorted(fields)}"
             first = islice((name for name in body if name not in fields), MOST_FAULTS)

@@ -8,8 +8,8 @@ import structlog
 
 from service.inference.engine import Engine
 from service.inference.questions import Loadable
-from service.registry import swaps
-from service.registry.swaps import Wanted
+from service.registry import alias_rollout
+from service.registry.alias_rollout import Wanted
 from service.shared.database import Database
 from service.shared.errors import SensoriumError
 from service.shared.settings import Settings
@@ -17,7 +17,7 @@ from service.shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
-BEAT_SECONDS = swaps.ALIVE_SECONDS / 4
+BEAT_SECONDS = alias_rollout.ALIVE_SECONDS / 4
 
 
 class EngineHost:
@@ -37,8 +37,8 @@ class EngineHost:
         if self._engine is None:
             return
         with self._registering, self._database.writer.begin() as session:
-            if self._id is None or not swaps.beat(session, self._id):
-                self._id = swaps.register(session, socket.gethostname(), os.getpid())
+            if self._id is None or not alias_rollout.beat(session, self._id):
+                self._id = alias_rollout.register(session, socket.gethostname(), os.getpid())
 
     def tick(self) -> None:
         """Load what is wanted, and move the aliases that may move."""
@@ -48,12 +48,12 @@ class EngineHost:
             self._has_named = True
             self._load_named(self._engine)
         with self._database.reader() as session:
-            if not swaps.has_pending(session):
+            if not alias_rollout.has_pending(session):
                 return
         if self._engine is not None and self._id is not None:
             self._load_pending(self._engine, self._id)
         with self._database.writer.begin() as session:
-            moved = swaps.move(session, self._warm_timeout_seconds)
+            moved = alias_rollout.move(session, self._warm_timeout_seconds)
         for one in moved:
             log.info("alias_moved" if one.error is None else "alias_not_moved", **one._asdict())
 
@@ -61,12 +61,12 @@ class EngineHost:
         """Nobody waits for this engine any more."""
         if self._id is not None:
             with self._database.writer.begin() as session:
-                swaps.unregister(session, self._id)
+                alias_rollout.unregister(session, self._id)
 
     def _load_named(self, engine: Engine) -> None:
         """An engine that starts loads what aliases name: these need not wait for their first callers."""
         with self._database.reader() as session:
-            named = swaps.named(session)
+            named = alias_rollout.named(session)
         room = self._memory_bytes
         for version in named:
             room -= version.size_bytes
@@ -75,11 +75,11 @@ class EngineHost:
 
     def _load_pending(self, engine: Engine, engine_id: str) -> None:
         with self._database.reader() as session:
-            wanted = swaps.pending(session, engine_id)
+            wanted = alias_rollout.pending(session, engine_id)
         for version in wanted:
             error = self._load(engine, version)
             with self._database.writer.begin() as session:
-                swaps.report(session, engine_id, version.version_id, error)
+                alias_rollout.report(session, engine_id, version.version_id, error)
 
     def _load(self, engine: Engine, version: Wanted) -> str | None:
         """Load a version; returns why that could not be done."""

@@ -10,7 +10,7 @@ from service.inference.payload import Config, Limits, Rows, check_size, parse_ro
 from service.inference.questions import Operation
 from service.inference.values import shown
 from service.shared.errors import BadInput, Fault, NotOurs
-from service.shared.reading_process import LARGE_BYTES, Array, ReadingProcess, Said
+from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Said
 
 MOST_DRAWS = 1000
 MOST_SEED = 2**53 - 1

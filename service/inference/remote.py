@@ -21,7 +21,7 @@ from service.inference.values import Array
 from service.inference.wire import Kept, Order
 from service.shared import broker
 from service.shared.errors import TooLarge
-from service.shared.outage import Outage
+from service.shared.outage_log import Outage
 
 log = structlog.get_logger(__name__)
 

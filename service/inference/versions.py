@@ -4,7 +4,7 @@ from models.config import parse
 from service.inference.questions import Version
 from service.registry import operations as registry
 from service.shared.database import Database
-from service.shared.fresh import Fresh
+from service.shared.stale_cache import Fresh
 
 # After so long a version is looked up again, and meanwhile taken for what it was: an alias that moved, or a version
 # that was deleted, is noticed within two seconds.

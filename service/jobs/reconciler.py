@@ -10,7 +10,7 @@ import structlog
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.access import answers
+from service.access import idempotent_answers
 from service.jobs import operations as jobs
 from service.shared import broker
 from service.shared.database import Database
@@ -37,7 +37,7 @@ class Reconciler:
                 self._reap()
             with self._database.writer.begin() as session:
                 waiting = jobs.due(session)
-                answers.forget_old(session)
+                idempotent_answers.forget_old(session)
         except SQLAlchemyError:
             self._answers_since = None
             raise

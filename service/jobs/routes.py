@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.jobs import schemas, workers
-from service.keyed import KeyedRoute
-from service.web import Caller, Web
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Web
+from service.jobs import live_workers, schemas
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=KeyedRoute)
 
@@ -25,6 +25,6 @@ def list_workers(caller: Caller, services: Web) -> schemas.Workers:
                 started_at=worker.started_at,
                 heartbeat_at=worker.heartbeat_at,
             )
-            for worker, project_id in workers.alive(session)
+            for worker, project_id in live_workers.alive(session)
         ]
     return schemas.Workers(workers=found)

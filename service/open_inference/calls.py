@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.http.dependencies import PRINCIPAL
 from service.inference.batcher import Batcher
 from service.inference.questions import Version
 from service.inference.versions import VersionCache
 from service.open_inference.statistics import Statistics
-from service.shared.names import Reference
-from service.web import PRINCIPAL
+from service.shared.resource_names import Reference
 
 
 async def served_version(request: Request, name: Reference, version: Reference = "") -> Version:

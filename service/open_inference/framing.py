@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from service.inference import writing
-from service.shared import documents, not_json
+from service.shared import json_documents, json_syntax
 from service.shared.errors import BadInput, Fault, TooLarge, UnsupportedMediaType
 
 HEAD_LENGTH = "inference-header-content-length"
@@ -80,12 +80,12 @@ def split(body: bytes, head_length: str | None) -> tuple[dict[str, Any], memoryv
         head = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise BadInput(
-            [Fault("", "not_json", f"the head of the body is not JSON: {not_json.reason(error)}")]
+            [Fault("", "not_json", f"the head of the body is not JSON: {json_syntax.reason(error)}")]
         ) from error
     if not isinstance(head, dict):
         raise BadInput([Fault("", "not_an_object", f"the head is a {type(head).__name__}, expected an object")])
     if raw.count(b":") != _colons(head, MOST_LEVELS):
-        documents.refuse_repeated_keys(raw)
+        json_documents.refuse_repeated_keys(raw)
     return head, memoryview(body)[size:]
 
 

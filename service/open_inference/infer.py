@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.quotas import check_request_rows
+from service.http.dependencies import PRINCIPAL
 from service.inference import responses, sizes, writing
 from service.inference.batcher import Answered
 from service.inference.calls import CallRoute, check_name, is_gone
@@ -20,8 +21,7 @@ from service.open_inference.calls import served_version
 from service.open_inference.outputs import Outputs, tensors
 from service.open_inference.parameters import Parameters
 from service.open_inference.tensors import trimmed
-from service.shared.names import Reference
-from service.web import PRINCIPAL
+from service.shared.resource_names import Reference
 
 
 class InferRoute(CallRoute):

@@ -11,7 +11,7 @@ from service.open_inference import framing
 from service.open_inference.outputs import Outputs, read_outputs
 from service.open_inference.parameters import Parameters, read_parameters
 from service.open_inference.tensors import read_rows
-from service.shared.reading_process import LARGE_BYTES, Array, ReadingProcess, Said
+from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Said
 
 
 class Asked(NamedTuple):

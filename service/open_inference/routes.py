@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from service.keyed import KeyedRoute
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Services, Web
 from service.open_inference import metadata
 from service.open_inference.calls import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
-from service.shared import documents, not_json
+from service.shared import json_documents, json_syntax
 from service.shared.errors import BadInput, Fault
-from service.web import Caller, Services, Web
 
 health = APIRouter(prefix="/v2/health", tags=["operations"])
 router = APIRouter(prefix="/v2", tags=["inference"], route_class=KeyedRoute)
@@ -134,11 +134,11 @@ def _all_versions(services: Services, project_id: str) -> Sequence[tuple[str, in
 
 def _ignored(body: bytes) -> None:
     """Read what these calls may bring: nothing, or an object. Raises BadInput for parameters that we do not have."""
-    documents.check(body)
+    json_documents.check(body)
     try:
         given = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as error:
-        raise BadInput([Fault("", "not_json", f"the body is not JSON: {not_json.reason(error)}")]) from error
+        raise BadInput([Fault("", "not_json", f"the body is not JSON: {json_syntax.reason(error)}")]) from error
     if not isinstance(given, dict):
         raise BadInput([Fault("", "not_an_object", "the body is no object, expected {} or nothing")])
     parameters = given.get("parameters") or {}

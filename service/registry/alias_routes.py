@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 
-from service.keyed import KeyedRoute
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Web
 from service.registry import aliases, schemas
 from service.shared.errors import BadInput, Fault
-from service.shared.names import Reference
-from service.web import Caller, Web
+from service.shared.resource_names import Reference
 
 router = APIRouter(prefix="/v1/models/{name}/aliases", tags=["registry"], route_class=KeyedRoute)
 

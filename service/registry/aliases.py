@@ -3,7 +3,7 @@
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from service.registry import descriptions, schemas
+from service.registry import representations, schemas
 from service.shared.database import now
 from service.shared.errors import Conflict, NotFound, PreconditionFailed
 from service.shared.tables import Alias, Model, ModelVersion, new_id
@@ -44,7 +44,7 @@ def put(
         found = Alias(id=new_id("als"), model_id=model.id, name=alias, version_id=version.id, revision=1)
         session.add(found)
         session.flush()
-        return descriptions.of_alias(session, name, found), True
+        return representations.of_alias(session, name, found), True
     moves = version.id != found.version_id
     found.pending_version_id = version.id if moves else None
     found.pending_at = now() if moves else None
@@ -52,19 +52,19 @@ def put(
     found.revision += 1
     session.flush()
     session.refresh(found)
-    return descriptions.of_alias(session, name, found), False
+    return representations.of_alias(session, name, found), False
 
 
 def get(session: Session, project_id: str, name: str, alias: str) -> schemas.Alias:
     """One alias. Raises NotFound."""
-    return descriptions.of_alias(session, name, _find(session, project_id, name, alias))
+    return representations.of_alias(session, name, _find(session, project_id, name, alias))
 
 
 def list_all(session: Session, project_id: str, name: str) -> schemas.AliasList:
     """A model's aliases, at most `MOST_ALIASES`. Raises NotFound for an unknown model."""
     model = _model(session, project_id, name)
     rows = session.scalars(select(Alias).where(Alias.model_id == model.id).order_by(Alias.name)).all()
-    return schemas.AliasList(aliases=[descriptions.of_alias(session, name, row) for row in rows])
+    return schemas.AliasList(aliases=[representations.of_alias(session, name, row) for row in rows])
 
 
 def remove(session: Session, project_id: str, name: str, alias: str, expected: int | None) -> None:

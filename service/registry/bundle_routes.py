@@ -8,20 +8,20 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from models.io import bundle
-from service import downloads
-from service.datasets.receiving import CONTENT_DIGEST, Receiver, check_digest
-from service.downloads import BINARY, IfRange, Range
-from service.idempotency import Once, OnceByCall
-from service.keyed import KeyedRoute
-from service.registry import bundles, composite, descriptions
+from service.datasets.upload_body import CONTENT_DIGEST, Receiver, check_digest
+from service.http import downloads
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Services, Web
+from service.http.downloads import BINARY, IfRange, Range
+from service.http.idempotency import Once, OnceByCall
+from service.registry import bundles, framed_file, representations
 from service.registry import operations as registry
 from service.registry.routes import Number
 from service.registry.schemas import ModelVersion
 from service.shared import storage
 from service.shared.errors import Conflict, SensoriumError
-from service.shared.names import Name, Reference
+from service.shared.resource_names import Name, Reference
 from service.shared.storage import Writer
-from service.web import Caller, Services, Web
 
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=KeyedRoute)
 
@@ -55,7 +55,7 @@ def export_model_version(
     """
     with services.database.reader() as session:
         row, artifact = registry.find_version(session, caller.project_id, name, str(version))
-        shown = descriptions.of_versions(session, name, [(row, artifact)])[0]
+        shown = representations.of_versions(session, name, [(row, artifact)])[0]
     size = shown.size_bytes
     try:
         before, after = bundle.prefix(bundles.manifest_of(shown), size), bundle.suffix(size)
@@ -67,8 +67,8 @@ def export_model_version(
     part = downloads.part(None if is_head else range, if_range, etag, whole, f"{name}-{version}.tar")
     if is_head:
         return Response(headers=part.headers, media_type=MEDIA_TYPE)
-    file = composite.open_artifact(services.storage, caller.project_id, shown, part.start)
-    content = composite.pieces(before, file, size, after, part.start, part.stop)
+    file = framed_file.open_artifact(services.storage, caller.project_id, shown, part.start)
+    content = framed_file.pieces(before, file, size, after, part.start, part.stop)
     return StreamingResponse(content, part.status, headers=part.headers, media_type=MEDIA_TYPE)
 
 

@@ -16,9 +16,9 @@ from models.io.manifests import ARTIFACT, Manifest
 from service.registry import operations as registry
 from service.registry import schemas
 from service.runs.schemas import Description, Evaluation, Tags
-from service.shared import collector, storage
+from service.shared import garbage_collection, storage
 from service.shared.errors import BadInput, Fault
-from service.shared.names import Name
+from service.shared.resource_names import Name
 from service.shared.storage import Stored, Writer
 from service.shared.tables import ModelVersion
 
@@ -106,7 +106,7 @@ def unpack(path: Path, to: Writer) -> Manifest:
         config = models.verify(to.path)
     except models.CheckpointError as error:
         raise _refused("unusable_model", str(error).replace(to.path.name, ARTIFACT)) from error
-    collector.settle()  # torch, if it was not there before
+    garbage_collection.settle()  # torch, if it was not there before
     try:
         same = parse(manifest["config"]) == config
     except ValidationError as error:

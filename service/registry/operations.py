@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from service.registry import descriptions, schemas
+from service.registry import representations, schemas
 from service.runs import checkpoints
-from service.runs.assignments import Assignment
+from service.runs.training_assignment import Assignment
 from service.shared import storage
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound
@@ -108,7 +108,7 @@ def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
     row = session.execute(_models(project_id).where(Model.name == name)).one_or_none()
     if row is None:
         raise NotFound("model", name)
-    return descriptions.of_models(session, [row])[0]
+    return representations.of_models(session, [row])[0]
 
 
 def list_models(
@@ -119,13 +119,13 @@ def list_models(
     if after is not None:
         query = query.where(Model.id < after)
     rows = session.execute(query).all()
-    return [(row[0].id, shown) for row, shown in zip(rows, descriptions.of_models(session, rows), strict=True)]
+    return [(row[0].id, shown) for row, shown in zip(rows, representations.of_models(session, rows), strict=True)]
 
 
 def get_version(session: Session, project_id: str, name: str, number: int) -> schemas.ModelVersion:
     """One version of a model, deleted ones too. Raises NotFound."""
     row = _row(session, project_id, name, number)
-    return descriptions.of_versions(session, name, [row])[0]
+    return representations.of_versions(session, name, [row])[0]
 
 
 def list_versions(
@@ -137,7 +137,7 @@ def list_versions(
     if after is not None:
         query = query.where(ModelVersion.id < after)
     rows = [(row[1], row[2]) for row in session.execute(query)]
-    shown = descriptions.of_versions(session, name, rows)
+    shown = representations.of_versions(session, name, rows)
     return [(row[0].id, version) for row, version in zip(rows, shown, strict=True)]
 
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from service.idempotency import OnceByBody
-from service.keyed import KeyedRoute
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Paging, Web
+from service.http.idempotency import OnceByBody
+from service.registry import deletion, schemas
 from service.registry import operations as registry
-from service.registry import removal, schemas
-from service.shared.names import Name, Reference
-from service.web import Caller, Paging, Web
+from service.shared.resource_names import Name, Reference
 
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=KeyedRoute)
 
@@ -45,14 +45,14 @@ def change_model(name: Reference, body: schemas.Changes, caller: Caller, service
 def delete_model(name: Reference, caller: Caller, services: Web, purge: Purge = False) -> None:
     """Take a model out of use, with its versions and aliases; `restore` brings it back, without aliases."""
     with services.database.writer.begin() as session:
-        removal.delete_model(session, caller.project_id, name, purge)
+        deletion.delete_model(session, caller.project_id, name, purge)
 
 
 @router.post("/{name}/restore", operation_id="restore_model")
 def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
     """Undo the deletion of a model that was not purged."""
     with services.database.writer.begin() as session:
-        removal.restore_model(session, caller.project_id, name)
+        deletion.restore_model(session, caller.project_id, name)
         return registry.get_model(session, caller.project_id, name)
 
 
@@ -101,12 +101,12 @@ def change_model_version(
 def delete_model_version(name: Reference, version: Number, caller: Caller, services: Web, purge: Purge = False) -> None:
     """Take a version out of use; refused while an alias names it. `restore` brings it back."""
     with services.database.writer.begin() as session:
-        removal.delete_version(session, caller.project_id, name, version, purge)
+        deletion.delete_version(session, caller.project_id, name, version, purge)
 
 
 @router.post("/{name}/versions/{version}/restore", operation_id="restore_model_version")
 def restore_model_version(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
     """Undo the deletion of a version that was not purged."""
     with services.database.writer.begin() as session:
-        removal.restore_version(session, caller.project_id, name, version)
+        deletion.restore_version(session, caller.project_id, name, version)
         return registry.get_version(session, caller.project_id, name, version)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from models.config import ModelConfig
 from service.runs.schemas import Description, Evaluation, Tags
-from service.shared.names import Name
+from service.shared.resource_names import Name
 
 # A letter first: where either can stand, digits are a version.
 ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"

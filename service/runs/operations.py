@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from models.config.size import memory_bytes, size_of
 from service.datasets import operations as datasets
 from service.jobs import operations as jobs
-from service.jobs import waiting
-from service.jobs.waiting import Wait
-from service.runs import listing, requests, schemas
+from service.jobs import queue_position
+from service.jobs.queue_position import Wait
+from service.runs import listing, schemas, training_plan
 from service.runs.listing import Filters
-from service.runs.requests import Resolved
+from service.runs.training_plan import Resolved
 from service.shared import storage
 from service.shared.errors import Conflict, NotFound
 from service.shared.samples import Schema
@@ -75,7 +75,7 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
     _, version, _ = datasets.ready_version(session, project_id, name, number, lock=True)
     statistics = version.statistics or {}
     schema = Schema.model_validate(version.schema)
-    asked = requests.resolve(session, project_id, request, schema, version.rows or 0, statistics)
+    asked = training_plan.resolve(session, project_id, request, schema, version.rows or 0, statistics)
     run = Run(
         project_id=project_id,
         dataset_version_id=version.id,
@@ -129,7 +129,7 @@ def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
     row = session.execute(_RUN, {"project_id": project_id, "run_id": run_id}).one_or_none()
     if row is None:
         raise NotFound("run", run_id)
-    return _described(row, _tags(session, [run_id])[run_id], waiting.find(session, [row[1]])[row[1].id])
+    return _described(row, _tags(session, [run_id])[run_id], queue_position.find(session, [row[1]])[row[1].id])
 
 
 def list_runs(
@@ -257,7 +257,7 @@ def _describe(session: Session, job_ids: Sequence[str]) -> list[schemas.Run]:
     """The runs of these jobs, in their order."""
     rows = {row[1].id: row for row in session.execute(_RUNS.where(Run.job_id.in_(job_ids)))}
     tags = _tags(session, [row[0].id for row in rows.values()])
-    waits = waiting.find(session, [row[1] for row in rows.values()])
+    waits = queue_position.find(session, [row[1] for row in rows.values()])
     return [_described(rows[job_id], tags[rows[job_id][0].id], waits[job_id]) for job_id in job_ids]
 
 

@@ -8,19 +8,19 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
-from service import downloads
 from service.access.quotas import check_queued_runs, check_stored_bytes
-from service.downloads import BINARY, IfRange, Range
-from service.idempotency import Once, OnceByBody
+from service.http import downloads
+from service.http.authenticated_route import KeyedRoute
+from service.http.dependencies import Caller, Moment, Paging, Services, Web
+from service.http.downloads import BINARY, IfRange, Range
+from service.http.idempotency import Once, OnceByBody
 from service.jobs import history
-from service.jobs.feed import AccessLost, Feed
-from service.keyed import KeyedRoute
-from service.runs import checkpoints, metrics, schemas
+from service.jobs.event_feed import AccessLost, Feed
+from service.runs import checkpoints, run_metrics, schemas
 from service.runs import operations as runs
 from service.runs.listing import Filters
 from service.shared import broker, storage
-from service.shared.names import Reference
-from service.web import Caller, Moment, Paging, Services, Web
+from service.shared.resource_names import Reference
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=KeyedRoute)
 
@@ -145,7 +145,7 @@ def get_run_metrics(
     """What the run reported, by metric and step."""
     with services.database.reader() as session:
         runs.job_of(session, caller.project_id, run_id)
-        found = metrics.history(session, run_id, name, points)
+        found = run_metrics.history(session, run_id, name, points)
         histories = {
             key: [schemas.MetricPoint.model_validate(row, from_attributes=True) for row in rows]
             for key, rows in found.items()

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from models.config import ArchitectureOptions, TrainingConfig
 from models.config.presets import Preset
 from service.shared.errors import Fault
-from service.shared.names import Name
+from service.shared.resource_names import Name
 
 RunState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 

@@ -13,7 +13,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import KombuError
 
-from service.shared.outage import Outage
+from service.shared.outage_log import Outage
 from service.shared.settings import Settings
 
 log = structlog.get_logger(__name__)

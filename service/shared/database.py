@@ -13,8 +13,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from service.shared.disk_reserve import Reserve
 from service.shared.errors import Unavailable
-from service.shared.reserve import Reserve
 
 Row = TypeVar("Row")
 

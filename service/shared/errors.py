@@ -1,4 +1,4 @@
-"""Every error a caller can meet. Operations raise them; one handler in `service.problems` renders them.
+"""Every error a caller can meet. Operations raise them; one handler in `service.http.problems` renders them.
 
 SensoriumError                500
 ├── Misconfigured                  settings with which nothing can start; never an answer

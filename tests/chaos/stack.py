@@ -14,9 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import make_url, text
 
-from service import migrate
 from service.access import operations as access
-from service.shared import broker
+from service.shared import broker, migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
 from tests import servers

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from service import validation
+from service.http import validation
 from tests.conftest import Service
 from tests.contract.conftest import Document
 

@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 
-from service import migrate
 from service.access import operations as access
-from service.shared import documents
+from service.shared import json_documents, migrate
 from service.shared.database import Database
-from service.shared.reading_process import LARGE_BYTES
+from service.shared.parser_process import LARGE_BYTES
 from service.shared.settings import Settings
 from tests.bundles import whole
 from tests.service.hostile_bodies import inputs, shapes, tensors
@@ -197,7 +196,7 @@ def test_a_large_answer_keeps_nobody_waiting(server: Server) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), DOCUMENTS)
 def test_no_document_keeps_others_waiting(server: Server, method: str, path: str) -> None:
-    for size in (documents.MAX_BYTES, MANY_PARTS_BYTES):
+    for size in (json_documents.MAX_BYTES, MANY_PARTS_BYTES):
         assert faults(server, method, path, plain(shapes(size))) == []
 
 

@@ -4,7 +4,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, inspect, text
 
-from service import migrate
+from service.shared import migrate
 from service.shared.database import Database
 from service.shared.tables import Table
 

@@ -9,9 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from service import migrate
 from service.access import operations as access
 from service.app import create_app
+from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
 from tests import servers

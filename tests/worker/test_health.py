@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import httpx2 as httpx
 import pytest
 
-from service.shared import ticker
+from service.shared import periodic_thread
+from service.shared.periodic_thread import Ticker
 from service.shared.settings import Settings
-from service.shared.ticker import Ticker
 from tests.conftest import Service, wait_until
 from tests.servers import free_port, is_open
 from worker.health import HealthServer
@@ -31,7 +31,7 @@ def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monke
     url = f"http://127.0.0.1:{settings.metrics_port}"
     try:
         assert httpx.get(f"{url}/healthz").text == "ok\n"
-        monkeypatch.setattr(ticker, "HANGING_SECONDS", 0.05)
+        monkeypatch.setattr(periodic_thread, "HANGING_SECONDS", 0.05)
         wait_until(lambda: httpx.get(f"{url}/healthz").status_code == 503, what="the ticker hangs")
         answer = httpx.get(f"{url}/healthz")
         assert (answer.status_code, "stuck" in answer.text) == (503, True)

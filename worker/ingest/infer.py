@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from models.config.wording import shown
-from service.datasets.export.pieces import SPLIT
+from service.datasets.conversion_warnings import DataWarning
+from service.datasets.export.row_chunks import SPLIT
 from service.datasets.layout import MOST_CATEGORIES, Declaration, Layout, PlannedModality
-from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest.numbers import Numbers
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from service.datasets import known_columns, own_schema
+from service.datasets import exported_schema, known_columns
 from service.datasets.layout import TIME, Declaration
-from service.shared import not_json
+from service.shared import json_syntax
 from service.shared.errors import BadInput, Fault
 from worker.ingest import infer
 from worker.ingest import nested_survey as surveys
@@ -42,7 +42,9 @@ class JsonLinesSource:
     def __init__(self, path: Path, declaration: Declaration, max_bytes: int) -> None:
         self._path = path
         first = _first_row(path)
-        declaration, warnings = own_schema.completed(declaration, first.pop(own_schema.KEY, None), first.keys())
+        declaration, warnings = exported_schema.completed(
+            declaration, first.pop(exported_schema.KEY, None), first.keys()
+        )
         self._max_bytes = max_bytes
         self._size = path.stat().st_size
         self._done = 0
@@ -158,7 +160,7 @@ def _objects(file: BinaryIO, row: int) -> list[dict[str, Any]]:
             _refuse_more(file, row + len(objects))
             break
         parsed = _parsed(line, row + len(objects))
-        parsed.pop(own_schema.KEY, None)
+        parsed.pop(exported_schema.KEY, None)
         objects.append(parsed)
         size += len(line)
     return objects
@@ -192,7 +194,7 @@ class Unusual(ValueError):
 def _why(error: ValueError) -> str:
     """Why a line is refused, in our words."""
     if isinstance(error, json.JSONDecodeError):
-        return not_json.reason(error)
+        return json_syntax.reason(error)
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
     return str(error) if isinstance(error, Unusual) else "a number is too long"

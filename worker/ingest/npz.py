@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from service.datasets import own_schema
+from service.datasets import exported_schema
 from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, PlannedModality
 from service.datasets.npz_layout import known, plan
 from service.shared import npz
@@ -37,8 +37,8 @@ class NpzSource:
         self._scratch = scratch
         self._faults = faults
         self._headers = {array.name: array for array in npz.inspect(path, max_bytes)}
-        own = _own_schema(path, self._headers.pop(own_schema.KEY, None))
-        declaration, warnings = own_schema.completed(declaration, own, self._headers.keys())
+        own = _own_schema(path, self._headers.pop(exported_schema.KEY, None))
+        declaration, warnings = exported_schema.completed(declaration, own, self._headers.keys())
         declaration, of_roles = known(list(self._headers.values()), declaration)
         self.declaration = declaration
         self._roles = declaration.role_columns()
@@ -184,7 +184,7 @@ class _Reader:
 def _own_schema(path: Path, header: ArrayHeader | None) -> bytes | None:
     if header is None:
         return None
-    if header.shape or header.dtype.kind != "S" or header.dtype.itemsize > own_schema.MAX_BYTES:
+    if header.shape or header.dtype.kind != "S" or header.dtype.itemsize > exported_schema.MAX_BYTES:
         detail = f"array {header.name!r} is {header.dtype}{header.shape}, expected one text of bytes; remove it"
         raise BadInput([Fault(pointer(header.name), "bad_own_schema", detail)])
     text: bytes = npz.read(path, header.name).item()

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.datasets import known_columns, own_schema
+from service.datasets import exported_schema, known_columns
+from service.datasets.conversion_warnings import DataWarning
 from service.datasets.layout import TIME, Declaration, PlannedModality
-from service.datasets.warnings import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest import infer, pandas_index, parquet_groups
 from worker.ingest import nested_arrow as arrow
@@ -42,8 +42,8 @@ class ParquetSource:
             self._file = _opened(path)
         surveys.refuse_names(self._file.schema_arrow.names)
         schema = self._file.schema_arrow
-        own = (schema.metadata or {}).get(own_schema.KEY.encode())
-        declaration, warnings = own_schema.completed(declaration, own, schema.names)
+        own = (schema.metadata or {}).get(exported_schema.KEY.encode())
+        declaration, warnings = exported_schema.completed(declaration, own, schema.names)
         declaration, of_roles = known_columns.completed(declaration, self._known(declaration))
         declaration, of_index = self._with_index(declaration)
         declaration, of_dates = infer.without_dates(declaration, self._dates(declaration))

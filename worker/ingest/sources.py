@@ -7,7 +7,7 @@ from typing import Any
 from models import synthetic
 from service.datasets import formats
 from service.datasets.layout import Declaration
-from service.shared import locations
+from service.shared import allowed_locations
 from service.shared.settings import Settings
 from worker.ingest.arrays import ArraysSource
 from worker.ingest.block import Reader, ReadOptions, Source
@@ -25,7 +25,7 @@ def open(source: dict[str, Any], declaration: Declaration, settings: Settings, s
     options = ReadOptions(settings.unpacked_bytes, scratch, faults)
     if "uri" in source:
         path = scratch / "download"
-        locations.download(source["uri"], path, settings.upload_bytes, settings)
+        allowed_locations.download(source["uri"], path, settings.upload_bytes, settings)
         format = formats.find(source["format"]) if source.get("format") else formats.of_uri(source["uri"])
     else:
         path, format = Path(source["file"]), formats.find(source["format"])

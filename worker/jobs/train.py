@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.jobs.operations import Claim
 from service.registry import operations as registry
-from service.runs import assignments, checkpoints, metrics
+from service.runs import checkpoints, run_metrics, training_assignment
 from service.runs import operations as runs
 from service.shared.storage import CorruptArtifact, Stored
 from worker.versions import git_revision, library_versions
@@ -22,7 +22,7 @@ class TrainJob:
     program = "worker.trainer"
 
     def __init__(self, session: Session, claim: Claim) -> None:
-        self._assignment = assignments.assignment(session, claim.job_id)
+        self._assignment = training_assignment.assignment(session, claim.job_id)
         self._attempt = claim.attempt
         self.devices = self._assignment.devices
 
@@ -48,7 +48,7 @@ class TrainJob:
                 session, run_id, self._attempt, event["stored"], max_bytes, step, event["reason"], *lineage
             )
         else:
-            metrics.record(session, run_id, self._attempt, step, event["epoch"], event["metrics"])
+            run_metrics.record(session, run_id, self._attempt, step, event["epoch"], event["metrics"])
 
     def crash_error(self, ending: str) -> dict[str, Any] | None:
         """Try again: the next attempt resumes from the last checkpoint."""
@@ -56,9 +56,9 @@ class TrainJob:
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Add the model version and the evaluation. Numbers that are not finite become null: JSON has none."""
-        evaluation = metrics.finite_throughout(result["evaluation"])
+        evaluation = run_metrics.finite_throughout(result["evaluation"])
         runs.keep_evaluation(session, self._assignment.run_id, evaluation)
-        last = {name: metrics.finite(value) for name, value in result["metrics"].items()}
+        last = {name: run_metrics.finite(value) for name, value in result["metrics"].items()}
         lineage = library_versions(), git_revision()
         registry.add_version(
             session, self._assignment, self._attempt, stored, max_bytes, last, *lineage, evaluation, result["kernels"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from service.datasets import own_schema
-from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
+from service.datasets import exported_schema
+from service.datasets.export.row_chunks import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 
 # NumPy's numbers are written with as many digits as their own type needs.
@@ -26,7 +26,7 @@ def write(samples: Samples) -> Iterator[bytes]:
             if samples.splits is not None:
                 record[names[SPLIT]] = SPLITS[samples.splits[row]]
             if row == 0:
-                record[own_schema.KEY] = orjson.Fragment(own_schema_of(samples))
+                record[exported_schema.KEY] = orjson.Fragment(own_schema_of(samples))
             lines.append(orjson.dumps(record | values_of(samples, row), option=_OPTIONS))
         yield b"".join(lines)
 

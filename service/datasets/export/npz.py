@@ -8,9 +8,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from service.datasets import own_schema
-from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
-from service.datasets.export.sink import Sink
+from service.datasets import exported_schema
+from service.datasets.export.chunk_buffer import Sink
+from service.datasets.export.row_chunks import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
 from service.datasets.layout import LENGTHS, PRESENT
 from service.shared.npz import NPY
 from service.shared.samples import SPLITS, Samples, longest
@@ -31,7 +31,7 @@ def write(samples: Samples) -> Iterator[bytes]:
     sink = Sink()
     with zipfile.ZipFile(sink, "w") as archive:
         told = np.array(own_schema_of(samples).encode())
-        with archive.open(zipfile.ZipInfo(f"{own_schema.KEY}{NPY}"), "w") as member:
+        with archive.open(zipfile.ZipInfo(f"{exported_schema.KEY}{NPY}"), "w") as member:
             _head(member, told.dtype, told.shape)
             member.write(told.tobytes())
         for name, dtype, shape, rows_of in _arrays(samples):

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.datasets import own_schema
-from service.datasets.export.pieces import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
-from service.datasets.export.sink import Sink
+from service.datasets import exported_schema
+from service.datasets.export.chunk_buffer import Sink
+from service.datasets.export.row_chunks import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 
 
@@ -17,7 +17,7 @@ def write(samples: Samples) -> Iterator[bytes]:
     """The file, a group of rows at a time."""
     sink = Sink()
     writer = None
-    metadata = {own_schema.KEY: own_schema_of(samples)}
+    metadata = {exported_schema.KEY: own_schema_of(samples)}
     for rows in pieces(samples):
         table = pa.table(_columns(samples, rows)).replace_schema_metadata(metadata)
         writer = writer or pq.ParquetWriter(pa.PythonFile(sink, "w"), table.schema)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.datasets import own_schema
+from service.datasets import exported_schema
 from service.datasets.export import npz as export
 from service.datasets.formats.format import Download, Format
 from service.datasets.layout import Declaration
@@ -21,7 +21,7 @@ def check_declaration(arrays: Sequence[ArrayHeader], declaration: Declaration) -
 
     A file that carries its own schema is checked by the worker alone, which reads that schema.
     """
-    if not any(array.name == own_schema.KEY for array in arrays):
+    if not any(array.name == exported_schema.KEY for array in arrays):
         plan(arrays, known(arrays, declaration)[0])
 
 

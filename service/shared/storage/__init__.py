@@ -4,7 +4,7 @@
 """
 
 from service.shared.storage.artifact import CorruptArtifact, Stored
-from service.shared.storage.rows import discard, record, release, stored_bytes, sweep
+from service.shared.storage.artifact_rows import discard, record, release, stored_bytes, sweep
 from service.shared.storage.store import Storage, Writer, from_settings
 
 __all__ = [

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from service.shared.bucket import Entry
 from service.shared.database import Database
 from service.shared.storage.artifact import Stored
-from service.shared.storage.rows import lock, sweep
+from service.shared.storage.artifact_rows import lock, sweep
 from service.shared.storage.store import Storage
 from service.shared.tables import Artifact
 

@@ -14,10 +14,10 @@ from typing import BinaryIO, Self
 from ulid import ULID
 
 from service.shared.bucket import Bucket, Entry
+from service.shared.disk_space import Space
 from service.shared.errors import StorageFull
 from service.shared.full_disk import tells_of_full
 from service.shared.settings import Settings
-from service.shared.space import Space
 from service.shared.storage.artifact import CorruptArtifact, Stored
 
 CHUNK_BYTES = 1024 * 1024

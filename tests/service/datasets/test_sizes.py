@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.datasets.export import npz
-from service.datasets.export.pieces import PIECE_BYTES, pieces
+from service.datasets.export.row_chunks import PIECE_BYTES, pieces
 from service.datasets.preview import preview
 from service.shared.errors import BadInput
 from service.shared.samples import Samples

@@ -14,7 +14,7 @@ from service.inference import reading
 from service.inference.questions import Operation
 from service.inference.reading import READERS, About, Asked
 from service.inference.values import shown
-from service.shared.reading_process import LARGE_BYTES, ReadingProcess
+from service.shared.parser_process import LARGE_BYTES, ReadingProcess
 from service.shared.settings import Settings
 from tests.bundles import whole
 from tests.conftest import Service, running

@@ -12,6 +12,7 @@ from fastapi import Request
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from service.access.operations import Principal
+from service.http.dependencies import Services
 from service.inference import routes
 from service.inference.calls import Answer, Call
 from service.inference.questions import Question, Version
@@ -19,7 +20,6 @@ from service.open_inference.infer import _questions
 from service.open_inference.outputs import read_outputs
 from service.open_inference.parameters import read_parameters
 from service.shared.settings import Settings
-from service.web import Services
 from tests.conftest import Service
 from tests.service.steps import Body, fault, pictures, problem
 from tests.service.trained import install

@@ -16,10 +16,10 @@ from redis import Redis
 from models.architectures import build
 from models.config import MMVAEConfig, ModalityConfig
 from models.io import checkpoint
-from service import migrate
 from service.access import operations as access
 from service.registry import operations as registry
 from service.registry.schemas import Lineage
+from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings, record

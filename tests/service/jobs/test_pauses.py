@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import update
 
 from service.access import operations as access
+from service.jobs import live_workers, queue_position
 from service.jobs import operations as jobs
-from service.jobs import waiting, workers
 from service.jobs.operations import Claim, Lost
 from service.shared.database import Database, now
 from service.shared.errors import Conflict
@@ -157,13 +157,13 @@ def test_why_a_job_waits_and_where_it_stands(database: Database, project_id: str
 
     def reason(job_id: str) -> str | None:
         with database.reader() as session:
-            return waiting.find(session, [session.get_one(Job, job_id)])[job_id].reason
+            return queue_position.find(session, [session.get_one(Job, job_id)])[job_id].reason
 
     with database.reader() as session:
-        assert waiting.find(session, [session.get_one(Job, second)])[second].position == 2
+        assert queue_position.find(session, [session.get_one(Job, second)])[second].position == 2
     assert reason(first) == "no data worker is alive"
     with database.writer.begin() as session:
-        workers.register(session, "host", 1, "data", ["cpu"], {})
+        live_workers.register(session, "host", 1, "data", ["cpu"], {})
         greedy = jobs.create(session, project_id, "test", "data", devices=2).id
     assert reason(greedy) == "it needs 2 devices, and no data worker has more than 1"
     assert reason(second) == "0 of 1 data workers are at work, and it takes its turn"
@@ -173,6 +173,6 @@ def test_why_a_job_waits_and_where_it_stands(database: Database, project_id: str
     change(database, lambda session: jobs.fail(session, mine, {"code": "fault", "detail": "it broke"}, 60))
     assert "attempt 1 failed, the next one waits until" in str(reason(mine.job_id))
     with database.reader() as session:
-        assert workers.work_waits(session, "data", 1, 0.0)
-        assert not workers.work_waits(session, "data", 1, 60.0)
-        assert not workers.work_waits(session, "train", 1, 0.0)
+        assert live_workers.work_waits(session, "data", 1, 0.0)
+        assert not live_workers.work_waits(session, "data", 1, 60.0)
+        assert not live_workers.work_waits(session, "train", 1, 0.0)

@@ -11,7 +11,7 @@ from service.access import operations as access
 from service.inference.engine import Engine
 from service.inference.host import EngineHost
 from service.inference.questions import Loadable
-from service.registry import aliases, descriptions, swaps
+from service.registry import alias_rollout, aliases, representations
 from service.shared.database import Database, now
 from service.shared.storage import Storage, from_settings
 from service.shared.tables import Alias, Artifact, Model, ModelVersion
@@ -201,7 +201,7 @@ def test_an_engine_that_takes_long_to_load_is_waited_for(database: Database, ver
     ticking.start()
     assert engine.loading.wait(10)
     with database.writer.begin() as session:  # as if it had begun long ago
-        session.execute(update(EngineRow).values(heartbeat_at=now(-swaps.ALIVE_SECONDS - 1)))
+        session.execute(update(EngineRow).values(heartbeat_at=now(-alias_rollout.ALIVE_SECONDS - 1)))
     host.beat()
     other.tick()
     assert _named(database) == (first, second)
@@ -255,5 +255,5 @@ def _named(database: Database) -> tuple[int, int | None]:
     """What the only alias names, and is about to name."""
     with database.reader() as session:
         alias = session.scalars(select(Alias)).one()
-        shown = descriptions.of_alias(session, "m", alias)
+        shown = representations.of_alias(session, "m", alias)
     return shown.version, shown.pending_version

@@ -18,9 +18,9 @@ from sqlalchemy import func, select
 
 import models
 from models.io import bundle, manifests
-from service import ranges
 from service.access import operations as access
 from service.app import create_app
+from service.http import byte_ranges
 from service.registry import bundles as registry
 from service.registry.operations import find_version
 from service.shared.database import Database
@@ -373,9 +373,9 @@ def test_an_upload_is_no_bundle_and_a_bundle_no_upload(elsewhere: Other, exporte
 
 def test_ranges_of_large_files_are_worked_out() -> None:
     size = 9 * 2**30
-    assert ranges.parse("bytes=8589934592-", size) == (2**33, size)
-    assert ranges.parse("bytes=-1", size) == (size - 1, size)
-    assert ranges.parse(f"bytes=0-{'9' * 5000}", size) is None
+    assert byte_ranges.parse("bytes=8589934592-", size) == (2**33, size)
+    assert byte_ranges.parse("bytes=-1", size) == (size - 1, size)
+    assert byte_ranges.parse(f"bytes=0-{'9' * 5000}", size) is None
 
 
 def test_an_imported_version_has_no_run_and_counts_on(database: Database, project_id: str) -> None:

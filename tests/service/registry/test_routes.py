@@ -1,7 +1,7 @@
 """Models and their versions over HTTP."""
 
 from service.registry import operations as registry
-from service.runs import assignments
+from service.runs import training_assignment
 from service.shared.storage import Stored
 from tests.conftest import Service
 from tests.service.rows import claimed_run
@@ -12,7 +12,7 @@ def add(service: Service, model: str, sha256: str) -> None:
     database = service.worker.database
     claim = claimed_run(database, service.project_id, model)
     with database.writer.begin() as session:
-        assignment = assignments.assignment(session, claim.job_id)
+        assignment = training_assignment.assignment(session, claim.job_id)
         registry.add_version(
             session, assignment, 1, Stored(service.project_id, sha256, 10), None, {"loss": 2.5}, {"torch": "2"}
         )

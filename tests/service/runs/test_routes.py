@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from models.config import TrainingConfig
 from models.config.presets import choose
-from service.jobs import workers
+from service.jobs import live_workers
 from tests.conftest import Service
 from tests.service.steps import dataset, fault, pictures, problem, queue_dataset, queue_run, tracks, train
 
@@ -247,7 +247,7 @@ def test_a_run_that_names_only_its_dataset_gets_the_recommended_preset(service: 
 
 def test_workers_that_are_alive_are_listed(service: Service) -> None:
     with service.worker.database.writer.begin() as session:
-        workers.register(session, "host", 7, "train", ["cpu"], {"torch": "2"})
+        live_workers.register(session, "host", 7, "train", ["cpu"], {"torch": "2"})
     (worker,) = service.http.get("/v1/workers").json()["workers"]
     assert (worker["host"], worker["queue"], worker["devices"], worker["busy"]) == ("host", "train", ["cpu"], False)
 

@@ -15,15 +15,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from models.io import checkpoint
-from service import migrate
-from service.shared import broker, storage
+from service.shared import broker, migrate, storage
 from service.shared.bucket import StorageAway
 from service.shared.database import Database
+from service.shared.disk_reserve import Reserve
+from service.shared.disk_space import Space
 from service.shared.errors import StorageFull
 from service.shared.full_disk import tells_of_full
-from service.shared.reserve import Reserve
 from service.shared.settings import Settings
-from service.shared.space import Space
 from service.shared.storage import Storage
 from tests import filesystem
 from tests.models.small import static_model

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from service import cli, migrate
-from service.shared import storage
+from service import cli
+from service.shared import migrate, storage
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage, garbage

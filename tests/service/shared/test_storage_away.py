@@ -7,10 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from service import migrate
 from service.access import operations as access
 from service.app import create_app
-from service.shared import broker, storage
+from service.shared import broker, migrate, storage
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.tables import Job

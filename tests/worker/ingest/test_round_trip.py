@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from service.datasets import own_schema
-from service.datasets.export import jsonl, npz, parquet, pieces
+from service.datasets import exported_schema
+from service.datasets.export import jsonl, npz, parquet, row_chunks
 from service.datasets.layout import Declaration
 from service.shared import samples
 from service.shared.errors import BadInput
@@ -114,8 +114,8 @@ def test_a_download_makes_the_same_dataset(
         declared |= {"ids": "who", "labels": "group", "split": {"column": "fold"}}
     first = made(tmp_path, content, **declared)
     before = (tmp_path / "first").read_bytes()
-    for piece_bytes in (pieces.PIECE_BYTES, 500):
-        monkeypatch.setattr(pieces.pieces, "__defaults__", (piece_bytes,))
+    for piece_bytes in (row_chunks.PIECE_BYTES, 500):
+        monkeypatch.setattr(row_chunks.pieces, "__defaults__", (piece_bytes,))
         source = opened(format, tmp_path, downloaded(format, first))
         again = stored(source, tmp_path / "second")
         assert again.schema == first.schema
@@ -196,12 +196,12 @@ def test_numpy_reads_a_download_and_writes_it_again(tmp_path: Path) -> None:
     ids=str,
 )
 def test_an_own_schema_that_is_none_is_named(tmp_path: Path, own: bytes, place: str) -> None:
-    content = {"x": np.array([1.5, 2.5]), own_schema.KEY: np.array(own)}
+    content = {"x": np.array([1.5, 2.5]), exported_schema.KEY: np.array(own)}
     with pytest.raises(BadInput) as caught:
         opened("npz", tmp_path, packed(**content))
     (found,) = caught.value.faults
-    assert (found.pointer, found.code) == (f"/{own_schema.KEY}{place}", "bad_own_schema")
-    content[own_schema.KEY] = np.array([1, 2])
+    assert (found.pointer, found.code) == (f"/{exported_schema.KEY}{place}", "bad_own_schema")
+    content[exported_schema.KEY] = np.array([1, 2])
     with pytest.raises(BadInput, match="expected one text of bytes"):
         opened("npz", tmp_path, packed(**content))
 

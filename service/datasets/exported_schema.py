@@ -1,0 +1,103 @@
+"""The schema that a downloaded file carries: a declaration with which it makes the same dataset again."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.config import likelihood as likelihoods
+from service.datasets.conversion_warnings import DataWarning
+from service.datasets.layout import Declaration, DeclaredModality
+from service.datasets.split import SplitColumn
+from service.shared.errors import BadInput, Fault, pointer
+from service.shared.samples import ModalitySchema, Samples
+
+KEY = "sensorium.schema"
+"""An array of an .npz file, an entry of Parquet's metadata, a key in the first row of JSON Lines."""
+MAX_BYTES = 16 * 1024**2
+
+
+def of(samples: Samples, ids: str, labels: str, split: str) -> Declaration:
+    """What to declare of a file with these samples, whose ids, labels and split stand in columns of these names."""
+    return Declaration(
+        kind=samples.schema.kind,
+        modalities={modality.name: _declared(modality) for modality in samples.schema.modalities},
+        ids=None if samples.ids is None else ids,
+        labels=None if samples.labels is None else labels,
+        split=None if samples.splits is None else SplitColumn(column=split),
+        step_seconds=samples.schema.step_seconds,
+    )
+
+
+def written(declaration: Declaration) -> str:
+    """As the file carries it."""
+    return declaration.model_dump_json(exclude_defaults=True)
+
+
+def completed(
+    said: Declaration, own: str | bytes | dict[str, Any] | None, columns: Collection[str]
+) -> tuple[Declaration, list[DataWarning]]:
+    """What the caller said, completed with a file's own schema. What the caller said of a column comes first.
+
+    own: the schema as the file carries it, None for none. columns: those that the file has.
+    Raises BadInput for a schema that cannot be understood.
+    """
+    if own is None:
+        return said, []
+    told = _read(own)
+    taken = said.left_out() | said.names().keys()
+    free = {column for column in columns if column not in taken}
+    kind = said.kind or told.kind
+    changes: dict[str, Any] = {"kind": kind, "modalities": {**said.modalities, **_modalities(said, told, free)}}
+    changes |= {
+        role: getattr(told, role)
+        for role in ("ids", "labels")
+        if getattr(said, role) is None and getattr(told, role) in free
+    }
+    if said.split is None and isinstance(told.split, SplitColumn) and told.split.column in free:
+        changes["split"] = told.split
+    if said.step_seconds is None and kind == "sequence":
+        changes["step_seconds"] = told.step_seconds
+    detail = f"the file carries the schema of a dataset it was downloaded from ({KEY}); it says what was not declared"
+    return said.model_copy(update=changes), [DataWarning("own_schema", detail)]
+
+
+def _modalities(said: Declaration, told: Declaration, free: set[str]) -> dict[str, DeclaredModality]:
+    """Those of the file's schema, with what the caller said of them: one of the two says what kind of values it has."""
+    found = {}
+    for column, name in told.names().items():
+        theirs, ours = said.modalities.get(name), told.modalities[name]
+        if column in free and theirs is None:
+            found[name] = ours
+        elif theirs is not None and said.column_of(name) == column:
+            describes = theirs.model_copy(update={"units": None, "column": None}) != DeclaredModality()
+            kept = theirs if describes else ours.model_copy(update={"column": theirs.column})
+            found[name] = kept.model_copy(update={"units": theirs.units if theirs.units is not None else ours.units})
+    return found
+
+
+def _read(own: str | bytes | dict[str, Any]) -> Declaration:
+    try:
+        return Declaration.model_validate(json.loads(own) if isinstance(own, str | bytes) else own)
+    except ValidationError as error:
+        steps = error.errors()[0]["loc"]
+        where = f" at {pointer(*steps)}" if steps else ""
+        detail = f"the file carries a schema ({KEY}) that is not one{where}; download the file again, or remove it"
+        raise BadInput([Fault(pointer(KEY, *steps), "bad_own_schema", detail)]) from error
+    except (ValueError, RecursionError) as error:
+        detail = f"the file carries a schema ({KEY}) that is no JSON; download the file again, or remove it"
+        raise BadInput([Fault(pointer(KEY), "bad_own_schema", detail)]) from error
+
+
+def _declared(modality: ModalitySchema) -> DeclaredModality:
+    likelihood = modality.likelihood
+    if likelihood not in likelihoods.names() or likelihoods.find(likelihood).dtype != modality.dtype:
+        likelihood = None  # no longer installed, or of a dataset that no model could be trained on
+    return DeclaredModality(
+        dtype=modality.dtype,
+        categories=modality.categories,
+        category_names=modality.category_names,
+        units=modality.units,
+        likelihood=likelihood,
+    )

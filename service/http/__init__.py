@@ -1,0 +1,1 @@
+"""What every route shares: the way of a request in and out."""

@@ -1,0 +1,178 @@
+"""From what a request asks for to everything a training needs, checked against the dataset."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.config import (
+    ArchitectureOptions,
+    Misfits,
+    MMVAEConfig,
+    MMVAEOptions,
+    MMVRNNConfig,
+    MMVRNNOptions,
+    ModalityConfig,
+    TrainingConfig,
+    complete,
+    default_likelihood,
+    parse,
+    presets,
+)
+from models.config.modality import CategoryNames
+from models.config.presets import Preset, UnfitPreset
+from models.config.training import misfits
+from models.config.wording import sentences
+from service.runs import checkpoints, schemas
+from service.runs.trainability import misfits_of_values
+from service.shared.errors import BadInput, Fault, NotFound, pointer
+from service.shared.samples import ModalitySchema, Schema
+from service.shared.tables import Model, ModelVersion, Run
+
+# Of all category names of a model. A bundle's manifest has them twice, and MAX_MANIFEST_BYTES has room for that.
+MAX_NAMES_BYTES = 1024 * 1024
+MANIFEST_INDENT = 12
+_OPTIONS: TypeAdapter[MMVAEOptions | MMVRNNOptions] = TypeAdapter(ArchitectureOptions)
+
+
+Chosen = TypeVar("Chosen")
+
+
+class Resolved(NamedTuple):
+    """A request with every default filled in."""
+
+    preset: Preset
+    config: MMVAEConfig | MMVRNNConfig
+    training: TrainingConfig
+    init_artifact_id: str | None
+
+
+def resolve(
+    session: Session,
+    project_id: str,
+    request: schemas.RunRequest,
+    schema: Schema,
+    rows: int,
+    statistics: Mapping[str, Any],
+) -> Resolved:
+    """Check the whole request against a dataset of so many rows, and against its statistics.
+
+    Raises BadInput with everything that does not fit, and NotFound.
+    """
+    options = request.architecture or (MMVAEOptions() if schema.kind == "static" else MMVRNNOptions())
+    if options.kind != schema.kind:
+        detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
+        raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
+    asked = options.model_dump(exclude_unset=True)
+    splits = statistics.get("splits")  # how many rows are what, None where all are alike
+    usable, held_out = (rows, 0) if splits is None else (rows - splits["test"], splits["validation"])
+    named = request.training.model_dump(exclude_unset=True)
+    try:
+        choices = presets.choose(
+            request.preset, schema.kind, len(schema.modalities), usable, asked, named, held_out, request.devices
+        )
+    except UnfitPreset as error:
+        raise BadInput([Fault("/preset", "misfit", str(error))]) from error
+    training = _valid(TypeAdapter(TrainingConfig), choices.training, "training", choices.preset)
+    chosen = {**choices.architecture, "architecture": options.architecture}
+    try:
+        modalities = _modalities(schema)
+    except ValidationError as error:
+        raise BadInput(
+            [Fault("/dataset", "misfit", f"of the dataset, {said}") for _, said in sentences(error)]
+        ) from error
+    try:
+        config = complete(_valid(_OPTIONS, chosen, "architecture", choices.preset), modalities)
+    except Misfits as error:
+        faults = [Fault(pointer("architecture", *m.place), "misfit", m.detail) for m in error.found]
+        raise BadInput(faults) from error
+    unfit = misfits(training, config, rows, splits, request.devices)
+    faults = [Fault(pointer("training", *m.place), "misfit", m.detail) for m in unfit]
+    faults += misfits_of_values(config, statistics)
+    artifact_id = None
+    if request.init_from is not None:
+        artifact_id, other = _init(session, project_id, request.init_from)
+        faults += _differences(config, other)
+    if faults:
+        raise BadInput(faults)
+    return Resolved(choices.preset, config, training, artifact_id)
+
+
+def _valid(kind: TypeAdapter[Chosen], chosen: Mapping[str, Any], field: str, preset: str) -> Chosen:
+    """What a request and its preset choose together. Raises BadInput where each is right and they contradict."""
+    try:
+        return kind.validate_python(chosen)
+    except ValidationError as error:
+        with_preset = f"with the preset {preset!r}"
+        faults = [Fault(pointer(field), "misfit", f"{field} {with_preset}: {said}") for _, said in sentences(error)]
+        raise BadInput(faults) from error
+
+
+def _init(
+    session: Session, project_id: str, source: schemas.InitFromVersion | schemas.InitFromCheckpoint
+) -> tuple[str, MMVAEConfig | MMVRNNConfig]:
+    """The file with the weights to begin with, and its model's configuration. Raises NotFound."""
+    if isinstance(source, schemas.InitFromCheckpoint):
+        checkpoint, _ = checkpoints.find(session, project_id, source.run, source.step)
+        return checkpoint.artifact_id, parse(session.get_one(Run, source.run).architecture)
+    version = session.scalar(
+        select(ModelVersion)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .where(
+            Model.project_id == project_id,
+            Model.name == source.model,
+            Model.deleted_at.is_(None),
+            ModelVersion.version == source.version,
+            ModelVersion.deleted_at.is_(None),
+        )
+    )
+    if version is None:
+        raise NotFound("model version", f"{source.model}/{source.version}")
+    return version.artifact_id, parse(version.config)
+
+
+def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig) -> list[Fault]:
+    """Where two models are not built alike, so that one cannot have the other's weights."""
+    mine, theirs = _comparable(config, other)
+    return [
+        Fault("/init_from", "misfit", f"{field} is {theirs.get(field)!r} there and {mine.get(field)!r} here"[:500])
+        for field in sorted({*mine, *theirs})
+        if mine.get(field) != theirs.get(field)
+    ]
+
+
+def _comparable(
+    config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both as JSON. A model of before models had category names has the weights that one with names can begin with."""
+    mine, theirs = config.model_dump(mode="json"), other.model_dump(mode="json")
+    for one, another in zip(mine["modalities"], theirs["modalities"], strict=False):
+        if one["category_names"] is None or another["category_names"] is None:
+            one["category_names"] = another["category_names"] = None
+    return mine, theirs
+
+
+def _modalities(schema: Schema) -> list[ModalityConfig]:
+    """The modalities with their category names, as far as a bundle and every description have room for them."""
+    room, found = MAX_NAMES_BYTES, []
+    for modality in schema.modalities:
+        names = modality.category_names
+        size = len(json.dumps(names)) + MANIFEST_INDENT * len(names or ())
+        if size > room:
+            names, size = None, 0
+        room -= size
+        found.append(_modality(modality, names))
+    return found
+
+
+def _modality(schema: ModalitySchema, names: CategoryNames | None) -> ModalityConfig:
+    return ModalityConfig(
+        name=schema.name,
+        shape=schema.shape,
+        categories=schema.categories,
+        category_names=names,
+        likelihood=schema.likelihood or default_likelihood(schema.dtype, schema.categories),
+    )

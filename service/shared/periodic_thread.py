@@ -1,0 +1,60 @@
+"""A thread that does one thing again and again."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.shared.outage_log import Outage
+
+log = structlog.get_logger(__name__)
+
+# Of all tickers of the process: a database that is away is told once.
+_away = Outage(log, "database_unreachable", "database_reachable_again")
+_faulty = Outage(log, "tick_failed", "ticks_succeed_again")
+
+# Longer than a database that is away is waited for.
+HANGING_SECONDS = 120.0
+
+
+class Ticker(threading.Thread):
+    """Calls `tick` every `seconds` until closed. A database that is away is waited for."""
+
+    def __init__(self, name: str, seconds: float, tick: Callable[[], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._seconds = seconds
+        self._tick = tick
+        self._closing = threading.Event()
+        self._began_at: float | None = None
+
+    def run(self) -> None:
+        """The thread's body."""
+        while not self._closing.is_set():
+            self._began_at = time.monotonic()
+            try:
+                self._tick()
+            except SQLAlchemyError as error:
+                _away.failed(self.name, error)
+            except Exception as error:  # one bad tick must not be the last
+                _faulty.failed(self.name, error, trace=True)
+            else:
+                _away.works(self.name)
+                _faulty.works(self.name)
+            self._began_at = None
+            self._closing.wait(self._seconds)
+
+    def hangs(self) -> bool:
+        """Whether it has ended by itself, or a tick goes on for much longer than any should."""
+        began_at = self._began_at
+        if not self.is_alive():
+            return not self._closing.is_set() and self.ident is not None
+        return began_at is not None and time.monotonic() - began_at > HANGING_SECONDS
+
+    def close(self) -> None:
+        """Stop after the tick that is under way."""
+        self._closing.set()
+        self.join()
+        _away.works(self.name)
+        _faulty.works(self.name)

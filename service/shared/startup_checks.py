@@ -1,0 +1,130 @@
+"""What has to hold before a process starts: all that is wrong is told at once, by name, and nothing is traced."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import SettingsError
+from redis import RedisError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from service.shared.database_errors import lacks_schema
+from service.shared.errors import Misconfigured, SensoriumError
+from service.shared.settings import PREFIX, SECRETS_DIR, Settings, log_settings
+from service.shared.signing import NO_KEY
+
+log = structlog.get_logger(__name__)
+
+SHOWN_CHARACTERS = 80
+BROKERS = ("filesystem", "redis", "rediss")
+
+
+def read_settings(**given: object) -> Settings:
+    """The settings. Raises Misconfigured, which lists everything that is wrong with them."""
+    folder = os.environ.get(SECRETS_DIR)
+    if folder and not Path(folder).is_dir():
+        raise Misconfigured([f"{SECRETS_DIR} is {folder}: there is no such folder"])
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # each is checked
+    except ValidationError as error:
+        raise Misconfigured([_said(str(one["loc"][0]), one["msg"]) for one in error.errors()]) from error
+    except SettingsError as error:  # a file of secrets that cannot be read
+        raise Misconfigured([str(error)]) from error
+
+
+def check(settings: Settings, *, signs: bool = False) -> None:
+    """Whether a process can start with these settings. `signs`: it gives out what only the installation can read.
+
+    Raises Misconfigured, which lists everything that keeps it from that.
+    """
+    if found := faults(settings, signs=signs):
+        raise Misconfigured(found)
+
+
+def faults(settings: Settings, *, signs: bool) -> list[str]:
+    """Everything that keeps a process from starting, a sentence each."""
+    found = [*_database(settings), *_broker(settings), *_folders(settings)]
+    if signs and settings.secret_key is None and not settings.is_embedded:
+        found.append(NO_KEY)
+    return found
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """What keeps a process from its work ends it with a sentence: status 1, and no trace."""
+    try:
+        yield
+    except SensoriumError as error:
+        raise _ending(error.detail) from error
+    except SQLAlchemyError as error:
+        if lacks_schema(error):
+            detail = (
+                f"the database ({PREFIX}DATABASE) does not have the tables of this release: run `sensorium db migrate`"
+            )
+            raise _ending(detail) from error
+        raise _ending(f"the database ({PREFIX}DATABASE): {first_line(error)}") from error
+    except RedisError as error:
+        raise _ending(f"the broker ({PREFIX}BROKER): {first_line(error)}") from error
+    except OSError as error:
+        raise _ending(str(error)) from error
+
+
+def _ending(said: str) -> SystemExit:
+    if not log_settings().log_json:
+        return SystemExit(f"sensorium: {said}")
+    log.critical("not_started", detail=said)
+    return SystemExit(1)
+
+
+def _said(name: str, message: str) -> str:
+    field = Settings.model_fields.get(name)
+    variable = name if field is not None and field.validation_alias else f"{PREFIX}{name.upper()}"
+    came = os.environ.get(variable)
+    hidden = came is None or "://" in came or (field is not None and SecretStr in _types(field.annotation))
+    shown = "" if hidden else f" {came[:SHOWN_CHARACTERS]!r}:"  # type: ignore[index]
+    return f"{variable}{shown} {message}"
+
+
+def _types(annotation: object) -> tuple[object, ...]:
+    return getattr(annotation, "__args__", (annotation,))
+
+
+def _database(settings: Settings) -> Iterator[str]:
+    """Whether there is a driver for the URL; whether the server answers is seen when it is asked."""
+    try:
+        make_url(settings.database_url).get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        expected = "expected postgresql+psycopg://… or sqlite:///FILE"
+        yield f"{PREFIX}DATABASE is no URL of a database that we know ({first_line(error)}), {expected}"
+
+
+def _broker(settings: Settings) -> Iterator[str]:
+    """Whether it is of a kind that we know; whether the server answers is seen when it is asked."""
+    scheme = urlsplit(settings.broker).scheme
+    if scheme not in BROKERS:
+        yield f"{PREFIX}BROKER is a {scheme} URL, expected filesystem://, redis://HOST:PORT/NUMBER or rediss://…"
+
+
+def _folders(settings: Settings) -> Iterator[str]:
+    for variable, folder in {f"{PREFIX}HOME": settings.home, f"{PREFIX}STORAGE": settings.artifacts}.items():
+        try:
+            # Nothing is made yet: an empty home is how a stack knows that it may own it.
+            with tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.absolute().parents) if one.exists())):
+                pass
+        except OSError as error:
+            who = f"user {os.geteuid()}"
+            yield f"{variable} is {folder.absolute()}, where {who} cannot write: {error.strerror or error}"
+            if variable == f"{PREFIX}HOME":
+                return  # the rest stands below it, or would only say the same
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what libraries write before and below it."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(cause) or type(cause).__name__).partition("\n")[0]

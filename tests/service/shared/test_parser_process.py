@@ -1,0 +1,104 @@
+"""Large bodies are read in another process: what it makes of them, what it refuses, and what happens when it ends."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.shared.errors import BadInput, Fault, NotOurs, TooLarge, Unavailable
+from service.shared.parser_process import Read, ReadingProcess, Said
+from tests.conftest import wait_until
+
+
+def echo(said: Said, body: bytes) -> Read:
+    """Called in the other process, as all readers of this file."""
+    arrays = {
+        "body": np.frombuffer(body, np.uint8),
+        "matrix": np.arange(6, dtype=np.int64).reshape(2, 3)[:, ::2],
+        "nothing": np.zeros((0, 4), np.float32),
+        "scalar": np.array(True),
+    }
+    return {**said, "process": os.getpid()}, arrays
+
+
+def refuse(said: Said, body: bytes) -> Read:
+    raise {
+        "faults": BadInput([Fault("/a", "wrong", "a is wrong"), Fault("/b", "wrong", "b is wrong")]),
+        "token": NotOurs([Fault("/t", "strange", "not ours")], "strange"),
+        "large": TooLarge("rows_too_large", "too many"),
+        "broken": ZeroDivisionError("a bug"),
+    }[said["how"]]
+
+
+def die(said: Said, body: bytes) -> Read:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ReadingProcess]:
+    process = ReadingProcess()
+    yield process
+    process.close()
+
+
+def read(process: ReadingProcess, reader: Any, body: bytes = b"", **said: Any) -> Read:
+    return asyncio.run(process.read(reader, said, body))
+
+
+def test_what_a_reader_makes_comes_back_whole(process: ReadingProcess) -> None:
+    body = bytes(range(256)) * 20_000
+    said, arrays = read(process, echo, body, number=2**53, seconds=float("inf"), none=None, names=["a"])
+    assert said.pop("process") != os.getpid()
+    assert said == {"number": 2**53, "seconds": float("inf"), "none": None, "names": ["a"]}
+    assert arrays["body"].tobytes() == body
+    assert arrays["matrix"].tolist() == [[0, 2], [3, 5]]
+    assert (arrays["nothing"].shape, arrays["nothing"].dtype) == ((0, 4), np.float32)
+    assert (arrays["scalar"].shape, arrays["scalar"].item()) == ((), True)
+
+
+def test_one_process_reads_all_bodies(process: ReadingProcess) -> None:
+    assert read(process, echo)[0] == read(process, echo)[0]
+
+
+def test_what_a_reader_refuses_is_refused_here(process: ReadingProcess) -> None:
+    with pytest.raises(BadInput) as several:
+        read(process, refuse, how="faults")
+    assert [fault.pointer for fault in several.value.faults] == ["/a", "/b"]
+    assert several.value.detail == "a is wrong (and 1 more)"
+    with pytest.raises(NotOurs) as token:
+        read(process, refuse, how="token")
+    assert token.value.code == "strange"
+    with pytest.raises(TooLarge) as large:
+        read(process, refuse, how="large")
+    assert (large.value.code, large.value.detail) == ("rows_too_large", "too many")
+    with pytest.raises(RuntimeError, match=r"ZeroDivisionError.*a bug"):
+        read(process, refuse, how="broken")
+
+
+def test_a_process_that_ended_is_replaced(process: ReadingProcess) -> None:
+    before = read(process, echo)[0]["process"]
+    with pytest.raises(Unavailable, match="ended"):
+        read(process, die)
+    after = read(process, echo)[0]["process"]
+    assert before != after
+    os.kill(after, signal.SIGKILL)
+    wait_until(lambda: not _lives(process), what="the process is gone")
+    assert read(process, echo)[0]["process"] != after
+
+
+def test_it_ends_with_its_owner() -> None:
+    process = ReadingProcess()
+    process_id = read(process, echo)[0]["process"]
+    process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process_id, 0)
+
+
+def _lives(process: ReadingProcess) -> bool:
+    child = process._process
+    return child is not None and child.poll() is None

@@ -1,0 +1,142 @@
+"""Settings that are wrong: all of them in one message, by name, without secrets and without a trace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.shared import startup_checks
+from service.shared.errors import Misconfigured
+from service.shared.settings import Settings
+from service.shared.startup_checks import read_settings
+from tests.servers import free_port
+
+
+def _started(*module: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SENSORIUM_")}
+    command = [sys.executable, "-m", *module]
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=300)
+
+
+def test_values_and_contradictions_come_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {
+        "PORT": "many",
+        "LOG_LEVEL": "LOUD",
+        "SOURCE_PREFIXES": "s3://bucket",
+        "LEASE_SECONDS": "1",
+        "INFERENCE_BACKEND": "celery",
+        "STORAGE": "gs://bucket",
+        "S3_ACCESS_KEY_ID": "key",
+        "SECRET_KEY": "p" * 31,
+        "DATABASE_PASSWORD": "hidden",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"SENSORIUM_{name}", value)
+    with pytest.raises(Misconfigured) as raised:
+        read_settings()
+    told = str(raised.value)
+    assert told.startswith(f"{len(wrong)} settings are wrong:")
+    for name in wrong:
+        assert f"\n  SENSORIUM_{name} " in told
+    assert "'many'" in told
+    assert "'LOUD'" in told
+
+
+def test_secrets_and_urls_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENSORIUM_SECRET_KEY", "tooshort")
+    monkeypatch.setenv("SENSORIUM_DATABASE", "postgresql+psycopg://me:hidden@host:port/x")
+    with pytest.raises(Misconfigured) as raised:
+        read_settings()
+    assert "at least 32" in str(raised.value)
+    assert "SENSORIUM_DATABASE" in str(raised.value)
+    assert "tooshort" not in str(raised.value)
+    assert "hidden" not in str(raised.value)
+
+
+def test_files_set_what_no_variable_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sensorium_secret_key").write_text("f" * 32 + "\n")
+    (tmp_path / "sensorium_database_password").write_text("p@ss:/word\n")
+    (tmp_path / "sensorium_port").write_text("1")
+    monkeypatch.setenv("SENSORIUM_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("SENSORIUM_PORT", "2")
+    monkeypatch.setenv("SENSORIUM_DATABASE", "postgresql+psycopg://me@host/x")
+    settings = read_settings()
+    assert settings.secret_key is not None
+    assert settings.secret_key.get_secret_value() == "f" * 32
+    assert settings.port == 2
+    assert settings.database_url == "postgresql+psycopg://me:p%40ss%3A%2Fword@host/x"
+    monkeypatch.setenv("SENSORIUM_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(Misconfigured, match="no such folder"):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"database": "postgresql+psycopg://me:old@host/x"}, "has a password already"),
+        ({"database": "sqlite:///file"}, "names no server"),
+    ],
+)
+def test_a_password_needs_a_place(given: dict[str, str], said: str) -> None:
+    with pytest.raises(Misconfigured, match=said):
+        read_settings(**given, database_password="hidden")
+
+
+def test_a_folder_a_driver_and_a_key_are_looked_at_together(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(home=tmp_path / "file" / "home", database="oracle+none://host/x")
+    with pytest.raises(Misconfigured) as raised:
+        startup_checks.check(settings, signs=True)
+    assert [line.split()[0] for line in str(raised.value).splitlines()[1:]] == [
+        "SENSORIUM_DATABASE", "SENSORIUM_HOME", "SENSORIUM_SECRET_KEY",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "module", [("service.cli", "api"), ("service.cli", "worker", "train"), ("service.cli", "db", "migrate")]
+)
+def test_no_process_starts_with_wrong_settings(module: tuple[str, ...]) -> None:
+    ended = _started(*module, SENSORIUM_LEASE_SECONDS="1", SENSORIUM_LOG_LEVEL="LOUD", SENSORIUM_HOME="/proc/none")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("sensorium: 2 settings are wrong:")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "module", [("service.cli", "api"), ("service.cli", "worker", "data"), ("service.cli", "db", "migrate")]
+)
+def test_a_folder_that_cannot_be_written_is_named(module: tuple[str, ...]) -> None:
+    ended = _started(*module, SENSORIUM_HOME="/proc/none")
+    assert ended.returncode == 1
+    assert "SENSORIUM_HOME is /proc/none" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "module", [("service.cli", "worker", "data"), ("service.cli", "db", "migrate"), ("service.cli", "db", "check")]
+)
+def test_a_database_that_does_not_answer_is_named(module: tuple[str, ...], tmp_path: Path) -> None:
+    port = free_port()
+    url = f"postgresql+psycopg://me:hidden@127.0.0.1:{port}/x"
+    ended = _started(*module, SENSORIUM_HOME=str(tmp_path), SENSORIUM_DATABASE=url)
+    assert ended.returncode == 1
+    assert f"port {port} failed" in ended.stderr
+    assert "SENSORIUM_DATABASE" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "hidden" not in ended.stderr
+
+
+def test_looking_at_folders_makes_none(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "some" / "home")
+    startup_checks.check(settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_migrating_makes_the_home_for_its_owner_alone(tmp_path: Path) -> None:
+    home = tmp_path / "some" / "home"
+    ended = _started("service.cli", "db", "migrate", SENSORIUM_HOME=str(home))
+    assert ended.returncode == 0, ended.stderr
+    assert (home / "sensorium.db").exists()
+    assert home.stat().st_mode & 0o777 == 0o700
