@@ -1,7 +1,7 @@
-# One image for every process of the service. The command says which: `sensorium api`, `sensorium worker train`.
+# One image for every process of the service. The command selects the process: `sensorium api`, `sensorium worker train`.
 #
-# TORCH_INDEX: the wheel index that torch is taken from, for a CPU build or for one CUDA. Without it pip takes its own
-# index's wheel, which on x86-64 Linux is a CUDA build: it runs everywhere, and takes several gigabytes.
+# TORCH_INDEX: the wheel index of torch, for a CPU build or for one CUDA version. By default pip uses its own index. Its
+# wheel for x86-64 Linux is a CUDA build, which runs with and without a GPU and takes several gigabytes.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
@@ -15,7 +15,7 @@ COPY pyproject.toml ./
 ARG TORCH_INDEX=
 RUN pip install --quiet ${TORCH_INDEX:+--index-url ${TORCH_INDEX}} "$(python -c 'import tomllib; \
   print(*[each for each in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if each.startswith("torch")])')" \
-  # what only those need who compile against torch, or test it
+  # headers and tests of torch, which the service does not use
   && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch" \
   && rm -rf include share/cmake test bin/*test* bin/protoc* lib/*.a
 COPY README.md LICENSE ./
@@ -23,7 +23,7 @@ COPY models models
 COPY service service
 COPY worker worker
 COPY migrations migrations
-# The C++ kernels, compiled for several kinds of processor: the image may move to any of them.
+# The C++ kernels are compiled for several x86 processor generations, because the image may run on any of them.
 RUN pip install --quiet --no-deps --no-build-isolation . \
   && cd / && python "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/models/ops/build.py" \
   && pip uninstall --quiet --yes hatchling editables pip \

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-# Debian's python without ensurepip makes environments that have no pip: the host's pip installs into them.
+# Debian's Python without ensurepip creates environments without pip; then the host's pip installs the packages.
 PIP = $(if $(wildcard $(BIN)/pip),$(BIN)/python -m pip,$(PYTHON) -m pip --python $(BIN)/python)
 
 .DEFAULT_GOAL := help
@@ -23,53 +23,53 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 .PHONY: packages
-packages: # a make of its own, so that PIP sees the environment that was just made
+packages: # runs in a second make process, so that PIP is evaluated after the environment exists
 	$(PIP) install --quiet --requirement requirements.txt
 	$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@$(BIN)/python models/ops/build.py
 
-kernels: install ## compile the C++ kernels, where there is a C++ compiler
+kernels: install ## compile the C++ kernels if a C++ compiler is installed
 	@$(BIN)/python models/ops/build.py
 
-demo: install ## train on digits and spirals over HTTP, then ask with a modality missing
+demo: install ## train on digits and spirals over HTTP, then infer a missing modality
 	$(BIN)/sensorium serve --port 0 --home var/demo/stack --fresh --run "$(BIN)/python -m examples.demo --out var/demo"
 
-serve: install ## start the embedded stack and leave it running; the first key is in var/api-key
+serve: install ## run the embedded stack until Ctrl-C; the first API key is in var/api-key
 	$(BIN)/sensorium serve
 
-migrate: install ## bring the database up to the newest schema
+migrate: install ## upgrade the database to the newest schema
 	$(BIN)/sensorium migrate
 
-check: install ## formatting, lint, types and import contracts
+check: install ## check formatting, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Files of tests run beside each other in JOBS processes, then what needs the machine to itself.
+# JOBS processes run the test files in parallel. Tests marked `serial` then run one at a time.
 JOBS ?= 2
-test: check kernels ## check, then all tests but the slow ones
+test: check kernels ## run `check`, then all tests except the slow ones
 	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	$(BIN)/pytest -m "serial and not slow" $(PYTEST_ARGS)
 
-test-slow: kernels ## tests that take long: memory, handing over, whole stacks
+test-slow: kernels ## run the slow tests: memory, rolling restarts, whole stacks
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
 test-gpu: kernels ## train and encode with both models on a CUDA card, and compare with the CPU
 	$(BIN)/pytest -m gpu -rs tests/models $(PYTEST_ARGS)
 
-# A number per operation, and a seed that is new every time: make fuzz FUZZ_SEED=1234 sends the same again.
+# FUZZ_EXAMPLES is the number of requests per operation. FUZZ_SEED is new for each run; to repeat a run, set its seed.
 FUZZ_EXAMPLES ?= 300
 FUZZ_SEED := $(or $(FUZZ_SEED),$(shell date +%s))
-fuzz: install ## send the API good and bad input for several minutes, and check every answer against its document
+fuzz: install ## send valid and invalid requests for several minutes, and check each response against the OpenAPI document
 	@echo "FUZZ_SEED=$(FUZZ_SEED)"
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) FUZZ_SEED=$(FUZZ_SEED) $(BIN)/pytest tests/contract/test_schemathesis.py
 
-chaos: install ## hurt a whole stack at work for up to 25 minutes, and check that nothing was lost
+chaos: install ## inject faults into a busy stack for up to 25 minutes, and check that no job is lost
 	$(BIN)/python -m tests.chaos
 
-test-containers: install ## build the image, start the whole on the container engine that runs here, and hurt it: up to 25 minutes
+test-containers: install ## build the image, start the production stack in containers, and inject faults: up to 25 minutes
 	$(BIN)/python -m tests.containers
 
 format: install ## rewrite the code in the house format
@@ -78,11 +78,11 @@ format: install ## rewrite the code in the house format
 
 LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-package torch \
   --custom-compile-command "make lock" --quiet
-lock: install ## resolve anew from pyproject.toml: requirements.txt, and of that what the image needs
+lock: install ## resolve pyproject.toml into requirements.txt and requirements-image.txt
 	$(LOCK) --all-extras --output-file requirements.txt
 	$(LOCK) --extra build --constraints requirements.txt --output-file requirements-image.txt
 
-bench-%: kernels ## measure one thing: make bench-memory runs benchmarks/memory.py
+bench-%: kernels ## run one benchmark: make bench-memory runs benchmarks/memory.py
 	$(BIN)/python -m benchmarks.$*
 
 clean: ## remove the environment, caches and everything under var/

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Bring back what deploy/backup.sh has saved, into an installation that has no data: deploy/restore.sh FOLDER
+# Restore a backup of deploy/backup.sh into an installation without data: deploy/restore.sh FOLDER
 #
-# Everything of it must be down and its volumes gone (`docker compose down --volumes`), so that nothing is overwritten.
-# The release may be newer than the one that was saved: the database is brought to its schema.
+# First stop the installation and delete its volumes (`docker compose down --volumes`); no data is overwritten.
+# The release may be newer than the one of the backup: the database is then upgraded to the schema of the release.
 set -eu
 [ $# -eq 1 ] && [ -d "$1" ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 compose="docker-compose"
@@ -10,7 +10,7 @@ docker compose version >/dev/null 2>&1 && compose="docker compose"
 
 (cd "$1" && sha256sum --check --quiet SHA256SUMS)
 if $compose run --rm -T --no-deps --entrypoint sh secrets -c '[ -e /secrets/sensorium/sensorium_secret_key ]' </dev/null; then
-  echo "there is an installation already; take it away first: $compose down --volumes" >&2
+  echo "the installation has secrets already, expected empty volumes; delete them first: $compose down --volumes" >&2
   exit 1
 fi
 $compose run --rm -T --no-deps --entrypoint tar secrets -C /secrets -xf - <"$1/secrets.tar"

@@ -1,1 +1,1 @@
-"""The database schema, one step at a time."""
+"""Alembic migrations of the database schema."""

@@ -1,4 +1,4 @@
-"""How Alembic runs the migrations: over the URL it is handed, each step in a transaction of its own."""
+"""Alembic's environment: run the migrations on the given database URL, one transaction per migration."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from service.shared.tables import Table
 
 
 def render(kind: str, item: object, _: object) -> str | Literal[False]:
-    """Write our column types into a new migration as what they are in SQL, not as our classes."""
+    """Render a `Timestamp` column in a new migration as its SQL type, so that migrations do not import our classes."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, Timestamp) else False
 
 
@@ -18,7 +18,7 @@ url = context.config.attributes.get("url") or Settings().database_url
 database = Database(url)
 with database.engine.connect() as connection:
     if connection.dialect.name == "sqlite":
-        # A table that is copied is dropped, and what refers to it must not go with it.
+        # Batch mode copies a table and drops the original. With foreign keys on, rows that refer to it are deleted too.
         driver: Any = connection.connection.driver_connection
         driver.execute("PRAGMA foreign_keys=OFF")
     context.configure(
@@ -26,7 +26,7 @@ with database.engine.connect() as connection:
         target_metadata=Table.metadata,
         compare_type=True,
         render_item=render,
-        render_as_batch=connection.dialect.name == "sqlite",  # SQLite changes a table by copying it
+        render_as_batch=connection.dialect.name == "sqlite",  # SQLite cannot alter constraints in place
         transaction_per_migration=True,
     )
     with context.begin_transaction():

@@ -11,7 +11,7 @@ depends_on = None
 
 TIME = sa.DateTime(timezone=True)
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-# SQLite numbers rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
+# SQLite generates row numbers only for a column declared exactly as INTEGER PRIMARY KEY.
 SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 

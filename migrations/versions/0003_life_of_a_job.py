@@ -1,4 +1,4 @@
-"""Life of a job: checkpoints, tags, latest metrics, projects in turn"""
+"""Checkpoints, tags and latest metrics of runs; round-robin scheduling of projects"""
 
 import sqlalchemy as sa
 from alembic import op

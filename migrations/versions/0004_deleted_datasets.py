@@ -1,4 +1,4 @@
-"""Datasets that were deleted, and what their files were"""
+"""Deleted datasets, and the released artifacts of deleted rows"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,7 +21,7 @@ def upgrade() -> None:
         "(SELECT sha256 FROM artifacts WHERE artifacts.id = dataset_versions.artifact_id)"
     )
     op.create_index("ix_datasets_listed", "datasets", ["project_id", "id"], sqlite_where=THERE, postgresql_where=THERE)
-    # whether anything refers to a file is asked whenever one is released
+    # for the query that checks whether a row still refers to an artifact
     op.create_index("ix_dataset_versions_artifact_id", "dataset_versions", ["artifact_id"])
     op.create_index("ix_uploads_artifact_id", "uploads", ["artifact_id"])
     op.create_index("ix_model_versions_artifact_id", "model_versions", ["artifact_id"])

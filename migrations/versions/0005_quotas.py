@@ -1,4 +1,4 @@
-"""Limits of projects, and projects that may make others"""
+"""Quotas of projects, and operator projects, which may create other projects"""
 
 import sqlalchemy as sa
 from alembic import op

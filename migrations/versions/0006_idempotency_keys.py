@@ -1,4 +1,4 @@
-"""Answers that are given again"""
+"""Stored responses for repeated idempotency keys"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Who did what, and which request asked for a job"""
+"""Audit events, and the request id of a job"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Words about models, deletion that can be undone, and aliases that move once engines are ready"""
+"""Descriptions of models, reversible deletion, and aliases that move when the engines are ready"""
 
 import sqlalchemy as sa
 from alembic import op

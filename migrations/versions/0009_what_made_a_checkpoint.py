@@ -1,4 +1,4 @@
-"""What a checkpoint was made with, for the lineage of the versions made of it"""
+"""Code revision, packages and device of a checkpoint, for the lineage of its model versions"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What a conversion inferred from the data, and what it doubts"""
+"""Warnings of a dataset version: properties that its conversion inferred from the data"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What deploy/backup.sh leaves behind, on a container engine that is not there: a script stands for it."""
+"""deploy/backup.sh, with a shell script in place of the container engine."""
 
 import os
 import signal
@@ -28,35 +28,35 @@ def _backup(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
     command = [SCRIPT, tmp_path / "saved"]
     own = {"PATH": path, "HANGS": "", **environment}
     return subprocess.Popen(
-        command, env=own, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_hear_every_signal
+        command, env=own, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_restore_signals
     )
 
 
-def _hear_every_signal() -> None:
-    """A shell cannot trap what its parent ignored, as `nohup` ignores SIGHUP."""
-    for how in INTERRUPTIONS:
-        signal.signal(how, signal.SIG_DFL)
+def _restore_signals() -> None:
+    """A shell cannot trap a signal that its parent ignores, such as SIGHUP under `nohup`."""
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_DFL)
 
 
-def _left(tmp_path: Path) -> list[str]:
+def _saved_folders(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in tmp_path.glob("saved*"))
 
 
-def test_a_backup_is_whole(tmp_path: Path) -> None:
+def test_a_backup_holds_the_dump(tmp_path: Path) -> None:
     assert _backup(tmp_path).wait(300) == 0
-    assert _left(tmp_path) == ["saved"]
+    assert _saved_folders(tmp_path) == ["saved"]
     assert (tmp_path / "saved" / "database.dump").read_text() == "half\n"
 
 
-def test_a_dump_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_dump_leaves_no_files(tmp_path: Path) -> None:
     assert _backup(tmp_path, STATUS="3").wait(300) == 3
-    assert _left(tmp_path) == []
+    assert _saved_folders(tmp_path) == []
 
 
-@pytest.mark.parametrize("how", INTERRUPTIONS)
-def test_a_backup_that_is_interrupted_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_an_interrupted_backup_leaves_no_files(tmp_path: Path, interruption: signal.Signals) -> None:
     process = _backup(tmp_path, HANGS=str(tmp_path / "hangs"))
     wait_until((tmp_path / "hangs").exists, 30, "the dump")
-    os.killpg(process.pid, how)
+    os.killpg(process.pid, interruption)
     assert process.wait(300) != 0
-    assert _left(tmp_path) == []
+    assert _saved_folders(tmp_path) == []

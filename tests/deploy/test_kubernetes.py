@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what kustomize makes of them fits the published schemas, and what we ask of every pod."""
+"""The Kubernetes manifests: the built objects match the published schemas, and every pod meets our rules."""
 
 import os
 import re
@@ -26,7 +26,7 @@ Object = dict[str, Any]
 
 @cache
 def objects(layer: str) -> tuple[Object, ...]:
-    """What a cluster is given."""
+    """The objects that `kubectl kustomize` builds for a layer."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         if os.environ.get("SENSORIUM_REQUIRE_KUBECTL") == "1":
@@ -49,12 +49,12 @@ def containers(layer: str) -> Iterator[tuple[str, Object]]:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_all_fit_the_published_schemas(layer: str) -> None:
+def test_all_objects_match_the_published_schemas(layer: str) -> None:
     for each in objects(layer):
         kubernetes_validate.validate(each, VERSION, strict=True)
 
 
-def test_a_misspelt_field_is_found() -> None:
+def test_the_schemas_reject_a_misspelt_field() -> None:
     deployment = next(each for each in objects("base") if each["kind"] == "Deployment")
     bad = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -62,12 +62,12 @@ def test_a_misspelt_field_is_found() -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_pod_is_locked_down(layer: str) -> None:
+def test_every_pod_runs_without_privileges(layer: str) -> None:
     for name, pod in pods(layer):
         assert pod["securityContext"]["runAsNonRoot"], name
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not pod["automountServiceAccountToken"], name
-        assert not pod["enableServiceLinks"], name  # they would look like settings of ours
+        assert not pod["enableServiceLinks"], name  # their variables would look like our settings
     for name, container in containers(layer):
         locked = container["securityContext"]
         assert locked["readOnlyRootFilesystem"], name
@@ -79,7 +79,7 @@ def test_every_pod_is_locked_down(layer: str) -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_process_is_looked_at_and_has_time_to_end(layer: str) -> None:
+def test_every_process_has_probes_and_a_grace_period(layer: str) -> None:
     for each in objects(layer):
         if each["kind"] != "Deployment":
             continue
@@ -94,7 +94,7 @@ def test_every_process_is_looked_at_and_has_time_to_end(layer: str) -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_setting_is_one_of_ours_and_none_is_a_secret(layer: str) -> None:
+def test_every_variable_is_a_known_setting_and_not_a_secret(layer: str) -> None:
     given = {variable["name"] for _, container in containers(layer) for variable in container.get("env", ())}
     for each in objects(layer):
         assert each["kind"] != "Secret"
@@ -105,7 +105,7 @@ def test_every_setting_is_one_of_ours_and_none_is_a_secret(layer: str) -> None:
     assert not [name for name in given if re.search("PASSWORD|SECRET_KEY|ACCESS_KEY", name)]
 
 
-def test_training_workers_with_a_card_see_it() -> None:
+def test_training_workers_of_the_gpu_overlay_see_their_gpu() -> None:
     workers = [pod for name, pod in pods("overlays/gpu") if name == "sensorium-training-worker"]
     (container,) = workers[0]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1

@@ -1,4 +1,4 @@
-"""The migrations make the schema that the tables describe, and can be undone."""
+"""The migrations create the schema that the tables declare, and can be reverted."""
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -9,7 +9,7 @@ from service.shared.database import Database
 from service.shared.tables import Table
 
 
-def test_upgrade_from_nothing_makes_every_table_and_downgrade_leaves_nothing(empty_database_url: str) -> None:
+def test_upgrade_creates_every_table_and_downgrade_drops_them(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     assert set(inspect(database.engine).get_table_names()) == {*Table.metadata.tables, "alembic_version"}
@@ -20,7 +20,7 @@ def test_upgrade_from_nothing_makes_every_table_and_downgrade_leaves_nothing(emp
     database.close()
 
 
-def test_migrations_and_metadata_do_not_differ(empty_database_url: str) -> None:
+def test_migrated_schema_equals_the_metadata(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     with database.engine.connect() as connection:
@@ -29,8 +29,8 @@ def test_migrations_and_metadata_do_not_differ(empty_database_url: str) -> None:
     database.close()
 
 
-def test_migrations_make_the_same_constraints_as_the_metadata(empty_database_url: str) -> None:
-    """Alembic's comparison passes over check constraints."""
+def test_migrated_check_constraints_equal_the_metadata(empty_database_url: str) -> None:
+    """Alembic's comparison ignores check constraints."""
     migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     inspector = inspect(database.engine)
@@ -40,8 +40,8 @@ def test_migrations_make_the_same_constraints_as_the_metadata(empty_database_url
     database.close()
 
 
-def test_an_upgrade_from_the_first_migration_keeps_what_is_there(empty_database_url: str) -> None:
-    """Tables that are copied on the way keep their rows, and so do those that refer to them."""
+def test_an_upgrade_from_the_first_migration_keeps_all_rows(empty_database_url: str) -> None:
+    """Tables that batch mode copies keep their rows, and so do the tables that refer to them."""
     migrate.upgrade(empty_database_url, "0001")
     database = Database(empty_database_url)
     time = "'2026-01-01 00:00:00'"
