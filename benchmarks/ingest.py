@@ -18,9 +18,11 @@ from benchmarks.api import api, databases
 from benchmarks.report import Figure, publish
 from models.training import data
 from service.access import operations as access
+from service.datasets.tables import Dataset, DatasetVersion
+from service.jobs.tables import Job
 from service.shared import migrate, samples
 from service.shared.database import Database
-from service.shared.tables import Dataset, DatasetVersion, Job, new_id
+from service.shared.table_base import new_id
 from tests.e2e.stack import Caller
 from worker.trainer import dataset_of
 

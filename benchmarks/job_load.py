@@ -17,9 +17,11 @@ from benchmarks.api import SECRET_KEY, api, databases
 from benchmarks.report import Figure, publish
 from service.access import operations as access
 from service.jobs import operations as jobs
+from service.jobs.tables import Job, JobEvent
+from service.runs.tables import Run
 from service.shared.database import Database, now
 from service.shared.signing import Signer
-from service.shared.tables import Job, JobEvent, Run, new_id
+from service.shared.table_base import new_id
 from tests.e2e.stack import Caller
 from tests.service.rows import ready_dataset
 

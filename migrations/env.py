@@ -6,7 +6,7 @@ from alembic import context
 
 from service.shared.database import Database, Timestamp
 from service.shared.settings import Settings
-from service.shared.tables import Table
+from service.tables import METADATA
 
 
 def render(kind: str, item: object, _: object) -> str | Literal[False]:
@@ -23,7 +23,7 @@ with database.engine.connect() as connection:
         driver.execute("PRAGMA foreign_keys=OFF")
     context.configure(
         connection=connection,
-        target_metadata=Table.metadata,
+        target_metadata=METADATA,
         compare_type=True,
         render_item=render,
         render_as_batch=connection.dialect.name == "sqlite",  # SQLite cannot alter constraints in place

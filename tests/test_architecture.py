@@ -54,7 +54,7 @@ def test_the_application_serves_without_torch_until_it_computes(tmp_path: Path) 
     program = f"""
 from pathlib import Path
 from fastapi.testclient import TestClient
-from service import migrate
+from service.shared import migrate
 from service.app import create_app
 from service.shared.settings import Settings
 settings = Settings(home=Path({str(tmp_path)!r}))
@@ -76,6 +76,19 @@ def test_the_trainer_knows_no_sql_and_no_celery() -> None:
     imported = _imported("import worker.trainer, worker.ingest.converter")
     assert "torch" in imported
     assert not imported & {"sqlalchemy", "celery", "kombu", "fastapi"}
+
+
+@pytest.mark.parametrize("module", ["service.app", "worker.app", "service.cli.installation"])
+def test_every_process_that_deletes_unused_files_knows_all_tables(module: str) -> None:
+    """A file is unused when no row of any table refers to it."""
+    program = f"""
+import {module}
+from service.shared.table_base import Table
+before = set(Table.metadata.tables)
+import service.tables
+assert before == set(Table.metadata.tables), set(Table.metadata.tables) - before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
 def test_no_file_is_called_after_nothing() -> None:

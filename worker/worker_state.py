@@ -10,7 +10,7 @@ from celery import Celery
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage
-from service.shared.tables import Artifact
+from service.shared.storage.tables import Artifact
 from worker.launcher import Launcher
 
 

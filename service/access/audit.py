@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.shared.tables import AuditEvent
+from service.access.tables import AuditEvent
 
 
 @dataclass

@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from service.access.tables import IdempotencyKey
 from service.shared.database import now
 from service.shared.errors import BadInput, Fault
-from service.shared.tables import IdempotencyKey
 
 KEPT_SECONDS = 24 * 3600
 HEADER = "idempotency-key"

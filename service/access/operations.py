@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from service.access import quotas
 from service.access.quotas import NO_QUOTAS, Quotas
 from service.access.scopes import SCOPES, Scope
+from service.access.tables import ApiKey, Project
 from service.shared.database import now
 from service.shared.errors import Conflict, Forbidden, NotFound, Unauthenticated
-from service.shared.tables import ApiKey, Project, new_id
+from service.shared.table_base import new_id
 
 # The last use of a key is written at most this often.
 LAST_USE_SECONDS = 60.0

@@ -5,10 +5,11 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.access.tables import Project
+from service.jobs.tables import Job
 from service.shared.errors import TooMany
 from service.shared.settings import Settings
 from service.shared.storage import stored_bytes
-from service.shared.tables import Job, Project
 
 # Worth asking again after so long: a run may have ended by then.
 RETRY_SECONDS = 30.0

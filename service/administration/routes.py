@@ -9,11 +9,12 @@ from service.access import audit, quotas
 from service.access import operations as access
 from service.access.quotas import Quotas
 from service.access.scopes import ADMINISTRATION
+from service.access.tables import Project
 from service.administration import schemas
 from service.http.authenticated_route import KeyedRoute
 from service.http.dependencies import Caller, Moment, Paging, Web
 from service.http.idempotency import OnceByBody
-from service.shared import storage, tables
+from service.shared import storage
 from service.shared.errors import NotFound
 from service.shared.resource_names import Reference
 
@@ -113,7 +114,7 @@ def list_audit_events(
     return schemas.AuditEventPage(audit_events=items, next_page_token=token)
 
 
-def _described(session: Session, project: tables.Project) -> schemas.Project:
+def _described(session: Session, project: Project) -> schemas.Project:
     return schemas.Project(
         id=project.id,
         name=project.name,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import service.tables  # noqa: F401 a file is unused when no table of any domain refers to it
 from service.cli import doctor, secret_files
 from service.cli.services import say
 from service.shared import storage

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from service.access import audit
 from service.access import operations as access
 from service.access.scopes import SCOPES
+from service.access.tables import Project
 from service.shared.database import Database
 from service.shared.errors import SensoriumError
 from service.shared.startup_checks import read_settings
-from service.shared.tables import Project
 
 app = typer.Typer()
 key = typer.Typer(no_args_is_help=True, help="API keys.")

@@ -7,11 +7,13 @@ from sqlalchemy.orm import Session
 
 from service.datasets import operations as datasets
 from service.datasets.lineage import users
+from service.datasets.tables import Dataset, DatasetVersion
 from service.jobs import operations as jobs
+from service.jobs.tables import FINAL_STATES, Job
+from service.runs.tables import Run
 from service.shared import storage
 from service.shared.database import now
 from service.shared.errors import Conflict, Fault
-from service.shared.tables import FINAL_STATES, Dataset, DatasetVersion, Job, Run
 
 SHOWN_USERS = 20
 

@@ -7,7 +7,10 @@ from sqlalchemy.orm import Session
 
 from service.datasets import operations as datasets
 from service.datasets import schemas
-from service.shared.tables import Artifact, DatasetVersion, Model, ModelVersion, Run, Upload
+from service.datasets.tables import DatasetVersion, Upload
+from service.registry.tables import Model, ModelVersion
+from service.runs.tables import Run
+from service.shared.storage.tables import Artifact
 
 MOST_SHOWN = 1000
 

@@ -9,13 +9,16 @@ from sqlalchemy.orm import Session
 
 from service.datasets import formats, schemas, uploads
 from service.datasets.layout import REJECTED, Declaration
+from service.datasets.tables import Dataset, DatasetVersion, Upload
 from service.jobs import operations as jobs
+from service.jobs.tables import Job
 from service.shared import storage
 from service.shared.database import find_or_add
 from service.shared.errors import BadInput, Conflict, NotFound
 from service.shared.samples import Schema
 from service.shared.storage import Stored
-from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, Upload, new_id
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import new_id
 
 QUEUE: Literal["data"] = "data"
 KIND = "convert"

@@ -7,11 +7,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.datasets import schemas
+from service.datasets.tables import Dataset, DatasetVersion, Upload
+from service.jobs.tables import FINAL_STATES, Job
 from service.shared import storage
 from service.shared.errors import Conflict, NotFound
 from service.shared.npz import ArrayHeader
 from service.shared.storage import Stored
-from service.shared.tables import FINAL_STATES, Artifact, Dataset, DatasetVersion, Job, Upload, new_id
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import new_id
 
 
 def create(

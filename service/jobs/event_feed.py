@@ -14,9 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.access import operations as access
+from service.jobs.tables import FINAL_STATES, Job, JobEvent
 from service.shared.database import Database
 from service.shared.outage_log import Outage
-from service.shared.tables import FINAL_STATES, Job, JobEvent
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.shared.tables import FINAL_STATES, Job, JobEvent, JobLog
+from service.jobs.tables import FINAL_STATES, Job, JobEvent, JobLog
 
 
 def record_event(

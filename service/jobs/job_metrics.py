@@ -14,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.jobs.live_workers import ALIVE_SECONDS
+from service.jobs.tables import FINAL_STATES, Job, Worker
 from service.shared.database import Database, now
 from service.shared.outage_log import Outage
-from service.shared.tables import FINAL_STATES, Job, Worker
 
 log = structlog.get_logger(__name__)
 

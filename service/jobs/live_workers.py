@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from service.jobs.tables import Job, Worker
 from service.shared.database import now
-from service.shared.tables import Job, Worker, new_id
+from service.shared.table_base import new_id
 
 # One that has not been heard of for longer does not count.
 ALIVE_SECONDS = 60.0

@@ -34,11 +34,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from service.access.tables import Project
 from service.jobs.history import record_event
+from service.jobs.tables import FINAL_STATES, Job, JobEvent
 from service.shared import telemetry
 from service.shared.database import now
 from service.shared.errors import Conflict
-from service.shared.tables import FINAL_STATES, Job, JobEvent, Json, Project, new_id
+from service.shared.table_base import Json, new_id
 
 # A queued job is announced every 30 s at first, then every 2 minutes, then every 10.
 FIRST_WAKE_SECONDS = 30.0

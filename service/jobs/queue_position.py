@@ -7,8 +7,8 @@ from sqlalchemy import String, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from service.jobs import live_workers
+from service.jobs.tables import Job, Worker
 from service.shared.database import now
-from service.shared.tables import Job, Worker
 
 _IDS = bindparam("ids", type_=String(), expanding=True)
 _QUEUES = bindparam("queues", type_=String(), expanding=True)

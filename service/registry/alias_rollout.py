@@ -9,8 +9,10 @@ from typing import NamedTuple
 from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from service.registry.tables import Alias, Engine, EngineReport, Model, ModelVersion
 from service.shared.database import now
-from service.shared.tables import Alias, Artifact, Engine, EngineReport, Model, ModelVersion, new_id
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import new_id
 
 # An engine that has not been heard of for longer is not waited for.
 ALIVE_SECONDS = 10.0

@@ -4,9 +4,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from service.registry import representations, schemas
+from service.registry.tables import Alias, Model, ModelVersion
 from service.shared.database import now
 from service.shared.errors import Conflict, NotFound, PreconditionFailed
-from service.shared.tables import Alias, Model, ModelVersion, new_id
+from service.shared.table_base import new_id
 
 MOST_ALIASES = 100
 

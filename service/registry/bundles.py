@@ -15,12 +15,12 @@ from models.io import bundle, manifests
 from models.io.manifests import ARTIFACT, Manifest
 from service.registry import operations as registry
 from service.registry import schemas
+from service.registry.tables import ModelVersion
 from service.runs.schemas import Description, Evaluation, Tags
 from service.shared import garbage_collection, storage
 from service.shared.errors import BadInput, Fault
 from service.shared.resource_names import Name
 from service.shared.storage import Stored, Writer
-from service.shared.tables import ModelVersion
 
 MOST_FAULTS = 20
 MOST_CHARACTERS = 1000

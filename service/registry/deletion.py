@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from service.registry.tables import Alias, Model, ModelVersion
 from service.shared import storage
 from service.shared.database import now
 from service.shared.errors import Conflict, Fault, NotFound
-from service.shared.tables import Alias, Model, ModelVersion
 
 
 def delete_version(session: Session, project_id: str, name: str, number: int, purge: bool) -> None:

@@ -6,24 +6,18 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from service.datasets.tables import Dataset, DatasetVersion
 from service.registry import representations, schemas
+from service.registry.tables import Alias, Model, ModelVersion
 from service.runs import checkpoints
+from service.runs.tables import Run, RunMetric
 from service.runs.training_assignment import Assignment
 from service.shared import storage
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound
 from service.shared.storage import Stored
-from service.shared.tables import (
-    Alias,
-    Artifact,
-    Dataset,
-    DatasetVersion,
-    Model,
-    ModelVersion,
-    Run,
-    RunMetric,
-    new_id,
-)
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import new_id
 
 MOST_LISTED = 10_000
 

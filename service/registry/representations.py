@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from models.config import MMVAEConfig, MMVRNNConfig, parse
 from service.registry import schemas
-from service.shared.tables import Alias, Artifact, ModelVersion
+from service.registry.tables import Alias, ModelVersion
+from service.shared.storage.tables import Artifact
 
 
 def of_models(session: Session, rows: Sequence[Any]) -> list[schemas.Model]:

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
+from service.runs.tables import Run, RunCheckpoint
 from service.shared import storage
 from service.shared.errors import NotFound
 from service.shared.storage import Stored
-from service.shared.tables import Artifact, Run, RunCheckpoint, new_id
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import new_id
 
 # Of those that are made only so that little is lost: the newest, and one to fall back to.
 KEPT_INTERVALS = 2

@@ -8,7 +8,9 @@ from sqlalchemy import ColumnElement, Select, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from ulid import ULID
 
-from service.shared.tables import Dataset, DatasetVersion, Job, Run, RunTag
+from service.datasets.tables import Dataset, DatasetVersion
+from service.jobs.tables import Job
+from service.runs.tables import Run, RunTag
 
 
 @dataclass(frozen=True)

@@ -8,31 +8,20 @@ from sqlalchemy.orm import Session
 
 from models.config.size import memory_bytes, size_of
 from service.datasets import operations as datasets
+from service.datasets.tables import Dataset, DatasetVersion
 from service.jobs import operations as jobs
 from service.jobs import queue_position
 from service.jobs.queue_position import Wait
+from service.jobs.tables import FINAL_STATES, Job, JobEvent, JobLog, Worker
+from service.registry.tables import ModelVersion
 from service.runs import listing, schemas, training_plan
 from service.runs.listing import Filters
+from service.runs.tables import Run, RunCheckpoint, RunMetric, RunProgress, RunTag
 from service.runs.training_plan import Resolved
 from service.shared import storage
 from service.shared.errors import Conflict, NotFound
 from service.shared.samples import Schema
-from service.shared.tables import (
-    FINAL_STATES,
-    Dataset,
-    DatasetVersion,
-    Job,
-    JobEvent,
-    JobLog,
-    ModelVersion,
-    Run,
-    RunCheckpoint,
-    RunMetric,
-    RunProgress,
-    RunTag,
-    Worker,
-    new_id,
-)
+from service.shared.table_base import new_id
 
 Found = tuple[Run, Job, str, int, int | None, dict[str, Any] | None]
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.shared.tables import RunMetric, RunProgress
+from service.runs.tables import RunMetric, RunProgress
 
 
 def record(session: Session, run_id: str, attempt: int, step: int, epoch: int, values: Mapping[str, float]) -> None:

@@ -7,8 +7,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig, parse
+from service.datasets.tables import Dataset, DatasetVersion
+from service.jobs.tables import Job
 from service.runs import checkpoints
-from service.shared.tables import Artifact, Dataset, DatasetVersion, Job, Run
+from service.runs.tables import Run
+from service.shared.storage.tables import Artifact
 
 
 @dataclass(frozen=True)

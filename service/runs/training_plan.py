@@ -26,11 +26,12 @@ from models.config.modality import CategoryNames
 from models.config.presets import Preset, UnfitPreset
 from models.config.training import misfits
 from models.config.wording import sentences
+from service.registry.tables import Model, ModelVersion
 from service.runs import checkpoints, schemas
+from service.runs.tables import Run
 from service.runs.trainability import misfits_of_values
 from service.shared.errors import BadInput, Fault, NotFound, pointer
 from service.shared.samples import ModalitySchema, Schema
-from service.shared.tables import Model, ModelVersion, Run
 
 # Of all category names of a model. A bundle's manifest has them twice, and MAX_MANIFEST_BYTES has room for that.
 MAX_NAMES_BYTES = 1024 * 1024

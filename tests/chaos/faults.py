@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 
+from service.jobs.tables import Job
 from service.shared import broker
-from service.shared.tables import Job
 from tests.chaos.stack import Stack
 
 FROZEN_SECONDS = 7.0

@@ -10,8 +10,11 @@ from typing import Any
 import httpx2 as httpx
 from sqlalchemy import func, select
 
+from service.jobs.tables import Job
+from service.registry.tables import ModelVersion
+from service.runs.tables import Run
 from service.shared.storage import Storage
-from service.shared.tables import Artifact, Job, ModelVersion, Run
+from service.shared.storage.tables import Artifact
 from tests.chaos import faults
 from tests.chaos.stack import Stack, running
 from tests.e2e.stack import FINAL

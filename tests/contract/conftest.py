@@ -10,10 +10,10 @@ import pytest
 import uvicorn
 
 from service.access import operations as access
+from service.access.tables import Project
 from service.app import create_app
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.tables import Project
 from tests.conftest import Service, wait_until
 
 Document = dict[str, Any]

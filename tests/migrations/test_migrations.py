@@ -6,17 +6,17 @@ from sqlalchemy import CheckConstraint, inspect, text
 
 from service.shared import migrate
 from service.shared.database import Database
-from service.shared.tables import Table
+from service.tables import METADATA
 
 
 def test_upgrade_creates_every_table_and_downgrade_drops_them(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
-    assert set(inspect(database.engine).get_table_names()) == {*Table.metadata.tables, "alembic_version"}
+    assert set(inspect(database.engine).get_table_names()) == {*METADATA.tables, "alembic_version"}
     migrate.downgrade(empty_database_url)
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     migrate.upgrade(empty_database_url)
-    assert set(inspect(database.engine).get_table_names()) == {*Table.metadata.tables, "alembic_version"}
+    assert set(inspect(database.engine).get_table_names()) == {*METADATA.tables, "alembic_version"}
     database.close()
 
 
@@ -25,7 +25,7 @@ def test_migrated_schema_equals_the_metadata(empty_database_url: str) -> None:
     database = Database(empty_database_url)
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, Table.metadata) == []
+        assert compare_metadata(context, METADATA) == []
     database.close()
 
 
@@ -34,7 +34,7 @@ def test_migrated_check_constraints_equal_the_metadata(empty_database_url: str) 
     migrate.upgrade(empty_database_url)
     database = Database(empty_database_url)
     inspector = inspect(database.engine)
-    for name, table in Table.metadata.tables.items():
+    for name, table in METADATA.tables.items():
         expected = {c.name for c in table.constraints if isinstance(c, CheckConstraint)}
         assert {check["name"] for check in inspector.get_check_constraints(name)} == expected
     database.close()

@@ -10,8 +10,8 @@ import torch
 
 import models
 from models.io import checkpoint
+from service.jobs.tables import Job
 from service.shared.database import now
-from service.shared.tables import Job
 from tests.conftest import Service, wait_until
 from tests.service.steps import dataset, pictures, problem, queue_run
 from worker import supervisor

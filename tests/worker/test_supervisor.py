@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim
+from service.jobs.tables import FINAL_STATES, Job
 from service.shared import broker, storage
 from service.shared.database import Database, now
 from service.shared.errors import StorageFull
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Stored
-from service.shared.tables import FINAL_STATES, Artifact, Job
+from service.shared.storage.tables import Artifact
 from tests.conftest import wait_until
 from worker import supervisor
 from worker.jobs import KINDS

@@ -6,9 +6,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.datasets import operations as datasets
+from service.datasets.tables import DatasetVersion
 from service.jobs.operations import Claim
 from service.runs import operations as runs
-from service.shared.tables import DatasetVersion, Run
+from service.runs.tables import Run
 from worker.jobs.claimed_job import ClaimedJob
 from worker.jobs.convert import ConvertJob
 from worker.jobs.train import TrainJob

@@ -9,7 +9,8 @@ from service.shared.database import Database, find_or_add
 from service.shared.errors import TooMany
 from service.shared.storage.artifact import CorruptArtifact, Stored
 from service.shared.storage.store import Storage
-from service.shared.tables import Artifact, Table, new_id
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import Table, new_id
 
 SWEPT_AT_ONCE = 100
 # Worth trying again after so long: something may have been deleted by then.

@@ -13,7 +13,7 @@ from service.shared.database import Database
 from service.shared.storage.artifact import Stored
 from service.shared.storage.artifact_rows import lock, sweep
 from service.shared.storage.store import Storage
-from service.shared.tables import Artifact
+from service.shared.storage.tables import Artifact
 
 # What a file of ours is called. A bucket, or a folder that somebody chose, may hold other things too.
 ARTIFACT = re.compile(r"[^/]+/[0-9a-f]{64}")

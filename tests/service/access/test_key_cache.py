@@ -11,11 +11,11 @@ from service.access import key_cache as cache
 from service.access import operations as access
 from service.access.key_cache import KeyCache
 from service.access.operations import Principal
+from service.access.tables import ApiKey
 from service.shared import stale_cache
 from service.shared.database import Database, now
 from service.shared.errors import Unauthenticated
 from service.shared.settings import Settings
-from service.shared.tables import ApiKey
 
 
 def made(database: Database, project_id: str) -> tuple[str, str]:

@@ -6,9 +6,9 @@ from datetime import datetime
 import pytest
 
 from service.access import operations as access
+from service.access.tables import ApiKey
 from service.shared.database import Database, now
 from service.shared.errors import Conflict, Unauthenticated
-from service.shared.tables import ApiKey
 
 
 def test_a_token_stands_for_its_project(database: Database, project_id: str) -> None:

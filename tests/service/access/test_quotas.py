@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from service.access.tables import Project
 from service.runs import checkpoints
 from service.shared import storage
 from service.shared.errors import TooMany
 from service.shared.settings import Settings
 from service.shared.storage import Stored
-from service.shared.tables import Project
 from tests.conftest import Service, running
 from tests.service.files import packed
 from tests.service.rows import ready_dataset

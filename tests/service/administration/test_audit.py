@@ -14,7 +14,8 @@ from service.access import audit
 from service.access import operations as access
 from service.access.audit import Action, Filters
 from service.shared.database import Database
-from service.shared.tables import Artifact, new_id
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import new_id
 from tests.conftest import Service
 from tests.service.files import packed
 from tests.service.steps import dataset, pictures, problem, queue_dataset, queue_run, upload

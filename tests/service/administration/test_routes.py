@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import httpx2 as httpx
 import pytest
 
+from service.access.tables import Project
 from service.shared.database import Database
-from service.shared.tables import Project
 from tests import servers
 from tests.conftest import Service, wait_until
 from tests.service.steps import fault, problem

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from service import cli
 from service.cli.workers import WorkerQueue
+from service.jobs.tables import Worker
 from service.shared import broker, migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.tables import Worker
 from tests.conftest import wait_until
 from tests.servers import free_port
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from service.shared.tables import DatasetVersion
+from service.datasets.tables import DatasetVersion
 from tests.conftest import Service
 from tests.service.files import Array
 from tests.service.steps import dataset, problem, queue_dataset, tracks, upload

@@ -19,11 +19,12 @@ from sqlalchemy import func, select, update
 
 from service.access import idempotent_answers
 from service.access import operations as access
+from service.access.tables import AuditEvent, IdempotencyKey, Project
 from service.app import create_app
+from service.datasets.tables import Upload
 from service.shared import broker
 from service.shared.database import Database, now
 from service.shared.settings import Settings
-from service.shared.tables import AuditEvent, IdempotencyKey, Project, Upload
 from tests import schema, servers
 from tests.conftest import Service, wait_until
 from tests.service.files import packed

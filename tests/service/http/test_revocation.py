@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import APIRouter
 
 from service.access import operations as access
+from service.access.tables import ApiKey
 from service.app import create_app
 from service.http.authenticated_route import KeyedRoute
 from service.http.protocol import BoundedProtocol
 from service.shared.database import Database, now
-from service.shared.tables import ApiKey
 from tests.conftest import Service, wait_until
 from tests.service.steps import dataset, pictures, queue_run
 

@@ -19,11 +19,11 @@ from models.io import checkpoint
 from service.access import operations as access
 from service.registry import operations as registry
 from service.registry.schemas import Lineage
+from service.registry.tables import ModelVersion
 from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings, record
-from service.shared.tables import ModelVersion
 from tests import servers
 from tests.conftest import need, wait_until
 from tests.service.inference.serving import api

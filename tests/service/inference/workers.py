@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from sqlalchemy import select
 
+from service.jobs.tables import Worker
 from service.shared.broker import INFER
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.tables import Worker
 from tests.conftest import wait_until
 
 STOP_SECONDS = 15

@@ -2,8 +2,8 @@
 
 from service.jobs import live_workers
 from service.jobs import operations as jobs
+from service.jobs.tables import Worker
 from service.shared.database import Database
-from service.shared.tables import Worker
 
 
 def test_a_worker_registers_beats_and_ends(database: Database, project_id: str) -> None:

@@ -19,11 +19,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.access import operations as access
+from service.access.tables import Project
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Progress
+from service.jobs.tables import FINAL_STATES, Job, JobEvent
 from service.shared.database import Database
 from service.shared.errors import Conflict
-from service.shared.tables import FINAL_STATES, Artifact, Job, JobEvent, Project, new_id
+from service.shared.storage.tables import Artifact
+from service.shared.table_base import new_id
 
 WORKERS = st.sampled_from(["wrk_1", "wrk_2"])
 SOME = Progress("training", 0.5, None)

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Progress
+from service.jobs.tables import Job
 from service.shared.database import Database, now
 from service.shared.errors import Conflict
-from service.shared.tables import Job
 from tests.conftest import wait_until
 
 FAULT = {"code": "process_died", "detail": "it was killed"}

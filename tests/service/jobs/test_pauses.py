@@ -7,9 +7,9 @@ from service.access import operations as access
 from service.jobs import live_workers, queue_position
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost
+from service.jobs.tables import Job
 from service.shared.database import Database, now
 from service.shared.errors import Conflict
-from service.shared.tables import Job
 from tests.service.jobs.test_operations import (
     HALF,
     change,

@@ -8,11 +8,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs import operations as jobs
 from service.jobs.reconciler import Reconciler
+from service.jobs.tables import Job
 from service.shared import broker
 from service.shared.database import Database, now
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
-from service.shared.tables import Job
 from tests.conftest import wait_until
 
 

@@ -12,10 +12,11 @@ from service.inference.engine import Engine
 from service.inference.host import EngineHost
 from service.inference.questions import Loadable
 from service.registry import alias_rollout, aliases, representations
+from service.registry.tables import Alias, Model, ModelVersion
+from service.registry.tables import Engine as EngineRow
 from service.shared.database import Database, now
 from service.shared.storage import Storage, from_settings
-from service.shared.tables import Alias, Artifact, Model, ModelVersion
-from service.shared.tables import Engine as EngineRow
+from service.shared.storage.tables import Artifact
 from tests.conftest import Service, wait_until
 from tests.service.steps import Body, fault, problem
 from tests.service.trained import install

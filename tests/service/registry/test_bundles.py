@@ -23,11 +23,12 @@ from service.app import create_app
 from service.http import byte_ranges
 from service.registry import bundles as registry
 from service.registry.operations import find_version
+from service.registry.tables import Model, ModelVersion
 from service.shared.database import Database
 from service.shared.errors import BadInput
 from service.shared.settings import Settings
 from service.shared.storage import Stored
-from service.shared.tables import Artifact, Model, ModelVersion
+from service.shared.storage.tables import Artifact
 from tests import bundles, schema
 from tests.conftest import Service
 from tests.models import golden

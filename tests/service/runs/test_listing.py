@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import event
 
 from service.jobs import operations as jobs
+from service.jobs.tables import Job
 from service.runs import operations as runs
 from service.runs.listing import Filters
 from service.runs.schemas import DatasetReference, RunChanges, RunRequest
 from service.shared.database import Database
-from service.shared.tables import Job
 from tests.service.rows import ready_dataset
 
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from service.runs import run_metrics
+from service.runs.tables import RunProgress
 from service.shared.database import Database
-from service.shared.tables import RunProgress
 from tests.service.rows import queued_run
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import literal, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from service.jobs import operations as jobs
+from service.jobs.tables import Job
 from service.shared.database import Database, Timestamp, now
-from service.shared.tables import Job
 from tests.conftest import wait_until
 
 

@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from service import cli
+from service.datasets.tables import Upload
 from service.shared import migrate, storage
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage, garbage
-from service.shared.tables import Artifact, Upload
+from service.shared.storage.tables import Artifact
 
 
 @pytest.fixture(params=["folder", "S3"])

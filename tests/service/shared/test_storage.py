@@ -14,7 +14,7 @@ from service.shared.bucket import READ_BYTES, Bucket, StorageAway
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Storage, Stored
-from service.shared.tables import Artifact
+from service.shared.storage.tables import Artifact
 
 CONTENT = b"0123456789" * 100_000
 

@@ -9,10 +9,10 @@ from sqlalchemy import select
 
 from service.access import operations as access
 from service.app import create_app
+from service.jobs.tables import Job
 from service.shared import broker, migrate, storage
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.tables import Job
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
 from tests.service.steps import problem, queue_dataset

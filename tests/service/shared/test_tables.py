@@ -5,8 +5,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from service.jobs import operations as jobs
+from service.jobs.tables import Job
 from service.shared.database import Database
-from service.shared.tables import Job, new_id
+from service.shared.table_base import new_id
 
 
 def test_ids_have_their_prefix_and_are_unique() -> None:

@@ -5,9 +5,9 @@ import math
 from sqlalchemy import select
 
 from service.registry import operations as registry
+from service.runs.tables import Run
 from service.shared.database import Database
 from service.shared.storage import Stored
-from service.shared.tables import Run
 from tests.service.rows import claimed_run
 from worker.jobs.train import TrainJob
 

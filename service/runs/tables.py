@@ -1,0 +1,106 @@
+"""Tables of runs, their tags, metrics and checkpoints."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.shared.database import now
+from service.shared.table_base import Serial, Table
+
+
+class Run(Table):
+    """One training: what was asked for. Its job carries its state."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    dataset_version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"))
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    # The weights that the training begins with: of a model version, or of a checkpoint.
+    init_from: Mapped[dict[str, Any] | None]
+    init_artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
+    preset: Mapped[str | None] = mapped_column(String(40))
+    description: Mapped[str | None] = mapped_column(Text)
+    model_name: Mapped[str]
+    architecture: Mapped[dict[str, Any]]
+    training: Mapped[dict[str, Any]]
+    # Parameters and memory, worked out once: runs are read far more often than made.
+    estimate: Mapped[dict[str, Any] | None]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    # How good the result is on rows it has not seen; null until there is one.
+    evaluation: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    # Lists are in the order of the jobs' ids, which sort by time.
+    __table_args__ = (
+        Index(None, "project_id", "job_id"),
+        Index(None, "project_id", "model_name", "job_id"),
+        Index(None, "dataset_version_id", "job_id"),
+        Index(None, "init_artifact_id"),
+    )
+
+
+class RunTag(Table):
+    """A word by which runs are found again."""
+
+    __tablename__ = "run_tags"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+
+    __table_args__ = (Index(None, "project_id", "tag", "job_id"),)
+
+
+class RunProgress(Table):
+    """The newest value of every metric of a run, so that lists need not search for them."""
+
+    __tablename__ = "run_progress"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int]
+    metrics: Mapped[dict[str, Any]]
+
+
+class RunCheckpoint(Table):
+    """A state of a training to go on from, which is a model too."""
+
+    __tablename__ = "run_checkpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    step: Mapped[int] = mapped_column(BigInteger)
+    # Why it was made: an interval passed, an epoch is to be kept, the training was stopped, or it diverged.
+    reason: Mapped[str] = mapped_column(String(20))
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
+    # What computed it.
+    libraries: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    git_revision: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "run_id", "step"),)
+
+
+class RunMetric(Table):
+    """One value of one metric at one step. NaN and the infinities are a null value and a flag."""
+
+    __tablename__ = "run_metrics"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    attempt: Mapped[int]
+    name: Mapped[str]
+    step: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int]
+    value: Mapped[float | None]
+    not_finite: Mapped[str | None] = mapped_column(String(10))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+    __table_args__ = (Index(None, "run_id", "name", "step"),)
