@@ -88,5 +88,5 @@ def _keep_logging(**_: object) -> None:
 
 if __name__ == "__main__":
     configure_logging(log_settings())
-    with startup_checks.named():
+    with startup_checks.exit_with_message():
         main(sys.argv[1])

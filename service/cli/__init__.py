@@ -1,4 +1,4 @@
-"""The `sensorium` command: one file per group of commands, imported when one of them is asked for."""
+"""The `sensorium` command: one file per group of commands, imported when one of its commands runs."""
 
 import sys
 from importlib import import_module
@@ -24,29 +24,29 @@ FILES = {
     "project": "keys",
     "key": "keys",
 }
-"""The module of each command. Importing all of them takes three seconds of a process that becomes a worker."""
+"""The module of each command. Importing all modules takes 3 s, which would delay the start of every worker."""
 
-# What typer raises for a command or an argument that there is not; it does not export the name.
+# typer raises this class for an unknown command or argument, and does not export it.
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
 
 
 class Commands(TyperGroup):
-    """Imports a command when it is asked for. A command that fails says so in a sentence."""
+    """Imports the module of a command when the command runs, and prints its error as one sentence."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """All names."""
+        """The names of all commands."""
         return list(FILES)
 
     def get_command(self, ctx: Any, name: str) -> Any:
-        """The command of this name, None when there is none."""
+        """The command of this name; None for an unknown name."""
         if name not in FILES:
             return None
         module = import_module(f"{__name__}.{FILES[name]}")
         return typer.main.get_group(module.app).commands[name]
 
     def invoke(self, ctx: Any) -> Any:
-        """Run what was asked for."""
-        with startup_checks.named():
+        """Run the command. An expected error ends the process with one sentence instead of a traceback."""
+        with startup_checks.exit_with_message():
             return super().invoke(ctx)
 
 
@@ -59,12 +59,12 @@ def sensorium() -> None:
 
 
 def main() -> None:
-    """Run the command that the arguments of the process name."""
+    """Run the command given by the arguments of the process."""
     logs = log_settings()
     configure_logging(logs)
     try:
         status = typer.main.get_command(app).main(prog_name="sensorium", standalone_mode=not logs.log_json)
-    except UsageError as error:  # only of a process whose standard error has JSON lines
-        structlog.get_logger(__name__).critical("wrong_command", detail=str(error))
+    except UsageError as error:  # raised only with log_json; otherwise typer prints the usage
+        structlog.get_logger(__name__).critical("command_rejected", detail=str(error))
         sys.exit(2)
     sys.exit(status)

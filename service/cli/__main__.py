@@ -1,4 +1,4 @@
-"""`python -m service.cli` is `sensorium`."""
+"""`python -m service.cli` runs the `sensorium` command."""
 
 from service.cli import main
 

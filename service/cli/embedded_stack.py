@@ -1,7 +1,7 @@
-"""The embedded stack: one command that runs the API and its workers on one machine, and stops all of them.
+"""The embedded stack: one command runs the API and its workers on one machine, and stops them together.
 
-SQLite, Celery over a folder, inference in the API process. Every part is a child process in a session of its own that
-ends when its standard input closes, so that neither Ctrl-C nor `kill -9` of this process leaves one behind.
+It uses SQLite, Celery's filesystem broker, and inference in the API process. Every part is a child process in a new
+session. A part exits when its standard input closes, so that it also ends after `kill -9` of this process.
 """
 
 import contextlib
@@ -33,8 +33,7 @@ log = structlog.get_logger(__name__)
 QUEUES = ("train", "data")
 PROJECT = "default"
 POLL_SECONDS = 0.2
-# A part that dies as soon as it starts is not started more often than this.
-RESTART_SECONDS = 2.0
+RESTART_SECONDS = 2.0  # the shortest time between two starts of a part
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 COMMAND_STOP_SECONDS = 5.0
@@ -49,7 +48,7 @@ class StackFailed(SensoriumError):
 
 
 class Part:
-    """A child process that is started again when it ends by itself."""
+    """A child process that is restarted when it exits unexpectedly."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path | None, pass_fd: int | None
@@ -69,7 +68,7 @@ class Part:
         if self._process is not None:
             if time.monotonic() - self._started_at < RESTART_SECONDS:
                 return
-            log.warning("part_ended", part=self.name, status=self._process.returncode)
+            log.warning("part_exited", part=self.name, status=self._process.returncode)
         self._started_at = time.monotonic()
         with contextlib.ExitStack() as files:
             output = files.enter_context(self._log.open("ab")) if self._log else None
@@ -83,13 +82,13 @@ class Part:
                 start_new_session=True,
             )
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """Send SIGTERM."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def wait_until_stopped(self, deadline: float) -> None:
-        """Wait until `deadline`, then kill."""
+        """Wait until `deadline`, then send SIGKILL."""
         if self._process is None:
             return
         try:
@@ -101,20 +100,20 @@ class Part:
 
 
 def serve(settings: Settings, fresh: bool, command: str | None) -> int:
-    """Run the stack until SIGINT or SIGTERM, or until `command` has ended. Returns the exit status.
+    """Run the stack until SIGINT or SIGTERM, or until `command` exits. Returns the exit status.
 
-    `fresh` empties the home folder first. `command` runs with SENSORIUM_URL and SENSORIUM_API_KEY set; the terminal
-    is its own, and the parts write their logs to files.
+    `fresh` empties the home folder first. `command` runs with SENSORIUM_URL and SENSORIUM_API_KEY set. Only `command`
+    writes to the terminal then; the parts log to files.
     """
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     if fresh:
-        _check_is_ours(settings.home)
-    with _own(settings.home) as lock, listen(settings.host, settings.port) as listener:
+        _check_is_stack_home(settings.home)
+    with _locked(settings.home) as lock, listen(settings.host, settings.port) as listener:
         if fresh:
             _empty(settings.home, lock)
-        # What a killed process left unfinished: nobody else writes here while the home is ours.
+        # Unfinished files of killed processes. The lock excludes other writers.
         for unfinished in (settings.artifacts / "tmp", settings.scratch):
             shutil.rmtree(unfinished, ignore_errors=True)
         if (reserve := Reserve.beside(settings.database_url, settings.reserve_bytes)) is not None:
@@ -133,29 +132,30 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
             return _run(settings, parts, port, key, command, stopping)
         finally:
             for part in parts:
-                part.ask_to_stop()
+                part.terminate()
             deadline = time.monotonic() + STOP_SECONDS
             for part in parts:
                 part.wait_until_stopped(deadline)
 
 
-def _check_is_ours(home: Path) -> None:
-    """Before a folder is emptied: it has the mark of a stack, or nothing in it."""
+def _check_is_stack_home(home: Path) -> None:
+    """Raise StackFailed for a folder that must not be emptied: it has files, but no lock file of a stack."""
     if home.exists() and not (home / LOCK).exists() and any(home.iterdir()):
-        raise StackFailed(f"{home} is not empty and no home of a stack; choose another folder, or empty it yourself")
+        detail = "expected an empty folder or the home of a stack; choose another folder, or empty it yourself"
+        raise StackFailed(f"{home} has files of other programs, {detail}")
 
 
 @contextlib.contextmanager
-def _own(home: Path) -> Iterator[Path]:
-    """Hold a home folder that no other stack may use meanwhile; yields the file that marks it as one."""
+def _locked(home: Path) -> Iterator[Path]:
+    """Lock a home folder against other stacks. Yields the lock file, which also marks the folder as a stack's home."""
     lock = home / LOCK
     home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)  # data, logs and a key stand in it
+    home.chmod(0o700)  # it holds data, logs and a key
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StackFailed(f"another stack runs in {home}") from error
+            raise StackFailed(f"another stack runs in {home}; stop it, or choose another folder") from error
         yield lock
 
 
@@ -176,12 +176,12 @@ def _run(
     deadline = time.monotonic() + READY_SECONDS
     while not stopping.is_set() and not _ready(settings.host, port):
         if time.monotonic() > deadline:
-            raise StackFailed(f"{url} was not ready within {READY_SECONDS:.0f} s; the log of the API says why")
+            raise StackFailed(f"{url} was not ready within {READY_SECONDS:.0f} s; see the log of the API")
         stopping.wait(POLL_SECONDS)
     if stopping.is_set():
-        return _status_when_told_to_stop(command)
+        return _status_after_signal(command)
     if settings.log_json:
-        log.info("stack_listens", url=url, key_file=str(_key_file(settings)))
+        log.info("stack_started", url=url, key_file=str(_key_file(settings)))
     else:
         print(f"Sensorium listens on {url}; the first API key is in {_key_file(settings)}", flush=True)  # noqa: T201
     environment = {**os.environ, "SENSORIUM_URL": url, "SENSORIUM_API_KEY": key}
@@ -200,11 +200,11 @@ def _run(
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-    return _status_when_told_to_stop(command)
+    return _status_after_signal(command)
 
 
-def _status_when_told_to_stop(command: str | None) -> int:
-    """That is how a server ends, but a command that was cut short did not do its work."""
+def _status_after_signal(command: str | None) -> int:
+    """The exit status after SIGINT or SIGTERM: success for a server, failure for an interrupted `command`."""
     return 128 + signal.SIGINT if command else 0
 
 
@@ -220,7 +220,7 @@ def _ready(host: str, port: int) -> bool:
 
 
 def _first_key(settings: Settings) -> str:
-    """The key in the home folder; made together with the first project when there is none that the database knows."""
+    """The key in the home folder. If the database does not know it, create a key, and the project if it is missing."""
     file = _key_file(settings)
     database = Database(settings.database_url, settings.reserve_bytes)
     try:

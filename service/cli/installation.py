@@ -1,4 +1,4 @@
-"""`sensorium secrets`, `doctor` and `gc`: make, examine and clean an installation."""
+"""`sensorium secrets`, `doctor` and `gc`: create the secrets of an installation, check it, and delete unused files."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import typer
 
 import service.tables  # noqa: F401 a file is unused when no table of any domain refers to it
 from service.cli import doctor, secret_files
-from service.cli.services import say
+from service.cli.output import report
 from service.shared import storage
 from service.shared.database import Database
 from service.shared.errors import Misconfigured
@@ -21,19 +21,19 @@ app = typer.Typer()
 
 @app.command("secrets")
 def make_secrets(
-    folder: Annotated[Path, typer.Argument(help="Where; a folder below it for each who reads some.")],
+    folder: Annotated[Path, typer.Argument(help="Parent of the folders `sensorium`, `postgres` and `redis`.")],
 ) -> None:
-    """Make the secrets of an installation of containers that it does not have yet."""
-    made = secret_files.make(folder, read_settings())
-    for name in made:
-        say("secret_made", f"made {name}", name=name)
-    if not made:
-        say("secrets_kept", f"nothing to make: all secrets are in {folder}", folder=str(folder))
+    """Create the missing secrets of an installation of containers."""
+    created = secret_files.create(folder, read_settings())
+    for name in created:
+        report("secret_created", f"created {name}", name=name)
+    if not created:
+        report("secrets_kept", f"all secrets exist in {folder}", folder=str(folder))
 
 
 @app.command("doctor")
 def examine() -> None:
-    """Look at everything an installation needs, and say what to do about what is wrong; ends with 1 then."""
+    """Check the installation, and print each problem with advice; the exit status is 1 if there is a problem."""
     problems = 0
     for finding in _findings():
         problems += finding.state == doctor.State.PROBLEM
@@ -46,33 +46,32 @@ def examine() -> None:
 def _findings() -> Iterator[doctor.Finding]:
     try:
         settings = read_settings()
-    except Misconfigured as error:  # with which nothing else can be looked at
-        yield from (doctor.Finding("settings", doctor.State.PROBLEM, one) for one in error.found)
+    except Misconfigured as error:  # the other checks need valid settings
+        yield from (doctor.Finding("settings", doctor.State.PROBLEM, problem) for problem in error.problems)
     else:
         yield from doctor.examine(settings)
 
 
 @app.command()
 def gc(
-    yes: Annotated[bool, typer.Option("--yes/--dry-run", help="Remove it; by default it is only shown.")] = False,
-    older_than_seconds: Annotated[float, typer.Option(min=0, help="Leave files alone that are younger.")] = 3600,
+    yes: Annotated[bool, typer.Option("--yes/--dry-run", help="Remove the files, or only list them.")] = False,
+    older_than_seconds: Annotated[float, typer.Option(min=0, help="Keep files that are younger.")] = 3600,
 ) -> None:
-    """Show, or remove, stored files that no row names; show rows whose file is gone."""
+    """List or remove stored files that no database row refers to; list rows whose file is missing."""
     settings = read_settings()
     database, store = Database(settings.database_url, settings.reserve_bytes), storage.from_settings(settings)
     try:
         found = garbage.find(database, store, older_than_seconds)
         lines = [f"{entry.key}: {entry.size_bytes} bytes without a row" for entry in found.unnamed]
-        lines += [f"{entry.key}: {entry.size_bytes} bytes that were never finished" for entry in found.leftovers]
-        lines += [f"{stored.key}: {stored.size_bytes} bytes that nothing needs" for stored in found.released]
-        lines += [f"{stored.key}: the file is gone, its row stays" for stored in found.missing]
+        lines += [f"{entry.key}: {entry.size_bytes} bytes, unfinished" for entry in found.leftovers]
+        lines += [f"{stored.key}: {stored.size_bytes} bytes of deleted resources" for stored in found.released]
+        lines += [f"{stored.key}: the file is missing, its row is kept" for stored in found.missing]
         if lines:
             print(*lines, sep="\n")  # noqa: T201
         files = len(found.unnamed) + len(found.leftovers) + len(found.released)
         print(  # noqa: T201
-            f"{'nothing' if not files else f'{files} files'} to remove: {len(found.unnamed)} without a row, "
-            f"{len(found.leftovers)} unfinished, {len(found.released)} that nothing needs; "
-            f"{len(found.missing)} rows have lost their file"
+            f"{files} files to remove: {len(found.unnamed)} without a row, {len(found.leftovers)} unfinished, "
+            f"{len(found.released)} of deleted resources; {len(found.missing)} rows without a file"
         )
         if yes and files:
             print(f"{garbage.collect(database, store, found)} files removed")  # noqa: T201

@@ -1,4 +1,4 @@
-"""`sensorium project` and `sensorium key`: who may call the service."""
+"""`sensorium project` and `sensorium key`: create projects; create, list and revoke API keys."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ app.add_typer(project, name="project")
 
 
 class KeyScope(StrEnum):
-    """What a key may do; typer offers the members of an enumeration."""
+    """The scopes as an enumeration, so that typer lists them as choices."""
 
     READ = "read"
     WRITE = "write"
@@ -38,52 +38,52 @@ ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
 @project.command("create")
 def create_project(
     name: ProjectName,
-    operates: Annotated[bool, typer.Option("--operates", help="Its administrators may make other projects.")] = False,
+    operates: Annotated[bool, typer.Option("--operates", help="Its admin keys may create other projects.")] = False,
 ) -> None:
-    """Make a project, and print its first key. It cannot be shown again."""
+    """Create a project, and print its first key, which is shown only once."""
     with _session() as session:
-        made = access.create_project(session, name, operates=operates)
-        first, token = access.create_key(session, made.id, "first key")
-        _record(session, made.id, "create_project", name, [made.id, first.id])
+        created = access.create_project(session, name, operates=operates)
+        first, token = access.create_key(session, created.id, "first key")
+        _record(session, created.id, "create_project", name, [created.id, first.id])
     print(token)  # noqa: T201
 
 
 @key.command("create")
 def create_key(
-    project: Annotated[str, typer.Argument(help="Name of the project; made if there is none.")],
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    scope: Annotated[list[KeyScope] | None, typer.Option(help="What it may do; all of it by default.")] = None,
-    expires_in_seconds: Annotated[float | None, typer.Option(min=1, help="Never by default.")] = None,
+    project: Annotated[str, typer.Argument(help="Name of the project; created if it does not exist.")],
+    name: Annotated[str, typer.Argument(help="Name of the key, for the list of keys.")],
+    scope: Annotated[list[KeyScope] | None, typer.Option(help="A scope of the key; all scopes by default.")] = None,
+    expires_in_seconds: Annotated[float | None, typer.Option(min=1, help="The key never expires by default.")] = None,
 ) -> None:
-    """Make an API key and print it. It cannot be shown again."""
+    """Create an API key and print it; it is shown only once."""
     with _session() as session:
         owner = access.find_project(session, project)
         if owner is None:
             owner = access.create_project(session, project)
             _record(session, owner.id, "create_project", project, [owner.id])
         scopes = [each for each in SCOPES if scope is None or each in scope]
-        made, token = access.create_key(session, owner.id, name, scopes, expires_in_seconds)
-        _record(session, owner.id, "create_api_key", name, [made.id])
+        created, token = access.create_key(session, owner.id, name, scopes, expires_in_seconds)
+        _record(session, owner.id, "create_api_key", name, [created.id])
     print(token)  # noqa: T201
 
 
 @key.command("list")
 def list_keys(project: ProjectName) -> None:
-    """Show a project's keys, newest first: id, beginning, name, scopes, and when they were used and end."""
+    """List a project's keys, newest first: id, prefix, name, scopes, last use, and expiry or revocation."""
     with _session() as session:
         keys = access.list_keys(session, _project(session, project).id, None, 10_000)
         if not keys:
             print(f"project {project!r} has no keys")  # noqa: T201
         for each in keys:
-            ends = each.revoked_at or each.expires_at
-            state = "revoked" if each.revoked_at else "expires" if each.expires_at else "for ever"
-            used = f"used {each.last_used_at or 'never'}"
-            print(each.id, f"sns_{each.prefix}", each.name, ",".join(each.scopes), used, state, ends or "", sep="  ")  # noqa: T201
+            end = each.revoked_at or each.expires_at
+            state = "revoked" if each.revoked_at else "expires" if each.expires_at else "does not expire"
+            used = f"last used {each.last_used_at or 'never'}"
+            print(each.id, f"sns_{each.prefix}", each.name, ",".join(each.scopes), used, state, end or "", sep="  ")  # noqa: T201
 
 
 @key.command("revoke")
-def revoke_key(project: ProjectName, key_id: Annotated[str, typer.Argument(help="As `key list` shows it.")]) -> None:
-    """End a key for good."""
+def revoke_key(project: ProjectName, key_id: Annotated[str, typer.Argument(help="Id from `key list`.")]) -> None:
+    """Revoke a key. This cannot be undone."""
     with _session() as session:
         owner = _project(session, project)
         access.revoke_key(session, owner.id, key_id)
@@ -97,7 +97,7 @@ def _record(session: Session, project_id: str, action: str, resource: str, made:
 
 @contextmanager
 def _session() -> Iterator[Session]:
-    """A transaction of one command."""
+    """The transaction of one command."""
     settings = read_settings()
     database = Database(settings.database_url, settings.reserve_bytes)
     try:
@@ -110,6 +110,6 @@ def _session() -> Iterator[Session]:
 def _project(session: Session, name: str) -> Project:
     found = access.find_project(session, name)
     if found is None:
-        detail = f"there is no project {name!r}: make it with `sensorium project create {name}`"
+        detail = f"project {name!r} does not exist: create it with `sensorium project create {name}`"
         raise SensoriumError("project_not_found", detail)
     return found

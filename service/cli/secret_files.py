@@ -1,7 +1,7 @@
-"""The secrets of an installation of containers, made at its first start: a folder for each who reads some of them.
+"""Creates the secret files of an installation of containers at its first start: one folder per reader.
 
-`sensorium` has what SENSORIUM_SECRETS_DIR takes, `postgres` a password file, `redis` that and a configuration. What is
-there stays; what a variable sets is written instead of being made up.
+`sensorium` holds the files for SENSORIUM_SECRETS_DIR, `postgres` a password file, `redis` a password file and a
+configuration file. A secret comes from its environment variable, else from its existing file, else it is generated.
 """
 
 import os
@@ -16,39 +16,40 @@ from service.shared.settings import PREFIX, Settings
 BYTES = 32
 
 
-def make(folder: Path, settings: Settings) -> list[str]:
-    """Write what is missing. Returns the names of the secrets that were made up.
+def create(folder: Path, settings: Settings) -> list[str]:
+    """Write the missing files. Returns the names of the generated secrets.
 
-    Raises Misconfigured for another database password than the one there is: PostgreSQL keeps what it was made with.
+    Raises Misconfigured if the database password in the settings differs from the stored one: PostgreSQL keeps the
+    password with which its volume was created.
     """
     own = folder / "sensorium"
-    given = {
+    configured = {
         "secret_key": settings.secret_key,
         "database_password": settings.database_password,
         "broker_password": settings.broker_password,
     }
-    made = []
+    generated = []
     values: dict[str, str] = {}
-    for name, secret in given.items():
+    for name, secret in configured.items():
         file = own / f"{PREFIX}{name}".lower()
-        kept = file.read_text() if file.exists() else None
-        if name == "database_password" and kept and _value(secret) not in (None, kept):
-            told = "is another than the one there is: change it in PostgreSQL first (ALTER ROLE), then remove"
-            raise Misconfigured([f"{PREFIX}DATABASE_PASSWORD {told} {file}"])
-        values[name] = _value(secret) or kept or secrets.token_hex(BYTES)
-        if values[name] not in (_value(secret), kept):
-            made.append(name)
-        if values[name] != kept:
+        stored = file.read_text() if file.exists() else None
+        if name == "database_password" and stored and _value(secret) not in (None, stored):
+            advice = "change the password in PostgreSQL first (ALTER ROLE), then remove the file"
+            raise Misconfigured([f"{PREFIX}DATABASE_PASSWORD differs from the stored one in {file}: {advice}"])
+        values[name] = _value(secret) or stored or secrets.token_hex(BYTES)
+        if values[name] not in (_value(secret), stored):
+            generated.append(name)
+        if values[name] != stored:
             _write(file, values[name], 0o400)
-    # These are read by other users, each in a container of its own, where nothing else is mounted.
+    # World-readable, because PostgreSQL and Redis run as other users. Each of their containers mounts one folder only.
     _write(folder / "postgres" / "password", values["database_password"], 0o444)
     _write(folder / "redis" / "password", values["broker_password"], 0o444)
     _write(folder / "redis" / "redis.conf", f"requirepass {_quoted(values['broker_password'])}\n", 0o444)
-    return made
+    return generated
 
 
 def _quoted(text: str) -> str:
-    """As Redis reads it in a configuration."""
+    """A quoted string of a Redis configuration file."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -57,7 +58,7 @@ def _value(secret: SecretStr | None) -> str | None:
 
 
 def _write(file: Path, text: str, mode: int) -> None:
-    """All of it or nothing: a start that is cut short leaves no half secret."""
+    """Write a file atomically, so that an interrupted start leaves no partial secret."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
     part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`sensorium worker`: the processes that claim jobs and compute inference."""
+"""`sensorium worker`: start a worker process, which claims jobs or computes inference."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ app = typer.Typer()
 
 
 class WorkerQueue(StrEnum):
-    """What a worker serves; typer offers the members of an enumeration."""
+    """The queues as an enumeration, so that typer lists them as choices."""
 
     TRAIN = "train"
     DATA = "data"
@@ -19,7 +19,7 @@ class WorkerQueue(StrEnum):
 
 
 @app.command()
-def worker(queue: Annotated[WorkerQueue, typer.Argument(help="What it serves.")]) -> None:
-    """Serve one queue until SIGTERM: train runs, convert data, or compute batches of inference."""
-    # The service does not import the worker. Replacing this process keeps its id: signals reach the worker itself.
+def worker(queue: Annotated[WorkerQueue, typer.Argument(help="The queue to serve.")]) -> None:
+    """Serve one queue until SIGTERM: train runs, convert uploads, or compute batches of inference."""
+    # `service` must not import `worker`. exec keeps the process id, so that signals reach the worker.
     os.execv(sys.executable, [sys.executable, "-m", "worker.app", queue])  # noqa: S606

@@ -80,12 +80,13 @@ class NotOurs(BadInput):
 
 
 class Misconfigured(SensoriumError):
-    """Settings with which nothing can start; `found` is a sentence for each."""
+    """Settings with which no process can start. problems: one sentence per problem."""
 
-    def __init__(self, found: Sequence[str]) -> None:
-        self.found = tuple(found)
-        together = "".join(f"\n  {one}" for one in found)
-        super().__init__("misconfigured", f"{len(found)} settings are wrong:{together}" if len(found) > 1 else found[0])
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        detail = f"{len(problems)} settings are wrong:{lines}" if len(problems) > 1 else problems[0]
+        super().__init__("misconfigured", detail)
 
 
 class BadRequest(SensoriumError):

@@ -1,4 +1,4 @@
-"""What has to hold before a process starts: all that is wrong is told at once, by name, and nothing is traced."""
+"""Checks of the settings before a process starts. One message lists all problems; there is no traceback."""
 
 import os
 import tempfile
@@ -39,25 +39,25 @@ def read_settings(**given: object) -> Settings:
 
 
 def check(settings: Settings, *, signs: bool = False) -> None:
-    """Whether a process can start with these settings. `signs`: it gives out what only the installation can read.
+    """Raise Misconfigured, which lists every problem that keeps a process from starting with these settings.
 
-    Raises Misconfigured, which lists everything that keeps it from that.
+    `signs`: the process signs tokens, and needs the secret key.
     """
-    if found := faults(settings, signs=signs):
-        raise Misconfigured(found)
+    if problems := find_problems(settings, signs=signs):
+        raise Misconfigured(problems)
 
 
-def faults(settings: Settings, *, signs: bool) -> list[str]:
-    """Everything that keeps a process from starting, a sentence each."""
-    found = [*_database(settings), *_broker(settings), *_folders(settings)]
+def find_problems(settings: Settings, *, signs: bool) -> list[str]:
+    """One sentence per problem that keeps a process from starting."""
+    problems = [*_database(settings), *_broker(settings), *_folders(settings)]
     if signs and settings.secret_key is None and not settings.is_embedded:
-        found.append(NO_KEY)
-    return found
+        problems.append(NO_KEY)
+    return problems
 
 
 @contextmanager
-def named() -> Iterator[None]:
-    """What keeps a process from its work ends it with a sentence: status 1, and no trace."""
+def exit_with_message() -> Iterator[None]:
+    """End the process with status 1 and one sentence, without a traceback, if the body raises an expected error."""
     try:
         yield
     except SensoriumError as error:
@@ -78,7 +78,7 @@ def named() -> Iterator[None]:
 def _ending(said: str) -> SystemExit:
     if not log_settings().log_json:
         return SystemExit(f"sensorium: {said}")
-    log.critical("not_started", detail=said)
+    log.critical("start_failed", detail=said)
     return SystemExit(1)
 
 
@@ -96,16 +96,16 @@ def _types(annotation: object) -> tuple[object, ...]:
 
 
 def _database(settings: Settings) -> Iterator[str]:
-    """Whether there is a driver for the URL; whether the server answers is seen when it is asked."""
+    """Check that a driver for the URL is installed. The connection is tested by its first use."""
     try:
         make_url(settings.database_url).get_dialect().import_dbapi()
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         expected = "expected postgresql+psycopg://… or sqlite:///FILE"
-        yield f"{PREFIX}DATABASE is no URL of a database that we know ({first_line(error)}), {expected}"
+        yield f"{PREFIX}DATABASE is not a usable database URL ({first_line(error)}), {expected}"
 
 
 def _broker(settings: Settings) -> Iterator[str]:
-    """Whether it is of a kind that we know; whether the server answers is seen when it is asked."""
+    """Check that the scheme of the URL is supported. The connection is tested by its first use."""
     scheme = urlsplit(settings.broker).scheme
     if scheme not in BROKERS:
         yield f"{PREFIX}BROKER is a {scheme} URL, expected filesystem://, redis://HOST:PORT/NUMBER or rediss://…"
@@ -114,17 +114,18 @@ def _broker(settings: Settings) -> Iterator[str]:
 def _folders(settings: Settings) -> Iterator[str]:
     for variable, folder in {f"{PREFIX}HOME": settings.home, f"{PREFIX}STORAGE": settings.artifacts}.items():
         try:
-            # Nothing is made yet: an empty home is how a stack knows that it may own it.
-            with tempfile.TemporaryFile(dir=next(one for one in (folder, *folder.absolute().parents) if one.exists())):
+            # The check creates no folder: the embedded stack accepts only an empty home, or one that a stack created.
+            existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+            with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError as error:
-            who = f"user {os.geteuid()}"
-            yield f"{variable} is {folder.absolute()}, where {who} cannot write: {error.strerror or error}"
+            user = f"user {os.geteuid()}"
+            yield f"{variable} is {folder.absolute()}, where {user} cannot write: {error.strerror or error}"
             if variable == f"{PREFIX}HOME":
-                return  # the rest stands below it, or would only say the same
+                return  # the other folders are usually inside it
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what libraries write before and below it."""
+    """The first line of an error's text; of a SQLAlchemy error, that of the driver's error."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return (str(cause) or type(cause).__name__).partition("\n")[0]

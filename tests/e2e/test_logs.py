@@ -176,7 +176,7 @@ def test_the_embedded_stack_and_its_parts_write_json_lines(tmp_path: Path) -> No
     log = tmp_path / "log"
     environment = {**os.environ, "SENSORIUM_LOG_JSON": "true"}
     with _part(environment, log, "serve", "--home", str(tmp_path / "home"), "--port", "0"):
-        wait_until(lambda: "stack_listens" in log.read_text(), 90, "the stack")
+        wait_until(lambda: "stack_started" in log.read_text(), 90, "the stack")
     events = [line["event"] for line in _lines(log)]
     assert "Application startup complete." in events
 
@@ -184,10 +184,10 @@ def test_the_embedded_stack_and_its_parts_write_json_lines(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "event", "status"),
     [
-        (("worker", "trian"), "wrong_command", 2),
-        (("api",), "not_started", 1),
-        (("worker", "data"), "not_started", 1),
-        (("migrate",), "not_started", 1),
+        (("worker", "trian"), "command_rejected", 2),
+        (("api",), "start_failed", 1),
+        (("worker", "data"), "start_failed", 1),
+        (("migrate",), "start_failed", 1),
     ],
 )
 def test_a_start_that_fails_is_one_json_line(
@@ -208,4 +208,7 @@ def test_commands_that_containers_run_as_services_log_what_they_did(tmp_path: Pa
         command = [sys.executable, "-m", "service.cli", *arguments]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
         assert ended.stdout == ""
-        assert {json.loads(line)["event"] for line in ended.stderr.splitlines()} <= {"schema_migrated", "secret_made"}
+        assert {json.loads(line)["event"] for line in ended.stderr.splitlines()} <= {
+            "schema_migrated",
+            "secret_created",
+        }

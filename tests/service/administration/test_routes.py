@@ -137,7 +137,7 @@ def test_projects_and_keys_are_made_listed_and_revoked_on_the_command_line(servi
     (line,) = [line for line in command(service, "key", "list", "shell").stdout.splitlines() if "reader" in line]
     assert command(service, "key", "revoke", "shell", line.split()[0]).returncode == 0
     wait_until(lambda: service.http.get("/v1/runs", headers=bearer(reader)).status_code == 401, 5)
-    assert "there is no project 'nobody'" in command(service, "key", "list", "nobody").stderr
+    assert "project 'nobody' does not exist" in command(service, "key", "list", "nobody").stderr
     assert command(service, "project", "create", "shell").returncode != 0
 
 
@@ -155,7 +155,7 @@ def test_listening_beyond_loopback_is_warned_of(service: Service, host: str, war
     wait_until(lambda: _answers(f"http://127.0.0.1:{environment['SENSORIUM_PORT']}"), 30, "the API")
     process.terminate()
     _, log = process.communicate(timeout=300)
-    assert ("listens_beyond_loopback" in log) == warns
+    assert ("public_address_bound" in log) == warns
 
 
 def _key(service: Service, scopes: list[str], expires_in_seconds: float | None = None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The doctor: what it finds in a healthy installation and in sick ones."""
+"""`sensorium doctor`: its findings in healthy and in broken installations."""
 
 from pathlib import Path
 
@@ -30,34 +30,35 @@ def test_a_healthy_installation_has_no_problem(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found["workers"].state == State.WARNING
     assert "sensorium worker train" in found["workers"].advice
-    assert list((tmp_path / "artifacts").rglob("doctor/*")) == []  # nothing of it stays
+    assert list((tmp_path / "artifacts").rglob("doctor/*")) == []  # the test file was removed
 
 
 WRONG = {
     "no secret key": {"SENSORIUM_BROKER": "redis://127.0.0.1:1/0"},
-    "a broker that is none": {"SENSORIUM_BROKER": "amqp://host"},
-    "a database that is none": {"SENSORIUM_DATABASE": "oracle+none://host/x"},
-    "a home that cannot be": {"SENSORIUM_HOME": "/proc/none"},
+    "an unknown kind of broker": {"SENSORIUM_BROKER": "amqp://host"},
+    "an unknown kind of database": {"SENSORIUM_DATABASE": "oracle+none://host/x"},
+    "an impossible home folder": {"SENSORIUM_HOME": "/proc/none"},
     "values and contradictions": {"SENSORIUM_PORT": "many", "SENSORIUM_LEASE_SECONDS": "1"},
-    "a secret that is too short": {"SENSORIUM_SECRET_KEY": "short"},
+    "a short secret key": {"SENSORIUM_SECRET_KEY": "short"},
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_keeps_the_api_from_starting_is_a_problem_in_the_same_words(
+def test_doctor_reports_the_faults_that_stop_the_api_in_the_same_words(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"SENSORIUM_HOME": str(tmp_path), **WRONG[wrong]}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(Misconfigured) as refused:
+    with pytest.raises(Misconfigured) as raised:
         startup_checks.check(read_settings(), signs=True)
-    said = CliRunner().invoke(cli.app, ["doctor"])
-    assert said.exit_code == 1
-    for words in refused.value.found:
-        assert any(line.startswith("problem ") and line.endswith(words) for line in said.output.splitlines()), words
+    doctor = CliRunner().invoke(cli.app, ["doctor"])
+    assert doctor.exit_code == 1
+    lines = [line for line in doctor.output.splitlines() if line.startswith("problem ")]
+    for problem in raised.value.problems:
+        assert any(line.endswith(problem) for line in lines), problem
 
 
-def test_servers_are_asked_too(redis_url: str, empty_database_url: str, tmp_path: Path) -> None:
+def test_running_servers_have_no_problem(redis_url: str, empty_database_url: str, tmp_path: Path) -> None:
     migrate.upgrade(empty_database_url)
     found = _found(Settings(home=tmp_path, database=empty_database_url, broker=redis_url))
     assert found["schema"].state == State.OK
@@ -65,7 +66,7 @@ def test_servers_are_asked_too(redis_url: str, empty_database_url: str, tmp_path
     assert "Redis " in found["broker"].detail
 
 
-def test_servers_that_are_away_are_named_without_their_passwords(tmp_path: Path) -> None:
+def test_unreachable_servers_are_named_without_their_passwords(tmp_path: Path) -> None:
     port = free_port()
     settings = Settings(
         home=tmp_path,
@@ -79,10 +80,10 @@ def test_servers_that_are_away_are_named_without_their_passwords(tmp_path: Path)
         assert str(port) in found[name].detail
         assert "hidden" not in found[name].detail
         assert found[name].advice
-    assert found["packages"].state == State.OK  # the rest is looked at all the same
+    assert found["packages"].state == State.OK  # the other checks still run
 
 
-def test_a_misspelt_setting_is_told_with_the_right_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_setting_is_reported_with_the_nearest_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENSORIUM_LEASE_SECOND", "60")
     found = _found(Settings(home=tmp_path))["settings"]
     assert found.state == State.WARNING
@@ -90,11 +91,11 @@ def test_a_misspelt_setting_is_told_with_the_right_name(tmp_path: Path, monkeypa
     assert "SENSORIUM_LEASE_SECONDS" in found.advice
 
 
-def test_a_database_url_that_is_none_is_a_finding(tmp_path: Path) -> None:
+def test_an_invalid_database_url_is_a_problem(tmp_path: Path) -> None:
     assert _found(Settings(home=tmp_path, database="nonsense://x"))["database"].state == State.PROBLEM
 
 
-def test_an_older_schema_is_told_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_schema_is_reported_until_it_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path))
     settings = Settings(home=tmp_path)
     migrate.upgrade(settings.database_url, "0001")
@@ -108,7 +109,7 @@ def test_an_older_schema_is_told_and_mended(tmp_path: Path, monkeypatch: pytest.
     assert run(cli.app, ["doctor"]).exit_code == 0
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_write_access_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = _found(Settings(home=tmp_path / "file" / "home"))
     for name in ("database", "broker", "home", "storage"):
@@ -116,7 +117,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         assert "file" in found[name].detail
 
 
-def test_looking_changes_nothing(tmp_path: Path) -> None:
+def test_the_checks_change_no_rows(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     migrate.upgrade(settings.database_url)
     list(examine(settings))
