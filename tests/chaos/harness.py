@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from service.jobs.tables import Job
 from service.registry.tables import ModelVersion
 from service.runs.tables import Run
-from service.shared.storage import Storage
+from service.shared.storage import FolderStorage
 from service.shared.storage.tables import Artifact
 from tests.chaos import faults
 from tests.chaos.stack import Stack, running
@@ -146,7 +146,7 @@ def _count(stack: Stack, condition: Any) -> int | None:
 
 
 def _verify(stack: Stack, submit: Submitter, expected: Mapping[int, str], outcome: Outcome) -> None:
-    storage = Storage(stack.home / "artifacts")
+    storage = FolderStorage(stack.home / "artifacts")
     with stack.database.reader() as session:
         rows = session.execute(select(Run, Job).join(Job, Job.id == Run.job_id)).all()
         versions = session.execute(

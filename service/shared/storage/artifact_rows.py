@@ -1,4 +1,4 @@
-"""The rows of artifacts: a file is there before its row, and goes before it."""
+"""The rows of artifacts. A file is durable before its row is added, and deleted before its row."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ from sqlalchemy.orm import Session
 from service.shared.database import Database, find_or_add
 from service.shared.errors import TooMany
 from service.shared.storage.artifact import CorruptArtifact, Stored
-from service.shared.storage.store import Storage
+from service.shared.storage.storage import Storage
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import Table, new_id
 
 SWEPT_AT_ONCE = 100
-# Worth trying again after so long: something may have been deleted by then.
+# The Retry-After of a full quota: something may have been deleted by then.
 RETRY_SECONDS = 60.0
 
 
 def record(session: Session, stored: Stored, max_bytes: int | None) -> Artifact:
-    """The row of a stored file; the same content is one row within a project.
+    """The row of a stored file. The same content has one row within a project.
 
-    max_bytes: what the project may store in all; None is no limit. It is compared while nobody else stores files of the
-    project, so that several at once do not exceed it together.
+    max_bytes: what the project may store in total, None without a limit. It is compared under the project's lock, so
+    that concurrent calls cannot exceed it together.
 
-    Raises TooMany for a file that does not fit: `discard` it then. Raises CorruptArtifact when the file was swept away
-    just now, because its content had been released: put it again.
+    Raises TooMany for a file that does not fit; then call `discard`. Raises CorruptArtifact if `sweep` removed the file
+    just now because its content had been released; then store it again.
     """
     lock(session, stored.project_id)
     _check_room(session, stored, max_bytes)
@@ -32,13 +32,13 @@ def record(session: Session, stored: Stored, max_bytes: int | None) -> Artifact:
     new = Artifact(id=new_id("art"), project_id=stored.project_id, sha256=stored.sha256, size_bytes=stored.size_bytes)
     artifact = find_or_add(session, same, new)
     artifact.state = "available"
-    if stored.is_there is not None and not stored.is_there():
+    if stored.exists is not None and not stored.exists():
         raise CorruptArtifact(f"artifact {stored.sha256[:12]} was removed while it was stored again")
     return artifact
 
 
 def discard(database: Database, storage: Storage, stored: Stored) -> None:
-    """Remove a file that got no row, unless another one of the same content has one."""
+    """Remove a file that got no row, unless a file of the same content has one."""
     with database.writer.begin() as session:
         lock(session, stored.project_id)
         if session.scalar(_rows_of(stored)) is None:
@@ -46,23 +46,22 @@ def discard(database: Database, storage: Storage, stored: Stored) -> None:
 
 
 def stored_bytes(session: Session, project_id: str) -> int:
-    """The bytes of all artifacts of a project, but for those that nothing refers to any more."""
+    """The bytes of all artifacts of a project, without those that are released."""
     kept = Artifact.project_id == project_id, Artifact.state != "deleting"
     return session.scalar(select(func.sum(Artifact.size_bytes)).where(*kept)) or 0
 
 
 def release(session: Session, artifact_ids: Sequence[str]) -> None:
-    """Mark those that nothing refers to any more; `sweep` removes them."""
+    """Mark the artifacts that no row refers to any more; `sweep` removes them."""
     for artifact_id in artifact_ids:
         if not _is_used(session, artifact_id):
             session.execute(update(Artifact).where(Artifact.id == artifact_id).values(state="deleting"))
 
 
 def sweep(database: Database, storage: Storage) -> int:
-    """Remove the files of released artifacts, and then their rows. Returns how many.
+    """Remove the files of released artifacts, then their rows. Returns the number of artifacts.
 
-    A file goes before its row, so that a crash between the two leaves a row that is swept again, never a row that
-    somebody uses without its file.
+    The file is removed first: a crash between the two leaves a released row, which the next call removes.
     """
     with database.reader() as session:
         released = session.scalars(select(Artifact).where(Artifact.state == "deleting").limit(SWEPT_AT_ONCE)).all()
@@ -81,7 +80,7 @@ def sweep(database: Database, storage: Storage) -> int:
 
 
 def lock(session: Session, project_id: str) -> None:
-    """Nobody else stores or sweeps files of this project until the transaction ends. SQLite has one writer anyway."""
+    """Lock the files of a project until the transaction ends. SQLite has a single writer and needs no lock."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(project_id))))
 
@@ -92,7 +91,7 @@ def _check_room(session: Session, stored: Stored, max_bytes: int | None) -> None
     used = stored_bytes(session, stored.project_id)
     if used + stored.size_bytes > max_bytes:
         detail = (
-            f"the file has {stored.size_bytes} bytes and the project stores {used}, of {max_bytes} that it may store:"
+            f"the file has {stored.size_bytes} bytes, and the project stores {used} of at most {max_bytes} bytes:"
             " delete something, or ask for a larger quota"
         )
         raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
@@ -103,7 +102,7 @@ def _rows_of(stored: Stored) -> Select[str]:
 
 
 def _is_used(session: Session, artifact_id: str) -> bool:
-    """Whether any row of any table refers to an artifact."""
+    """Whether a row of any table refers to an artifact."""
     columns = [
         column
         for table in Table.metadata.tables.values()

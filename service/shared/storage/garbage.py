@@ -1,4 +1,4 @@
-"""Files that no row names, and rows whose file is gone: what crashes between the two leave behind."""
+"""Finds files without a row and rows without a file, as a crash between the two leaves them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,20 +8,21 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.shared.bucket import Entry
 from service.shared.database import Database
-from service.shared.storage.artifact import Stored
+from service.shared.storage.artifact import Entry, Stored
 from service.shared.storage.artifact_rows import lock, sweep
-from service.shared.storage.store import Storage
+from service.shared.storage.storage import Storage
 from service.shared.storage.tables import Artifact
 
-# What a file of ours is called. A bucket, or a folder that somebody chose, may hold other things too.
+# The name of an artifact. The folder or bucket may hold other files too.
 ARTIFACT = re.compile(r"[^/]+/[0-9a-f]{64}")
 
 
 class Garbage(NamedTuple):
-    """What does not belong together. `unnamed`: files without a row. `leftovers`: files that were never finished.
-    `released`: artifacts that nothing refers to. `missing`: artifacts whose file is gone.
+    """What `find` found.
+
+    unnamed: files without a row. leftovers: unfinished files. released: artifacts that no row refers to.
+    missing: artifacts without a file.
     """
 
     unnamed: Sequence[Entry]
@@ -31,9 +32,9 @@ class Garbage(NamedTuple):
 
 
 def find(database: Database, storage: Storage, older_than_seconds: float) -> Garbage:
-    """Look for it. Files that are younger may be about to get their row."""
+    """Compare files and rows. A file younger than this may be about to get its row, and is left out."""
     limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
-    # Before the rows: a file that is stored meanwhile has its row by then.
+    # Before the rows are read: then the row of a file that is stored meanwhile is seen.
     entries = [entry for entry in storage.entries() if ARTIFACT.fullmatch(entry.key)]
     with database.reader() as session:
         rows = [(Stored(row.project_id, row.sha256, row.size_bytes), row.state) for row in _rows(session)]
@@ -47,7 +48,7 @@ def find(database: Database, storage: Storage, older_than_seconds: float) -> Gar
 
 
 def collect(database: Database, storage: Storage, garbage: Garbage) -> int:
-    """Remove all of it but the rows whose file is gone. Returns how many files were removed."""
+    """Remove the files and the released artifacts. Rows of missing files stay. Returns the number of removed files."""
     removed = 0
     for entry in garbage.unnamed:
         project_id, _, sha256 = entry.key.partition("/")

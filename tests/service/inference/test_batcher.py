@@ -21,7 +21,7 @@ from service.inference.payload import Config, Rows
 from service.inference.questions import Loadable, Question, Tree, Version, merged
 from service.inference.sizes import MOST_TOGETHER
 from service.shared.errors import TimedOut, Unavailable
-from service.shared.storage import Storage
+from service.shared.storage import FolderStorage
 
 A = ModalityConfig(name="a", shape=(2,), likelihood="gaussian")
 B = ModalityConfig(name="b", categories=3, likelihood="categorical")
@@ -30,7 +30,7 @@ SEQUENCE = MMVRNNConfig(modalities=(A, B), latent_features=3)
 
 
 def version(tmp_path: Path, config: Config) -> tuple[Engine, Version]:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     torch.manual_seed(0)
     checkpoint.save(build(config), tmp_path / "checkpoint", {})
     stored = store.adopt("prj_a", tmp_path / "checkpoint")

@@ -15,7 +15,7 @@ from service.inference.engine import Engine
 from service.inference.payload import Rows
 from service.inference.questions import Question, Version
 from service.shared.errors import Damaged, Exhausted, Unavailable
-from service.shared.storage import Storage
+from service.shared.storage import FolderStorage, Storage
 
 CONFIG = MMVAEConfig(modalities=(ModalityConfig(name="a", shape=(2,), likelihood="gaussian"),), latent_features=3)
 WEIGHTS = Predictor(build(CONFIG)).memory_bytes
@@ -32,7 +32,7 @@ def stored_version(store: Storage, folder: Path, number: int) -> Version:
 
 
 def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, ROOM, threads=1)
     first = engine.answer(Question(version, "encode"), ROWS)
@@ -41,7 +41,7 @@ def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
 
 
 def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
     engine = Engine(store, 2 * WEIGHTS, threads=1)
     for index in (0, 1, 0, 2):
@@ -55,7 +55,7 @@ def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> Non
 
 
 def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     path = store.path("prj_a", version.sha256)
     whole = path.read_bytes()
@@ -69,7 +69,7 @@ def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> N
 
 def test_a_file_that_is_whole_but_no_checkpoint_is_damaged(tmp_path: Path) -> None:
     """Such as one that a newer release wrote."""
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     (tmp_path / "other").write_bytes(b"something else")
     stored = store.adopt("prj_a", tmp_path / "other")
     version = Version("mdv_1", "prj_a", "m", 1, stored.sha256, stored.size_bytes, CONFIG)
@@ -82,7 +82,7 @@ def drawn(version: Version) -> Question:
 
 
 def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
     engine = Engine(store, 2 * WEIGHTS, threads=1)
     expected = [engine.answer(drawn(version), ROWS)["a"]["mean"] for version in versions]
@@ -98,7 +98,7 @@ def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
 
 
 def test_a_version_that_takes_more_memory_than_there_is_makes_no_other_leave(tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, 2 * WEIGHTS, threads=1)
     engine.load(version)
@@ -114,7 +114,7 @@ def test_a_version_that_takes_more_memory_than_there_is_makes_no_other_leave(tmp
 
 def test_want_of_memory_for_a_batch_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mock: memory that runs out cannot be had in a test without taking it from others."""
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, ROOM, threads=1)
     predictor = engine.load(version)
@@ -130,7 +130,7 @@ def test_want_of_memory_for_a_batch_is_told_as_such(tmp_path: Path, monkeypatch:
 
 
 def test_a_version_that_is_let_go_comes_back_when_it_is_asked_for(tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, ROOM, threads=1)
     first = engine.answer(Question(version, "encode"), ROWS)["mean"]

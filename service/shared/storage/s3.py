@@ -1,11 +1,11 @@
-"""A bucket of an S3-compatible object store."""
+"""Objects in a bucket of an S3-compatible store."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
@@ -14,40 +14,34 @@ from obstore.store import S3Store
 
 from service.shared.errors import StorageFull, Unavailable
 from service.shared.settings import Settings
+from service.shared.storage.artifact import Entry
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
-# At most this much of a file is in memory: parts of an upload on their way at once, times their size.
+# An upload holds at most PARTS_AT_ONCE parts in memory.
 PART_BYTES = 8 * 1024**2
 PARTS_AT_ONCE = 4
+MAX_PARTS = 10_000  # of one upload, in S3
 READ_BYTES = 2 * PART_BYTES
-MOST_PARTS = 10_000  # of one upload, in S3
 CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
-# How object stores say that they have no space left, or a bucket no quota: HTTP in general, MinIO, Ceph.
+# How a store says that it, or the quota of a bucket, is full: HTTP in general, MinIO, Ceph. obstore's errors carry
+# neither a status nor a code, only this text, so pyproject.toml caps its version; a test has a server for each text.
 FULL = ("507 Insufficient Storage", "XMinioStorageFull", "QuotaExceeded")
 
 
 class StorageAway(Unavailable):
-    """The object store does not answer, or not as it should. Worth trying again."""
+    """The object store does not answer, or answers with an error. The same call may succeed later."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("storage_unavailable", detail)
 
 
-class Entry(NamedTuple):
-    """A file in a store."""
-
-    key: str
-    size_bytes: int
-    modified_at: datetime
-
-
 class Bucket:
-    """Objects below `s3://BUCKET/PREFIX`. Every call raises StorageAway when the store does not answer.
+    """The objects below `s3://BUCKET/PREFIX`.
 
-    Those that store raise StorageFull when it has no space left.
+    Every method raises StorageAway if the store does not answer; `put` raises StorageFull if it has no space left.
     """
 
     def __init__(self, url: str, settings: Settings) -> None:
@@ -71,18 +65,18 @@ class Bucket:
         )
 
     def put(self, key: str, path: Path) -> None:
-        """Store a file; it is there whole, or not at all."""
-        part = max(PART_BYTES, math.ceil(path.stat().st_size / MOST_PARTS))
-        with self._asked(f"store {key}"):
+        """Store a file as one object. The object appears whole, or not at all."""
+        part = max(PART_BYTES, math.ceil(path.stat().st_size / MAX_PARTS))
+        with self._errors(f"store {key}"):
             obstore.put(self._store, key, path, chunk_size=part, max_concurrency=PARTS_AT_ONCE)
 
     def get(self, key: str) -> Iterator[bytes]:
-        """The bytes of an object, piece by piece. Raises FileNotFoundError.
+        """The bytes of an object, in pieces. Raises FileNotFoundError.
 
-        A request a piece: one for the whole object ends with the time-out, or with a connection that is lost after
-        `retry_timeout`, and is not taken up again.
+        Every piece is a request of its own: a single request for the object would end at `timeout`, and obstore does
+        not resume one whose connection is lost after `retry_timeout`.
         """
-        with self._asked(f"read {key}"):
+        with self._errors(f"read {key}"):
             whole = obstore.head(self._store, key)
             for start in range(0, whole["size"], READ_BYTES):
                 end = min(start + READ_BYTES, whole["size"])
@@ -91,49 +85,49 @@ class Bucket:
                     raise StorageAway(f"{self.url}: {key} changed while it was read")
                 yield bytes(piece.bytes())
 
-    def size(self, key: str) -> int | None:
-        """The size of an object; None when there is none."""
+    def exists(self, key: str) -> bool:
+        """Whether the bucket has an object of this name."""
         try:
-            with self._asked(f"look for {key}"):
-                return obstore.head(self._store, key)["size"]
+            with self._errors(f"look for {key}"):
+                obstore.head(self._store, key)
         except FileNotFoundError:
-            return None
+            return False
+        return True
 
     def remove(self, key: str) -> None:
-        """Delete an object, if there is one."""
+        """Delete an object, if it exists."""
         try:
-            with self._asked(f"delete {key}"):
+            with self._errors(f"delete {key}"):
                 obstore.delete(self._store, key)
         except FileNotFoundError:
             pass
 
     def entries(self) -> Iterator[Entry]:
         """All objects."""
-        with self._asked("list objects"):
+        with self._errors("list objects"):
             for page in obstore.list(self._store):
                 for found in page:
                     yield Entry(found["path"], found["size"], found["last_modified"])
 
     @contextmanager
-    def _asked(self, what: str) -> Iterator[None]:
+    def _errors(self, action: str) -> Iterator[None]:
+        """Turn errors of the library into ours."""
         try:
             yield
         except (NotFoundError, FileNotFoundError) as error:
-            if not self._is_there():
-                raise StorageAway(f"{self.url} did not {what}: there is no such bucket") from error
-            raise FileNotFoundError(what) from error
+            self._check_bucket(action)
+            raise FileNotFoundError(action) from error
         except (BaseError, OSError) as error:
-            if any(code in str(error) for code in FULL):
+            if any(text in str(error) for text in FULL):
                 raise StorageFull("bucket") from error
-            raise StorageAway(f"{self.url} did not {what}: {_first_line(error)}") from error
+            raise StorageAway(f"{self.url} did not {action}: {_first_line(error)}") from error
 
-    def _is_there(self) -> bool:
-        """Whether the bucket itself exists; without it every object is "not found", and none of them is lost."""
+    def _check_bucket(self, action: str) -> None:
+        """Raise StorageAway unless the bucket can be listed. In a bucket that does not exist, no object is found."""
         try:
             next(obstore.list(self._store, chunk_size=1), None)
         except BaseError as error:
-            return "NoSuchBucket" not in str(error)
-        return True
+            raise StorageAway(f"{self.url} did not {action}: the bucket does not exist or cannot be listed") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Files without rows are found and removed; what belongs together stays."""
+"""Files without rows are found and removed; files with rows stay."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ from service.datasets.tables import Upload
 from service.shared import migrate, storage
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.storage import Storage, garbage
+from service.shared.storage import BucketStorage, FolderStorage, Storage, garbage
 from service.shared.storage.tables import Artifact
 
 
-@pytest.fixture(params=["folder", "S3"])
+@pytest.fixture(params=["folder", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "folder":
-        return Storage(tmp_path / "store")
+        return FolderStorage(tmp_path / "store")
     return storage.from_settings(request.getfixturevalue("s3_settings"))
 
 
@@ -28,7 +28,9 @@ def put(store: Storage, project_id: str, content: bytes) -> storage.Stored:
         return writer.commit()
 
 
-def test_only_what_nothing_names_is_removed(database: Database, project_id: str, store: Storage) -> None:
+def test_only_files_without_a_row_and_released_ones_are_removed(
+    database: Database, project_id: str, store: Storage
+) -> None:
     named, unnamed, released, lost = (put(store, project_id, bytes([n])) for n in range(4))
     with database.writer.begin() as session:
         kept = storage.record(session, named, None)
@@ -49,7 +51,7 @@ def test_only_what_nothing_names_is_removed(database: Database, project_id: str,
         assert {row.sha256 for row in session.query(Artifact)} == {named.sha256, lost.sha256}
 
 
-def test_young_files_are_left_alone(database: Database, project_id: str, store: Storage) -> None:
+def test_young_files_stay(database: Database, project_id: str, store: Storage) -> None:
     young = put(store, project_id, b"young")
     (store.unfinished / "left").write_bytes(b"half")
     found = garbage.find(database, store, 3600)
@@ -57,7 +59,7 @@ def test_young_files_are_left_alone(database: Database, project_id: str, store: 
     assert {entry.key for entry in store.entries()} == {young.key}
 
 
-def test_a_file_that_got_its_row_meanwhile_stays(database: Database, project_id: str, store: Storage) -> None:
+def test_a_file_that_gets_its_row_after_the_search_stays(database: Database, project_id: str, store: Storage) -> None:
     made = put(store, project_id, b"made")
     found = garbage.find(database, store, -5)
     with database.writer.begin() as session:
@@ -66,22 +68,20 @@ def test_a_file_that_got_its_row_meanwhile_stays(database: Database, project_id:
     assert {entry.key for entry in store.entries()} == {made.key}
 
 
-def test_files_that_are_no_artifacts_of_ours_are_left_alone(
-    database: Database, project_id: str, store: Storage, tmp_path: Path
-) -> None:
+def test_files_that_are_not_artifacts_stay(database: Database, project_id: str, store: Storage, tmp_path: Path) -> None:
     for key in ("notes/readme.txt", f"{project_id}/{'0' * 64}.bak"):
         path = store.root / key
-        if store.bucket is not None:
+        if isinstance(store, BucketStorage):
             path = tmp_path / "file"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"somebody's")
-        if store.bucket is not None:
+        if isinstance(store, BucketStorage):
             store.bucket.put(key, path)
     assert garbage.collect(database, store, garbage.find(database, store, -5)) == 0
     assert len(list(store.entries())) == 2
 
 
-def test_the_command_shows_what_it_finds_and_removes_it_when_told_to(
+def test_the_command_lists_garbage_and_removes_it_with_yes(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path))
@@ -103,7 +103,7 @@ def gc(*options: str) -> str:
 
 
 def test_age_is_told_by_the_file(database: Database, project_id: str, tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     old, _ = put(store, project_id, b"old"), put(store, project_id, b"young")
     os.utime(store.path(project_id, old.sha256), (1, 1))
     assert [entry.key for entry in garbage.find(database, store, 3600).unnamed] == [old.key]

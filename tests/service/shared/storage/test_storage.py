@@ -1,4 +1,4 @@
-"""Files become artifacts whole or not at all, once, and are verified when they are read."""
+"""A file becomes an artifact once, whole or not at all, and is verified when it is read: in a folder and a bucket."""
 
 import hashlib
 import os
@@ -10,32 +10,32 @@ import pytest
 from sqlalchemy import func, select
 
 from service.shared import storage
-from service.shared.bucket import READ_BYTES, Bucket, StorageAway
 from service.shared.database import Database
 from service.shared.settings import Settings
-from service.shared.storage import CorruptArtifact, Storage, Stored
+from service.shared.storage import BucketStorage, CorruptArtifact, FolderStorage, Storage, StorageAway, Stored
+from service.shared.storage.s3 import READ_BYTES, Bucket
 from service.shared.storage.tables import Artifact
 
 CONTENT = b"0123456789" * 100_000
 
 
-@pytest.fixture(params=["folder", "S3"])
+@pytest.fixture(params=["folder", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "folder":
-        return Storage(tmp_path / "store")
+        return FolderStorage(tmp_path / "store")
     return storage.from_settings(request.getfixturevalue("s3_settings"))
 
 
 def spoil(store: Storage, made: Stored, content: bytes | None) -> None:
-    """Other bytes in the store, or none; of S3, the local copy goes."""
-    if store.bucket is not None:
+    """Replace the stored bytes, or delete them. The local copy of an object is deleted too."""
+    if isinstance(store, BucketStorage):
         store.bucket.remove(made.key)
         if content is not None:
             spoiled = store.root.parent / "spoiled"
             spoiled.write_bytes(content)
             store.bucket.put(made.key, spoiled)
     store.path(made.project_id, made.sha256).unlink()
-    if content is not None and store.bucket is None:
+    if content is not None and isinstance(store, FolderStorage):
         store.path(made.project_id, made.sha256).write_bytes(content)
 
 
@@ -99,26 +99,26 @@ def test_a_file_of_many_parts_comes_back_whole(store: Storage) -> None:
     content = bytes(range(256)) * 4096 * 20  # 20 MiB
     made = stored(store, content)
     store.path("prj_a", made.sha256).touch()
-    if store.bucket is not None:
+    if isinstance(store, BucketStorage):
         store.path("prj_a", made.sha256).unlink()
     assert store.fetch("prj_a", made.sha256, made.size_bytes).read_bytes() == content
 
 
-def test_fetch_says_that_a_file_is_missing(store: Storage) -> None:
+def test_fetch_reports_a_missing_file(store: Storage) -> None:
     made = stored(store)
     spoil(store, made, None)
     with pytest.raises(CorruptArtifact, match="missing"):
         store.fetch("prj_a", made.sha256, made.size_bytes)
 
 
-def test_fetch_says_that_a_file_is_short(store: Storage) -> None:
+def test_fetch_reports_a_short_file(store: Storage) -> None:
     made = stored(store)
     spoil(store, made, CONTENT[:-1])
     with pytest.raises(CorruptArtifact, match="999999 bytes, expected 1000000"):
         store.fetch("prj_a", made.sha256, made.size_bytes)
 
 
-def test_fetch_finds_one_flipped_bit(store: Storage) -> None:
+def test_fetch_reports_one_flipped_bit(store: Storage) -> None:
     made = stored(store)
     flipped = bytearray(CONTENT)
     flipped[len(flipped) // 2] ^= 1
@@ -134,24 +134,24 @@ def test_an_artifact_is_not_found_in_another_project(store: Storage) -> None:
         store.fetch("prj_b", made.sha256, made.size_bytes)
 
 
-def test_what_is_removed_is_gone(store: Storage) -> None:
+def test_a_removed_file_no_longer_exists(store: Storage) -> None:
     made = stored(store)
-    assert made.is_there is not None
-    assert made.is_there()
+    assert made.exists is not None
+    assert made.exists()
     for _ in range(2):
         store.remove(made)
-    assert not made.is_there()
+    assert not made.exists()
     assert (kept(store), files(store.root)) == (set(), set())
 
 
-def test_a_spoiled_copy_is_fetched_again(s3_settings: Settings) -> None:
+def test_a_damaged_copy_is_downloaded_again(s3_settings: Settings) -> None:
     store = storage.from_settings(s3_settings)
     made = stored(store)
     store.path("prj_a", made.sha256).write_bytes(b"x" * len(CONTENT))
     assert store.fetch("prj_a", made.sha256, made.size_bytes).read_bytes() == CONTENT
 
 
-def test_the_copies_that_were_used_last_stay(s3_settings: Settings) -> None:
+def test_the_least_recently_used_copies_are_deleted_first(s3_settings: Settings) -> None:
     store = storage.from_settings(s3_settings.model_copy(update={"cache_bytes": 2 * len(CONTENT)}))
     made = [stored(store, bytes([number]) + CONTENT[1:]) for number in range(2)]
     for age, each in enumerate(made):
@@ -162,7 +162,7 @@ def test_the_copies_that_were_used_last_stay(s3_settings: Settings) -> None:
     assert kept(store) == {each.key for each in (*made, third)}
 
 
-def test_a_copy_that_was_handed_out_just_now_stays_though_there_is_no_room(s3_settings: Settings) -> None:
+def test_a_copy_that_was_fetched_just_now_stays_although_the_cache_is_full(s3_settings: Settings) -> None:
     store = storage.from_settings(s3_settings.model_copy(update={"cache_bytes": len(CONTENT)}))
     made = [stored(store, bytes([number]) + CONTENT[1:]) for number in range(2)]
     for each in made:
@@ -174,7 +174,7 @@ def test_a_copy_that_was_handed_out_just_now_stays_though_there_is_no_room(s3_se
     assert files(store.root) == {f"prj_a/{each.sha256}" for each in (made[1], third)}
 
 
-def test_an_object_that_changes_while_it_is_read_is_not_mixed(s3_settings: Settings, tmp_path: Path) -> None:
+def test_an_object_that_changes_while_it_is_read_is_an_error(s3_settings: Settings, tmp_path: Path) -> None:
     bucket = Bucket(f"{s3_settings.storage}", s3_settings)
     for content in (b"a", b"b"):
         (tmp_path / "file").write_bytes(content * (READ_BYTES + 1))
@@ -186,14 +186,15 @@ def test_an_object_that_changes_while_it_is_read_is_not_mixed(s3_settings: Setti
         next(pieces)
 
 
-def test_a_bucket_that_is_not_there_has_lost_nothing(s3_settings: Settings) -> None:
+def test_a_missing_bucket_is_not_reported_as_missing_files(s3_settings: Settings) -> None:
     store = storage.from_settings(s3_settings.model_copy(update={"storage": "s3://another-bucket/kept"}))
-    assert store.bucket is not None
+    assert isinstance(store, BucketStorage)
+    bucket = store.bucket
     made = Stored("prj_a", "0" * 64, 5)
     for ask in (
         lambda: store.fetch("prj_a", made.sha256, 5),
         lambda: stored(store),
-        lambda: store.bucket and store.bucket.size(made.key),
+        lambda: bucket.exists(made.key),
         lambda: store.remove(made),
         lambda: kept(store),
     ):
@@ -201,7 +202,7 @@ def test_a_bucket_that_is_not_there_has_lost_nothing(s3_settings: Settings) -> N
             ask()
 
 
-def test_a_store_that_does_not_answer_is_told_apart_from_a_missing_file(s3_settings: Settings) -> None:
+def test_a_store_that_does_not_answer_is_not_reported_as_a_missing_file(s3_settings: Settings) -> None:
     away = s3_settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
     store = storage.from_settings(away)
     with pytest.raises(StorageAway, match="s3://artifacts"):
@@ -222,7 +223,7 @@ def test_the_same_content_is_one_row(database: Database, project_id: str) -> Non
         assert session.scalar(select(func.count()).select_from(Artifact)) == 1
 
 
-def test_writers_that_record_the_same_content_at_once_share_one_row(database: Database, project_id: str) -> None:
+def test_concurrent_records_of_the_same_content_share_one_row(database: Database, project_id: str) -> None:
     made = Stored(project_id, "0" * 64, 5)
     start = Barrier(8)
 

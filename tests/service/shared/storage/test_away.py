@@ -1,4 +1,4 @@
-"""While the object store does not answer, callers are told to try again, and no work is given up."""
+"""While the object store does not answer, requests get 503 with Retry-After, and jobs are retried."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def service(s3_settings: Settings) -> Iterator[Service]:
 
 
 def away(service: Service) -> Settings:
-    """The same service when nobody listens where its store was, without local copies."""
+    """The settings of the same service with a store that refuses connections, and without local copies."""
     return service.settings.model_copy(
         update={
             "s3_endpoint": "http://127.0.0.1:9",
@@ -56,7 +56,7 @@ def test_an_upload_is_answered_with_503(service: Service) -> None:
     assert answer.headers["retry-after"]
 
 
-def test_a_job_is_tried_again_when_the_store_is_back(service: Service) -> None:
+def test_a_job_is_retried_until_the_store_answers(service: Service) -> None:
     queue_dataset(service, "kept", x=np.ones((20, 2), np.float32))
     there = service.worker.storage
     service.worker.storage = storage.from_settings(away(service))
@@ -75,5 +75,5 @@ def test_a_job_is_tried_again_when_the_store_is_back(service: Service) -> None:
 
 
 def state(service: Service) -> str:
-    """Where the dataset stands."""
+    """The state of the dataset."""
     return str(service.http.get("/v1/datasets/kept/versions/1").json()["state"])
