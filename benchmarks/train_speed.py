@@ -1,4 +1,4 @@
-"""How many times faster than a textbook's loop a training step is, on one processor core, and what it keeps in memory.
+"""How many times faster a training step is than a textbook's, on one processor core, and how much memory it takes.
 
 All contenders compute the same first: losses and all gradients, with the same weights and noise. Then they take turns.
 From one contender to the next one thing changes, so that each gain has a figure of its own: the loader, the optimiser,
@@ -11,14 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor
 
-from benchmarks.peers import epochs, loops
+from benchmarks.peers import epochs, loops, steps
 from benchmarks.peers.loops import REALISTIC, SMALL, Case
 from benchmarks.report import Figure, publish
-from models import ops
 from models.batch import Batch
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.presets import choose
@@ -36,12 +33,9 @@ from tests.reference.weights import sample_weights, sequence_weights
 ROUNDS, WARM_UP = 15, 4
 # Steps of an epoch of a job.
 JOB_STEPS = 4
-LEARNING_RATE = 1e-3
 ROWS, BATCH, EPOCHS = 5000, 100, 12
 
-ADAM = functools.partial(torch.optim.Adam, lr=LEARNING_RATE)
-
-Step = Callable[[], None]
+ADAM = functools.partial(torch.optim.Adam, lr=steps.LEARNING_RATE)
 
 
 def main() -> None:
@@ -53,7 +47,7 @@ def main() -> None:
     publish("train_speed", [*figures, *preset(), *vae()])
 
 
-def vrnn(case: Case, least: float) -> list[Figure]:
+def vrnn(case: Case, minimum: float) -> list[Figure]:
     """A step of the MM-VRNN beside the textbook's VRNN, and beside the steps between the two."""
     model, peer = loops.sequence_pair(case)
     _, hoisted = loops.sequence_pair(case, HoistedVRNN)
@@ -61,29 +55,24 @@ def vrnn(case: Case, least: float) -> list[Figure]:
     ours = _found(model, batch, noise)
     for name, other in ((case.name, peer), (f"{case.name}, hoisted", hoisted)):
         loops.check_equal(name, ours, _placed(model, other, batch, noise))
-    with ops.backend("reference"):
-        loops.check_equal(f"{case.name}, without kernels", ours, _found(model, batch, noise))
-    step = _training_step(model, batch, noise, _fused(model))
-
-    def without_kernels() -> None:
-        with ops.backend("reference"):
-            step()
-
+    reference, _ = loops.sequence_pair(case)
+    reference.backend = "reference"
+    loops.check_equal(f"{case.name}, without kernels", ours, _found(reference, batch, noise))
     job = _job_epochs(case)
     found = _medians(
         {
-            "ours": step,
-            "textbook": _textbook_step(peer, batch, noise, ADAM(peer.parameters())),
-            "hoisted": _textbook_step(hoisted, batch, noise, ADAM(hoisted.parameters())),
-            "hoisted, fused": _textbook_step(hoisted, batch, noise, _fused(hoisted)),
-            "without kernels": without_kernels,
+            "ours": steps.ours(model, batch, noise, steps.fused(model)),
+            "textbook": steps.textbook(peer, batch, noise, ADAM(peer.parameters())),
+            "hoisted": steps.textbook(hoisted, batch, noise, ADAM(hoisted.parameters())),
+            "hoisted, fused": steps.textbook(hoisted, batch, noise, steps.fused(hoisted)),
+            "without kernels": steps.ours(reference, batch, noise, steps.fused(reference)),
             "job": lambda: next(job),
         }
     )
     what = f"VRNN {case.name}"
     job_step = found["job"] / JOB_STEPS
     return [
-        *_pair(what, found["ours"], found["textbook"], least),
+        *_pair(what, found["ours"], found["textbook"], minimum),
         _told(f"{what}: hoisted PyTorch", found["hoisted"], "ms"),
         _told(f"{what}: hoisted PyTorch, fused optimiser", found["hoisted, fused"], "ms"),
         _told(f"{what}: ours without kernels", found["without kernels"], "ms"),
@@ -104,15 +93,6 @@ def _placed(model: MMVRNN, peer: VRNN, batch: Batch, noise: Tensor) -> dict[str,
     found = [theirs[str(index)] for index in range(len(weights))]
     placed = torch.autograd.grad(list(weights.values()), list(model.parameters()), found)
     return {"loss": theirs["loss"], **{str(index): gradient for index, gradient in enumerate(placed)}}
-
-
-def _textbook_step(peer: VRNN, batch: Batch, noise: Tensor, optimiser: torch.optim.Optimizer) -> Step:
-    def step() -> None:
-        optimiser.zero_grad()
-        peer.negative_elbo(batch.values, batch.present, noise).mean().backward()
-        optimiser.step()
-
-    return step
 
 
 def _job_epochs(case: Case) -> Iterator[float]:
@@ -143,27 +123,27 @@ def preset() -> list[Figure]:
         loops.step_by_step(model, batch, noise).mean().backward()
         default.step()
 
-    return _compared("default sequence preset", _training_step(model, batch, noise, _fused(model)), textbook, None)
+    return _compared("default sequence preset", steps.ours(model, batch, noise, steps.fused(model)), textbook, None)
 
 
 def memory(case: Case) -> list[Figure]:
-    """Bytes that a step keeps for its way back, for T and for 2 T steps."""
+    """Bytes that a step saves for backward, for T and for 2 T steps."""
     model, peer = loops.sequence_pair(case)
-    ours, theirs = _kept_bytes(model, peer, case, case.steps)
-    twice, _ = _kept_bytes(model, peer, case, 2 * case.steps)
+    ours, theirs = _saved_bytes(model, peer, case, case.steps)
+    twice, _ = _saved_bytes(model, peer, case, 2 * case.steps)
     figures = [
-        Figure(f"VRNN {case.name}: kept for the way back", ours / 2**20, "MiB", None, None),
+        Figure(f"VRNN {case.name}: saved for backward", ours / 2**20, "MiB", None, None),
         Figure(f"VRNN {case.name}: the textbook's", theirs / 2**20, "MiB", None, None),
     ]
     growth = twice / ours
-    figures.append(Figure(f"VRNN {case.name}: kept for 2 T over T", growth, "times", "<= 2.1", growth <= 2.1))
+    figures.append(Figure(f"VRNN {case.name}: saved for 2 T over T", growth, "times", "<= 2.1", growth <= 2.1))
     return figures
 
 
-def _kept_bytes(model: MMVRNN, peer: VRNN, case: Case, steps: int) -> tuple[int, int]:
-    batch, noise = loops.sequences(case, steps)
-    ours = _kept(lambda: _bound(model, batch, noise))
-    return ours, _kept(lambda: peer.negative_elbo(batch.values, batch.present, noise))
+def _saved_bytes(model: MMVRNN, peer: VRNN, case: Case, length: int) -> tuple[int, int]:
+    batch, noise = loops.sequences(case, length)
+    ours = steps.saved_bytes(lambda: _bound(model, batch, noise))
+    return ours, steps.saved_bytes(lambda: peer.negative_elbo(batch.values, batch.present, noise))
 
 
 def vae() -> list[Figure]:
@@ -176,7 +156,7 @@ def vae() -> list[Figure]:
             "epochs": EPOCHS,
             "batch_size": BATCH,
             "optimiser": "adam",
-            "learning_rate": LEARNING_RATE,
+            "learning_rate": steps.LEARNING_RATE,
             "weight_decay": 0.0,
             "beta": {"schedule": "constant", "value": 0.1},
             "validation_fraction": 0.0,
@@ -241,43 +221,15 @@ def _found(model: MMVRNN, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
     return loops.losses_and_gradients(_bound(model, batch, noise), list(model.parameters()))
 
 
-def _training_step(model: MMVRNN, batch: Batch, noise: Tensor, optimiser: torch.optim.Optimizer) -> Step:
-    def step() -> None:
-        optimiser.zero_grad()
-        _bound(model, batch, noise).mean().backward()
-        clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-
-    return step
-
-
-def _fused(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-
-
-def _kept(forward: Callable[[], Tensor]) -> int:
-    """Bytes of the tensors that automatic differentiation keeps, each once."""
-    storages: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward()
-    return sum(storages.values())
-
-
-def _compared(name: str, ours: Step, theirs: Step, least: float | None) -> list[Figure]:
+def _compared(name: str, ours: steps.Step, theirs: steps.Step, minimum: float | None) -> list[Figure]:
     """Median milliseconds of both, in turns, and how many times faster ours is."""
     found = _medians({"ours": ours, "textbook": theirs})
-    return _pair(name, found["ours"], found["textbook"], least)
+    return _pair(name, found["ours"], found["textbook"], minimum)
 
 
-def _pair(name: str, ours: float, textbook: float, least: float | None) -> list[Figure]:
-    bar = None if least is None else f">= {least:g}"
-    holds = None if least is None else textbook / ours >= least
+def _pair(name: str, ours: float, textbook: float, minimum: float | None) -> list[Figure]:
+    bar = None if minimum is None else f">= {minimum:g}"
+    holds = None if minimum is None else textbook / ours >= minimum
     return [
         _told(f"{name}: ours", ours, "ms"),
         _told(f"{name}: textbook", textbook, "ms"),
@@ -285,11 +237,11 @@ def _pair(name: str, ours: float, textbook: float, least: float | None) -> list[
     ]
 
 
-def _medians(steps: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median milliseconds of every step, in turns."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
+def _medians(contenders: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Median milliseconds of one step of each contender, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for round in range(ROUNDS + WARM_UP):
-        for name, step in steps.items():
+        for name, step in contenders.items():
             begun = time.perf_counter()
             step()
             if round >= WARM_UP:

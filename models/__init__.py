@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from models.mmvae import MMVAE as MMVAE
     from models.mmvrnn import MMVRNN as MMVRNN
     from models.multimodal import Parts as Parts
+    from models.ops import Backend as Backend
+    from models.ops import KernelUnavailable as KernelUnavailable
     from models.ops.explain import Served as Served
     from models.ops.explain import explain as explain
     from models.ops.explain import explain_examples as explain_examples
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from models.training.state import UnusableState as UnusableState
 
 HOMES = {
+    "Backend": "models.ops",
     "Batch": "models.batch",
     "BundleError": "models.io.bundle",
     "Checkpoint": "models.training.events",
@@ -46,6 +49,7 @@ HOMES = {
     "Dataset": "models.training.dataset",
     "Epoch": "models.training.events",
     "Finished": "models.training.events",
+    "KernelUnavailable": "models.ops",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
     "Parts": "models.multimodal",

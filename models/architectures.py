@@ -4,10 +4,16 @@ from models.config import MMVAEConfig, MMVRNNConfig
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.multimodal import NO_PARTS, Parts
+from models.ops import Backend, checked
 
 Model = MMVAE | MMVRNN
 
 
-def build(config: MMVAEConfig | MMVRNNConfig, parts: Parts = NO_PARTS) -> Model:
-    """A model with fresh weights, drawn from torch's global generator; `parts` stand in for what the config names."""
-    return MMVAE(config, parts) if isinstance(config, MMVAEConfig) else MMVRNN(config, parts)
+def build(config: MMVAEConfig | MMVRNNConfig, parts: Parts = NO_PARTS, backend: Backend = "auto") -> Model:
+    """A model with random weights, drawn from torch's global generator.
+
+    parts: modules in place of those that the config names. backend: what computes the model (`models.ops.Backend`).
+    """
+    model = MMVAE(config, parts) if isinstance(config, MMVAEConfig) else MMVRNN(config, parts)
+    model.backend = checked(backend)
+    return model

@@ -143,7 +143,7 @@ class MMVRNN(Multimodal):
         prepared: (N, T, P), gates: (N, T, GATES H), the parts of posterior and gates that do not depend on the state.
         state: (N, state_features). noise: (N, T, Z).
         """
-        found = gru_loop.loop(self.inference, self.recurrence, prepared, gates, noise, state)
+        found = gru_loop.loop(self.inference, self.recurrence, prepared, gates, noise, state, self.backend)
         return Gaussian(found.means, found.deviations), found.codes, found.states
 
     def hidden(self, trajectory: Trajectory) -> Tensor:

@@ -14,6 +14,7 @@ from models.config import MMVAEConfig, MMVRNNConfig
 from models.experts import Expert
 from models.gaussian import Gaussian
 from models.likelihoods import Likelihood
+from models.ops import Backend
 
 
 class Terms(NamedTuple):
@@ -74,6 +75,8 @@ class Multimodal(nn.Module, ABC):
     parameter_vector: Tensor | None = None
     """While a model is trained, a leaf tensor that all parameters are views of; all their gradients are views of its
     `grad`. Automatic differentiation may write to either."""
+    backend: Backend = "auto"
+    """What computes the operations of `models.ops`, in any thread."""
 
     def __init__(
         self, config: MMVAEConfig | MMVRNNConfig, encoded_features: int, decoded_features: int, parts: Parts

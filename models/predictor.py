@@ -20,7 +20,7 @@ from models.io.manifests import ARTIFACT
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.multimodal import NO_PARTS, Parts
-from models.ops import elbo, posterior
+from models.ops import Backend, elbo, posterior
 from models.ops.explain import Served, explain
 
 
@@ -106,7 +106,7 @@ class Predictor:
         kernel = self._kernel
         if isinstance(self._model, MMVAE) and lengths is None and state is None:
             reason = kernel if isinstance(kernel, str) else kernel.declines(values, present)
-            if ops.serves("posterior", reason) and not isinstance(kernel, str):
+            if ops.serves("posterior", reason, self._model.backend) and not isinstance(kernel, str):
                 return Latent(*kernel(values, present), None)
         return self._encode(values, present, lengths, state)
 
@@ -291,20 +291,20 @@ class Predictor:
         return torch.from_numpy(np.moveaxis(noise, -2, 0)).unsqueeze(1)
 
 
-def load(path: Path, parts: Parts = NO_PARTS) -> Predictor:
+def load(path: Path, parts: Parts = NO_PARTS, backend: Backend = "auto") -> Predictor:
     """The predictor of a checkpoint, or of a bundle.
 
     Raises `models.CheckpointError` when the file is neither, and `models.BundleError` for a damaged bundle.
-    parts: the modules of your own that the model was built with, if any.
+    parts: the custom modules that the model was built with. backend: as in `models.build`.
     """
     if not bundle.is_bundle(path):
-        return Predictor(checkpoint.load(path, parts))
+        return Predictor(checkpoint.load(path, parts, backend))
     with TemporaryDirectory(prefix="sensorium-", ignore_cleanup_errors=True) as folder:
         artifact = Path(folder) / ARTIFACT
         with artifact.open("wb") as file:
             bundle.extract(path, file)
         try:
-            return Predictor(checkpoint.load(artifact, parts))
+            return Predictor(checkpoint.load(artifact, parts, backend))
         except CheckpointError as error:
             raise CheckpointError(f"{path.name}: {error}") from error
 

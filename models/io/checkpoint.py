@@ -15,6 +15,7 @@ from models import config
 from models.architectures import Model, build
 from models.config.wording import sentences
 from models.multimodal import NO_PARTS, Parts
+from models.ops import Backend
 
 FORMAT = "sensorium-model"
 VERSION = 1
@@ -54,9 +55,10 @@ def write(
     save_file(tensors, path, metadata={HEADER: json.dumps(header)})
 
 
-def load(path: Path, parts: Parts = NO_PARTS) -> Model:
-    """The model in `path`, on the CPU and in evaluation mode. parts: the custom modules that it was built with.
+def load(path: Path, parts: Parts = NO_PARTS, backend: Backend = "auto") -> Model:
+    """The model in `path`, on the CPU and in evaluation mode.
 
+    parts: the custom modules that it was built with. backend: as in `models.build`; a checkpoint does not store it.
     Raises CheckpointError when the file is not a whole checkpoint of a format version this code knows, or was built
     with other parts.
     """
@@ -70,7 +72,7 @@ def load(path: Path, parts: Parts = NO_PARTS) -> Model:
     try:
         # Without storage: drawing initial weights only to overwrite them would double the time and memory of a load.
         with torch.device("meta"):
-            model = build(wanted, parts)
+            model = build(wanted, parts, backend)
     except Exception as error:  # impossible sizes; and a custom network may raise any error
         raise CheckpointError(f"{path.name} has a config that no model can be built of") from error
     try:

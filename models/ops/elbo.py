@@ -254,14 +254,14 @@ def _network(
 
 def _call(model: Multimodal, inputs: Batch, targets: Batch, noise: Tensor | None) -> _Call | None:
     """The kernel's call, or None where the reference is to serve."""
-    if not isinstance(model, MMVAE) or ops.reference_selected():  # the kernel of an MM-VRNN is that of its loop
+    if not isinstance(model, MMVAE) or model.backend == "reference":  # the kernel of an MM-VRNN is that of its loop
         return None
     call, reason = None, None
     try:
         call = _prepare(model, inputs, targets, noise)
     except Unsupported as error:
         reason = str(error)
-    return call if ops.serves("the evidence lower bound", reason) else None
+    return call if ops.serves("the evidence lower bound", reason, model.backend) else None
 
 
 def _prepare(model: Multimodal, inputs: Batch, targets: Batch, noise: Tensor | None) -> _Call:

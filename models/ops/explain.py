@@ -1,5 +1,6 @@
 """Which kernel serves a model on a device, and why the others do not."""
 
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from models.config.training import IWAE
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.multimodal import Multimodal
-from models.ops import elbo, gru_loop, posterior, reference_selected
+from models.ops import elbo, gru_loop, philox, posterior
 
 
 class Served(NamedTuple):
@@ -29,21 +30,27 @@ def explain(
     model: Multimodal, device: str | torch.device, training: TrainingConfig | None = None
 ) -> tuple[Served, ...]:
     """What computes each operation for this model on this device, in a training or, without one, in inference."""
-    general = _general(torch.device(device), training)
+    backend = "the model's backend is 'reference'" if model.backend == "reference" else None
+    networks = backend or _networks(torch.device(device), training)
+    random = Served("philox", "none", "inference draws with NumPy")
+    if training is not None:
+        random = _served("philox", backend or philox.supports())
     if isinstance(model, MMVAE):
         return (
-            _served("elbo", general or _other_objective(training) or elbo.supports(model)),
-            _served("posterior", general or posterior.supports(model)),
+            _served("elbo", networks or _other_objective(training) or elbo.supports(model)),
+            _served("posterior", networks or posterior.supports(model)),
             Served("gru_loop", "none", "an MM-VAE has no time steps"),
+            random,
         )
     if isinstance(model, MMVRNN):
         own = gru_loop.supports(model.inference, model.recurrence, torch.device(device))
         return (
-            Served("elbo", "none", "the kernel computes the evidence bound of an MM-VAE"),
-            Served("posterior", "none", "the kernel encodes with an MM-VAE"),
-            _served("gru_loop", general or own),
+            Served("elbo", "none", "the kernel computes the evidence lower bound of an MM-VAE"),
+            Served("posterior", "none", "the kernel computes the posterior of an MM-VAE"),
+            _served("gru_loop", networks or own),
+            random,
         )
-    raise TypeError(f"{type(model).__name__} is neither an MM-VAE nor an MM-VRNN")
+    raise TypeError(f"the model is a {type(model).__name__}, expected an MM-VAE or an MM-VRNN")
 
 
 def in_words(served: tuple[Served, ...]) -> str:
@@ -53,19 +60,18 @@ def in_words(served: tuple[Served, ...]) -> str:
 
 
 def explain_examples(device: str | torch.device) -> str:
-    """`explain` of a small model of each architecture, in words: what this installation computes with."""
+    """`explain` of the training of a small model of each architecture: what this installation computes with."""
     modality = ModalityConfig(name="x", shape=(2,), likelihood="gaussian")
     configs = (
         MMVAEConfig(modalities=(modality,), latent_features=5, network=MLPConfig(hidden_features=(10,))),
         MMVRNNConfig(modalities=(modality,), latent_features=5),
     )
-    return "; ".join(in_words(explain(build(config), device)) for config in configs)
+    served = (explain(build(config), device, TrainingConfig()) for config in configs)
+    return in_words(tuple(dict.fromkeys(chain.from_iterable(served))))
 
 
-def _general(device: torch.device, training: TrainingConfig | None) -> str | None:
-    """Why no kernel serves, whatever the model; None if that depends on the model."""
-    if reference_selected():
-        return "the backend 'reference' is selected"
+def _networks(device: torch.device, training: TrainingConfig | None) -> str | None:
+    """Why no kernel computes the networks of any model, or None where one may."""
     if device.type != "cpu":
         return f"the kernels run on the CPU, the model is on {device.type}"
     if training is not None and training.precision != "float32":

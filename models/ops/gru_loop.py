@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models import gaussian, ops
 from models.inference_network import ConcatenationNetwork, InferenceNetwork
-from models.ops import library
+from models.ops import Backend, library
 from models.recurrence import GRU, Recurrence
 
 # What is saved for backward comes in chunks of about this many columns (one column per sequence and step): products
@@ -40,6 +40,7 @@ def loop(
     gates: Tensor,
     noise: Tensor | None,
     state: Tensor,
+    backend: Backend = "auto",
 ) -> Loop:
     """q(z_t | ...), z_t and h_t of all steps, one step after the other (arXiv:1506.02216, eqs. 7 and 9).
 
@@ -48,7 +49,7 @@ def loop(
     weights. The kernel's gradients can be taken once; a second time raises RuntimeError.
     """
     reason = supports(inference, recurrence, prepared.device) or _unfit(prepared, gates, noise, state)
-    if not ops.serves("gru_loop", reason):
+    if not ops.serves("gru_loop", reason, backend):
         return reference(inference, recurrence, prepared, gates, noise, state)
     parts = weights(cast(ConcatenationNetwork, inference), cast(GRU, recurrence))
     tensors = [prepared, gates, state, noise, *parts]
@@ -274,7 +275,7 @@ def _backward(ctx: Any, *of_outputs: Tensor | None) -> tuple[Any, ...]:
 
 def _no_second_gradient(ctx: Any, *of_outputs: Any) -> None:
     raise RuntimeError(
-        "the kernel of gru_loop has no second derivative: take it from the reference, models.ops.backend('reference')"
+        "the kernel of gru_loop has no second derivative: take it from the reference, backend='reference'"
     )
 
 

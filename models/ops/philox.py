@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import ops
-from models.ops import library
+from models.ops import Backend, library
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -52,10 +52,11 @@ class Draws:
     step: one for all rows, or one per row that is asked for, (B,). Rows are (B,) int64, on any device.
     """
 
-    def __init__(self, seed: int, step: int | Rows, stream: int) -> None:
+    def __init__(self, seed: int, step: int | Rows, stream: int, backend: Backend = "auto") -> None:
         self.key = (seed & LOW, seed >> 32 & LOW)
         self.steps = torch.atleast_1d(torch.as_tensor(step)).long()
         self.stream = stream
+        self.backend = backend
 
     def uniform(self, rows: Rows, count: int) -> Tensor:
         """`count` numbers for every row, uniform on [0, 1), also once they are cast to float32: (B, count) float64."""
@@ -78,7 +79,7 @@ class Draws:
         Returns (B, 4 n) int64.
         """
         blocks = -(-count // 4)
-        if ops.serves("philox", _unsupported(rows)):
+        if ops.serves("philox", supports() or _unfit(rows), self.backend):
             return _kernel(rows, blocks, self.steps, self.stream, self.key)
         block = torch.arange(blocks, device=rows.device)
         step = self.steps.to(rows.device)[:, None]
@@ -86,10 +87,13 @@ class Draws:
         return torch.stack(words, dim=-1).flatten(1)
 
 
-def _unsupported(rows: Tensor) -> str | None:
+def supports() -> str | None:
+    """Why the kernel cannot serve the rows of a dataset, or None where it can. Row numbers are on the CPU always."""
+    return None if library.available() else library.NOT_BUILT
+
+
+def _unfit(rows: Tensor) -> str | None:
     """Why the kernel cannot compute the words of these rows, or None where it can."""
-    if not library.available():
-        return library.NOT_BUILT
     if rows.device.type != "cpu":
         return f"the kernel runs on the CPU, the rows are on {rows.device.type}"
     return "the kernel takes row numbers below 2^32" if len(rows) and int(rows.max()) >> 32 else None

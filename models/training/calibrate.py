@@ -67,7 +67,7 @@ def _errors(
     targets = data.batch_of(dataset, rows).to(device)
     inputs = mask(targets, rows, number)
     *steps, features = model.latent_shape(targets)
-    noise = Draws(seed, number, NOISE).normal(rows, *steps, DRAWS, features).movedim(-2, 0).to(device)
+    noise = Draws(seed, number, NOISE, model.backend).normal(rows, *steps, DRAWS, features).movedim(-2, 0).to(device)
     predictions = [model.decode(inputs, names, None), model.decode(inputs, names, noise)]
     found = {}
     for name in names:

@@ -62,7 +62,11 @@ class Prefetch:
             return [Prefetched(*parts) for parts in zip(shares, counts, of_each, strict=True)]
         steps = np.repeat(np.arange(first_step, first_step + len(batches)), sizes)
         drawn = objective.draw(
-            self._model, targets, self._training, lambda stream: Draws(self._seed, steps, stream), rows
+            self._model,
+            targets,
+            self._training,
+            lambda stream: Draws(self._seed, steps, stream, self._model.backend),
+            rows,
         )
         inputs = drawn.inputs.split(sizes) if len(batches) > 1 else [drawn.inputs]
         draws = map(Drawn, inputs, drawn.noise.split(sizes))

@@ -122,7 +122,7 @@ def compute(
             batch.targets,
             training,
             beta,
-            lambda stream: Draws(seed, step, stream),
+            lambda stream: Draws(seed, step, stream, model.backend),
             batch.rows,
             batch.drawn,
         )

@@ -35,6 +35,6 @@ def validate(
         targets = read(dataset, share, model, device)
         found = compute(model, Prefetched(share, len(chunk), targets), training, beta, device, (seed, 0), group)
         totals.add(found, len(chunk))
-        inputs = objective.hidden(targets, training, lambda stream: Draws(seed, 0, stream), share)
+        inputs = objective.hidden(targets, training, lambda stream: Draws(seed, 0, stream, model.backend), share)
         profile += objective.negative_profile(model, inputs, targets).double().sum()
     return totals.means(group, "validation_", profile=profile)

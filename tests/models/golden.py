@@ -31,6 +31,7 @@ from models.config import (
 )
 from models.config.training import ModalityDropout
 from models.io import checkpoint
+from models.ops import Backend
 from models.ops.philox import Draws
 from models.training import evaluate, objective, schedule, state
 from models.training.dataset import Dataset
@@ -74,9 +75,9 @@ def batch_of(stored_batch: Mapping[str, Array], name: str) -> Batch:
     return Batch(found["values"], found["present"], found["lengths"].get(""))
 
 
-def answers(path: Path, batches: Mapping[str, Array]) -> Arrays:
+def answers(path: Path, batches: Mapping[str, Array], backend: Backend) -> Arrays:
     """What the checkpoint at `path` answers about the batches `mixed`, `alone` and `hidden`."""
-    predictor = models.load(path)
+    predictor = models.load(path, backend=backend)
     names = sorted(modality.name for modality in predictor.config.modalities)
     sequence = predictor.config.kind == "sequence"
     found: Arrays = {}
@@ -126,16 +127,16 @@ def _without_padding(found: Arrays, batches: Mapping[str, Array]) -> Arrays:
     return found
 
 
-def step(path: Path, batches: Mapping[str, Array], training: Mapping[str, Any]) -> Arrays:
+def step(path: Path, batches: Mapping[str, Array], training: Mapping[str, Any], backend: Backend) -> Arrays:
     """The parts of the bound, and the loss of a training step with its gradients, of the batch `mixed`."""
-    model = checkpoint.load(path).train()
+    model = checkpoint.load(path, backend=backend).train()
     targets, inputs = batch_of(batches, "mixed"), batch_of(batches, "mixed")
     # less is shown than is asked for
     first = min(inputs.present)
     some = (torch.arange(inputs.rows) % 3 > 0).reshape(-1, *[1] * (inputs.present[first].ndim - 1))
     inputs = Batch(inputs.values, {**inputs.present, first: inputs.present[first] & some}, inputs.lengths)
     rows = np.arange(100, 100 + targets.rows)
-    noise = Draws(SEED, STEP, 7).normal(rows, *model.latent_shape(targets))
+    noise = Draws(SEED, STEP, 7, backend).normal(rows, *model.latent_shape(targets))
     found: Arrays = {}
     with torch.no_grad():
         for name, given in (("mean", None), ("noise", noise)):
@@ -148,8 +149,9 @@ def step(path: Path, batches: Mapping[str, Array], training: Mapping[str, Any]) 
         if (shares := model.expert_shares(inputs)) is not None:
             found |= {f"shares/{key}": value.numpy() for key, value in shares.items()}
         found["profile"] = objective.negative_profile(model, inputs, targets).numpy()
+    chosen = TrainingConfig.model_validate(training)
     loss = objective.negative_bound(
-        model, targets, TrainingConfig.model_validate(training), 0.3, lambda stream: Draws(SEED, STEP, stream), rows
+        model, targets, chosen, 0.3, lambda stream: Draws(SEED, STEP, stream, backend), rows
     )
     loss.loss.sum().backward()
     found["loss"], found["kl"] = loss.loss.detach().numpy(), loss.kl.detach().numpy()
@@ -171,7 +173,11 @@ def dataset(data: Mapping[str, Array], kind: str) -> Dataset:
 
 
 def train(
-    spec: Mapping[str, Any], data: Mapping[str, Array], resume: Path | None = None, stop: tuple[int, Path] | None = None
+    spec: Mapping[str, Any],
+    data: Mapping[str, Array],
+    backend: Backend,
+    resume: Path | None = None,
+    stop: tuple[int, Path] | None = None,
 ) -> Arrays | None:
     """The weights, rows, metrics and evaluation of a training, from its beginning or from a stored state.
 
@@ -183,7 +189,10 @@ def train(
     answers = itertools.count(0 if begun is None else begun.step)
     should_stop: Callable[[], bool] = (lambda: next(answers) == stop[0]) if stop else (lambda: False)
     found: Arrays = {}
-    for event in fit(config, samples, training, seed=spec["seed"], should_stop=should_stop, resume_from=begun):
+    events = fit(
+        config, samples, training, seed=spec["seed"], should_stop=should_stop, resume_from=begun, backend=backend
+    )
+    for event in events:
         if isinstance(event, Epoch):
             found |= {f"epoch/{event.epoch}/{name}": np.asarray(value) for name, value in event.metrics.items()}
         elif isinstance(event, Checkpoint) and stop:
@@ -208,17 +217,17 @@ def _leaves(told: Any, place: str) -> Iterator[tuple[str, Array]]:
         yield place, np.asarray(told)
 
 
-def numbers() -> Arrays:
+def numbers(backend: Backend) -> Arrays:
     """Random numbers by (seed, step, row, stream)."""
     rows = np.array([0, 1, 77, 2**31 + 5, 2**32 - 1, 2**40 + 3])
     found: Arrays = {}
     for seed, number, stream in [(0, 0, 0), (3, 17, 1), (2**63 + 9, 2**40 + 1, 4), (2**32, 2**32, 255)]:
-        draws = Draws(seed, number, stream)
+        draws = Draws(seed, number, stream, backend)
         found[f"uniform/{seed}/{number}/{stream}"] = draws.uniform(rows, 6).numpy()
         found[f"normal/{seed}/{number}/{stream}"] = draws.normal(rows, 3, 3).numpy()
     steps = np.array([0, 1, 2**33, 5, 5, 6])
-    found["uniform/steps"] = Draws(5, steps, 2).uniform(rows, 5).numpy()
-    found["normal/steps"] = Draws(5, steps, 2).normal(rows, 5).numpy()
+    found["uniform/steps"] = Draws(5, steps, 2, backend).uniform(rows, 5).numpy()
+    found["normal/steps"] = Draws(5, steps, 2, backend).normal(rows, 5).numpy()
     return found
 
 
@@ -231,10 +240,10 @@ BURSTS = {"usual": {}, "long": {"probability": 0.9, "longest": 0.8}}
 MIXES = {"usual": {}, "windows": {"windows": 5.0, "more_steps": 1.0}, "steps": {"steps": 9.0}}
 
 
-def masks(batches: Mapping[str, Array]) -> Arrays:
+def masks(batches: Mapping[str, Array], backend: Backend) -> Arrays:
     """What modality dropout and deletions leave of the batches `static`, `sequence` and `many`."""
     found: Arrays = {}
-    draws = Draws(SEED, STEP, 1)
+    draws = Draws(SEED, STEP, 1, backend)
     for kind in ("static", "sequence", "many"):
         batch = batch_of(batches, kind)
         rows = np.arange(7, 7 + batch.rows)

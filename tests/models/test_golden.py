@@ -1,16 +1,13 @@
 """Stored models, trainings and random numbers of an earlier version: all load, and answer what they answered then."""
 
 import re
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import models
-from models import ops
-from models.ops import library
+from models.ops import Backend, library
 from tests.conftest import need
 from tests.models import golden
 from tests.models.golden import Arrays
@@ -28,12 +25,12 @@ SERVED = re.compile("gaussian-product(-tanh|-relu|-linear)?|.*-(zero|missing_emb
 
 
 @pytest.fixture(params=["auto", "reference"])
-def _backend(request: pytest.FixtureRequest) -> Iterator[None]:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """The kernels where they serve, then PyTorch alone."""
     if request.param == "auto":
         need(library.available() or None, "the kernels (make kernels)")
-    with ops.backend(request.param):
-        yield
+    chosen: Backend = request.param
+    return chosen
 
 
 def differences(found: Arrays, expected: Arrays) -> list[str]:
@@ -57,67 +54,57 @@ def differences(found: Arrays, expected: Arrays) -> list[str]:
     return wrong
 
 
-@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("name", golden.cases("mmvae"))
-def test_an_mmvae_answers_as_it_did(name: str, tmp_path: Path) -> None:
-    compare_model("mmvae", name, tmp_path / "model")
+def test_an_mmvae_answers_as_it_did(name: str, backend: Backend, tmp_path: Path) -> None:
+    compare_model("mmvae", name, backend, tmp_path / "model")
 
 
-@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("name", golden.cases("mmvrnn"))
-def test_an_mmvrnn_answers_as_it_did(name: str, tmp_path: Path) -> None:
-    compare_model("mmvrnn", name, tmp_path / "model")
+def test_an_mmvrnn_answers_as_it_did(name: str, backend: Backend, tmp_path: Path) -> None:
+    compare_model("mmvrnn", name, backend, tmp_path / "model")
 
 
-def compare_model(kind: str, name: str, path: Path) -> None:
+def compare_model(kind: str, name: str, backend: Backend, path: Path) -> None:
     """Inference, the parts of the bound, a training step's loss and its gradients."""
     files = golden.archive(kind)
     path.write_bytes(files[f"{name}/model"])
-    with ops.backend("kernel") if SERVED.fullmatch(name) and not ops.reference_selected() else nullcontext():
-        compare_answers(kind, name, path)
-
-
-def compare_answers(kind: str, name: str, path: Path) -> None:
-    """The same with the selected kernels."""
-    files = golden.archive(kind)
+    if backend == "auto" and SERVED.fullmatch(name):
+        backend = "kernel"
     case = golden.spec_of(files[f"{name}/case"])
     batches = golden.arrays(golden.archive("batches")[f"{case['batches']}/batches"])
-    answers = golden.answers(path, batches)
+    answers = golden.answers(path, batches, backend)
     assert not differences(answers, golden.arrays(files[f"{name}/answers"]))
-    step = golden.step(path, batches, case["training"])
+    step = golden.step(path, batches, case["training"], backend)
     assert not differences(step, golden.arrays(files[f"{name}/step"]))
 
 
-@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("name", golden.cases("trainings"))
-def test_a_training_gives_the_weights_it_gave(name: str) -> None:
+def test_a_training_gives_the_weights_it_gave(name: str, backend: Backend) -> None:
     files = golden.archive("trainings")
     spec, data = golden.spec_of(files[f"{name}/spec"]), golden.arrays(files[f"{name}/data"])
-    found = golden.train(spec, data)
+    found = golden.train(spec, data, backend)
     assert found is not None
     assert not differences(found, golden.arrays(files[f"{name}/result"]))
 
 
-@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("name", golden.cases("trainings"))
-def test_a_stored_training_state_goes_on_to_the_same_weights(name: str, tmp_path: Path) -> None:
+def test_a_stored_training_state_goes_on_to_the_same_weights(name: str, backend: Backend, tmp_path: Path) -> None:
     files = golden.archive("trainings")
     spec, data = golden.spec_of(files[f"{name}/spec"]), golden.arrays(files[f"{name}/data"])
     path = tmp_path / "state"
     path.write_bytes(files[f"{name}/state"])
-    found = golden.train({**spec, "evaluate": False}, data, resume=path)
+    found = golden.train({**spec, "evaluate": False}, data, backend, resume=path)
     assert found is not None
     whole = golden.arrays(files[f"{name}/result"])
     expected = {place: whole[place] for place in whole if place in found or place.startswith("weights/")}
     assert not differences(found, expected)
 
 
-@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("kind", ["mmvae", "mmvrnn"])
-def test_a_stored_bundle_is_read(kind: str, tmp_path: Path) -> None:
+def test_a_stored_bundle_is_read(kind: str, backend: Backend) -> None:
     bundle = golden.FOLDER / f"{kind}.tar"
     manifest = models.describe(bundle)
-    predictor = models.load(bundle)
+    predictor = models.load(bundle, backend=backend)
     assert (manifest["model"], manifest["model_version"], manifest["metrics"]) == (
         "sounds",
         3,
@@ -126,20 +113,19 @@ def test_a_stored_bundle_is_read(kind: str, tmp_path: Path) -> None:
     assert predictor.config.model_dump(mode="json")["modalities"] == manifest["config"]["modalities"]
     name = {"mmvae": "mixed-product", "mmvrnn": "mixed-missing_embeddings-filter-gru1"}[kind]
     batches = golden.arrays(golden.archive("batches")[f"{kind}-mixed/batches"])
-    assert not differences(golden.answers(bundle, batches), golden.arrays(golden.archive(kind)[f"{name}/answers"]))
+    found = golden.answers(bundle, batches, backend)
+    assert not differences(found, golden.arrays(golden.archive(kind)[f"{name}/answers"]))
 
 
-@pytest.mark.usefixtures("_backend")
-def test_random_numbers_are_a_function_of_seed_step_and_row() -> None:
-    found, expected = golden.numbers(), golden.arrays(golden.archive("draws")["numbers/result"])
+def test_random_numbers_are_a_function_of_seed_step_and_row(backend: Backend) -> None:
+    found, expected = golden.numbers(backend), golden.arrays(golden.archive("draws")["numbers/result"])
     assert not differences(found, expected)
     assert all(np.array_equal(found[name], expected[name]) for name in expected if name.startswith("uniform"))
 
 
-@pytest.mark.usefixtures("_backend")
-def test_masks_are_a_function_of_seed_step_and_row() -> None:
+def test_masks_are_a_function_of_seed_step_and_row(backend: Backend) -> None:
     files = golden.archive("draws")
-    found = golden.masks(golden.arrays(files["masks/batches"]))
+    found = golden.masks(golden.arrays(files["masks/batches"]), backend)
     assert not differences(found, golden.arrays(files["masks/result"]))
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from models.architectures import Model, build
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
-from models.ops import backend
 from models.ops.explain import explain
 from models.ops.philox import Draws
 from models.training.dataset import Dataset
@@ -57,11 +56,10 @@ def test_a_training_on_the_card_ends_where_one_on_the_cpu_does(kind: str) -> Non
 @pytest.mark.parametrize("kind", ["static", "sequence"])
 def test_codes_of_the_card_are_those_of_the_cpu(kind: str) -> None:
     torch.manual_seed(0)
-    model: Model = build(_config(kind)).eval()
+    model: Model = build(_config(kind), backend="reference").eval()
     batch = randomly_present(static_batch() if kind == "static" else sequence_batch())
     with torch.no_grad():
-        with backend("reference"):
-            cpu = model.encode(batch)
+        cpu = model.encode(batch)
         card = model.cuda().encode(batch.to("cuda"))
     for one, other in zip(card, cpu, strict=True):
         torch.testing.assert_close(one.cpu(), other, rtol=1e-4, atol=1e-5)

@@ -22,7 +22,7 @@ def bounds(model: Model, dataset: Dataset, rows: Rows, seed: int) -> dict[str, f
     lower, iwae = 0.0, 0.0
     for targets, chunk in batches(model, dataset, rows, PARTICLES * _components(model, dataset)):
         *steps, features = model.latent_shape(targets)
-        noise = Draws(seed, 0, NOISE).normal(chunk, *steps, PARTICLES, features).movedim(-2, 0)
+        noise = Draws(seed, 0, NOISE, model.backend).normal(chunk, *steps, PARTICLES, features).movedim(-2, 0)
         noise = noise.to(next(iter(targets.present.values())).device)
         lower -= elbo(model, targets, targets, noise[0]).loss.double().sum().item()
         iwae -= negative_iwae(model.particles(targets, targets, noise)).loss.double().sum().item()

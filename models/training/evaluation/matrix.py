@@ -59,7 +59,7 @@ def _entries(
             targets.lengths,
         )
         *steps, features = model.latent_shape(targets)
-        noise = Draws(seed, 0, NOISE).normal(chunk, *steps, DRAWS, features).movedim(-2, 0)
+        noise = Draws(seed, 0, NOISE, model.backend).normal(chunk, *steps, DRAWS, features).movedim(-2, 0)
         noise = noise.to(next(iter(targets.present.values())).device)
         of_mean = model.decode(inputs, list(model.index), None)
         of_draws = model.decode(inputs, list(model.index), noise)

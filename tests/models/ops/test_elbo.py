@@ -56,8 +56,8 @@ def _found(
     backend: ops.Backend, model: MMVAE, inputs: Batch, targets: Batch, noise: Tensor | None, free_bits: float = 0.0
 ) -> dict[str, Any]:
     """The objective, and the gradients of a sum of the losses in which every row has a weight of its own."""
-    with ops.backend(backend):
-        found = elbo.elbo(model, inputs, targets, noise, 0.3, WEIGHT, free_bits)
+    model.backend = backend
+    found = elbo.elbo(model, inputs, targets, noise, 0.3, WEIGHT, free_bits)
     share = torch.rand(len(found.loss), generator=torch.Generator().manual_seed(2))
     names, parameters = zip(*model.named_parameters(), strict=True)
     gradients = torch.autograd.grad((share * found.loss).sum(), parameters)
@@ -124,9 +124,9 @@ def test_gradients_of_views_of_one_vector_add_up_in_its_gradient(backend: ops.Ba
         elbo.negative_elbo(model.terms(inputs, targets, noise), 0.3).loss.sum(), list(model.parameters())
     )
     vector = _flat(model)
+    model.backend = backend
     for _ in range(2):
-        with ops.backend(backend):
-            elbo.elbo(model, inputs, targets, noise, 0.3).loss.sum().backward()
+        elbo.elbo(model, inputs, targets, noise, 0.3).loss.sum().backward()
     found = [parameter.grad for parameter in model.parameters()]
     torch.testing.assert_close(found, [2 * one for one in expected], rtol=1e-4, atol=1e-4)
     assert vector.grad is not None
@@ -139,8 +139,8 @@ def test_parameters_that_have_left_the_vector_get_their_own_gradients() -> None:
     vector = _flat(model)
     for parameter in model.parameters():
         parameter.data, parameter.grad = parameter.data.clone(), None
-    with ops.backend("kernel"):
-        elbo.elbo(model, *_batches(model, 4), None).loss.sum().backward()
+    model.backend = "kernel"
+    elbo.elbo(model, *_batches(model, 4), None).loss.sum().backward()
     assert vector.grad is not None
     assert not vector.grad.any()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -218,8 +218,8 @@ def test_a_modality_without_values_or_targets_is_left_out() -> None:
     other = replace(targets, values={"m1": targets.values["m1"]}, present={"m1": targets.present["m1"]})
 
     def values(backend: ops.Backend) -> dict[str, Tensor]:
-        with ops.backend(backend):
-            terms = elbo.terms(model, only, other, None)
+        model.backend = backend
+        terms = elbo.terms(model, only, other, None)
         return {"kl": terms.kl, **terms.log_likelihood, **terms.errors}
 
     found = values("kernel")
@@ -231,8 +231,8 @@ def test_a_modality_without_values_or_targets_is_left_out() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_terms_have_no_gradient_and_errors_only_in_training(training: bool) -> None:
     model = _model(scale="predicted").train(training)
-    with ops.backend("kernel"):
-        terms = elbo.terms(model, *_batches(model, 4), None)
+    model.backend = "kernel"
+    terms = elbo.terms(model, *_batches(model, 4), None)
     assert not terms.kl.requires_grad
     assert {name: len(value) for name, value in terms.errors.items()} == ({"m0": 0, "m1": 0} if training else {})
 
@@ -247,8 +247,8 @@ def test_nan_comes_out_in_its_row_unless_it_is_absent() -> None:
         mask = inputs.present["m0"].clone()
         mask[3] = shown
         given = Batch(values, {**inputs.present, "m0": mask})
-        with ops.backend("kernel"):
-            found = elbo.elbo(model, given, Batch(values, {**targets.present, "m0": mask}), None)
+        model.backend = "kernel"
+        found = elbo.elbo(model, given, Batch(values, {**targets.present, "m0": mask}), None)
         assert found.kl[3].isnan() == shown
         assert found.kl.isnan().sum() == found.loss.isnan().sum() == int(shown)
 
@@ -265,9 +265,9 @@ def test_a_row_is_the_same_in_any_batch() -> None:
             {name: mask[150:151] for name, mask in batch.present.items()},
         )
 
-    with ops.backend("kernel"):
-        together = elbo.elbo(model, inputs, targets, noise)
-        alone = elbo.elbo(model, part(inputs), part(targets), noise[150:151])
+    model.backend = "kernel"
+    together = elbo.elbo(model, inputs, targets, noise)
+    alone = elbo.elbo(model, part(inputs), part(targets), noise[150:151])
     assert torch.equal(together.loss[150:151], alone.loss)
     assert torch.equal(together.kl[150:151], alone.kl)
     assert all(
@@ -281,14 +281,15 @@ def test_a_frozen_parameter_has_no_gradient() -> None:
     _flat(model)
     frozen = next(model.parameters()).requires_grad_(False)
     frozen.grad = None
-    with ops.backend("kernel"):
-        elbo.elbo(model, *_batches(model, 4), None).loss.sum().backward()
+    model.backend = "kernel"
+    elbo.elbo(model, *_batches(model, 4), None).loss.sum().backward()
     assert frozen.grad is None
     assert all(one.grad is not None for one in model.parameters() if one is not frozen)
 
 
 def _reason(model: MMVAE, inputs: Batch, targets: Batch, noise: Tensor | None) -> str:
-    with ops.backend("kernel"), pytest.raises(ops.KernelUnavailable) as refused:
+    model.backend = "kernel"
+    with pytest.raises(ops.KernelUnavailable) as refused:
         elbo.elbo(model, inputs, targets, noise)
     return str(refused.value)
 
@@ -355,8 +356,8 @@ def test_a_layer_that_is_exchanged_is_seen() -> None:
     encoder = model.encoders[0]
     assert isinstance(encoder, nn.Sequential)
     encoder[1] = nn.Linear(2, 10)
-    with ops.backend("kernel"):
-        found = elbo.terms(model, *batches, None)
+    model.backend = "kernel"
+    found = elbo.terms(model, *batches, None)
     torch.testing.assert_close(found.kl, model.terms(*batches, None).kl.detach(), rtol=1e-5, atol=1e-5)
     assert not torch.equal(found.kl, before.kl)
     encoder[2] = nn.GELU()

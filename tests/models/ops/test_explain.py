@@ -1,5 +1,6 @@
 """Which kernel serves a model on a device, in words."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from tests.models.small import sequence_batch, sequence_model, static_model
 
 built = pytest.mark.usefixtures("kernels")
 
+TRAINING = TrainingConfig.model_validate({"epochs": 1, "batch_size": 8})
+
 
 def _small(**options: Any) -> MMVAE:
     modality = ModalityConfig(name="x", shape=(2,), likelihood="gaussian")
@@ -28,9 +31,24 @@ def _of(served: tuple[Served, ...]) -> dict[str, tuple[str, str]]:
 
 @built
 def test_kernels_serve_small_models_on_the_cpu() -> None:
-    assert [one.serves for one in explain(_small(), "cpu")] == ["kernel", "kernel", "none"]
-    assert [one.serves for one in explain(sequence_model(), "cpu")] == ["none", "none", "kernel"]
+    assert [one.serves for one in explain(_small(), "cpu")] == ["kernel", "kernel", "none", "none"]
+    assert [one.serves for one in explain(sequence_model(), "cpu")] == ["none", "none", "kernel", "none"]
     assert in_words(explain(sequence_model(), "cpu")) == "gru_loop: kernel"
+    assert in_words(explain(_small(), "cpu", TRAINING)) == "elbo: kernel; posterior: kernel; philox: kernel"
+    assert models.explain_examples("cpu") == "elbo: kernel; posterior: kernel; philox: kernel; gru_loop: kernel"
+
+
+@built
+def test_a_training_on_a_card_draws_its_random_numbers_by_the_kernel() -> None:
+    half = TRAINING.model_copy(update={"precision": "bfloat16"})
+    for device, training in (("cuda", TRAINING), ("cpu", half)):
+        served = _of(explain(_small(), device, training))
+        assert {name: what for name, (what, _) in served.items()} == {
+            "elbo": "reference",
+            "posterior": "reference",
+            "gru_loop": "none",
+            "philox": "kernel",
+        }
 
 
 @built
@@ -55,13 +73,13 @@ def test_an_expert_that_the_kernels_do_not_compute_is_named() -> None:
 
 @pytest.mark.parametrize("model", [_small(), sequence_model()], ids=["mmvae", "mmvrnn"])
 def test_a_card_half_precision_and_a_selected_backend_are_reasons(model: models.MMVAE | models.MMVRNN) -> None:
-    half = TrainingConfig.model_validate({"epochs": 1, "batch_size": 8, "precision": "bfloat16"})
-    with ops.backend("reference"):
-        selected = explain(model, "cpu")
+    half = TRAINING.model_copy(update={"precision": "bfloat16"})
+    selected = copy.deepcopy(model)
+    selected.backend = "reference"
     for served, word in [
         (explain(model, "cuda"), "cuda"),
-        (explain(model, "cpu", half), "bfloat16"),
-        (selected, "backend"),
+        (explain(model, "cpu", half)[:3], "bfloat16"),
+        (explain(selected, "cpu", TRAINING), "backend"),
     ]:
         used = [one for one in served if one.serves != "none"]
         assert [one.serves for one in used] == ["reference"] * len(used)
@@ -71,23 +89,24 @@ def test_a_card_half_precision_and_a_selected_backend_are_reasons(model: models.
 def test_kernels_that_are_not_built_are_a_reason() -> None:
     with library.using(None):
         for model in (_small(), sequence_model()):
-            used = [one for one in explain(model, "cpu") if one.serves != "none"]
+            used = [one for one in explain(model, "cpu", TRAINING) if one.serves != "none"]
             assert [one.reason for one in used] == [library.NOT_BUILT] * len(used)
 
 
 @built
 def test_the_importance_weighted_bound_is_not_the_elbo() -> None:
-    training = TrainingConfig.model_validate({"epochs": 1, "batch_size": 8, "objective": {"name": "iwae"}})
+    training = TrainingConfig.model_validate({**TRAINING.model_dump(), "objective": {"name": "iwae"}})
     assert _of(explain(_small(), "cpu", training))["elbo"][0] == "reference"
 
 
 @built
 def test_a_kernel_that_serves_is_the_one_that_computes() -> None:
-    """`explain` and the operations decide alike: selecting the kernel fails exactly where a reference would serve."""
+    """`explain` and the operations decide alike: the backend "kernel" fails exactly where a reference would serve."""
     for options in ({}, {"recurrence": "lstm"}, {"posterior": "product_of_experts"}):
         model = sequence_model(**options)
         serves, _ = _of(explain(model, "cpu"))["gru_loop"]
-        with ops.backend("kernel"), torch.no_grad():
+        model.backend = "kernel"
+        with torch.no_grad():
             if serves == "kernel":
                 model.encode(sequence_batch())
             else:

@@ -39,8 +39,8 @@ def _inputs(model: MMVRNN, rows: int, steps: int, drawn: bool) -> dict[str, Tens
 
 def _loop(model: MMVRNN, inputs: dict[str, Tensor], backend: ops.Backend = "kernel") -> dict[str, Tensor]:
     """What comes out of the loop, and the gradients of a sum of it, weighted at random."""
-    with ops.backend(backend):
-        posterior, codes, states = model.loop(**{"noise": None, **inputs})
+    model.backend = backend
+    posterior, codes, states = model.loop(**{"noise": None, **inputs})
     found = {"mean": posterior.mean, "deviation": posterior.standard_deviation, "codes": codes, "states": states}
     generator = torch.Generator().manual_seed(2)
     loss = sum((torch.randn(value.shape, generator=generator) * value).sum() for value in found.values())
@@ -136,8 +136,8 @@ def test_only_what_is_needed_has_a_gradient() -> None:
         return torch.autograd.grad(codes.square().sum(), list(inputs.values()))
 
     ours = gradients()
-    with ops.backend("reference"):
-        torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
+    model.backend = "reference"
+    torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
 
 
 @built
@@ -153,8 +153,8 @@ def test_a_models_loss_and_gradients_are_the_same() -> None:
         return {"loss": loss, **dict(zip(parameters, found, strict=True))}
 
     ours = gradients()
-    with ops.backend("reference"):
-        torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
+    model.backend = "reference"
+    torch.testing.assert_close(ours, gradients(), rtol=1e-5, atol=1e-5)
 
 
 @built
@@ -163,12 +163,13 @@ def test_the_pytorch_loop_serves_what_the_library_does_not(option: dict[str, str
     """Other cells and posteriors, other types of numbers, and installations without the library."""
     batch = sequence_batch((5, 3, 4))
     with torch.no_grad():
-        with ops.backend("kernel"):
-            assert sequence_model().encode(batch).mean.isfinite().all()
-        model = sequence_model(**option)
+        served, model = sequence_model(), sequence_model(**option)
+        served.backend = model.backend = "kernel"
+        assert served.encode(batch).mean.isfinite().all()
         with library.using(library.path() if option else None):
-            with ops.backend("kernel"), pytest.raises(ops.KernelUnavailable):
+            with pytest.raises(ops.KernelUnavailable):
                 model.encode(batch)
+            model.backend = "auto"
             assert model.encode(batch).mean.isfinite().all()
 
 
@@ -177,8 +178,10 @@ def test_the_reference_serves_half_precision() -> None:
     model = _model(1, SMALL)
     inputs = {name: value.detach() for name, value in _inputs(model, 3, 4, True).items()}
     halves = inputs | {"prepared": inputs["prepared"].bfloat16(), "gates": inputs["gates"].bfloat16()}
-    with ops.backend("kernel"), pytest.raises(ops.KernelUnavailable, match="bfloat16"):
+    model.backend = "kernel"
+    with pytest.raises(ops.KernelUnavailable, match="bfloat16"):
         model.loop(**halves)
+    model.backend = "auto"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert model.loop(**halves)[2].dtype == torch.float32
 
@@ -205,8 +208,8 @@ def test_gates_that_are_the_same_at_every_step_get_the_sum_of_their_gradients() 
         return torch.autograd.grad(codes.sum() + states.square().sum(), code)[0]
 
     ours = gradient()
-    with ops.backend("reference"):
-        torch.testing.assert_close(ours, gradient(), rtol=1e-5, atol=1e-5)
+    model.backend = "reference"
+    torch.testing.assert_close(ours, gradient(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_with_the_library_can_be_copied_and_pickled() -> None:
@@ -260,7 +263,8 @@ def test_a_second_derivative_comes_from_the_reference_and_the_kernel_says_so() -
         (first,) = torch.autograd.grad(codes.square().sum(), inputs["prepared"], create_graph=True)
         return torch.autograd.grad(first.square().sum(), inputs["prepared"])[0]
 
-    with ops.backend("kernel"), pytest.raises(RuntimeError, match="no second derivative"):
+    model.backend = "kernel"
+    with pytest.raises(RuntimeError, match="no second derivative"):
         twice()
-    with ops.backend("reference"):
-        assert twice().abs().sum() > 0
+    model.backend = "reference"
+    assert twice().abs().sum() > 0

@@ -118,21 +118,19 @@ def test_rows_of_several_steps_are_drawn_together() -> None:
 @built
 @pytest.mark.parametrize("steps", [3, 2**40 + 1, np.array([0, 7, 2**33, 2**40 + 1, 5])], ids=["one", "large", "each"])
 def test_the_kernel_gives_the_words_of_the_reference(steps: int | np.ndarray) -> None:
-    draws, rows = Draws(2**50 + 9, steps, 3), np.array([0, 5, 2**31 + 1, 2**32 - 1, 5])
-    with ops.backend("kernel"):
-        uniform, normal = draws.uniform(rows, 7), draws.normal(rows, 3, 2)
-    with ops.backend("reference"):
-        assert torch.equal(uniform, draws.uniform(rows, 7))
-        assert torch.equal(normal, draws.normal(rows, 3, 2))
+    rows = np.array([0, 5, 2**31 + 1, 2**32 - 1, 5])
+    kernel, reference = (Draws(2**50 + 9, steps, 3, backend) for backend in ("kernel", "reference"))
+    assert torch.equal(kernel.uniform(rows, 7), reference.uniform(rows, 7))
+    assert torch.equal(kernel.normal(rows, 3, 2), reference.normal(rows, 3, 2))
 
 
 @built
 def test_the_kernel_declines_rows_beyond_32_bits_and_other_devices() -> None:
-    with ops.backend("kernel"):
-        with pytest.raises(ops.KernelUnavailable, match="below 2\\^32"):
-            Draws(0, 0, 0).uniform(np.array([2**32]), 4)
-        with pytest.raises(ops.KernelUnavailable, match="on meta"):
-            Draws(0, 0, 0).uniform(torch.tensor([1], device="meta"), 4)
+    draws = Draws(0, 0, 0, "kernel")
+    with pytest.raises(ops.KernelUnavailable, match="below 2\\^32"):
+        draws.uniform(np.array([2**32]), 4)
+    with pytest.raises(ops.KernelUnavailable, match="on meta"):
+        draws.uniform(torch.tensor([1], device="meta"), 4)
 
 
 def test_rows_may_be_a_tensor_and_their_device_is_that_of_the_numbers() -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models import Predictor, likelihoods, ops
+from models import Predictor, likelihoods
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig, TrainingConfig, parse
 from models.config.modality import LikelihoodName
+from models.ops import Backend
 from models.training import calibrate, data
 from models.training.checks import UnusableData
 from models.training.dataset import Dataset
@@ -115,12 +116,11 @@ def test_batches_without_a_modality_add_nothing_to_its_loss(kind: str, name: Lik
 
 
 @pytest.mark.parametrize(("kind", "backend"), [("static", "kernel"), ("static", "reference"), ("sequence", "kernel")])
-def test_a_modality_of_few_rows_is_learned(kind: str, backend: ops.Backend) -> None:
+def test_a_modality_of_few_rows_is_learned(kind: str, backend: Backend) -> None:
     has = np.arange(120) % 12 == 0
     rows = _samples(kind, "gaussian", (2,), has, every=True)
     training = TrainingConfig(epochs=25, batch_size=20, validation_fraction=0.1, learning_rate=1e-2)
-    with ops.backend(backend):
-        *_, finished = fit(_config(kind, "gaussian", (2,)), rows, training, seed=0)
+    *_, finished = fit(_config(kind, "gaussian", (2,)), rows, training, seed=0, backend=backend)
     assert isinstance(finished, Finished)
     unseen = np.setdiff1d(np.flatnonzero(~has), finished.train_rows[has[finished.train_rows]])
     given = data.batch_of(rows, unseen)

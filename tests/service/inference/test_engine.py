@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from models.architectures import build
 from models.config import MMVAEConfig, ModalityConfig
 from models.io import checkpoint
+from models.ops.explain import explain, in_words
 from models.predictor import Predictor
 from service.inference.engine import Engine
 from service.inference.payload import Rows
@@ -38,6 +40,15 @@ def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
     first = engine.answer(Question(version, "encode"), ROWS)
     store.path("prj_a", version.sha256).unlink()
     np.testing.assert_array_equal(engine.answer(Question(version, "encode"), ROWS)["mean"], first["mean"])
+
+
+def test_the_log_says_which_kernels_serve_a_version_that_is_loaded(tmp_path: Path) -> None:
+    store = Storage(tmp_path / "store")
+    version = stored_version(store, tmp_path, 1)
+    with capture_logs() as logged:
+        Engine(store, ROOM, threads=1).answer(Question(version, "encode"), ROWS)
+    expected = in_words(explain(build(CONFIG).eval(), "cpu"))
+    assert [entry["event"] for entry in logged] == [f"kernels of model 'm' version 1: {expected}"]
 
 
 def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> None:

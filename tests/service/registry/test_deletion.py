@@ -1,5 +1,7 @@
 """What is said about models and versions changes, and they can be deleted, restored and purged."""
 
+import models
+from models.config import TrainingConfig, parse
 from service.shared.storage import sweep
 from tests.conftest import Service
 from tests.service.steps import dataset, pictures, problem, train
@@ -65,6 +67,8 @@ def test_a_version_tells_its_signature_evaluation_and_lineage(service: Service) 
     assert found["lineage"]["training"] == run["training"]
     assert found["lineage"]["libraries"].keys() >= {"torch", "sensorium", "numpy"}
     assert len(found["lineage"]["git_revision"] or "0" * 40) == 40
+    model, training = models.build(parse(found["config"])), TrainingConfig.model_validate(run["training"])
+    assert found["lineage"]["kernels"] == [one._asdict() for one in models.explain(model, "cpu", training)]
 
 
 def test_a_deleted_version_is_out_of_use_until_it_is_restored(service: Service) -> None:
