@@ -25,7 +25,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from benchmarks.report import Figure, publish
 from service.access import operations as access
 from service.app import create_app
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.protocol import BoundedProtocol
 from service.shared import migrate
 from service.shared.database import Database
@@ -92,7 +92,7 @@ def serve(kind: str, port: int) -> None:
         settings = Settings(project_requests_per_minute=PER_MINUTE)
         configure_logging(settings)
         app = create_app(settings)
-        router = APIRouter(tags=["inference"], route_class=KeyedRoute)
+        router = APIRouter(tags=["inference"], route_class=AuthenticatedRoute)
         router.post(PATH, operation_id="echo")(echo)
         app.router.routes.insert(0, router.routes[0])  # where inference stands
     protocol: Any = "httptools" if kind == "bare" else BoundedProtocol

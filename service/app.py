@@ -17,7 +17,7 @@ from service.datasets import routes as datasets
 from service.datasets.open_datasets import Readers
 from service.http import health, problems, request_metrics
 from service.http.dependencies import Services
-from service.http.middleware import Envelope
+from service.http.middleware import RequestMiddleware
 from service.inference import routes as inference
 from service.inference.backend import Backend
 from service.inference.batcher import Batcher
@@ -154,7 +154,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.router.routes.extend(router.routes)
     problems.install(app)
     app.add_middleware(
-        Envelope,
+        RequestMiddleware,
         max_bytes=min(json_documents.MAX_BYTES, settings.request_bytes),
         max_bytes_of=partial(_max_bytes_of, settings),
         takes_encoded=infer.takes_encoded,

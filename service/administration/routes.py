@@ -11,14 +11,14 @@ from service.access.quotas import Quotas
 from service.access.scopes import ADMINISTRATION
 from service.access.tables import Project
 from service.administration import schemas
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Moment, Paging, Web
 from service.http.idempotency import OnceByBody
 from service.shared import storage
 from service.shared.errors import NotFound
 from service.shared.resource_names import Reference
 
-router = APIRouter(tags=[ADMINISTRATION], route_class=KeyedRoute)
+router = APIRouter(tags=[ADMINISTRATION], route_class=AuthenticatedRoute)
 
 NOT_OURS: dict[str, Any] = {"description": "No such project in the caller's sight."}
 

@@ -17,7 +17,7 @@ from service.datasets.preview import preview
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.datasets.upload_body import CONTENT_DIGEST, Receiver, check_digest
 from service.http import downloads
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Paging, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody, OnceByCall
@@ -27,7 +27,7 @@ from service.shared.resource_names import Reference
 from service.shared.samples import Samples
 from service.shared.storage import Writer
 
-router = APIRouter(tags=["datasets"], route_class=KeyedRoute)
+router = APIRouter(tags=["datasets"], route_class=AuthenticatedRoute)
 
 UPLOADS = "/v1/uploads"
 VERSIONS = "/v1/datasets/{name}/versions"

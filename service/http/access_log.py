@@ -1,4 +1,4 @@
-"""The access log: one line per request that was answered. It has no key, no path that was typed and no query."""
+"""The access log: one line per answered request, without API key, literal path and query."""
 
 import logging
 
@@ -9,14 +9,13 @@ from service.shared import telemetry
 
 log = logging.getLogger(__name__)
 
-# Asked every few seconds by whoever watches the process; told when they fail, or at DEBUG.
-WATCHED = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+# Probes ask these every few seconds: logged when they fail, or at level DEBUG.
+PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
 
-def record(scope: Scope, status: int, seconds: float) -> None:
-    """Say what was asked, by which project, and what came of it."""
-    route = getattr(scope.get("route"), "path", None)
-    quiet = route in WATCHED and status < 400
+def record(scope: Scope, route: str | None, status: int, seconds: float) -> None:
+    """Log one answered request. route: the path template that served it, if any."""
+    quiet = route in PROBES and status < 400
     level = logging.DEBUG if quiet else logging.INFO
     if not log.isEnabledFor(level):
         return

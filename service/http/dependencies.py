@@ -51,7 +51,7 @@ Web = Annotated[Services, Depends(_web)]
 
 
 async def _caller(request: Request) -> Principal:
-    principal: Principal = request.scope[PRINCIPAL]  # a `KeyedRoute` has found it
+    principal: Principal = request.scope[PRINCIPAL]  # a `AuthenticatedRoute` has found it
     return principal
 
 

@@ -1,17 +1,23 @@
-"""What every request passes on its way in and out: its id, bounds on its body, safe headers, and its measurement."""
+"""The one middleware: request id, limit of the body, revoked keys, security headers, metrics and access log."""
 
 import time
 from collections.abc import Callable
 
+import structlog
 from fastapi import Request
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http import access_log, problems, request_head, request_metrics
+from service.http.authentication import OPERATION, Operation
+from service.http.dependencies import PRINCIPAL
+from service.http.revocation import REVOCATION, AccessEnded
 from service.shared import telemetry
+from service.shared.errors import TooLarge
 
-# An answer is data: a browser must not guess what it is, run what is in it or frame it. What answers a POST is not kept
-# by anybody, so that only the others have to say that they must not be.
+log = structlog.get_logger(__name__)
+
+# An answer is data: a browser must not guess its type, run it or frame it. Caches keep no answer to a POST, so that
+# only the other answers need `no-store`.
 SAFE_ANSWER = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -26,8 +32,8 @@ READING = ("GET", "HEAD")
 PAGES = ("/docs", "/redoc", "/docs/oauth2-redirect")
 
 
-class Envelope:
-    """One layer for all of it: each more would cost every request its own share."""
+class RequestMiddleware:
+    """One class for all of it: every further ASGI middleware would cost each request more."""
 
     def __init__(
         self,
@@ -36,55 +42,77 @@ class Envelope:
         max_bytes_of: Callable[[str], int | None],
         takes_encoded: Callable[[str], bool],
     ) -> None:
-        """max_bytes: of most bodies. max_bytes_of: asked about the path of a larger one; None is no limit."""
+        """max_bytes: limit of most bodies. max_bytes_of: the limit of a path, asked for larger ones; None is no limit.
+
+        takes_encoded: whether a path reads compressed bodies.
+        """
         self._app = app
         self._takes_encoded = takes_encoded
         self._max_bytes = max_bytes
         self._max_bytes_of = max_bytes_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI says."""
+        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_at, status, received = time.perf_counter(), 500, 0
+        started_at, status, received, has_begun = time.perf_counter(), 500, 0, False
         reading = scope["method"] in READING
         request_id, encoding, fault = request_head.read(scope)
         scope["request_id"] = request_id
         telemetry.serving.set(request_id)
 
-        async def counted() -> Message:
+        async def checked_receive() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
                 max_bytes = self._max_bytes_of(scope["path"])
                 if max_bytes is not None and received > max_bytes:
-                    # FastAPI passes this one through where it would turn any other error into a 400
-                    raise HTTPException(413, f"the body has more than {max_bytes} bytes")
+                    raise TooLarge("body_too_large", f"the body has more than {max_bytes} bytes")
+            if (revocation := scope.get(REVOCATION)) is not None:
+                await revocation.on_receive(message)
             return message
 
-        async def stamped(message: Message) -> None:
-            nonlocal status
+        async def checked_send(message: Message) -> None:
+            nonlocal status, has_begun
+            if (revocation := scope.get(REVOCATION)) is not None:
+                await revocation.on_send(message)
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, has_begun = message["status"], True
                 safe = SAFE if reading else SAFE_ANSWER
                 if scope["path"] in PAGES:
                     safe = SAFE_PAGE
                 given = message["headers"]
-                own = {name.lower() for name, _ in given}  # what a route says itself is not said twice
-                stamps = ((request_head.REQUEST_ID, request_id.encode()), *safe)
-                message["headers"] = [*given, *(stamp for stamp in stamps if stamp[0] not in own)]
+                own = {name.lower() for name, _ in given}  # a header that the route sets stays as it is
+                added = ((request_head.REQUEST_ID, request_id.encode()), *safe)
+                message["headers"] = [*given, *(header for header in added if header[0] not in own)]
             await send(message)
 
         try:
             if fault is None and encoding is not None and not self._takes_encoded(scope["path"]):
                 fault = request_head.unsupported_encoding(encoding)
             if fault is None:
-                await self._app(scope, counted, stamped)
+                await self._app(scope, checked_receive, checked_send)
             else:
-                await problems.answer(Request(scope), fault)(scope, counted, stamped)
+                await problems.answer(Request(scope), fault)(scope, checked_receive, checked_send)
+        except AccessEnded as error:
+            log.info("access_ended", key_id=scope[PRINCIPAL].key_id, path=scope["path"])
+            del scope[REVOCATION]
+            if not has_begun:
+                await problems.answer(Request(scope), error.why)(scope, receive, checked_send)
+            # otherwise the connection is closed within the answer, so that the client sees that it is not whole
         finally:
             seconds = time.perf_counter() - started_at
-            request_metrics.observe(scope.get("route"), status, seconds)
-            access_log.record(scope, status, seconds)
+            operation, route = _route(scope)
+            request_metrics.observe(operation, status, seconds)
+            access_log.record(scope, route, status, seconds)
+
+
+def _route(scope: Scope) -> tuple[str | None, str | None]:
+    """The id and the path template of the operation that served a request; None where there was none."""
+    operation: Operation | None = scope.get(OPERATION)
+    if operation is not None:
+        return operation.id, operation.path
+    route = scope.get("route")  # of a route without authentication
+    return getattr(route, "operation_id", None), getattr(route, "path", None)

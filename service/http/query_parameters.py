@@ -1,5 +1,6 @@
 """Query parameters: none that a call does not have, none twice that is one value, none that no database keeps."""
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import get_origin
 
@@ -12,9 +13,8 @@ MAX_FAULTS = 20
 MAX_SHOWN_CHARACTERS = 100
 
 
-def check(query_string: bytes, dependant: Dependant) -> None:
-    """Raise BadInput for what a call cannot have: a filter that is misspelt must not be ignored."""
-    known = _parameters(dependant)
+def check(query_string: bytes, known: Mapping[str, bool]) -> None:
+    """Raise BadInput for parameters that a call does not have. known: name -> whether the parameter is a list."""
     given = QueryParams(query_string).multi_items()
     counts: dict[str, int] = {}
     for name, _ in given:
@@ -38,11 +38,11 @@ def check(query_string: bytes, dependant: Dependant) -> None:
         raise BadInput(faults[:MAX_FAULTS])
 
 
-def _parameters(dependant: Dependant) -> dict[str, bool]:
+def parameters(dependant: Dependant) -> dict[str, bool]:
     """The parameters of a call by name, and whether each is a list."""
     found = {field.alias: get_origin(field.field_info.annotation) is list for field in dependant.query_params}
     for needed in dependant.dependencies:
-        found |= _parameters(needed)
+        found |= parameters(needed)
     return found
 
 

@@ -1,58 +1,59 @@
-"""A request that is served for long: its key is asked for again, so that revoking it ends uploads and downloads too."""
+"""End long requests of API keys that are revoked meanwhile: uploads, downloads and waits.
+
+Authentication stores a `Revocation` in the ASGI scope; `service.http.middleware` asks it for every message.
+"""
 
 import asyncio
 import time
 
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.types import Message, Receive, Send
+from starlette.types import Message
 
 from service.access import scopes
 from service.access.key_cache import KeyCache
 from service.access.scopes import Scope
 from service.shared.errors import Forbidden, Unauthenticated
 
-# With the 1.6 s that a process goes on with what it knows of a key, a revoked one is served for 2 s at most.
+REVOCATION = "revocation"
+"""Where the scope of an authenticated request has its Revocation."""
+
+# A process uses what it knows of a key for 1.6 s, so that a revoked key is served for 2 s at most.
 CHECK_SECONDS = 0.3
-# A database that hangs says nothing about a key, and must not hold up every piece of a download.
+# If the database hangs, the key counts as valid, and no part of a download waits longer than this.
 ANSWER_SECONDS = 0.5
-# Whoever follows events is told so by a last one (`service.jobs.event_feed`).
+# Event streams end with an event that says why (`service.jobs.event_feed`).
 EVENT_STREAM = b"text/event-stream"
 
 
 class AccessEnded(Exception):
-    """The key may no longer do what it was let in for. `why` is what it would be told now."""
+    """The key no longer has the access that the request began with. `why` is what a new request would get."""
 
     def __init__(self, why: Unauthenticated | Forbidden) -> None:
         super().__init__(why.detail)
         self.why = why
 
 
-class Watched:
-    """What a route receives and sends, as ASGI has it, for as long as the key may. Both raise AccessEnded."""
+class Revocation:
+    """Looks the key of one request up again, at most every CHECK_SECONDS. Its methods raise AccessEnded."""
 
-    def __init__(self, keys: KeyCache, token: bytes, needed: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, keys: KeyCache, token: bytes, needed: Scope) -> None:
         self._keys, self._token, self._needed = keys, token, needed
-        self._receive, self._send = receive, send
         self._checked_at = time.monotonic()
-        self._ends_itself = False
-        self.has_begun = False
-        """Whether a part of the answer was sent."""
+        # The answer to a change is sent in any case: the change was made.
+        self._checks_answer = needed not in scopes.CHANGING
 
-    async def receive(self) -> Message:
-        """The next piece of the request's body."""
-        message = await self._receive()
-        if message["type"] == "http.request" and message.get("body"):
+    async def on_receive(self, message: Message) -> None:
+        """Check the key when a part of the request's body arrives."""
+        if message.get("body"):
             await self._check()
-        return message
 
-    async def send(self, message: Message) -> None:
-        """Send the next piece of the answer. One that tells of a change is sent: the change was made."""
-        if self._needed not in scopes.CHANGING and not self._ends_itself:
-            await self._check()
+    async def on_send(self, message: Message) -> None:
+        """Check the key before a part of the answer is sent."""
+        if not self._checks_answer:
+            return
+        await self._check()
         if message["type"] == "http.response.start":
-            self.has_begun = True
-            self._ends_itself = any(value.startswith(EVENT_STREAM) for _, value in message["headers"])
-        await self._send(message)
+            self._checks_answer = not any(value.startswith(EVENT_STREAM) for _, value in message["headers"])
 
     async def _check(self) -> None:
         if time.monotonic() - self._checked_at < CHECK_SECONDS:

@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from service.access.operations import Principal
 from service.access.quotas import check_request_rows
-from service.http.authenticated_route import KeyedRoute
+from service.http import authentication
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import PRINCIPAL, Services
 from service.http.protocol import IS_GONE
 from service.inference import reading, sizes, streaming
@@ -96,7 +97,7 @@ def by_alias(answer: Answer) -> Callable[..., Awaitable[Response]]:
     return endpoint
 
 
-class CallRoute(KeyedRoute):
+class CallRoute(AuthenticatedRoute):
     """Calls its endpoint with what stands in the path, checked as the endpoint's signature says.
 
     FastAPI reads the signature for its document. To solve it as it does for any route, for every request, would take a
@@ -105,7 +106,8 @@ class CallRoute(KeyedRoute):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.app = self._answer
+        operation = authentication.operation(self.operation_id or self.name, self.path, self.methods or (), self.tags)
+        self.app = authentication.Authentication(self._answer, operation)
 
     def check(self, path: dict[str, str]) -> None:
         """Raise BadInput with the first part of a path that cannot be what its endpoint says."""

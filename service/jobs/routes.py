@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter
 
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.jobs import live_workers, schemas
 
-router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=AuthenticatedRoute)
 
 
 @router.get("", operation_id="list_workers")

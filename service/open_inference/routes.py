@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.open_inference import metadata
 from service.open_inference.calls import ByVersion, Compute, Counted, Default
@@ -18,8 +18,8 @@ from service.shared import json_documents, json_syntax
 from service.shared.errors import BadInput, Fault
 
 health = APIRouter(prefix="/v2/health", tags=["operations"])
-router = APIRouter(prefix="/v2", tags=["inference"], route_class=KeyedRoute)
-administration = APIRouter(prefix="/v2/repository", tags=["administration"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v2", tags=["inference"], route_class=AuthenticatedRoute)
+administration = APIRouter(prefix="/v2/repository", tags=["administration"], route_class=AuthenticatedRoute)
 
 MODEL = "/models/{name}"
 VERSION = "/models/{name}/versions/{version}"

@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.registry import aliases, schemas
 from service.shared.errors import BadInput, Fault
 from service.shared.resource_names import Reference
 
-router = APIRouter(prefix="/v1/models/{name}/aliases", tags=["registry"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1/models/{name}/aliases", tags=["registry"], route_class=AuthenticatedRoute)
 
 IfMatch = Annotated[
     str | None, Header(max_length=200, description="The ETag that it must still have, or `*` for any that exists.")

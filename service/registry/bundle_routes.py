@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from models.io import bundle
 from service.datasets.upload_body import CONTENT_DIGEST, Receiver, check_digest
 from service.http import downloads
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByCall
@@ -23,7 +23,7 @@ from service.shared.errors import Conflict, SensoriumError
 from service.shared.resource_names import Name, Reference
 from service.shared.storage import Writer
 
-router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
 
 IMPORT = "/v1/models/import"
 EXPORT = "/{name}/versions/{version}/export"

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Paging, Web
 from service.http.idempotency import OnceByBody
 from service.registry import deletion, schemas
 from service.registry import operations as registry
 from service.shared.resource_names import Name, Reference
 
-router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
 Deleted = Annotated[bool, Query(description="Those that were deleted, instead of those that are there.")]

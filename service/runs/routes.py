@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.access.quotas import check_queued_runs, check_stored_bytes
 from service.http import downloads
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Moment, Paging, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody
@@ -22,7 +22,7 @@ from service.runs.listing import Filters
 from service.shared import broker, storage
 from service.shared.resource_names import Reference
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
 
 Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that were done.")]
 

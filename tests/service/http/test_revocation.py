@@ -17,7 +17,7 @@ from fastapi import APIRouter
 from service.access import operations as access
 from service.access.tables import ApiKey
 from service.app import create_app
-from service.http.authenticated_route import KeyedRoute
+from service.http.authenticated_route import AuthenticatedRoute
 from service.http.protocol import BoundedProtocol
 from service.shared.database import Database, now
 from tests.conftest import Service, wait_until
@@ -30,7 +30,7 @@ WITHIN_SECONDS = 20.0  # of a machine that does other things too; in an idle one
 def url(service: Service) -> Iterator[str]:
     """Where the application listens, with one more call, which waits."""
     app = create_app(service.settings)
-    waits = APIRouter(tags=["inference"], route_class=KeyedRoute)
+    waits = APIRouter(tags=["inference"], route_class=AuthenticatedRoute)
 
     @waits.get("/v1/wait")
     async def wait(seconds: float) -> dict[str, bool]:

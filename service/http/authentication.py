@@ -1,0 +1,121 @@
+"""Authenticate a request before its body is read: API key, rate limit, scope, free disk space, audit.
+
+FastAPI reads and parses the body before it runs a dependency, and each dependency costs more than all of this.
+FastAPI's routes authenticate by `service.http.authenticated_route`, Starlette's by the middleware `Authentication`.
+"""
+
+import base64
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.access import audit, scopes
+from service.access.operations import Principal
+from service.http import query_parameters
+from service.http.dependencies import PRINCIPAL, Services
+from service.http.revocation import REVOCATION, Revocation
+from service.shared.errors import Unauthenticated
+
+log = structlog.get_logger(__name__)
+
+OPERATION = "operation"
+"""Where the scope of an authenticated request has its Operation."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a route does, as authentication, audit, metrics and the access log name it."""
+
+    id: str
+    path: str
+    """The route's template, such as `/v1/runs/{run_id}`."""
+    needed: Mapping[str, scopes.Scope]
+    """The scope of an API key that each HTTP method needs."""
+
+
+def operation(id: str, path: str, methods: Collection[str], tags: Iterable[str | Enum]) -> Operation:
+    """The operation of a route; its tags and methods say which scope it needs."""
+    tags = list(tags)
+    return Operation(id, path, {method: scopes.needed(method, tags) for method in methods})
+
+
+class Authentication:
+    """ASGI middleware of a Starlette route: `Route(..., middleware=[Middleware(Authentication, operation=…)])`.
+
+    The route takes no query parameters.
+    """
+
+    def __init__(self, app: ASGIApp, operation: Operation) -> None:
+        self._app = app
+        self._operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Authenticate the request, then pass it on."""
+        await authenticate(scope, self._operation)
+        if scope["query_string"]:
+            query_parameters.check(scope["query_string"], {})
+        await self._app(scope, receive, send)
+
+
+async def authenticate(scope: Scope, operation: Operation) -> None:
+    """Store the caller in the ASGI scope. Raises Unauthenticated, TooMany, Forbidden or StorageFull."""
+    scope[OPERATION] = operation
+    services: Services = scope["app"].state.services
+    token = _token(scope)
+    if not token:
+        detail = "send an API key: `Authorization: Bearer sns_…`, or as the password of Basic"
+        raise Unauthenticated("missing_api_key", detail)
+    principal = services.keys.known(token) or await services.keys.principal(token)
+    scope[PRINCIPAL] = principal
+    per_minute = principal.quotas.requests_per_minute
+    if per_minute is not None and not services.limiter.take(principal.project_id):
+        await services.limiter.count(principal.project_id, per_minute)
+    needed = operation.needed[scope["method"]]
+    changing = needed in scopes.CHANGING and scope["method"] not in scopes.READING
+    if changing and needed not in principal.scopes:
+        log.warning("change_refused", key_id=principal.key_id, action=operation.id, path=scope["path"])
+    scopes.require(needed, principal.scopes)
+    if changing:
+        if services.database.reserve is not None and not _frees_space(scope["method"], operation):
+            services.database.reserve.check()
+        audit.acting.set(_action(scope, principal, operation))
+    scope[REVOCATION] = Revocation(services.keys, token, needed)
+
+
+def _frees_space(method: str, operation: Operation) -> bool:
+    """Whether a call ends or deletes something, and so may use the reserved disk space."""
+    return method == "DELETE" or operation.path.endswith(("/cancel", "/pause"))
+
+
+def _action(scope: Scope, principal: Principal, operation: Operation) -> audit.Action:
+    return audit.Action(
+        project_id=principal.project_id,
+        key_id=principal.key_id,
+        action=operation.id,
+        resource=scope["path"],
+        request_id=scope.get("request_id"),
+        client=scope["client"][0] if scope.get("client") else None,
+    )
+
+
+def _token(scope: Scope) -> bytes | None:
+    """The API key of a request: a bearer token, or the password of Basic for clients that know only that."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            given: bytes = value
+            kind, _, rest = given.partition(b" ")
+            if kind.lower() == b"bearer":
+                return rest.strip()
+            if kind.lower() == b"basic":
+                return _password(rest)
+    return None
+
+
+def _password(given: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return None
