@@ -16,6 +16,7 @@ from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.open_datasets import Readers
 from service.http import health, problems, request_metrics
+from service.http.bulk_lane import BulkLane
 from service.http.dependencies import Services
 from service.http.middleware import RequestMiddleware
 from service.inference import routes as inference
@@ -102,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         messages = broker.connect(settings)
         limiter = Limiter(settings.broker_url if settings.broker.startswith("redis") else None)
         app.state.services = Services(
-            settings, database, storage, messages, KeyCache(database, settings), limiter, signer
+            settings, database, storage, messages, KeyCache(database, settings), limiter, signer, BulkLane()
         )
         app.state.broker_watch = BrokerWatch(settings.broker_url)
         app.state.versions = VersionCache(database)

@@ -12,20 +12,17 @@ from service.access import quotas
 from service.datasets import deletion, formats, lineage, schemas, uploads
 from service.datasets import operations as datasets
 from service.datasets.formats.names import STORED, DownloadName
-from service.datasets.open_datasets import StoredFile
 from service.datasets.preview import preview
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
-from service.datasets.upload_body import CONTENT_DIGEST, Receiver, check_digest
-from service.http import downloads
+from service.http import downloads, upload_body
 from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Paging, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody, OnceByCall
-from service.shared import allowed_locations, broker, storage
-from service.shared.errors import SensoriumError
+from service.shared import allowed_locations, broker
 from service.shared.resource_names import Reference
 from service.shared.samples import Samples
-from service.shared.storage import Writer
+from service.shared.storage import Stored, Writer
 
 router = APIRouter(tags=["datasets"], route_class=AuthenticatedRoute)
 
@@ -55,49 +52,27 @@ async def create_upload(
 ) -> Upload:
     """Store a raw file; its first bytes tell its format. The body is the file itself.
 
-    With a `Content-Digest: sha-256=:…:` header the bytes are compared with what the client meant to send. The headers
-    of an .npz file are checked at once; the rest is read when a dataset is made of it.
+    A `Content-Digest: sha-256=:…:` header is compared with the received bytes. The array headers of an .npz file are
+    checked at once; its values are read when a dataset is made of it.
     """
-    room = await run_in_threadpool(_room, services, caller, once)
-    with services.storage.writer(caller.project_id) as writer:
-        receiver = Receiver(writer, services.settings.upload_bytes, room)
-        receiver.announce(request.headers.get("content-length"))
-        async for piece in request.stream():
-            receiver.take(piece)
-        digest = request.headers.get(CONTENT_DIGEST)
-        upload = await run_in_threadpool(_keep, services, caller, writer, receiver, digest, once)
+    async with upload_body.received(request, services, caller, once) as received:
+        upload = await run_in_threadpool(_keep, services, caller, received, once)
     response.headers["Location"] = f"{UPLOADS}/{upload.id}"
     return upload
 
 
-def _room(services: Services, caller: Caller, once: Once) -> int | None:
-    """How many more bytes the project may store. What is sent again is not stored again."""
-    most = caller.quotas.stored_bytes
-    if most is None or once.was_sent(services.database):
-        return None
-    with services.database.reader() as session:
-        return most - storage.stored_bytes(session, caller.project_id)
-
-
-def _keep(
-    services: Services, caller: Caller, writer: Writer, receiver: Receiver, digest: str | None, once: Once
-) -> Upload:
-    found, arrays = receiver.recognise(services.settings.unpacked_bytes)
-    check_digest(digest, writer.sha256)
-    once = once.about(writer.sha256)
+def _keep(services: Services, caller: Caller, received: Writer, once: Once) -> Upload:
+    received.flush()
+    format = formats.recognise(received.path)
+    arrays = format.inspect(received.path, services.settings.unpacked_bytes)
+    once = once.about(received.sha256)
     if (upload := once.answered(services.database, Upload)) is not None:
         return upload
-    stored = writer.commit()  # from here on there is a file that needs a row
-    most = caller.quotas.stored_bytes
 
-    def create(session: Session) -> Upload:
-        return uploads.create(session, stored, most, found.name, arrays)
+    def create(session: Session, stored: Stored, max_bytes: int | None) -> Upload:
+        return uploads.create(session, stored, max_bytes, format.name, arrays)
 
-    try:
-        return once.do(services.database, create, Upload)
-    except SensoriumError:
-        storage.discard(services.database, services.storage, stored)
-        raise
+    return upload_body.keep(services, caller, once, received.commit(), create, Upload)
 
 
 @router.get(UPLOADS, operation_id="list_uploads")
@@ -243,8 +218,7 @@ def download_dataset(
     """
     file = _file(services, caller, name, version)
     if format == STORED:
-        path = services.storage.fetch(*file)
-        return downloads.stored(path, file.sha256, f"{name}-{version}.safetensors", range, if_range)
+        return downloads.stored(services, file, f"{name}-{version}.safetensors", range, if_range)
     samples = _samples(request, file)
     download = formats.downloads()[format]
     download.check(samples, services.settings.unpacked_bytes)
@@ -252,12 +226,12 @@ def download_dataset(
     return StreamingResponse(download.write(samples), headers=disposition, media_type=formats.find(format).media_type)
 
 
-def _file(services: Services, caller: Caller, name: str, number: int) -> StoredFile:
+def _file(services: Services, caller: Caller, name: str, number: int) -> Stored:
     with services.database.reader() as session:
         _, _, artifact = datasets.ready_version(session, caller.project_id, name, number)
-        return StoredFile(artifact.project_id, artifact.sha256, artifact.size_bytes)
+        return artifact.file
 
 
-def _samples(request: Request, file: StoredFile) -> Samples:
+def _samples(request: Request, file: Stored) -> Samples:
     found: Samples = request.app.state.readers.open(file)
     return found

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field
 from service.access.key_cache import KeyCache
 from service.access.operations import Principal
 from service.access.rate_limiter import Limiter
+from service.http.bulk_lane import BulkLane
 from service.shared.database import Database
 from service.shared.errors import Fault, NotOurs
 from service.shared.settings import Settings
@@ -35,6 +36,7 @@ class Services:
     keys: KeyCache
     limiter: Limiter
     signer: Signer
+    bulk: BulkLane
 
 
 def _services(request: Request) -> Services:

@@ -1,24 +1,26 @@
-"""Answers that are files: as a whole, or the part that `Range` and `If-Range` ask for (RFC 9110, section 14)."""
+"""Answers that are files: the whole, or the part that `Range` and `If-Range` ask for (RFC 9110, section 14)."""
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from fastapi import Header
 from fastapi.responses import StreamingResponse
 
 from service.http import byte_ranges
+from service.http.dependencies import Services
+from service.shared.storage import CorruptArtifact, Stored
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
 MEDIA_TYPE = "application/octet-stream"
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 Range = Annotated[str | None, Header(description="`bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`.")]
-IfRange = Annotated[str | None, Header(description="The ETag of the rest: when it is another by now, all is sent.")]
+IfRange = Annotated[str | None, Header(description="The ETag of the first part. If the file has changed, all is sent.")]
 
 
 def answers(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """What a download answers, for the API description."""
+    """The answers of a download, for the API description."""
     return {
         200: {"description": "The file.", "content": content},
         206: {"description": "A part of the file.", "content": content},
@@ -27,7 +29,7 @@ def answers(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 
 class Part(NamedTuple):
-    """The bytes to send, from `start` up to before `stop`, and with which status and headers."""
+    """The bytes to send, `start` to `stop` (exclusive), with the status and the headers of the answer."""
 
     status: int
     start: int
@@ -51,16 +53,49 @@ def part(range: str | None, if_range: str | None, etag: str, size: int, filename
     return Part(206, start, stop, headers)
 
 
-def stored(path: Path, sha256: str, filename: str, range: str | None, if_range: str | None) -> StreamingResponse:
-    """The answer that sends a stored file, or a part of it. Raises Unsatisfiable."""
-    sent = part(range, if_range, f'"{sha256}"', path.stat().st_size, filename)
-    content = _pieces(path.open("rb"), sent.start, sent.stop)
-    return StreamingResponse(content, sent.status, headers=sent.headers, media_type=MEDIA_TYPE)
+def stored(
+    services: Services, file: Stored, filename: str, range: str | None, if_range: str | None
+) -> StreamingResponse:
+    """Send an artifact, or a part of it. Raises Unsatisfiable and CorruptArtifact."""
+    return framed(services, file, part(range, if_range, f'"{file.sha256}"', file.size_bytes, filename))
 
 
-def _pieces(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+def framed(
+    services: Services, file: Stored, part: Part, before: bytes = b"", after: bytes = b"", media_type: str = MEDIA_TYPE
+) -> StreamingResponse:
+    """Send a part of `before`, an artifact and `after`, one behind the other. Raises CorruptArtifact."""
+    content = _pieces(before, _open(services, file, part.start), file.size_bytes, after, part.start, part.stop)
+    return StreamingResponse(services.bulk.iterate(content), part.status, headers=part.headers, media_type=media_type)
+
+
+def _open(services: Services, file: Stored, start: int) -> BinaryIO:
+    """Open an artifact, verified when its first byte is sent.
+
+    The parts of a resumed download are not verified: each would read the whole file, and the client knows the digest.
+    """
+    if start:
+        try:
+            opened = services.storage.path(file.project_id, file.sha256).open("rb")
+        except FileNotFoundError:
+            pass
+        else:
+            if os.fstat(opened.fileno()).st_size == file.size_bytes:
+                return opened
+            opened.close()
+    return services.storage.fetch(file.project_id, file.sha256, file.size_bytes).open("rb")
+
+
+def _pieces(before: bytes, file: BinaryIO, size: int, after: bytes, start: int, stop: int) -> Iterator[bytes]:
     with file:
-        file.seek(start)
-        while start < stop and (piece := file.read(min(PIECE_BYTES, stop - start))):
+        if start < len(before):
+            yield before[start:stop]
+        at, end = max(start - len(before), 0), min(stop - len(before), size)
+        file.seek(min(at, size))
+        while at < end:
+            if not (piece := file.read(min(PIECE_BYTES, end - at))):
+                raise CorruptArtifact(f"the file ends after {at} bytes, expected {size}")
             yield piece
-            start += len(piece)
+            at += len(piece)
+        file_end = len(before) + size
+        if stop > file_end:
+            yield after[max(start - file_end, 0) : stop - file_end]

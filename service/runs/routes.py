@@ -244,8 +244,7 @@ def download_run_checkpoint(
     """The file of a checkpoint: a model that `models.load` reads."""
     with services.database.reader() as session:
         _, artifact = checkpoints.find(session, caller.project_id, run_id, step)
-    path = services.storage.fetch(artifact.project_id, artifact.sha256, artifact.size_bytes)
-    return downloads.stored(path, artifact.sha256, f"{run_id}-step-{step}.safetensors", range, if_range)
+    return downloads.stored(services, artifact.file, f"{run_id}-step-{step}.safetensors", range, if_range)
 
 
 async def _stream(feed: Feed, job_id: str, after: int, key_id: str) -> AsyncIterator[bytes]:

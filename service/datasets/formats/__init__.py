@@ -7,14 +7,14 @@ reader as "MODULE:FUNCTION": the service knows the reader by name only, and the 
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from service.datasets.formats import jsonl, npz, parquet
 from service.datasets.formats.format import Download, Format
 from service.shared.errors import BadInput, Fault
 
 FORMATS_GROUP = "sensorium.formats"
-# So many bytes of a file are shown to `Format.recognises`.
+# `Format.recognises` is called with this many bytes.
 FIRST_BYTES = 64
 
 BUILT_IN = (npz.FORMAT, parquet.FORMAT, jsonl.FORMAT)
@@ -43,8 +43,10 @@ def downloads() -> Mapping[str, Download]:
     return {name: format.download for name, format in registered().items() if format.download is not None}
 
 
-def recognise(first: bytes) -> Format:
-    """The format of a file that begins with these bytes. Raises BadInput."""
+def recognise(path: Path) -> Format:
+    """The format of a file, which its first bytes tell. Raises BadInput."""
+    with path.open("rb") as file:
+        first = file.read(FIRST_BYTES)
     if not first:
         raise BadInput([Fault("", "empty_file", "the upload has no bytes, expected a file")])
     for format in registered().values():

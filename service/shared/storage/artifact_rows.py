@@ -74,7 +74,7 @@ def sweep(database: Database, storage: Storage) -> int:
             if _is_used(session, artifact.id):
                 session.execute(update(Artifact).where(Artifact.id == artifact.id).values(state="available"))
                 continue
-            storage.remove(Stored(artifact.project_id, artifact.sha256, artifact.size_bytes))
+            storage.remove(artifact.file)
             session.execute(delete(Artifact).where(Artifact.id == artifact.id))
     return len(released)
 

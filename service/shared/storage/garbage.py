@@ -37,7 +37,7 @@ def find(database: Database, storage: Storage, older_than_seconds: float) -> Gar
     # Before the rows are read: then the row of a file that is stored meanwhile is seen.
     entries = [entry for entry in storage.entries() if ARTIFACT.fullmatch(entry.key)]
     with database.reader() as session:
-        rows = [(Stored(row.project_id, row.sha256, row.size_bytes), row.state) for row in _rows(session)]
+        rows = [(row.file, row.state) for row in _rows(session)]
     named, there = {stored.key for stored, _ in rows}, {entry.key for entry in entries}
     return Garbage(
         unnamed=[entry for entry in entries if entry.key not in named and entry.modified_at < limit],

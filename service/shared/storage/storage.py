@@ -31,7 +31,7 @@ class Storage(ABC):
         self.unfinished.mkdir(parents=True, exist_ok=True)
 
     def writer(self, project_id: str) -> Writer:
-        """A new file, written in pieces. Leaving its `with` block without `commit` removes it. Raises StorageFull."""
+        """A new file, written in pieces. Leaving its `with` block without `commit` removes it."""
         return Writer(self.unfinished, project_id, self.space, self.keep)
 
     def adopt(self, project_id: str, path: Path) -> Stored:

@@ -6,6 +6,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, UniqueCo
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.shared.database import now
+from service.shared.storage.artifact import Stored
 from service.shared.table_base import Table
 
 
@@ -26,3 +27,8 @@ class Artifact(Table):
         CheckConstraint("state IN ('available', 'deleting', 'deleted')", name="state"),
         CheckConstraint("size_bytes >= 0", name="size"),
     )
+
+    @property
+    def file(self) -> Stored:
+        """The file itself."""
+        return Stored(self.project_id, self.sha256, self.size_bytes)

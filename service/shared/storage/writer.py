@@ -18,20 +18,21 @@ CHECKED_BYTES = 1024 * 1024
 
 
 class Writer:
-    """A new file. `keep` gives it its final name."""
+    """A new file, which exists within the `with` block. `keep` gives it its final name."""
 
     def __init__(self, folder: Path, project_id: str, space: Space, keep: Callable[[Path, Stored], Stored]) -> None:
-        """Raises StorageFull."""
-        space.check()
         self.path = folder / str(ULID())
         self.size_bytes = 0
         self._project_id = project_id
         self._space = space
         self._keep = keep
         self._digest = hashlib.sha256()
-        self._file: BinaryIO = self.path.open("wb")
+        self._file: BinaryIO
 
     def __enter__(self) -> Self:
+        """Create the file. Raises StorageFull."""
+        self._space.check()
+        self._file = self.path.open("wb")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -43,13 +44,14 @@ class Writer:
         """Raise StorageFull if there is no space for a file of this size."""
         self._space.check(size_bytes)
 
-    def write(self, piece: bytes | bytearray) -> None:
+    def write(self, *pieces: bytes) -> None:
         """Append to the file. Raises StorageFull."""
-        if self.size_bytes // CHECKED_BYTES != (self.size_bytes + len(piece)) // CHECKED_BYTES:
-            self._space.check()
-        self._file.write(piece)
-        self._digest.update(piece)
-        self.size_bytes += len(piece)
+        for piece in pieces:
+            if self.size_bytes // CHECKED_BYTES != (self.size_bytes + len(piece)) // CHECKED_BYTES:
+                self._space.check()
+            self._file.write(piece)
+            self._digest.update(piece)
+            self.size_bytes += len(piece)
 
     @property
     def sha256(self) -> str:

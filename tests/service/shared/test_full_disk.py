@@ -133,7 +133,7 @@ def test_uploads_leave_the_reserve_alone(disk: Path, tmp_path: Path) -> None:
     fill(disk, RESERVE_BYTES - 4096)
     assert store.space.full() == ["storage"]
     with pytest.raises(StorageFull) as raised:
-        store.writer("prj_a")
+        upload(store, 0)
     assert (raised.value.status, raised.value.code) == (507, "storage_full")
 
 

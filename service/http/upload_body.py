@@ -1,0 +1,111 @@
+"""Receives a large body: bounded, counted, digested, written to a file of the store, and kept with its row."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from fastapi import Request
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from service.http.dependencies import Caller, Services
+from service.http.idempotency import Once
+from service.shared import storage
+from service.shared.errors import BadInput, Fault, SensoriumError, TooLarge, TooMany
+from service.shared.storage import Stored, Writer
+
+CONTENT_DIGEST = "content-digest"
+PIECE_BYTES = 1024 * 1024
+"""So much is hashed and written at once: then the way to the thread costs less than the work there."""
+# The Retry-After of a full quota: something may have been deleted by then.
+RETRY_SECONDS = 60.0
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@asynccontextmanager
+async def received(request: Request, services: Services, caller: Caller, once: Once) -> AsyncIterator[Writer]:
+    """The body of a request as a file, which is removed at the end of the block unless it is committed.
+
+    Raises TooLarge, TooMany and StorageFull as soon as the size is known, and BadInput for a wrong Content-Digest.
+    """
+    room = await run_in_threadpool(_room, services, caller, once)
+    async with contextmanager_in_threadpool(services.storage.writer(caller.project_id)) as writer:
+        length = request.headers.get("content-length", "")
+        if length.isdecimal():
+            _check_size(int(length), services.settings.upload_bytes, room)
+            await run_in_threadpool(writer.expect, int(length))
+        size, pieces = 0, list[bytes]()
+        async for piece in request.stream():
+            size += len(piece)
+            _check_size(size, services.settings.upload_bytes, room)
+            pieces.append(piece)
+            if size - writer.size_bytes >= PIECE_BYTES:
+                await services.bulk.run(writer.write, *pieces)
+                pieces.clear()
+        await services.bulk.run(writer.write, *pieces)
+        _check_digest(request.headers.get(CONTENT_DIGEST), writer.sha256)
+        yield writer
+
+
+def keep(
+    services: Services,
+    caller: Caller,
+    once: Once,
+    stored: Stored,
+    create: Callable[[Session, Stored, int | None], Answer],
+    answered_by: type[Answer],
+) -> Answer:
+    """Add the row of a committed file. create: called with the session, the file, and what the project may store.
+
+    A file that gets no row is removed. Raises what `create` and `once` raise.
+    """
+    try:
+        return once.do(
+            services.database, lambda session: create(session, stored, caller.quotas.stored_bytes), answered_by
+        )
+    except SensoriumError:
+        storage.discard(services.database, services.storage, stored)
+        raise
+
+
+def _room(services: Services, caller: Caller, once: Once) -> int | None:
+    """How many more bytes the project may store. A repeated request stores nothing."""
+    max_bytes = caller.quotas.stored_bytes
+    if max_bytes is None or once.was_sent(services.database):
+        return None
+    with services.database.reader() as session:
+        return max_bytes - storage.stored_bytes(session, caller.project_id)
+
+
+def _check_size(size: int, max_bytes: int, room: int | None) -> None:
+    if size > max_bytes:
+        raise TooLarge("upload_too_large", f"the upload has more than {max_bytes} bytes")
+    if room is not None and size > room:
+        detail = f"the project may store {max(0, room)} more bytes, and the upload has more"
+        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+
+
+def _check_digest(content_digest: str | None, sha256: str) -> None:
+    """Compare with the digest that the client announced (RFC 9530). Other algorithms than sha-256 are ignored."""
+    for entry in (content_digest or "").split(","):
+        algorithm, _, value = entry.strip().partition("=")
+        if algorithm.lower() != "sha-256":
+            continue
+        found = re.fullmatch(r":([A-Za-z0-9+/=]+):", value)
+        try:
+            expected = base64.b64decode(found[1], validate=True) if found else b""
+        except binascii.Error:
+            expected = b""
+        if len(expected) != hashlib.sha256().digest_size:
+            detail = f"Content-Digest is {content_digest!r}, expected sha-256=:BASE64:"
+            raise BadInput([Fault(CONTENT_DIGEST, "bad_digest", detail)])
+        if not hmac.compare_digest(expected.hex(), sha256):
+            detail = f"the body has sha256 {sha256}, Content-Digest says {expected.hex()}"
+            raise BadInput([Fault(CONTENT_DIGEST, "digest_mismatch", detail)])
