@@ -133,7 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
         ]
         for ticker in tickers:
             ticker.start()
-        garbage_collection.settle()
+        garbage_collection.freeze()
         yield
         for ticker in tickers:
             ticker.close()

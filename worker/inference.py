@@ -56,7 +56,7 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers}
     health = HealthServer(settings, short, [EngineCollector(engine)], dependencies)
     host.tick()  # load the versions that aliases name before the first batch comes
-    garbage_collection.settle()
+    garbage_collection.freeze()
     load.start()
     signals.worker_ready.connect(health.mark_started, weak=False)
     try:

@@ -18,7 +18,7 @@ import structlog
 
 from service.shared import telemetry
 from service.shared.errors import BadInput
-from service.shared.full_disk import tells_of_full
+from service.shared.full_disk import is_disk_full
 from service.shared.settings import Settings
 from worker import errors
 
@@ -77,7 +77,7 @@ def _last_event(program: Program, spec: dict[str, Any], emit: Emit, stopping: th
         return {"event": "failed", "code": error.code, "detail": str(error), "retry": False}
     except Exception as error:
         log.exception("program_failed")
-        if tells_of_full(error):
+        if is_disk_full(error):
             return {"event": "failed", "code": "storage_full", "detail": "no space is left on the disk", "retry": True}
         return {"event": "failed", **errors.describe(error), "retry": True}
     return {"event": "stopped"} if result is None else {"event": "finished", **result}

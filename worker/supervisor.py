@@ -17,7 +17,7 @@ from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
 from service.shared import telemetry
 from service.shared.errors import TooMany
-from service.shared.full_disk import tells_of_full
+from service.shared.full_disk import is_disk_full
 from service.shared.outage_log import Outage
 from service.shared.periodic_thread import Ticker
 from service.shared.storage import CorruptArtifact
@@ -127,7 +127,7 @@ def _outcome(worker: WorkerState, claim: Claim) -> str:
         return "failed"
     except Exception as error:  # a bug in the worker fails the attempt; the worker goes on
         log.exception("job_attempt_crashed")
-        if tells_of_full(error):
+        if is_disk_full(error):
             outcome.wait_for_space(worker, claim, "its files could not be stored")
             return "stopped"
         outcome.fail(worker, claim, errors.describe(error, *DATABASE_AWAY), retry=True)

@@ -15,7 +15,7 @@ from service.access.quotas import effective
 from service.shared.database import Database
 from service.shared.outage_log import Outage
 from service.shared.settings import Settings
-from service.shared.stale_cache import Fresh
+from service.shared.stale_cache import StaleCache
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 # revoked elsewhere is refused within two seconds.
 FRESH_SECONDS = 0.8
 STALE_SECONDS = 1.6
-MOST_KEYS = 10_000
+MAX_KEYS = 10_000
 
 
 class KeyCache:
@@ -32,22 +32,24 @@ class KeyCache:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._fresh: Fresh[bytes, bytes, Principal] = Fresh(self._authenticate, FRESH_SECONDS, STALE_SECONDS, MOST_KEYS)
+        self._principals: StaleCache[bytes, bytes, Principal] = StaleCache(
+            self._authenticate, FRESH_SECONDS, STALE_SECONDS, MAX_KEYS
+        )
         self._lock = threading.Lock()
         self._outage = Outage(log, "key_use_not_noted", "key_use_noted_again")
-        self._noted: TTLCache[str, bool] = TTLCache(MOST_KEYS, LAST_USE_SECONDS, timer=time.monotonic)
+        self._noted: TTLCache[str, bool] = TTLCache(MAX_KEYS, LAST_USE_SECONDS, timer=time.monotonic)
 
     def known(self, token: bytes) -> Principal | None:
         """Who has this key, if that was asked a moment ago."""
-        return self._fresh.known(hashlib.sha256(token).digest(), token)
+        return self._principals.cached(hashlib.sha256(token).digest(), token)
 
     async def principal(self, token: bytes) -> Principal:
         """Who has this key. Raises Unauthenticated."""
-        return await self._fresh.find(hashlib.sha256(token).digest(), token)
+        return await self._principals.get(hashlib.sha256(token).digest(), token)
 
     def forget(self, key_id: str) -> None:
         """Ask SQL again for a key that was revoked just now."""
-        self._fresh.forget(lambda principal: principal.key_id == key_id)
+        self._principals.invalidate(lambda principal: principal.key_id == key_id)
 
     def _authenticate(self, token: bytes) -> Principal:
         """Ask SQL; about once a minute, write that the key is in use."""

@@ -117,7 +117,7 @@ def serve(settings: Settings, fresh: bool, command: str | None) -> int:
         for unfinished in (settings.artifacts / "tmp", settings.scratch):
             shutil.rmtree(unfinished, ignore_errors=True)
         if (reserve := Reserve.beside(settings.database_url, settings.reserve_bytes)) is not None:
-            reserve.give_up_if_needed()
+            reserve.release_if_needed()
         migrate.upgrade(settings.database_url)
         key = _first_key(settings)
         broker.declare(settings)

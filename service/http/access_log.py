@@ -28,4 +28,4 @@ def record(scope: Scope, route: str | None, status: int, seconds: float) -> None
         "project": principal.project_id if principal is not None else None,
         telemetry.REQUEST_ID: scope["request_id"],
     }
-    telemetry.say(__name__, "debug" if quiet else "info", "request_served", about)
+    telemetry.write_line(__name__, "debug" if quiet else "info", "request_served", about)

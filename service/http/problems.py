@@ -28,7 +28,7 @@ from service.shared.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from service.shared.full_disk import tells_of_full
+from service.shared.full_disk import is_disk_full
 from service.shared.storage import CorruptArtifact
 
 log = structlog.get_logger(__name__)
@@ -226,14 +226,14 @@ async def _on_unknown(request: Request, error: Exception) -> Response:
 
 
 async def _on_system_error(request: Request, error: Exception) -> Response:
-    if not tells_of_full(error):
+    if not is_disk_full(error):
         raise error  # to the handler of what is unknown
     log.warning("storage_full", path=request.url.path, error=str(error))
     return answer(request, StorageFull("storage"))
 
 
 async def _on_database_away(request: Request, error: Exception) -> Response:
-    if tells_of_full(error):
+    if is_disk_full(error):
         log.warning("storage_full", path=request.url.path, error=str(error))
         request.app.state.services.storage.space.refused("database")
         return answer(request, StorageFull("database"))

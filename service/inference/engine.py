@@ -118,7 +118,7 @@ class Engine:
         log.info(f"kernels of {_name(version)}: {models.in_words(predictor.kernels)}")
         self._use_threads()
         predictor.warm_up()
-        garbage_collection.settle()  # torch, if this is the first
+        garbage_collection.freeze()  # torch, if this is the first
         return predictor
 
     def _use_threads(self) -> None:

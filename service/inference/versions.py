@@ -4,13 +4,13 @@ from models.config import parse
 from service.inference.questions import Version
 from service.registry import operations as registry
 from service.shared.database import Database
-from service.shared.stale_cache import Fresh
+from service.shared.stale_cache import StaleCache
 
 # After so long a version is looked up again, and meanwhile taken for what it was: an alias that moved, or a version
 # that was deleted, is noticed within two seconds.
 FRESH_SECONDS = 0.8
 STALE_SECONDS = 1.6
-MOST_VERSIONS = 10_000
+MAX_VERSIONS = 10_000
 
 Named = tuple[str, str, str]
 """Project, model, and the number or alias of a version; empty for what `production` names, else the newest."""
@@ -21,17 +21,19 @@ class VersionCache:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._fresh: Fresh[Named, Named, Version] = Fresh(self._look_up, FRESH_SECONDS, STALE_SECONDS, MOST_VERSIONS)
+        self._versions: StaleCache[Named, Named, Version] = StaleCache(
+            self._look_up, FRESH_SECONDS, STALE_SECONDS, MAX_VERSIONS
+        )
 
     def known(self, project_id: str, model: str, reference: str) -> Version | None:
         """A version, if it was looked up a moment ago."""
         named = project_id, model, reference
-        return self._fresh.known(named, named)
+        return self._versions.cached(named, named)
 
     async def find(self, project_id: str, model: str, reference: str) -> Version:
         """A version by its number or an alias. Raises NotFound."""
         named = project_id, model, reference
-        return await self._fresh.find(named, named)
+        return await self._versions.get(named, named)
 
     def _look_up(self, named: Named) -> Version:
         project_id, model, reference = named

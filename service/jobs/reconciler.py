@@ -49,7 +49,7 @@ class Reconciler:
         if self._storage.space.full():
             self._storage.trim()
         if self._database.reserve is not None:
-            self._database.reserve.hold()
+            self._database.reserve.allocate()
 
     def _all_could_beat(self, since: float) -> bool:
         return time.monotonic() - since >= self._settings.lease_seconds

@@ -106,7 +106,7 @@ def unpack(path: Path, to: Writer) -> Manifest:
         config = models.verify(to.path)
     except models.CheckpointError as error:
         raise _refused("unusable_model", str(error).replace(to.path.name, ARTIFACT)) from error
-    garbage_collection.settle()  # torch, if it was not there before
+    garbage_collection.freeze()  # torch, if it was not there before
     try:
         same = parse(manifest["config"]) == config
     except ValidationError as error:

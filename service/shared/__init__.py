@@ -1,1 +1,1 @@
-"""What the service and its workers both use."""
+"""Modules that both the service and its workers use."""

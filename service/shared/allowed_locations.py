@@ -1,4 +1,4 @@
-"""Files that stand elsewhere, for the prefixes that an installation allows."""
+"""Reads dataset files from S3 or local folders, if their URI has a prefix that the installation allows."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ SCHEMES = ("s3", "file")
 
 
 def check(uri: str, prefixes: Sequence[str]) -> None:
-    """Raise BadInput unless a URI lies below one of the prefixes. Says nothing about whether anything stands there."""
+    """Raise BadInput unless a URI has one of the prefixes. Does not check that a file exists there."""
     try:
         parts = urlsplit(uri)
     except ValueError as error:
@@ -25,32 +25,36 @@ def check(uri: str, prefixes: Sequence[str]) -> None:
     steps = unquote(parts.path).split("/")[1:]
     if parts.query or parts.fragment or "\0" in unquote(uri) or any(step in ("", ".", "..") for step in steps):
         detail = (
-            f"source.uri {uri[:200]!r} has a query, a fragment, or steps that are empty or '..', expected a plain path"
+            f"source.uri {uri[:200]!r} has a query, a fragment, or a path segment that is empty, '.' or '..', expected "
+            f"a plain path"
         )
         raise _refused("bad_location", detail)
     if not any(_lies_below(uri, prefix) for prefix in prefixes):
         expected = (
-            f"a place below {', '.join(prefixes)}" if prefixes else "an upload: no files elsewhere may be read here"
+            f"one of the prefixes {', '.join(prefixes)}"
+            if prefixes
+            else "an upload: this installation allows no other locations"
         )
         raise _refused("location_not_allowed", f"source.uri is {uri[:200]!r}, expected {expected}")
 
 
-def download(uri: str, path: Path, most_bytes: int, settings: Settings) -> None:
-    """Copy a file to `path`, a piece at a time.
+def download(uri: str, path: Path, max_bytes: int, settings: Settings) -> None:
+    """Copy a file to `path` in chunks.
 
-    Raises BadInput for a location that is not allowed, where nothing stands, or for more than `most_bytes`.
+    Raises BadInput if the location is not allowed, the file does not exist, or it has more than `max_bytes`.
     """
     check(uri, settings.source_prefixes)
     size = 0
     with path.open("wb") as file:
-        for piece in _pieces(uri, settings):
-            size += len(piece)
-            if size > most_bytes:
-                raise _refused("too_large", f"source.uri {uri[:200]!r} has more than {most_bytes} bytes")
-            file.write(piece)
+        for chunk in _chunks(uri, settings):
+            size += len(chunk)
+            if size > max_bytes:
+                detail = f"source.uri {uri[:200]!r} is a file of more than {max_bytes} bytes, expected at most as many"
+                raise _refused("too_large", detail)
+            file.write(chunk)
 
 
-def _pieces(uri: str, settings: Settings) -> Iterator[bytes]:
+def _chunks(uri: str, settings: Settings) -> Iterator[bytes]:
     parts = urlsplit(uri)
     path = unquote(parts.path)
     try:
@@ -58,19 +62,19 @@ def _pieces(uri: str, settings: Settings) -> Iterator[bytes]:
             yield from Bucket(f"s3://{parts.netloc}", settings).get(path.removeprefix("/"))
             return
         with _allowed_file(Path(path), settings.source_prefixes).open("rb") as file:
-            while piece := file.read(CHUNK_BYTES):
-                yield piece
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
     except (FileNotFoundError, PermissionError) as error:
         raise _refused(
-            "unknown_source", f"source.uri is {uri[:200]!r}, expected a file that is there and can be read"
+            "unknown_source", f"source.uri is {uri[:200]!r}, expected a file that exists and that the service can read"
         ) from error
 
 
 def _allowed_file(path: Path, prefixes: Sequence[str]) -> Path:
-    """Where a path leads in the end. A link may lead elsewhere, and who opens a pipe waits for ever."""
+    """The target of a path, if it is a regular file in an allowed folder: links may leave it, and pipes block."""
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise FileNotFoundError(path) from error
     folders = [_folder(prefix) for prefix in prefixes if urlsplit(prefix).scheme == "file"]
     if not any(real.is_relative_to(folder) for folder in folders) or not real.is_file():
@@ -79,11 +83,11 @@ def _allowed_file(path: Path, prefixes: Sequence[str]) -> Path:
 
 
 def _lies_below(uri: str, prefix: str) -> bool:
-    given, allowed = urlsplit(uri), urlsplit(prefix)
-    if (given.scheme, given.netloc) != (allowed.scheme, allowed.netloc):
+    location, allowed = urlsplit(uri), urlsplit(prefix)
+    if (location.scheme, location.netloc) != (allowed.scheme, allowed.netloc):
         return False
-    below = unquote(allowed.path).rstrip("/")
-    return unquote(given.path).startswith(f"{below}/")
+    folder = unquote(allowed.path).rstrip("/")
+    return unquote(location.path).startswith(f"{folder}/")
 
 
 def _folder(prefix: str) -> Path:

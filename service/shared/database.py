@@ -139,7 +139,7 @@ class Database:
         @event.listens_for(engine, "connect")
         def configure(connection: Any, record: Any) -> None:
             if self.reserve is not None:  # the first to open the file makes an index of its journal
-                self.reserve.give_up_if_needed()
+                self.reserve.release_if_needed()
             connection.isolation_level = None  # transactions begin below, not where the driver guesses
             for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -149,7 +149,7 @@ class Database:
         @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:
             if writes and self.reserve is not None:
-                self.reserve.give_up_if_needed()
+                self.reserve.release_if_needed()
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
         return engine

@@ -1,24 +1,24 @@
-"""Every error a caller can meet. Operations raise them; one handler in `service.http.problems` renders them.
+"""The errors of the API. Operations raise them; one handler in `service.http.problems` renders them.
 
 SensoriumError                500
-├── Misconfigured                  settings with which nothing can start; never an answer
-├── BadInput                  422  one or more faults, each with the place, what came and what was expected
-│   └── NotOurs               400  a token that we did not give
-├── BadRequest                400  not a request as HTTP/1.1 defines it
+├── Misconfigured                  invalid settings; a process does not start, so that it is never a response
+├── BadInput                  422  one or more faults, each with the place, the value and the expectation
+│   └── NotOurs               400  a token that the service did not issue
+├── BadRequest                400  the request violates HTTP/1.1
 ├── Unauthenticated           401
-├── Forbidden                 403  the key may not do this
+├── Forbidden                 403  the key lacks a scope
 ├── NotFound                  404
-├── Conflict                  409  the resource's state forbids it
-├── PreconditionFailed        412  it is not what If-Match or If-None-Match expects
+├── Conflict                  409  the state of the resource forbids the call
+├── PreconditionFailed        412  If-Match or If-None-Match does not hold
 ├── TooLarge                  413
 ├── UnsupportedMediaType      415
 ├── TooMany                   429  a rate limit or a quota
-├── Damaged                   500  a stored file is not what was written
-├── NotOffered                501  a part of HTTP that the service does not have
-├── Unavailable               503  worth trying again
-├── Exhausted                 507  it takes more than the installation has; trying again does not help
-│   └── StorageFull           507  a disk is full; trying again helps once something was deleted
-└── TimedOut                  504  the caller's own time is up
+├── Damaged                   500  a stored file differs from its checksum
+├── NotOffered                501  a feature of HTTP that the service does not implement
+├── Unavailable               503  a retry may succeed
+├── Exhausted                 507  the request needs more than the installation has; a retry fails again
+│   └── StorageFull           507  a disk is full; a retry may succeed after deletions
+└── TimedOut                  504  the caller's time limit has passed
 """
 
 import math
@@ -31,9 +31,9 @@ MAX_STEP_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with the input.
+    """One fault of the input.
 
-    `pointer` is a JSON pointer (RFC 6901) into the body, `?name` for a query or `name` for a path parameter.
+    `pointer` is a JSON pointer (RFC 6901) into the body, `?name` for a query parameter, `name` for a path parameter.
     """
 
     pointer: str
@@ -42,12 +42,12 @@ class Fault:
 
 
 def pointer(*steps: str | int) -> str:
-    """The JSON pointer of these steps, escaped as RFC 6901 says. A key longer than any name is cut."""
+    """The JSON pointer of these steps, escaped as in RFC 6901. Long keys are truncated."""
     return "".join("/" + str(step)[:MAX_STEP_CHARACTERS].replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 class SensoriumError(Exception):
-    """Base of all; `code` is stable and for programs, `detail` is for people."""
+    """Base class. code: stable, for programs. detail: a sentence for people."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -61,7 +61,7 @@ class SensoriumError(Exception):
 
 
 class BadInput(SensoriumError):
-    """The request is understood and cannot be done as it stands; `faults` lists everything that is wrong."""
+    """The request is well-formed, but its content is invalid; `faults` lists every fault."""
 
     status = 422
     title = "Invalid input"
@@ -73,7 +73,7 @@ class BadInput(SensoriumError):
 
 
 class NotOurs(BadInput):
-    """A token that we did not give, or not for this."""
+    """A token that the service did not issue, or issued for another purpose."""
 
     status = 400
     title = "Invalid token"
@@ -90,7 +90,7 @@ class Misconfigured(SensoriumError):
 
 
 class BadRequest(SensoriumError):
-    """The head of the request is not what HTTP/1.1 asks for, so that nothing after it on the connection is trusted."""
+    """The head of the request violates HTTP/1.1. The connection closes, because the end of the request is unknown."""
 
     status = 400
     title = "Bad request"
@@ -98,7 +98,7 @@ class BadRequest(SensoriumError):
 
 
 class Unauthenticated(SensoriumError):
-    """No API key, or none that is valid."""
+    """The request has no API key, or an invalid one."""
 
     status = 401
     title = "Unauthenticated"
@@ -106,7 +106,7 @@ class Unauthenticated(SensoriumError):
 
 
 class Forbidden(SensoriumError):
-    """The key is valid, and lacks the scope that the call needs."""
+    """The key is valid, but lacks the scope of the call."""
 
     status = 403
     title = "Forbidden"
@@ -117,7 +117,7 @@ class Forbidden(SensoriumError):
 
 
 class NotFound(SensoriumError):
-    """Nothing of that name in the caller's project."""
+    """The caller's project has no resource of that name."""
 
     status = 404
     title = "Not found"
@@ -127,35 +127,35 @@ class NotFound(SensoriumError):
 
 
 class Conflict(SensoriumError):
-    """The state of the resource does not allow it."""
+    """The state of the resource forbids the call."""
 
     status = 409
     title = "Conflict"
 
 
 class PreconditionFailed(SensoriumError):
-    """Somebody else has changed it since the caller looked."""
+    """The resource has changed since the caller read it."""
 
     status = 412
     title = "Precondition failed"
 
 
 class TooLarge(SensoriumError):
-    """More bytes or rows than the service takes."""
+    """The request has more bytes or rows than the service accepts."""
 
     status = 413
     title = "Too large"
 
 
 class UnsupportedMediaType(SensoriumError):
-    """A content type this call does not read."""
+    """The call does not accept the content type."""
 
     status = 415
     title = "Unsupported media type"
 
 
 class TooMany(SensoriumError):
-    """More requests, or more of something, than the project may have."""
+    """The project has exceeded a rate limit or a quota."""
 
     status = 429
     title = "Too many"
@@ -166,14 +166,14 @@ class TooMany(SensoriumError):
 
 
 class Damaged(SensoriumError):
-    """A stored file is not what was written: trying again does not help, storing it again does."""
+    """A stored file differs from its checksum. A retry fails again until the file is stored again."""
 
     status = 500
     title = "Damaged"
 
 
 class NotOffered(SensoriumError):
-    """The request needs a part of HTTP that the service does not have."""
+    """The request uses a feature of HTTP that the service does not implement."""
 
     status = 501
     title = "Not implemented"
@@ -181,7 +181,7 @@ class NotOffered(SensoriumError):
 
 
 class Unavailable(SensoriumError):
-    """A part of the service is away for the moment."""
+    """A component of the service is temporarily unreachable."""
 
     status = 503
     title = "Unavailable"
@@ -189,22 +189,22 @@ class Unavailable(SensoriumError):
 
 
 class Exhausted(SensoriumError):
-    """It takes more memory or space than the installation has for it."""
+    """The request needs more memory or disk space than the installation has."""
 
     status = 507
     title = "Insufficient storage"
 
 
 class StorageFull(Exhausted):
-    """There is no space left to write to, except for what deletes."""
+    """A disk, bucket or server is full. Only deletions are accepted."""
 
     def __init__(self, place: str) -> None:
-        advice = "delete uploads, datasets, runs or versions that are not needed, or ask the operator for more space"
+        advice = "delete uploads, datasets, runs or model versions, or ask the operator for more space"
         super().__init__("storage_full", f"no space is left for new data ({place}): {advice}")
 
 
 class TimedOut(SensoriumError):
-    """The time that the caller gave was not enough."""
+    """The time limit that the caller set has passed."""
 
     status = 504
     title = "Timed out"

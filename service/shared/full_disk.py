@@ -1,4 +1,4 @@
-"""Which errors say that no space is left to write to, whatever library they come from."""
+"""Recognises errors of all libraries that mean "no space left"."""
 
 import errno
 import sqlite3
@@ -6,21 +6,21 @@ import sqlite3
 from service.shared.errors import StorageFull
 
 _ERRNO = {errno.ENOSPC, errno.EDQUOT}
-# "disk I/O error" is how SQLite reports a journal, or the index of one, that cannot grow.
+# SQLite reports "disk I/O error" if its journal, or the index of the journal, cannot grow.
 _SQLITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE}
 _POSTGRESQL = "53100"  # disk_full
-# Libraries in Rust, such as safetensors, pass the system's error on as text.
+# Rust libraries, such as safetensors, put the system's error code into the text.
 _RUST = f"(os error {errno.ENOSPC})"
 
 
-def tells_of_full(error: BaseException) -> bool:
-    """Whether an error, or one that it was raised from, says so."""
-    found: BaseException | None = error
-    while found is not None:
-        # SQLAlchemy wraps what the driver has raised
-        if _is_full(found) or _is_full(getattr(found, "orig", None)):
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one of its causes, means that no space is left."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # SQLAlchemy keeps the driver's error in `orig`
+        if _is_full(cause) or _is_full(getattr(cause, "orig", None)):
             return True
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 

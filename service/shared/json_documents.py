@@ -1,4 +1,4 @@
-"""JSON documents of requests: bounded before they are parsed, without repeated keys and zero characters."""
+"""Checks of JSON request bodies: size before parsing, repeated keys, zero characters."""
 
 import json
 from typing import Any
@@ -6,38 +6,35 @@ from typing import Any
 from service.shared.errors import BadInput, Fault, pointer
 
 MAX_BYTES = 1024**2
-"""Of a body that is no inference request. A thousand modalities with all that can be said of them take 300 kB."""
+"""Limit of bodies that are not inference requests. The full configuration of 1000 modalities takes 300 kB."""
 MAX_PARTS = 25_000
-"""Of commas, colons and opening brackets. Each begins something to parse, to validate and to complain about."""
+"""Limit of commas, colons and opening brackets together. It bounds the time to parse and validate a body."""
 MAX_KEY_CHARACTERS = 100
 ZERO = rb"\u0000"
-"""The only way to write a zero character in JSON."""
+"""The only JSON notation of a zero character."""
 _PARTS = (b",", b":", b"[", b"{")
 
 
 def check(raw: bytes) -> None:
-    """Refuse a document with too many parts, a repeated key or a zero character. Raises BadInput.
-
-    Whether it is JSON at all is for its parser to say.
-    """
+    """Raise BadInput for too many parts, a repeated key or a zero character. The parser reports invalid JSON."""
     parts = sum(raw.count(part) for part in _PARTS)
     if parts > MAX_PARTS:
         detail = f"the body has {parts} commas, colons and opening brackets, expected at most {MAX_PARTS}"
-        raise BadInput([Fault("", "too_many_values", f"{detail}; send less at once")])
+        raise BadInput([Fault("", "too_many_values", f"{detail}; send a smaller body")])
     refuse_repeated_keys(raw)
     if ZERO in raw:
         refuse_zero_characters(raw)
 
 
 def refuse_repeated_keys(raw: bytes) -> None:
-    """Raise BadInput with the place of the first key that its object has already."""
+    """Raise BadInput with the place of the first key that its object repeats."""
     repeated: dict[int, tuple[dict[str, Any], str]] = {}
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            repeated[id(found)] = found, _first_repeated(pairs)  # kept, so that no other object gets its id
-        return found
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
+            repeated[id(entries)] = entries, _first_repeated(pairs)  # the reference keeps the id from being reused
+        return entries
 
     try:
         document = json.loads(raw, object_pairs_hook=unique)
@@ -46,25 +43,26 @@ def refuse_repeated_keys(raw: bytes) -> None:
     if repeated:
         place, (_, key) = _find(document, repeated)
         shown = key[:MAX_KEY_CHARACTERS]
-        detail = f"the key {shown!r} is there twice in the object at {pointer(*place) or 'the top'}; keep one of them"
+        place_text = pointer(*place) or "the top level"
+        detail = f"the object at {place_text} has the key {shown!r} twice, expected unique keys; remove one of them"
         raise BadInput([Fault(pointer(*place, shown), "duplicate_key", detail)])
 
 
 def refuse_zero_characters(raw: bytes) -> None:
-    """Raise BadInput with the place of the first text that has a zero character: PostgreSQL keeps none."""
+    """Raise BadInput with the place of the first text that has a zero character: PostgreSQL cannot store it."""
     try:
-        left: list[tuple[tuple[str | int, ...], Any]] = [((), json.loads(raw))]
+        pending: list[tuple[tuple[str | int, ...], Any]] = [((), json.loads(raw))]
     except (RecursionError, ValueError):
         return
-    while left:
-        place, value = left.pop()
+    while pending:
+        place, value = pending.pop()
         texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else ()
         if any("\0" in text for text in texts):
             what = f"a key of {pointer(*place) or 'the body'}" if isinstance(value, dict) else pointer(*place)
             detail = f"{what or 'the body'} has a zero character (U+0000), expected text without one"
             raise BadInput([Fault(pointer(*place), "zero_character", detail)])
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        left += [((*place, step), one) for step, one in reversed(list(inner))]
+        pending += [((*place, step), item) for step, item in reversed(list(inner))]
 
 
 def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
@@ -79,16 +77,16 @@ def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
 def _find(
     document: Any, repeated: dict[int, tuple[dict[str, Any], str]]
 ) -> tuple[tuple[str | int, ...], tuple[dict[str, Any], str]]:
-    """The first of the objects in the document, and where it is."""
-    left: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
-    while left:
-        place, value = left.pop()
+    """The first object in the document that repeats a key, and its place."""
+    pending: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
+    while pending:
+        place, value = pending.pop()
         if id(value) in repeated:
             return place, repeated[id(value)]
         inner = value.items() if isinstance(value, dict) else enumerate(value)
-        left += [
-            ((*place, step if isinstance(step, int) else step[:MAX_KEY_CHARACTERS]), one)
-            for step, one in reversed(list(inner))
-            if isinstance(one, dict | list)
+        pending += [
+            ((*place, step if isinstance(step, int) else step[:MAX_KEY_CHARACTERS]), item)
+            for step, item in reversed(list(inner))
+            if isinstance(item, dict | list)
         ]
-    raise AssertionError("each object is part of the document, or of a value that a repeated key replaced")
+    raise AssertionError("every parsed object is in the document, or in a value that a repeated key replaced")

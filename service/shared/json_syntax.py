@@ -1,4 +1,4 @@
-"""Where a text stops being JSON. The words of the parsers differ from one to the next, and speak of their internals."""
+"""One description of a JSON syntax error for all parsers, instead of each parser's own message."""
 
 from json import JSONDecodeError
 
@@ -6,8 +6,8 @@ SHOWN_CHARACTERS = 20
 
 
 def where(text: str, position: int) -> str:
-    """The place at which a parser gave up, what stands there, and what was expected."""
-    if not text:  # of bytes that are not UTF-8 no parser keeps any
+    """The text at the parser's error, its line and column, and the expectation."""
+    if not text:  # parsers report an empty text for bytes that are not UTF-8
         return "it is empty, or not UTF-8, expected JSON"
     line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
     rest = text[position : position + SHOWN_CHARACTERS]
@@ -15,5 +15,5 @@ def where(text: str, position: int) -> str:
 
 
 def reason(error: JSONDecodeError) -> str:
-    """The same, by the error of a parser."""
+    """The description for a parser's error."""
     return where(error.doc, error.pos)

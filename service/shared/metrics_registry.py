@@ -1,6 +1,6 @@
-"""What a process measures of itself, for Prometheus. Every process counts for itself, and is asked for itself.
+"""The Prometheus registry of a process. Prometheus scrapes every process separately.
 
-Metrics stand where they are counted: requests in `service.http.request_metrics`, batches and engines in
+Metrics are defined where they are counted: requests in `service.http.request_metrics`, batches and engines in
 `service.inference.metrics`, jobs in SQL in `service.jobs.job_metrics`, attempts and trainings in `worker.metrics`.
 """
 
@@ -14,8 +14,8 @@ REGISTRY = CollectorRegistry()
 
 
 def exposition(collectors: Iterable[Collector]) -> bytes:
-    """All that was counted, and what these look up, in Prometheus' text format."""
-    looked_up = CollectorRegistry()
+    """The metrics of the registry and of these collectors, in Prometheus' text format."""
+    collected = CollectorRegistry()
     for collector in collectors:
-        looked_up.register(collector)
-    return generate_latest(REGISTRY) + generate_latest(looked_up)
+        collected.register(collector)
+    return generate_latest(REGISTRY) + generate_latest(collected)

@@ -1,4 +1,4 @@
-"""The database schema: brought up to date by the migrations, never by the tables themselves."""
+"""Upgrades the database schema with the migrations, never from the table classes."""
 
 from pathlib import Path
 
@@ -17,21 +17,21 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 
 def downgrade(url: str, revision: str = "base") -> None:
-    """Undo every migration down to `revision`."""
+    """Revert every migration down to `revision`."""
     command.downgrade(_config(url), revision)
 
 
 def revisions(url: str) -> tuple[str | None, str]:
-    """The revision that a database is at, None for an empty one, and the newest that this release knows."""
+    """The revision of a database, None for an empty one, and the newest revision of this release."""
     engine = create_engine(url)
     try:
         with engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            current = MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()
     newest = ScriptDirectory.from_config(_config(url)).get_current_head()
-    assert newest is not None  # noqa: S101 there are migrations
-    return found, newest
+    assert newest is not None  # noqa: S101 the folder of migrations is not empty
+    return current, newest
 
 
 def _config(url: str) -> Config:

@@ -1,4 +1,4 @@
-"""Ends a process when the one that started it is gone, however it went."""
+"""Ends a process when its parent process has ended, even by SIGKILL."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ import threading
 import time
 
 HARD_STOP_SECONDS = 20.0
-STDIN = 0  # read past Python's own buffer, whose lock a daemon thread would take into the interpreter's end
+STDIN = 0  # os.read on the descriptor: a daemon thread that holds the lock of sys.stdin blocks the interpreter's exit
 
 
 def end_with_stdin() -> None:
-    """Send this process SIGTERM once its standard input closes, and SIGKILL if that does not end it.
+    """Send SIGTERM to this process when its standard input closes, and SIGKILL if it has not exited after 20 s.
 
-    A pipe closes even when its other end was killed with SIGKILL, which a parent cannot pass on by itself.
+    The parent holds the other end of the pipe. The kernel closes it even if the parent is killed with SIGKILL.
     """
 
     def watch() -> None:
@@ -22,4 +22,4 @@ def end_with_stdin() -> None:
         time.sleep(HARD_STOP_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

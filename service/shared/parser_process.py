@@ -1,10 +1,10 @@
-"""A process of its own that reads large request bodies: `python -m service.shared.parser_process`.
+"""A child process that parses large request bodies: `python -m service.shared.parser_process`.
 
-JSON parsers and NumPy hold Python's interpreter lock while they read a body. In a thread, 32 MiB of small lists held it
-for 5 s, and the event loop stood still. A process has a lock of its own. It starts with the first large body, reads one
-body after the other, and ends when its standard input closes.
+JSON parsers and NumPy hold Python's interpreter lock while they parse. In a thread, 32 MiB of small lists blocked the
+event loop for 5 s; a process has its own lock. It starts with the first large body, parses one body at a time, and
+exits when its standard input closes.
 
-A message is the length of its head, the head in msgpack, and then bodies or arrays, as many bytes as the head says.
+A message is the length of its head, the head in msgpack, and then the bodies or arrays, whose sizes are in the head.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Said = dict[str, Any]
 Read = tuple[Said, dict[str, Array]]
 Reader = Callable[[Said, bytes], Read]
-"""Reads a body, with what else there is to say of it as plain values. Raises SensoriumError."""
+"""Parses a body. The first argument and the first result are plain values for msgpack. Raises SensoriumError."""
 
 LARGE_BYTES = 128 * 1024
-"""Bodies from this size on are read by the process: sending them there costs less than half a millisecond."""
+"""The process parses bodies of at least this size. Sending one of this size to it takes less than 0.5 ms."""
 PIPE_BYTES = 1024**2
 _HEAD = struct.Struct("<Q")
 _FAULTY: tuple[type[BadInput], ...] = (BadInput, NotOurs)
@@ -41,14 +41,14 @@ _OTHERS: tuple[type[SensoriumError], ...] = (TooLarge, UnsupportedMediaType)
 
 
 class ReadingProcess:
-    """The process, from its first body to the end of the service."""
+    """The child process; it starts with the first body."""
 
     def __init__(self) -> None:
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="reading")
         self._process: subprocess.Popen[bytes] | None = None
 
     async def read(self, reader: Reader, said: Said, body: bytes) -> Read:
-        """What `reader` makes of a body. Raises what it raises, and Unavailable when the process ended meanwhile."""
+        """The result of `reader` for a body. Raises its errors, and Unavailable if the process exits meanwhile."""
         return await asyncio.get_running_loop().run_in_executor(self._turns, self._read, reader, said, body)
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class ReadingProcess:
             head, buffers = _receive(process.stdout.fileno())
         except (OSError, EOFError) as error:
             self._end(process)
-            detail = "the process that reads large bodies ended, perhaps for lack of memory; send less, or try again"
+            detail = "the parser of large bodies exited, possibly for lack of memory; try again, or send a smaller body"
             raise Unavailable("body_not_read", detail) from error
         if "error" in head:
             raise _error(head)
@@ -78,7 +78,7 @@ class ReadingProcess:
         }
 
     def _end(self, process: "subprocess.Popen[bytes]") -> None:
-        process.kill()  # it has nothing to lose
+        process.kill()  # it has no state
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -91,10 +91,10 @@ def _start() -> "subprocess.Popen[bytes]":
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
-        start_new_session=True,  # Ctrl-C is for the service, which ends this one
+        start_new_session=True,  # Ctrl-C reaches only the service, which then closes this process
     )
     for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError, AttributeError):  # a slower pipe does too
+        with contextlib.suppress(OSError, AttributeError):  # the default size works too, only slower
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[arg-type]
     return process
 
@@ -108,7 +108,7 @@ def _send(to: int, head: Said, buffers: Sequence[bytes | Array]) -> None:
 
 
 def _receive(at: int) -> tuple[Said, list[Array]]:
-    """The next message. Raises EOFError when there is none."""
+    """The next message. Raises EOFError at the end of the input."""
     length = _HEAD.unpack(_exactly(at, _HEAD.size).data)[0]
     head = msgpack.unpackb(_exactly(at, length).data)
     return head, [_exactly(at, size) for size in head.pop("sizes")]
@@ -132,7 +132,7 @@ def _error(head: Mapping[str, Any]) -> SensoriumError:
     for other in _OTHERS:
         if other.__name__ == head["error"]:
             return other(head["code"], head["detail"])
-    raise RuntimeError(f"{head['error']} in the process that reads large bodies: {head['detail']}")
+    raise RuntimeError(f"{head['error']} in the parser of large bodies: {head['detail']}")
 
 
 def _answer(head: Said, body: bytes) -> tuple[Said, list[Array]]:
@@ -143,7 +143,11 @@ def _answer(head: Said, body: bytes) -> tuple[Said, list[Array]]:
         faults = [[fault.pointer, fault.code, fault.detail] for fault in error.faults]
         return {"error": type(error).__name__, "code": error.code, "detail": error.detail, "faults": faults}, []
     except MemoryError:
-        return {"error": "TooLarge", "code": "body_too_large", "detail": "the body takes too much memory"}, []
+        return {
+            "error": "TooLarge",
+            "code": "body_too_large",
+            "detail": "the body needs too much memory; send a smaller one",
+        }, []
     except Exception as error:
         return {"error": type(error).__name__, "detail": str(error)[:1000]}, []
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -153,10 +157,10 @@ def _answer(head: Said, body: bytes) -> tuple[Said, list[Array]]:
 
 
 def main() -> None:
-    """Read bodies until there are no more."""
+    """Parse bodies until standard input closes."""
     to = os.dup(1)
-    os.dup2(2, 1)  # what a library prints is no message
-    # JSON has no cycles. With the collector, millions of small lists took ten times as long.
+    os.dup2(2, 1)  # libraries that print must not write into the messages
+    # JSON values have no cycles. With the garbage collector, millions of small lists took ten times as long.
     gc.disable()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A thread that does one thing again and again."""
+"""A thread that calls a function periodically."""
 
 import threading
 import time
@@ -15,8 +15,7 @@ log = structlog.get_logger(__name__)
 _away = Outage(log, "database_unreachable", "database_reachable_again")
 _faulty = Outage(log, "tick_failed", "ticks_succeed_again")
 
-# Longer than a database that is away is waited for.
-HANGING_SECONDS = 120.0
+HANGING_SECONDS = 120.0  # longer than all time-outs of the database together
 
 
 class Ticker(threading.Thread):
@@ -46,14 +45,14 @@ class Ticker(threading.Thread):
             self._closing.wait(self._seconds)
 
     def hangs(self) -> bool:
-        """Whether it has ended by itself, or a tick goes on for much longer than any should."""
+        """Whether the thread has died, or a tick has run for more than HANGING_SECONDS."""
         began_at = self._began_at
         if not self.is_alive():
             return not self._closing.is_set() and self.ident is not None
         return began_at is not None and time.monotonic() - began_at > HANGING_SECONDS
 
     def close(self) -> None:
-        """Stop after the tick that is under way."""
+        """Stop after the current tick."""
         self._closing.set()
         self.join()
         _away.works(self.name)

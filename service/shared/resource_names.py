@@ -1,4 +1,4 @@
-"""The names that users give: safe in a URL, in a file name and in a log line."""
+"""Types for names that users choose: safe in a URL, in a file name and in a log line."""
 
 from typing import Annotated
 
@@ -6,14 +6,14 @@ from pydantic import StringConstraints
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 
-# Printable ASCII: PostgreSQL keeps no zero byte and UTF-8 no half of a surrogate pair.
+# Printable ASCII: PostgreSQL cannot store a zero byte, and UTF-8 has no lone surrogates.
 REFERENCE_PATTERN = r"^[ -~]{1,200}$"
 
 MAX_COLUMN_CHARACTERS = 200
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
-"""A name or id that somebody gives to find something by."""
-# Files come from elsewhere: "Patient ID", "größe" and "my.split" are columns. PostgreSQL keeps no zero byte.
+"""A name or id of an existing resource."""
+# Column names of users' files vary: "Patient ID", "größe", "my.split". PostgreSQL cannot store a zero byte.
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=MAX_COLUMN_CHARACTERS)]
-"""A column of a file, as the file calls it."""
+"""The name of a column in a file."""

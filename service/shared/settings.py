@@ -1,7 +1,7 @@
-"""Settings: the only reader of the environment. Every field is set by SENSORIUM_<NAME>.
+"""Settings from environment variables. The variable SENSORIUM_<NAME> sets the field <name>.
 
-SENSORIUM_SECRETS_DIR names a folder, where the files `sensorium_<name>` set what no variable sets: that is how secrets
-reach containers.
+SENSORIUM_SECRETS_DIR names a folder with files `sensorium_<name>`, for secrets of containers. A file sets its field if
+the variable is unset.
 """
 
 import os
@@ -36,7 +36,7 @@ SECRET_CHARACTERS = 32
 
 
 class LogSettings(BaseSettings):
-    """How a process logs, which it has to know before anything else."""
+    """Settings of the log, which a process reads before all others."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
@@ -52,121 +52,126 @@ class LogSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then variables, then the files of SENSORIUM_SECRETS_DIR."""
+        """Precedence: arguments, variables, files in SENSORIUM_SECRETS_DIR."""
         folder = os.environ.get(SECRETS_DIR)
         files = (SecretsSettingsSource(settings_cls, folder),) if folder and Path(folder).is_dir() else ()
         return init_settings, env_settings, *files
 
 
 def log_settings() -> LogSettings:
-    """How to log while the settings are not checked yet: a value that is wrong is replaced by its default."""
-    for given in ({}, {"log_level": "INFO"}, {"log_json": False}):
+    """The log settings before all settings are checked: an invalid value is replaced by its default."""
+    for defaults in ({}, {"log_level": "INFO"}, {"log_json": False}):
         try:
-            return LogSettings(**given)
+            return LogSettings(**defaults)
         except (ValidationError, SettingsError):
             continue
     return LogSettings(log_level="INFO", log_json=False)
 
 
 class Settings(LogSettings):
-    """All that can be set from outside. The defaults run the embedded stack in `var/`."""
+    """All settings. The defaults run the embedded stack in `var/`."""
 
-    home: Path = Field(default=Path("var"), description="Folder of everything the service writes.")
+    home: Path = Field(default=Path("var"), description="Folder for all files that the service writes.")
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
-    database: str | None = Field(default=None, description="SQLAlchemy URL; a SQLite file in `home` when unset.")
-    database_password: SecretStr | None = Field(default=None, description="Put into the URL of `database`.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 selects a free port.")
+    database: str | None = Field(default=None, description="SQLAlchemy URL. Unset: a SQLite file in `home`.")
+    database_password: SecretStr | None = Field(default=None, description="Password for the URL in `database`.")
     broker: str = Field(default="filesystem://", description="Celery broker URL: filesystem:// or redis://…")
-    broker_password: SecretStr | None = Field(default=None, description="Put into the URL of `broker`.")
+    broker_password: SecretStr | None = Field(default=None, description="Password for the URL in `broker`.")
     secret_key: SecretStr | None = Field(
         default=None,
-        description="Signs what clients carry; a file in `home` when embedded and unset. While keys rotate: several "
-        "with commas, of which the first signs and all are accepted.",
+        description="Key that signs tokens for clients. Unset and embedded: a generated file in `home`. During a key "
+        "rotation: several keys with commas; the first signs, all are accepted.",
     )
     storage: str | None = Field(
-        default=None, description="Where artifacts are kept: s3://BUCKET/PREFIX, or a folder; one in `home` when unset."
+        default=None, description="Storage of artifacts: s3://BUCKET/PREFIX or a folder. Unset: a folder in `home`."
     )
-    s3_endpoint: str | None = Field(default=None, description="URL of an S3-compatible server that is not Amazon's.")
+    s3_endpoint: str | None = Field(default=None, description="URL of an S3-compatible server. Unset: Amazon's.")
     s3_region: str | None = Field(default=None, description="Region of the bucket. Unset: AWS_REGION, or us-east-1.")
-    s3_access_key_id: str | None = Field(default=None, description="Unset: what AWS_* and the machine's role say.")
-    s3_secret_access_key: SecretStr | None = Field(default=None, description="Belongs to s3_access_key_id.")
-    cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Most bytes of local copies of what is in S3.")
+    s3_access_key_id: str | None = Field(default=None, description="Unset: AWS_* variables or the machine's role.")
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="Secret of s3_access_key_id.")
+    cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Maximum size of the local cache of S3 objects.")
     reserve_bytes: int = Field(
         default=64 * 1024**2,
         ge=0,
-        description="Bytes that uploads and jobs leave free on every disk; with SQLite as many are held in a file "
-        "beside it, for deletions on a full disk.",
+        description="Bytes that uploads and jobs leave free on every disk. With SQLite, a file beside the database "
+        "reserves as many bytes for deletions on a full disk.",
     )
     source_prefixes: Annotated[list[str], NoDecode] = Field(
-        default=[], description="What datasets may be read from, as JSON: s3://BUCKET/PREFIX and file:///FOLDER."
+        default=[], description="JSON list of URI prefixes of dataset sources: s3://BUCKET/PREFIX, file:///FOLDER."
     )
-    drain_seconds: int = Field(default=30, ge=0, description="What requests in flight have at SIGTERM to be answered.")
+    drain_seconds: int = Field(default=30, ge=0, description="Time for requests in flight to complete after SIGTERM.")
     trusted_proxies: str = Field(
-        default="127.0.0.1", description="Whose X-Forwarded-For is believed: addresses or networks with commas, or *."
+        default="127.0.0.1",
+        description="Proxies whose X-Forwarded-For is trusted: addresses or networks with commas, or *.",
     )
 
-    open_telemetry: bool = Field(default=False, description="Hand requests to the process's OpenTelemetry providers.")
+    open_telemetry: bool = Field(
+        default=False, description="Trace requests with the process's OpenTelemetry providers."
+    )
 
-    upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Largest upload.")
-    unpacked_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest upload when unpacked.")
+    upload_bytes: int = Field(default=2 * 1024**3, ge=1, description="Maximum size of an upload.")
+    unpacked_bytes: int = Field(default=4 * 1024**3, ge=1, description="Maximum size of an unpacked upload.")
     conversion_memory_bytes: int = Field(
-        default=2 * 1024**3, ge=64 * 1024**2, description="Most memory that one conversion of an upload may allocate."
+        default=2 * 1024**3, ge=64 * 1024**2, description="Maximum memory for the conversion of an upload."
     )
     request_bytes: int = Field(
-        default=32 * 1024**2, ge=1, description="Largest body with rows for inference; other JSON: 1 MiB."
+        default=32 * 1024**2, ge=1, description="Maximum body of an inference request. Other JSON bodies: 1 MiB."
     )
-    inference_rows: int = Field(default=4096, ge=1, description="Most rows in one inference request.")
+    inference_rows: int = Field(default=4096, ge=1, description="Maximum rows per inference request.")
     inference_steps: int = Field(
-        default=262_144, ge=1, description="Most time steps (a static sample is one) times draws in one request."
+        default=262_144, ge=1, description="Maximum time steps times draws per request; a static sample is one step."
     )
-    inference_queue: int = Field(default=256, ge=1, description="Most requests that wait for the engine.")
+    inference_queue: int = Field(default=256, ge=1, description="Maximum requests that wait for the engine.")
     inference_backend: Literal["local", "celery"] = Field(
-        default="local", description="Where inference is computed: in the API process, or by `infer` workers."
+        default="local", description="Place of inference: the API process, or `infer` workers."
     )
-    inference_memory_bytes: int = Field(default=2 * 1024**3, ge=1, description="Most memory for weights in an engine.")
+    inference_memory_bytes: int = Field(default=2 * 1024**3, ge=1, description="Maximum memory of an engine's weights.")
     inference_batches: int = Field(
-        default=2, ge=1, description="Most batches of an API process that `infer` workers have at once; 2 a worker."
+        default=2, ge=1, description="Maximum batches in flight from an API process; use 2 per `infer` worker."
     )
     inference_reply_seconds: float = Field(
-        default=10, gt=0, description="A batch that no `infer` worker has answered by then is given up: 503."
+        default=10,
+        gt=0,
+        description="Time for an `infer` worker to answer a batch; after it the request fails with 503.",
     )
     warm_timeout_seconds: float = Field(
-        default=60, gt=0, description="An alias moves after this long, even where an engine has not loaded the version."
+        default=60, gt=0, description="Time for the engines to load a version before its alias moves without them."
     )
-    inference_threads: int = Field(default=1, ge=1, description="Processor threads an engine computes with.")
+    inference_threads: int = Field(default=1, ge=1, description="CPU threads of an engine.")
 
-    project_stored_bytes: int | None = Field(default=None, ge=0, description="Most bytes that a project may store.")
-    project_queued_runs: int | None = Field(default=None, ge=0, description="Most runs of a project that may wait.")
-    project_running_runs: int | None = Field(default=None, ge=0, description="Most runs of a project at work at once.")
+    project_stored_bytes: int | None = Field(default=None, ge=0, description="Maximum stored bytes per project.")
+    project_queued_runs: int | None = Field(default=None, ge=0, description="Maximum queued runs per project.")
+    project_running_runs: int | None = Field(default=None, ge=0, description="Maximum running runs per project.")
     project_request_rows: int | None = Field(
-        default=None, ge=1, description="Most rows in an inference request of a project."
+        default=None, ge=1, description="Maximum rows per inference request of a project."
     )
-    project_requests_per_minute: int | None = Field(default=None, ge=1, description="Most requests of a project.")
+    project_requests_per_minute: int | None = Field(default=None, ge=1, description="Maximum requests per project.")
 
-    lease_seconds: float = Field(default=60, gt=0, description="A job whose owner is silent this long is lost.")
-    heartbeat_seconds: float = Field(default=2, gt=0, description="How often an owner renews its lease.")
-    reconcile_seconds: float = Field(default=5, gt=0, description="How often lost jobs and wake-ups are looked for.")
+    lease_seconds: float = Field(default=60, gt=0, description="A job is lost if its owner renews no lease this long.")
+    heartbeat_seconds: float = Field(default=2, gt=0, description="Interval between two renewals of a lease.")
+    reconcile_seconds: float = Field(default=5, gt=0, description="Interval of the search for lost jobs and messages.")
     deaf_seconds: float = Field(
-        default=300, gt=0, description="A worker that idles while work has waited this long ends itself."
+        default=300, gt=0, description="An idle worker exits if a job has been eligible for it for this long."
     )
-    retry_seconds: float = Field(default=5, ge=0, description="Back-off after a first failure; then it doubles.")
-    trainer_stop_seconds: float = Field(default=10, gt=0, description="From SIGTERM to SIGKILL of a trainer.")
-    trainer_threads: int = Field(default=1, ge=1, description="Processor threads a trainer computes with.")
-    checkpoint_seconds: float = Field(default=60, gt=0, description="How often a training's state is kept.")
-    cpu_devices: int = Field(default=1, ge=1, le=64, description="Devices that a worker without cards counts as.")
-    log_bytes: int = Field(default=1024**2, ge=1024, description="Most log kept of one attempt.")
+    retry_seconds: float = Field(default=5, ge=0, description="Back-off after the first failure; it doubles each time.")
+    trainer_stop_seconds: float = Field(default=10, gt=0, description="Time between SIGTERM and SIGKILL of a trainer.")
+    trainer_threads: int = Field(default=1, ge=1, description="CPU threads of a trainer.")
+    checkpoint_seconds: float = Field(default=60, gt=0, description="Interval between two checkpoints of a training.")
+    cpu_devices: int = Field(default=1, ge=1, le=64, description="Number of devices of a worker without GPUs.")
+    log_bytes: int = Field(default=1024**2, ge=1024, description="Maximum stored log per attempt.")
 
     metrics_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Port of a worker's /metrics, /healthz and /readyz; none when unset."
+        default=None, ge=1, le=65535, description="Port of a worker's /metrics, /healthz and /readyz. Unset: no port."
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Address of that port.")
+    metrics_host: str = Field(default="127.0.0.1", description="Address a worker's metrics port listens on.")
 
-    git_revision: str | None = Field(default=None, description="Commit of the code, for lineages. Unset: git is asked.")
+    git_revision: str | None = Field(default=None, description="Commit of the code, for lineages. Unset: from git.")
 
     cuda_visible_devices: str | None = Field(
-        default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="CUDA's own list of the cards to use."
+        default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="CUDA's list of the GPUs to use."
     )
-    exit_with_stdin: bool = Field(default=False, description="The process ends when its standard input is closed.")
+    exit_with_stdin: bool = Field(default=False, description="The process exits when its standard input closes.")
 
     @field_validator("source_prefixes", mode="before")
     @classmethod
@@ -221,51 +226,51 @@ class Settings(LogSettings):
 
     @property
     def database_url(self) -> str:
-        """The database in use."""
+        """The URL of the database, with its password."""
         if self.database is None:
             return f"sqlite:///{self.home.absolute() / 'sensorium.db'}"
         return _with_password(self.database, self.database_password)
 
     @property
     def broker_url(self) -> str:
-        """The broker in use."""
+        """The URL of the broker, with its password."""
         return _with_password(self.broker, self.broker_password)
 
     @property
     def is_embedded(self) -> bool:
-        """Whether all processes share this machine's home folder."""
+        """Whether the stack is embedded: SQLite and the filesystem broker, both in the home folder."""
         return self.database_url.startswith("sqlite") and self.broker.startswith("filesystem")
 
     @property
     def devices(self) -> list[str]:
-        """The devices that a worker owns."""
+        """The devices of a worker."""
         return self.cuda_visible_devices.split(",") if self.cuda_visible_devices else ["cpu"] * self.cpu_devices
 
     @property
     def artifacts(self) -> Path:
-        """The folder of the content-addressed artifacts, or of the copies of those in S3."""
+        """The folder of the content-addressed artifacts, or of the local cache of artifacts in S3."""
         if self.bucket_url is not None:
             return self.home / "cache"
         return Path(self.storage) if self.storage else self.home / "artifacts"
 
     @property
     def bucket_url(self) -> str | None:
-        """Where artifacts are kept, when that is no folder."""
+        """The URL of the bucket with the artifacts; None if they are in a folder."""
         return self.storage if self.storage and self.storage.startswith(BUCKETS) else None
 
     @property
     def scratch(self) -> Path:
-        """The folder of what jobs write before it becomes an artifact; best on the file system of `artifacts`."""
+        """The folder of files that jobs have not stored yet; fastest on the same file system as `artifacts`."""
         return self.home / "scratch"
 
     @property
     def queue_folder(self) -> Path:
-        """Where the filesystem:// broker keeps its messages."""
+        """The folder of the filesystem:// broker's messages."""
         return self.home / "queue"
 
 
 def split_keys(text: str) -> list[str]:
-    """The keys in a value of `secret_key`; the first signs."""
+    """The keys in the value of `secret_key`; the first one signs."""
     return [key.strip() for key in text.split(",")]
 
 

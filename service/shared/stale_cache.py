@@ -1,4 +1,4 @@
-"""Answers that were asked for a moment ago, so that a request in steady state asks SQL nothing."""
+"""A cache that refreshes entries in the background, so that a request in steady state needs no SQL."""
 
 import asyncio
 import time
@@ -6,73 +6,73 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 Key = TypeVar("Key")
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+Query = TypeVar("Query")
+Value = TypeVar("Value")
 
 
-class _Known(NamedTuple, Generic[Answer]):
-    answer: Answer
-    asked_at: float
+class _Entry(NamedTuple, Generic[Value]):
+    value: Value
+    loaded_at: float
 
 
-class Fresh(Generic[Key, Question, Answer]):
-    """Remembers what `ask` has answered, by a key of the question.
+class StaleCache(Generic[Key, Query, Value]):
+    """Caches the results of `load` under the key of the query.
 
-    After `fresh_seconds` it is asked again, and meanwhile taken for what it was, but no longer than `stale_seconds`. Of
-    many who want to know the same at once, one asks. All of it happens in one event loop, but `forget`.
+    An entry older than `fresh_seconds` is reloaded in the background, and served until it is `stale_seconds` old.
+    Concurrent requests for one key share one load. All methods except `invalidate` run in one event loop.
     """
 
     def __init__(
-        self, ask: Callable[[Question], Answer], fresh_seconds: float, stale_seconds: float, most: int
+        self, load: Callable[[Query], Value], fresh_seconds: float, stale_seconds: float, max_entries: int
     ) -> None:
-        self._ask = ask
+        self._load = load
         self._fresh_seconds = fresh_seconds
         self._stale_seconds = stale_seconds
-        self._most = most
-        self._known: dict[Key, _Known[Answer]] = {}
-        self._asking: dict[Key, asyncio.Task[Answer]] = {}
-        self._forgotten = 0
+        self._max_entries = max_entries
+        self._entries: dict[Key, _Entry[Value]] = {}
+        self._loading: dict[Key, asyncio.Task[Value]] = {}
+        self._invalidations = 0
 
-    def known(self, key: Key, question: Question) -> Answer | None:
-        """The answer, if it was asked for a moment ago; soon it is asked for again."""
-        known = self._known.get(key)
-        if known is None:
+    def cached(self, key: Key, query: Query) -> Value | None:
+        """The cached value, or None. Starts a reload if the entry is no longer fresh."""
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        age = time.monotonic() - known.asked_at
-        if age >= self._fresh_seconds and key not in self._asking:
-            self._start(key, question)
-        return known.answer if age < self._stale_seconds else None
+        age = time.monotonic() - entry.loaded_at
+        if age >= self._fresh_seconds and key not in self._loading:
+            self._start(key, query)
+        return entry.value if age < self._stale_seconds else None
 
-    async def find(self, key: Key, question: Question) -> Answer:
-        """The answer. Raises what `ask` raises, which is not remembered."""
-        if (known := self.known(key, question)) is not None:
-            return known
-        return await asyncio.shield(self._asking.get(key) or self._start(key, question))
+    async def get(self, key: Key, query: Query) -> Value:
+        """The value, from the cache or loaded. Raises the errors of `load`, which are not cached."""
+        if (value := self.cached(key, query)) is not None:
+            return value
+        return await asyncio.shield(self._loading.get(key) or self._start(key, query))
 
-    def forget(self, condition: Callable[[Answer], bool]) -> None:
-        """Ask again for the answers that no longer hold."""
-        self._forgotten += 1  # who is asking just now may have been told what held before
-        for key, known in list(self._known.items()):
-            if condition(known.answer):
-                self._known.pop(key, None)
+    def invalidate(self, condition: Callable[[Value], bool]) -> None:
+        """Remove the entries whose value meets the condition. Loads in progress are not cached either."""
+        self._invalidations += 1
+        for key, entry in list(self._entries.items()):
+            if condition(entry.value):
+                self._entries.pop(key, None)
 
-    def _start(self, key: Key, question: Question) -> asyncio.Task[Answer]:
-        task = asyncio.create_task(self._look_up(key, question))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it
-        self._asking[key] = task
+    def _start(self, key: Key, query: Query) -> asyncio.Task[Value]:
+        task = asyncio.create_task(self._reload(key, query))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # there may be no awaiter
+        self._loading[key] = task
         return task
 
-    async def _look_up(self, key: Key, question: Question) -> Answer:
-        asked_at, forgotten = time.monotonic(), self._forgotten
+    async def _reload(self, key: Key, query: Query) -> Value:
+        loaded_at, invalidations = time.monotonic(), self._invalidations
         try:
-            answer = await asyncio.to_thread(self._ask, question)
+            value = await asyncio.to_thread(self._load, query)
         except BaseException:
-            self._known.pop(key, None)
+            self._entries.pop(key, None)
             raise
         finally:
-            del self._asking[key]
-        if len(self._known) >= self._most:
-            self._known.clear()
-        if forgotten == self._forgotten:
-            self._known[key] = _Known(answer, asked_at)
-        return answer
+            del self._loading[key]
+        if len(self._entries) >= self._max_entries:
+            self._entries.clear()
+        if invalidations == self._invalidations:
+            self._entries[key] = _Entry(value, loaded_at)
+        return value

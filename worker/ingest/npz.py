@@ -17,7 +17,7 @@ from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, Planned
 from service.datasets.npz_layout import known, plan
 from service.shared import npz
 from service.shared.errors import BadInput, Fault, pointer
-from service.shared.full_disk import tells_of_full
+from service.shared.full_disk import is_disk_full
 from service.shared.npz import NPY, ArrayHeader
 from worker.ingest import infer
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column, ReadOptions
@@ -174,7 +174,7 @@ class _Reader:
                 shutil.copyfileobj(self._file, file, BLOCK_BYTES)
                 file.flush()
             except Exception as error:
-                if tells_of_full(error):  # says nothing about the data
+                if is_disk_full(error):  # says nothing about the data
                     raise
                 raise _damaged(self._header.name, "it cannot be unpacked, or has a wrong checksum") from error
             mapped: Array = np.memmap(file, self._header.dtype, "r", shape=self._header.shape, order="F")

@@ -20,7 +20,7 @@ from service.shared.database import Database
 from service.shared.disk_reserve import Reserve
 from service.shared.disk_space import Space
 from service.shared.errors import StorageFull
-from service.shared.full_disk import tells_of_full
+from service.shared.full_disk import is_disk_full
 from service.shared.settings import Settings
 from service.shared.storage import FolderStorage, Storage, StorageAway
 from tests import filesystem
@@ -73,9 +73,9 @@ def test_what_a_library_says_of_a_full_disk_is_understood(disk: Path, write: Cal
     fill(disk)
     with pytest.raises(Exception) as raised:  # noqa: PT011 each library has its own
         write(disk)
-    assert tells_of_full(raised.value)
-    assert not tells_of_full(ValueError("no such thing"))
-    assert not tells_of_full(sqlite3.OperationalError("database is locked"))
+    assert is_disk_full(raised.value)
+    assert not is_disk_full(ValueError("no such thing"))
+    assert not is_disk_full(sqlite3.OperationalError("database is locked"))
 
 
 def test_what_a_database_says_of_a_full_disk_is_understood(disk: Path) -> None:
@@ -85,7 +85,7 @@ def test_what_a_database_says_of_a_full_disk_is_understood(disk: Path) -> None:
     fill(disk)
     with pytest.raises(OperationalError) as raised, database.writer.begin() as session:
         session.execute(text("INSERT INTO t VALUES (zeroblob(5000000))"))
-    assert tells_of_full(raised.value)
+    assert is_disk_full(raised.value)
     database.close()
 
 
@@ -93,10 +93,10 @@ def test_postgresql_s_full_disk_is_understood(postgresql_url: str) -> None:
     database = Database(postgresql_url)
     with pytest.raises(OperationalError) as raised, database.writer.begin() as session:
         session.execute(text("DO $$ BEGIN RAISE SQLSTATE '53100'; END $$"))
-    assert tells_of_full(raised.value)
+    assert is_disk_full(raised.value)
     with pytest.raises(OperationalError) as raised, database.writer.begin() as session:
         session.execute(text("DO $$ BEGIN RAISE SQLSTATE '53200'; END $$"))  # out of memory
-    assert not tells_of_full(raised.value)
+    assert not is_disk_full(raised.value)
     database.close()
 
 
@@ -105,7 +105,7 @@ def test_an_upload_that_finds_no_space_leaves_nothing(disk: Path) -> None:
     fill(disk, 500_000)
     with pytest.raises(OSError, match="No space left") as raised:
         upload(store, 1_000_000)
-    assert tells_of_full(raised.value)
+    assert is_disk_full(raised.value)
     assert left_on(disk) == []
 
 
@@ -146,7 +146,7 @@ def test_the_reserve_is_given_up_for_a_write_and_held_again(disk: Path) -> None:
     with database.writer.begin() as session:
         session.execute(text("CREATE TABLE t (x)"))
         session.execute(text("INSERT INTO t VALUES (1), (2)"))
-    reserve.hold()
+    reserve.allocate()
     assert reserve.missing_bytes() == 0
     fill(disk)
     with database.writer.begin() as session:
@@ -160,7 +160,7 @@ def test_the_reserve_is_given_up_for_a_write_and_held_again(disk: Path) -> None:
     with database.writer.begin() as session:
         session.execute(text("DELETE FROM t WHERE x = 2"))
     (disk / "ballast").unlink()
-    reserve.hold()
+    reserve.allocate()
     reserve.check()
     assert reserve.missing_bytes() == 0
     assert space.full() == []
@@ -170,7 +170,7 @@ def test_the_reserve_is_given_up_for_a_write_and_held_again(disk: Path) -> None:
 def test_the_reserve_is_not_held_where_that_would_fill_the_disk(disk: Path) -> None:
     reserve = Reserve(disk / "test.db-reserve", RESERVE_BYTES)
     fill(disk, 2 * RESERVE_BYTES - 4096)
-    reserve.hold()
+    reserve.allocate()
     assert reserve.missing_bytes() == RESERVE_BYTES
     assert Space({"home": disk}, RESERVE_BYTES, reserve).full() == ["home"]
 

@@ -151,7 +151,7 @@ def test_a_member_that_hides_its_size_is_read_only_as_far_as_it_says(tmp_path: P
 
 
 def test_too_many_arrays_are_refused(tmp_path: Path) -> None:
-    content = archive({f"a{n}.npy": b"" for n in range(npz.MOST_ARRAYS + 1)})
+    content = archive({f"a{n}.npy": b"" for n in range(npz.MAX_ARRAYS + 1)})
     assert refused(tmp_path, content).code == "too_many_arrays"
 
 

@@ -82,7 +82,7 @@ def test_what_a_reader_refuses_is_refused_here(process: ReadingProcess) -> None:
 
 def test_a_process_that_ended_is_replaced(process: ReadingProcess) -> None:
     before = read(process, echo)[0]["process"]
-    with pytest.raises(Unavailable, match="ended"):
+    with pytest.raises(Unavailable, match="exited"):
         read(process, die)
     after = read(process, echo)[0]["process"]
     assert before != after

@@ -1,4 +1,4 @@
-"""What was asked for a moment ago is not asked again, and of many who want to know, one asks."""
+"""The stale cache: shared loads, background reloads, expiry, errors and invalidation."""
 
 import asyncio
 import threading
@@ -8,118 +8,118 @@ from typing import Any
 
 import pytest
 
-from service.shared.stale_cache import Fresh
+from service.shared.stale_cache import StaleCache
 
 
 class Source:
-    """Something slow that can change, and that counts how often it was asked."""
+    """A loader that records its queries, can change its value, and can be blocked."""
 
     def __init__(self) -> None:
-        self.answer = "first"
-        self.asked: list[str] = []
-        self.go = threading.Event()
-        self.go.set()
+        self.value = "first"
+        self.queries: list[str] = []
+        self.unblocked = threading.Event()
+        self.unblocked.set()
 
-    def __call__(self, question: str) -> str:
-        self.asked.append(question)
-        answer = self.answer
-        assert self.go.wait(60)
-        if answer == "nothing":
-            raise LookupError(question)
-        return answer
+    def __call__(self, query: str) -> str:
+        self.queries.append(query)
+        value = self.value
+        assert self.unblocked.wait(60)
+        if value == "missing":
+            raise LookupError(query)
+        return value
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(work)
 
 
-def test_of_many_who_ask_at_once_one_asks() -> None:
+def test_concurrent_requests_for_one_key_share_one_load() -> None:
     source = Source()
 
-    async def ask() -> list[str]:
-        fresh: Fresh[str, str, str] = Fresh(source, 10, 20, 100)
-        return await asyncio.gather(*(fresh.find("k", "q") for _ in range(20)))
+    async def load() -> list[str]:
+        cache: StaleCache[str, str, str] = StaleCache(source, 10, 20, 100)
+        return await asyncio.gather(*(cache.get("k", "q") for _ in range(20)))
 
-    assert run(ask()) == ["first"] * 20
-    assert source.asked == ["q"]
+    assert run(load()) == ["first"] * 20
+    assert source.queries == ["q"]
 
 
-def test_what_is_no_longer_fresh_still_answers_while_it_is_asked_for_again() -> None:
+def test_an_entry_that_is_not_fresh_is_served_during_its_reload() -> None:
     source = Source()
 
-    async def ask() -> list[str | None]:
-        fresh: Fresh[str, str, str] = Fresh(source, 0.05, 10, 100)
-        found: list[str | None] = [await fresh.find("k", "q")]
-        source.answer = "second"
+    async def load() -> list[str | None]:
+        cache: StaleCache[str, str, str] = StaleCache(source, 0.05, 10, 100)
+        values: list[str | None] = [await cache.get("k", "q")]
+        source.value = "second"
         await asyncio.sleep(0.1)
-        source.go.clear()
-        found += [fresh.known("k", "q"), fresh.known("k", "q")]  # it is being asked for, once
-        source.go.set()
+        source.unblocked.clear()
+        values += [cache.cached("k", "q"), cache.cached("k", "q")]  # one reload runs
+        source.unblocked.set()
         deadline = time.monotonic() + 5
-        while fresh.known("k", "q") != "second" and time.monotonic() < deadline:
+        while cache.cached("k", "q") != "second" and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        return [*found, fresh.known("k", "q")]
+        return [*values, cache.cached("k", "q")]
 
-    assert run(ask()) == ["first", "first", "first", "second"]
+    assert run(load()) == ["first", "first", "first", "second"]
 
 
-def test_what_is_stale_answers_nobody() -> None:
+def test_a_stale_entry_is_not_served() -> None:
     source = Source()
 
-    async def ask() -> str | None:
-        fresh: Fresh[str, str, str] = Fresh(source, 0.01, 0.05, 100)
-        await fresh.find("k", "q")
-        source.go.clear()
+    async def load() -> str | None:
+        cache: StaleCache[str, str, str] = StaleCache(source, 0.01, 0.05, 100)
+        await cache.get("k", "q")
+        source.unblocked.clear()
         await asyncio.sleep(0.1)
-        found = fresh.known("k", "q")
-        source.go.set()
-        return found
+        value = cache.cached("k", "q")
+        source.unblocked.set()
+        return value
 
-    assert run(ask()) is None
+    assert run(load()) is None
 
 
-def test_an_error_is_told_to_all_who_wait_and_not_remembered() -> None:
+def test_an_error_reaches_all_waiters_and_is_not_cached() -> None:
     source = Source()
-    source.answer = "nothing"
+    source.value = "missing"
 
-    async def ask() -> str:
-        fresh: Fresh[str, str, str] = Fresh(source, 10, 20, 100)
-        found = await asyncio.gather(*(fresh.find("k", "q") for _ in range(3)), return_exceptions=True)
-        assert [type(error) for error in found] == [LookupError] * 3
-        source.answer = "there"
-        return await fresh.find("k", "q")
+    async def load() -> str:
+        cache: StaleCache[str, str, str] = StaleCache(source, 10, 20, 100)
+        errors = await asyncio.gather(*(cache.get("k", "q") for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in errors] == [LookupError] * 3
+        source.value = "present"
+        return await cache.get("k", "q")
 
-    assert run(ask()) == "there"
+    assert run(load()) == "present"
 
 
-def test_who_stops_waiting_stops_nobody_else() -> None:
+def test_cancelling_one_waiter_does_not_cancel_the_load() -> None:
     source = Source()
-    source.go.clear()
+    source.unblocked.clear()
 
-    async def ask() -> str:
-        fresh: Fresh[str, str, str] = Fresh(source, 10, 20, 100)
-        impatient, patient = (asyncio.create_task(fresh.find("k", "q")) for _ in range(2))
+    async def load() -> str:
+        cache: StaleCache[str, str, str] = StaleCache(source, 10, 20, 100)
+        cancelled, waiter = (asyncio.create_task(cache.get("k", "q")) for _ in range(2))
         await asyncio.sleep(0.05)
-        impatient.cancel()
-        source.go.set()
+        cancelled.cancel()
+        source.unblocked.set()
         with pytest.raises(asyncio.CancelledError):
-            await impatient
-        return await patient
+            await cancelled
+        return await waiter
 
-    assert run(ask()) == "first"
+    assert run(load()) == "first"
 
 
-def test_what_was_forgotten_while_it_was_asked_for_is_not_remembered() -> None:
+def test_a_load_that_was_invalidated_meanwhile_is_not_cached() -> None:
     source = Source()
 
-    async def ask() -> str | None:
-        fresh: Fresh[str, str, str] = Fresh(source, 10, 20, 100)
-        source.go.clear()
-        asking = asyncio.create_task(fresh.find("k", "q"))
+    async def load() -> str | None:
+        cache: StaleCache[str, str, str] = StaleCache(source, 10, 20, 100)
+        source.unblocked.clear()
+        loading = asyncio.create_task(cache.get("k", "q"))
         await asyncio.sleep(0.05)
-        fresh.forget(lambda answer: True)
-        source.go.set()
-        assert await asking == "first"
-        return fresh.known("k", "q")
+        cache.invalidate(lambda value: True)
+        source.unblocked.set()
+        assert await loading == "first"
+        return cache.cached("k", "q")
 
-    assert run(ask()) is None
+    assert run(load()) is None
