@@ -11,7 +11,7 @@ from ulid import ULID
 
 from service.shared.disk_space import Space
 from service.shared.errors import StorageFull
-from service.shared.full_disk import tells_of_full
+from service.shared.full_disk import is_disk_full
 from service.shared.storage.artifact import CorruptArtifact, Entry, Stored, verify
 from service.shared.storage.s3 import Bucket
 from service.shared.storage.storage import Storage
@@ -83,7 +83,7 @@ class BucketStorage(Storage):
         except FileNotFoundError as error:
             raise CorruptArtifact(f"artifact {stored.sha256[:12]} is missing from the store") from error
         except OSError as error:
-            if tells_of_full(error):
+            if is_disk_full(error):
                 raise StorageFull("storage") from error
             raise
         finally:
