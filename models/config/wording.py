@@ -27,6 +27,7 @@ _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": lambda ctx: f"text of at least {ctx['min_length']} characters",
     "string_too_long": lambda ctx: f"text of at most {ctx['max_length']} characters",
     "string_pattern_mismatch": lambda ctx: f"text that matches {ctx['pattern']}",
+    "zero_character": "text without a zero character (U+0000)",
     "literal_error": lambda ctx: str(ctx["expected"])[:MAX_CHOICES_CHARACTERS],
     "enum": lambda ctx: str(ctx["expected"])[:MAX_CHOICES_CHARACTERS],
     "union_tag_invalid": lambda ctx: f"one of {ctx['expected_tags']}"[:MAX_CHOICES_CHARACTERS],

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from service.access import audit, quotas
@@ -12,8 +13,10 @@ from service.access.scopes import ADMINISTRATION
 from service.access.tables import Project
 from service.administration import schemas
 from service.http.authenticated_route import AuthenticatedRoute
-from service.http.dependencies import Caller, Moment, Paging, Web
+from service.http.dependencies import Caller, Moment, Web
 from service.http.idempotency import OnceByBody
+from service.http.paging import page_of
+from service.http.query_parameters import PageQuery
 from service.shared import storage
 from service.shared.errors import NotFound
 from service.shared.resource_names import Reference
@@ -21,6 +24,16 @@ from service.shared.resource_names import Reference
 router = APIRouter(tags=[ADMINISTRATION], route_class=AuthenticatedRoute)
 
 NOT_OURS: dict[str, Any] = {"description": "No such project in the caller's sight."}
+
+
+class AuditQuery(PageQuery):
+    """Which audit events to list."""
+
+    action: Annotated[str | None, Field(max_length=200, description="Operation id, such as `create_run`.")] = None
+    key_id: Annotated[Reference | None, Field(description="What this key has done.")] = None
+    since: Annotated[Moment | None, Field(description="From this time on, with its zone.")] = None
+    until: Annotated[Moment | None, Field(description="Before this time.")] = None
+    project_id: Annotated[Reference | None, Field(description="Another project, for operating ones.")] = None
 
 
 @router.post("/v1/api-keys", status_code=201, operation_id="create_api_key")
@@ -44,8 +57,11 @@ def create_api_key(
 
 
 @router.get("/v1/api-keys", operation_id="list_api_keys")
-def list_api_keys(page: Paging, caller: Caller, services: Web) -> schemas.ApiKeyPage:
+def list_api_keys(
+    query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+) -> schemas.ApiKeyPage:
     """The project's keys, newest first, revoked ones too."""
+    page = page_of(query, request)
     with services.database.reader() as session:
         keys = access.list_keys(session, caller.project_id, page.after, page.size + 1)
         items, token = page.cut([(key.id, schemas.ApiKey.model_validate(key)) for key in keys])
@@ -83,8 +99,11 @@ def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, 
 
 
 @router.get("/v1/projects", operation_id="list_projects")
-def list_projects(page: Paging, caller: Caller, services: Web) -> schemas.ProjectPage:
+def list_projects(
+    query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+) -> schemas.ProjectPage:
     """The caller's project; all of them for a key of an operating project."""
+    page = page_of(query, request)
     with services.database.reader() as session:
         found = access.list_projects(session, caller, page.after, page.size + 1)
         items, token = page.cut([(project.id, _described(session, project)) for project in found])
@@ -93,20 +112,13 @@ def list_projects(page: Paging, caller: Caller, services: Web) -> schemas.Projec
 
 @router.get("/v1/audit-events", operation_id="list_audit_events", responses={404: NOT_OURS})
 def list_audit_events(
-    page: Paging,
-    caller: Caller,
-    services: Web,
-    action: Annotated[str | None, Query(max_length=200, description="Operation id, such as `create_run`.")] = None,
-    key_id: Annotated[Reference | None, Query(description="What this key has done.")] = None,
-    since: Annotated[Moment | None, Query(description="From this time on, with its zone.")] = None,
-    until: Annotated[Moment | None, Query(description="Before this time.")] = None,
-    project_id: Annotated[Reference | None, Query(description="Another project, for operating ones.")] = None,
+    query: Annotated[AuditQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.AuditEventPage:
     """What was changed in the project, by which key, newest first. Nothing of it is ever altered or deleted."""
-    project_id = project_id or caller.project_id
+    page, project_id = page_of(query, request), query.project_id or caller.project_id
     if project_id != caller.project_id and not caller.operates:
         raise NotFound("project", project_id)
-    filters = audit.Filters(action, key_id, since, until)
+    filters = audit.Filters(query.action, query.key_id, query.since, query.until)
     after = None if page.after is None else int(page.after)
     with services.database.reader() as session:
         found = audit.list_events(session, project_id, filters, after, page.size + 1)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -16,9 +17,11 @@ from service.datasets.preview import preview
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.http import downloads, upload_body
 from service.http.authenticated_route import AuthenticatedRoute
-from service.http.dependencies import Caller, Paging, Services, Web
+from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody, OnceByCall
+from service.http.paging import page_of
+from service.http.query_parameters import PageQuery, QueryModel
 from service.shared import allowed_locations, broker
 from service.shared.resource_names import Reference
 from service.shared.samples import Samples
@@ -31,7 +34,6 @@ VERSIONS = "/v1/datasets/{name}/versions"
 VERSION = VERSIONS + "/{version}"
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
-Force = Annotated[bool, Query(description="Delete it although it is used; runs that have not ended are cancelled.")]
 
 MEDIA_TYPES = (
     "application/octet-stream",
@@ -39,6 +41,26 @@ MEDIA_TYPES = (
 )
 FILES = dict.fromkeys(MEDIA_TYPES, BINARY)
 NOT_READY: dict[str, Any] = {"description": "Not ready."}
+
+
+class DeleteQuery(QueryModel):
+    """How to delete a dataset."""
+
+    force: Annotated[bool, Field(description="Delete it although it is used; cancel runs that have not ended.")] = False
+
+
+class PreviewQuery(QueryModel):
+    """Which part of a dataset to show."""
+
+    first_row: Annotated[int, Field(ge=0, le=2**53, description="The first row to show.")] = 0
+    rows: Annotated[int, Field(ge=1, le=1000, description="Number of rows.")] = 20
+    steps: Annotated[int, Field(ge=1, le=10_000, description="Maximum number of steps of a sequence.")] = 100
+
+
+class DownloadQuery(QueryModel):
+    """The file format of a download."""
+
+    format: Annotated[DownloadName, Field(description="`stored` is the safetensors file itself.")] = "parquet"
 
 
 @router.post(
@@ -76,8 +98,11 @@ def _keep(services: Services, caller: Caller, received: Writer, once: Once) -> U
 
 
 @router.get(UPLOADS, operation_id="list_uploads")
-def list_uploads(page: Paging, caller: Caller, services: Web) -> schemas.UploadPage:
+def list_uploads(
+    query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+) -> schemas.UploadPage:
     """The project's uploads, newest first."""
+    page = page_of(query, request)
     with services.database.reader() as session:
         items, token = page.cut(uploads.list_uploads(session, caller.project_id, page.after, page.size + 1))
     return schemas.UploadPage(uploads=items, next_page_token=token)
@@ -125,8 +150,9 @@ def create_dataset(
 
 
 @router.get("/v1/datasets", operation_id="list_datasets")
-def list_datasets(page: Paging, caller: Caller, services: Web) -> DatasetPage:
+def list_datasets(query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web) -> DatasetPage:
     """The project's datasets, newest first."""
+    page = page_of(query, request)
     with services.database.reader() as session:
         items, token = page.cut(datasets.list_datasets(session, caller.project_id, page.after, page.size + 1))
     return DatasetPage(datasets=items, next_page_token=token)
@@ -141,15 +167,18 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
 
 
 @router.delete("/v1/datasets/{name}", status_code=204, operation_id="delete_dataset")
-def delete_dataset(name: Reference, caller: Caller, services: Web, force: Force = False) -> None:
+def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
     """Delete all versions of a dataset. Refused while runs or models are made of one of them, unless forced."""
     with services.database.writer.begin() as session:
-        deletion.remove_dataset(session, caller.project_id, name, force)
+        deletion.remove_dataset(session, caller.project_id, name, query.force)
 
 
 @router.get(VERSIONS, operation_id="list_dataset_versions")
-def list_dataset_versions(name: Reference, page: Paging, caller: Caller, services: Web) -> schemas.DatasetVersionPage:
+def list_dataset_versions(
+    name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+) -> schemas.DatasetVersionPage:
     """A dataset's versions, newest first."""
+    page = page_of(query, request)
     with services.database.reader() as session:
         items, token = page.cut(datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1))
     return schemas.DatasetVersionPage(versions=items, next_page_token=token)
@@ -164,11 +193,11 @@ def get_dataset_version(name: Reference, version: Number, caller: Caller, servic
 
 @router.delete(VERSION, status_code=204, operation_id="delete_dataset_version")
 def delete_dataset_version(
-    name: Reference, version: Number, caller: Caller, services: Web, force: Force = False
+    name: Reference, version: Number, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
     """Delete a version. Refused while runs or models are made of it, unless forced; its number is not used again."""
     with services.database.writer.begin() as session:
-        deletion.remove_version(session, caller.project_id, name, version, force)
+        deletion.remove_version(session, caller.project_id, name, version, query.force)
 
 
 @router.get(VERSION + "/lineage", operation_id="get_dataset_lineage")
@@ -184,15 +213,14 @@ def get_dataset_lineage(name: Reference, version: Number, caller: Caller, servic
 def preview_dataset(
     name: Reference,
     version: Number,
+    query: Annotated[PreviewQuery, Query()],
     request: Request,
     caller: Caller,
     services: Web,
-    first_row: Annotated[int, Query(ge=0, le=2**53, description="The first row to show.")] = 0,
-    rows: Annotated[int, Query(ge=1, le=1000, description="How many.")] = 20,
-    steps: Annotated[int, Query(ge=1, le=10_000, description="Most steps of a sequence to show.")] = 100,
 ) -> Response:
     """Some rows as they are stored."""
-    found = preview(_samples(request, _file(services, caller, name, version)), first_row, rows, steps)
+    samples = _samples(request, _file(services, caller, name, version))
+    found = preview(samples, query.first_row, query.rows, query.steps)
     return Response(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
@@ -205,10 +233,10 @@ def preview_dataset(
 def download_dataset(
     name: Reference,
     version: Number,
+    query: Annotated[DownloadQuery, Query()],
     request: Request,
     caller: Caller,
     services: Web,
-    format: Annotated[DownloadName, Query(description="`stored` is the safetensors file itself.")] = "parquet",
     range: Range = None,
     if_range: IfRange = None,
 ) -> Response:
@@ -217,13 +245,13 @@ def download_dataset(
     The stored file is sent in parts too; the other formats are made for each download, and sent whole.
     """
     file = _file(services, caller, name, version)
-    if format == STORED:
+    if query.format == STORED:
         return downloads.stored(services, file, f"{name}-{version}.safetensors", range, if_range)
     samples = _samples(request, file)
-    download = formats.downloads()[format]
+    download, media_type = formats.downloads()[query.format], formats.find(query.format).media_type
     download.check(samples, services.settings.unpacked_bytes)
-    disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{format}"'}
-    return StreamingResponse(download.write(samples), headers=disposition, media_type=formats.find(format).media_type)
+    disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{query.format}"'}
+    return StreamingResponse(download.write(samples), headers=disposition, media_type=media_type)
 
 
 def _file(services: Services, caller: Caller, name: str, number: int) -> Stored:

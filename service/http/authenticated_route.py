@@ -7,12 +7,12 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.http import authentication, query_parameters
+from service.http.authentication import Operation, authenticate
 from service.shared import json_documents
 
 
 class AuthenticatedRoute(APIRoute):
-    """Authenticates a request and checks its query and its document before FastAPI reads the body.
+    """Authenticates a request and checks its JSON document before FastAPI parses it.
 
     It overrides what FastAPI documents for that: `get_route_handler`.
     """
@@ -20,15 +20,12 @@ class AuthenticatedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, behind the checks."""
         handle = super().get_route_handler()
-        operation = authentication.operation(self.operation_id or self.name, self.path, self.methods or (), self.tags)
-        known = query_parameters.parameters(self.dependant)
-        takes_document = self.body_field is not None
+        name, methods = self.operation_id or self.name, self.methods or ()
+        operation = Operation.of(name, self.path, methods, self.tags, self.endpoint)
 
         async def authenticated(request: Request) -> Response:
-            await authentication.authenticate(request.scope, operation)
-            if request.scope["query_string"]:
-                query_parameters.check(request.scope["query_string"], known)
-            if takes_document:  # before FastAPI parses and validates it in the event loop
+            await authenticate(request.scope, operation)
+            if operation.body is not None:  # before FastAPI parses and validates it in the event loop
                 json_documents.check(await request.body())
             return await handle(request)
 

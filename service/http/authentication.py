@@ -5,9 +5,10 @@ FastAPI's routes authenticate by `service.http.authenticated_route`, Starlette's
 """
 
 import base64
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, get_type_hints
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +17,7 @@ from service.access import audit, scopes
 from service.access.operations import Principal
 from service.http import query_parameters
 from service.http.dependencies import PRINCIPAL, Services
+from service.http.query_parameters import QueryModel
 from service.http.revocation import REVOCATION, Revocation
 from service.shared.errors import Unauthenticated
 
@@ -34,19 +36,22 @@ class Operation:
     """The route's template, such as `/v1/runs/{run_id}`."""
     needed: Mapping[str, scopes.Scope]
     """The scope of an API key that each HTTP method needs."""
+    query: type[QueryModel] | None = None
+    body: Any = None
+    """The type of a JSON body that FastAPI parses."""
 
-
-def operation(id: str, path: str, methods: Collection[str], tags: Iterable[str | Enum]) -> Operation:
-    """The operation of a route; its tags and methods say which scope it needs."""
-    tags = list(tags)
-    return Operation(id, path, {method: scopes.needed(method, tags) for method in methods})
+    @classmethod
+    def of(
+        cls, id: str, path: str, methods: Collection[str], tags: Iterable[str | Enum], endpoint: Callable[..., Any]
+    ) -> "Operation":
+        """The operation of a route. Tags and methods say which scope it needs; the endpoint names its body `body`."""
+        tags = list(tags)
+        needed = {method: scopes.needed(method, tags) for method in methods}
+        return cls(id, path, needed, query_parameters.model_of(endpoint), get_type_hints(endpoint).get("body"))
 
 
 class Authentication:
-    """ASGI middleware of a Starlette route: `Route(..., middleware=[Middleware(Authentication, operation=…)])`.
-
-    The route takes no query parameters.
-    """
+    """ASGI middleware of a Starlette route: `Route(..., middleware=[Middleware(Authentication, operation=…)])`."""
 
     def __init__(self, app: ASGIApp, operation: Operation) -> None:
         self._app = app
@@ -55,13 +60,11 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate the request, then pass it on."""
         await authenticate(scope, self._operation)
-        if scope["query_string"]:
-            query_parameters.check(scope["query_string"], {})
         await self._app(scope, receive, send)
 
 
 async def authenticate(scope: Scope, operation: Operation) -> None:
-    """Store the caller in the ASGI scope. Raises Unauthenticated, TooMany, Forbidden or StorageFull."""
+    """Store the caller in the ASGI scope. Raises Unauthenticated, TooMany, Forbidden, BadInput or StorageFull."""
     scope[OPERATION] = operation
     services: Services = scope["app"].state.services
     token = _token(scope)
@@ -78,6 +81,8 @@ async def authenticate(scope: Scope, operation: Operation) -> None:
     if changing and needed not in principal.scopes:
         log.warning("change_refused", key_id=principal.key_id, action=operation.id, path=scope["path"])
     scopes.require(needed, principal.scopes)
+    if scope["query_string"]:
+        query_parameters.check(scope["query_string"], operation.query)
     if changing:
         if services.database.reserve is not None and not _frees_space(scope["method"], operation):
             services.database.reserve.check()

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from service.http import validation
+from service.http.authentication import OPERATION, Operation
 from service.shared import json_syntax
 from service.shared.database_errors import is_outage
 from service.shared.errors import (
@@ -184,10 +185,11 @@ def _faults(request: Request, found: Sequence[Mapping[str, Any]], body: Any) -> 
     """What FastAPI found wrong with a request."""
     if found[0]["type"] == "json_invalid":
         return [Fault("", "not_json", f"the body is not JSON: {json_syntax.where(body, found[0]['loc'][1])}")]
+    operation: Operation | None = request.scope.get(OPERATION)
+    query, schema = (operation.query, operation.body) if operation is not None else (None, None)
     in_body = [{**one, "loc": one["loc"][1:]} for one in found if one["loc"][0] == "body"]
-    others = [validation.in_parameter(one) for one in found if one["loc"][0] != "body"]
-    route = request.scope["route"]
-    return others + validation.in_body(in_body, body, route.body_field and route.body_field.field_info.annotation)
+    others = [validation.in_parameter(one, query) for one in found if one["loc"][0] != "body"]
+    return others + validation.in_body(in_body, body, schema)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

@@ -1,54 +1,74 @@
-"""Query parameters: none that a call does not have, none twice that is one value, none that no database keeps."""
+"""Query parameters: every operation declares them in one Pydantic model, which refuses all others."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import get_origin
+from typing import Annotated, Any, get_origin, get_type_hints
+from urllib.parse import parse_qsl
 
-from fastapi.dependencies.models import Dependant
-from starlette.datastructures import QueryParams
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from service.shared.errors import BadInput, Fault
 
 MAX_FAULTS = 20
 MAX_SHOWN_CHARACTERS = 100
+MAX_PAGE_SIZE = 200
 
 
-def check(query_string: bytes, known: Mapping[str, bool]) -> None:
-    """Raise BadInput for parameters that a call does not have. known: name -> whether the parameter is a list."""
-    given = QueryParams(query_string).multi_items()
-    counts: dict[str, int] = {}
-    for name, _ in given:
-        counts[name] = counts.get(name, 0) + 1
-    unknown = (name for name in counts if name not in known)
-    faults = [
-        _fault(name, "unknown_parameter", f"there is no parameter {_shown(name)}, only {sorted(known)}")
-        for name in islice(unknown, MAX_FAULTS)
-    ]
-    faults += [
-        _fault(name, "repeated_parameter", f"{name} is given {count} times, expected once")
-        for name, count in counts.items()
-        if count > 1 and known.get(name) is False
-    ]
-    faults += [
-        _fault(name, "zero_character", f"{name} is {_shown(value)}, expected text without a zero character (U+0000)")
-        for name, value in given
-        if "\0" in value and name in known
-    ]
+class QueryModel(BaseModel):
+    """The query parameters of an operation: `query: Annotated[RunQuery, Query()]` in its signature.
+
+    A misspelt filter must not be ignored, so that unknown names are refused.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_zero_characters(cls, value: Any) -> Any:
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and "\0" in text for text in texts):  # PostgreSQL stores none
+            raise PydanticCustomError("zero_character", "zero character")
+        return value
+
+
+class PageQuery(QueryModel):
+    """The parameters of every list."""
+
+    page_size: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE, description="Maximum number of items.")] = 50
+    page_token: Annotated[str | None, Field(description="`next_page_token` of the page before.")] = None
+
+
+def model_of(endpoint: Callable[..., Any]) -> type[QueryModel] | None:
+    """The query model in the signature of an endpoint."""
+    for hint in get_type_hints(endpoint).values():
+        if isinstance(hint, type) and issubclass(hint, QueryModel):
+            return hint
+    return None
+
+
+def check(query_string: bytes, model: type[QueryModel] | None) -> None:
+    """Raise BadInput for any parameter where there is no model, and for a single value that is given twice.
+
+    Pydantic refuses what is unknown to a model; of a repeated single value, FastAPI gives it the last one only.
+    """
+    given = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    counts = Counter(name for name, _ in given)
+    if model is None:
+        faults = [unknown(name, ()) for name in islice(counts, MAX_FAULTS)]
+    else:
+        fields = model.model_fields
+        faults = [
+            Fault(f"?{name}", "repeated_parameter", f"{name} is given {count} times, expected once")
+            for name, count in counts.items()
+            if count > 1 and name in fields and get_origin(fields[name].annotation) is not list
+        ]
     if faults:
-        raise BadInput(faults[:MAX_FAULTS])
+        raise BadInput(faults)
 
 
-def parameters(dependant: Dependant) -> dict[str, bool]:
-    """The parameters of a call by name, and whether each is a list."""
-    found = {field.alias: get_origin(field.field_info.annotation) is list for field in dependant.query_params}
-    for needed in dependant.dependencies:
-        found |= parameters(needed)
-    return found
-
-
-def _fault(name: str, code: str, detail: str) -> Fault:
-    return Fault(f"?{name[:MAX_SHOWN_CHARACTERS]}", code, detail)
-
-
-def _shown(text: str) -> str:
-    return repr(text[:MAX_SHOWN_CHARACTERS])
+def unknown(name: str, known: Mapping[str, Any] | tuple[()]) -> Fault:
+    """The fault of a parameter that the operation does not have."""
+    shown = name[:MAX_SHOWN_CHARACTERS]
+    return Fault(f"?{shown}", "unknown_parameter", f"there is no parameter {shown!r}, only {sorted(known)}")

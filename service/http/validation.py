@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel
 
 from models.config.wording import came, expected, sentence, shown
+from service.http import query_parameters
+from service.http.query_parameters import QueryModel
 from service.shared.errors import Fault, pointer
 
 Found = Mapping[str, Any]
@@ -37,9 +39,11 @@ def in_body(found: Iterable[Found], body: Any, schema: Any) -> list[Fault]:
     return faults + [_none_of(several) for several in alternatives.values()]
 
 
-def in_parameter(found: Found) -> Fault:
-    """The fault of a query parameter, a header, or a part of the path."""
+def in_parameter(found: Found, query: type[QueryModel] | None) -> Fault:
+    """The fault of a query parameter, a header, or a part of the path. query: the query parameters there are."""
     where, name, *inside = found["loc"]
+    if found["type"] == "extra_forbidden" and query is not None:
+        return query_parameters.unknown(name, query.model_fields)
     place = f"?{name}" if where == "query" else str(name)
     return Fault(place, found["type"], sentence(".".join(map(str, (name, *inside))), found))
 

@@ -106,7 +106,8 @@ class CallRoute(AuthenticatedRoute):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        operation = authentication.operation(self.operation_id or self.name, self.path, self.methods or (), self.tags)
+        name, methods = self.operation_id or self.name, self.methods or ()
+        operation = authentication.Operation.of(name, self.path, methods, self.tags, self.endpoint)
         self.app = authentication.Authentication(self._answer, operation)
 
     def check(self, path: dict[str, str]) -> None:

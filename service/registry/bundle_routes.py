@@ -4,6 +4,7 @@ import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -13,6 +14,7 @@ from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByCall
+from service.http.query_parameters import QueryModel
 from service.registry import bundles, representations
 from service.registry import operations as registry
 from service.registry.routes import Number
@@ -26,6 +28,13 @@ router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=Authentic
 IMPORT = "/v1/models/import"
 EXPORT = "/{name}/versions/{version}/export"
 MEDIA_TYPE = "application/x-tar"
+
+
+class ImportQuery(QueryModel):
+    """Where to put an imported version."""
+
+    name: Annotated[Name | None, Field(description="Name of the model; by default the exported one.")] = None
+
 
 FILE = {"application/octet-stream": BINARY}
 BUNDLE = {**FILE, MEDIA_TYPE: BINARY}
@@ -80,9 +89,7 @@ async def import_model(
     caller: Caller,
     services: Web,
     once: OnceByCall,
-    name: Annotated[
-        Name | None, Query(description="Name of the model; by default the exported one.")
-    ] = None,
+    query: Annotated[ImportQuery, Query()],
 ) -> ModelVersion:
     """Add an exported version to a model, which may be new, as its next version. The body is the bundle itself.
 
@@ -90,7 +97,7 @@ async def import_model(
     checked before the version is stored.
     """
     async with upload_body.received(request, services, caller, once) as received:
-        version = await run_in_threadpool(_keep, services, caller, received, name, once)
+        version = await run_in_threadpool(_keep, services, caller, received, query.name, once)
     response.headers["Location"] = f"/v1/models/{version.model}/versions/{version.version}"
     return version
 

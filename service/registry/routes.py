@@ -2,11 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
 
 from service.http.authenticated_route import AuthenticatedRoute
-from service.http.dependencies import Caller, Paging, Web
+from service.http.dependencies import Caller, Web
 from service.http.idempotency import OnceByBody
+from service.http.paging import page_of
+from service.http.query_parameters import PageQuery, QueryModel
 from service.registry import deletion, schemas
 from service.registry import operations as registry
 from service.shared.resource_names import Name, Reference
@@ -14,15 +17,28 @@ from service.shared.resource_names import Name, Reference
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
-Deleted = Annotated[bool, Query(description="Those that were deleted, instead of those that are there.")]
-Purge = Annotated[bool, Query(description="Delete it for good, with its file: no way back.")]
+
+
+class ModelQuery(PageQuery):
+    """Which models or versions to list."""
+
+    deleted: Annotated[bool, Field(description="Those that were deleted, instead of those that are there.")] = False
+
+
+class DeleteQuery(QueryModel):
+    """How to delete a model or version."""
+
+    purge: Annotated[bool, Field(description="Delete it for good, with its file: no way back.")] = False
 
 
 @router.get("", operation_id="list_models")
-def list_models(page: Paging, caller: Caller, services: Web, deleted: Deleted = False) -> schemas.ModelPage:
+def list_models(
+    query: Annotated[ModelQuery, Query()], request: Request, caller: Caller, services: Web
+) -> schemas.ModelPage:
     """The project's models, newest first."""
+    page = page_of(query, request)
     with services.database.reader() as session:
-        found = registry.list_models(session, caller.project_id, deleted, page.after, page.size + 1)
+        found = registry.list_models(session, caller.project_id, query.deleted, page.after, page.size + 1)
     items, token = page.cut(found)
     return schemas.ModelPage(models=items, next_page_token=token)
 
@@ -42,10 +58,10 @@ def change_model(name: Reference, body: schemas.Changes, caller: Caller, service
 
 
 @router.delete("/{name}", status_code=204, operation_id="delete_model")
-def delete_model(name: Reference, caller: Caller, services: Web, purge: Purge = False) -> None:
+def delete_model(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
     """Take a model out of use, with its versions and aliases; `restore` brings it back, without aliases."""
     with services.database.writer.begin() as session:
-        deletion.delete_model(session, caller.project_id, name, purge)
+        deletion.delete_model(session, caller.project_id, name, query.purge)
 
 
 @router.post("/{name}/restore", operation_id="restore_model")
@@ -58,11 +74,12 @@ def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Mod
 
 @router.get("/{name}/versions", operation_id="list_model_versions")
 def list_model_versions(
-    name: Reference, page: Paging, caller: Caller, services: Web, deleted: Deleted = False
+    name: Reference, query: Annotated[ModelQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ModelVersionPage:
     """A model's versions, newest first."""
+    page = page_of(query, request)
     with services.database.reader() as session:
-        found = registry.list_versions(session, caller.project_id, name, deleted, page.after, page.size + 1)
+        found = registry.list_versions(session, caller.project_id, name, query.deleted, page.after, page.size + 1)
     items, token = page.cut(found)
     return schemas.ModelVersionPage(versions=items, next_page_token=token)
 
@@ -98,10 +115,12 @@ def change_model_version(
 
 
 @router.delete("/{name}/versions/{version}", status_code=204, operation_id="delete_model_version")
-def delete_model_version(name: Reference, version: Number, caller: Caller, services: Web, purge: Purge = False) -> None:
+def delete_model_version(
+    name: Reference, version: Number, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
+) -> None:
     """Take a version out of use; refused while an alias names it. `restore` brings it back."""
     with services.database.writer.begin() as session:
-        deletion.delete_version(session, caller.project_id, name, version, purge)
+        deletion.delete_version(session, caller.project_id, name, version, query.purge)
 
 
 @router.post("/{name}/versions/{version}/restore", operation_id="restore_model_version")

@@ -1,7 +1,7 @@
 """/v1/runs."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from service.access.quotas import check_queued_runs, check_stored_bytes
 from service.http import downloads
 from service.http.authenticated_route import AuthenticatedRoute
-from service.http.dependencies import Caller, Moment, Paging, Services, Web
+from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody
+from service.http.paging import page_of
 from service.jobs import history
 from service.jobs.event_feed import AccessLost, Feed
-from service.runs import checkpoints, run_metrics, schemas
+from service.runs import checkpoints, queries, run_metrics, schemas
 from service.runs import operations as runs
-from service.runs.listing import Filters
 from service.shared import broker, storage
 from service.shared.resource_names import Reference
 
@@ -56,24 +56,14 @@ async def _feed(request: Request) -> Feed:
     return feed
 
 
-async def _filters(
-    state: Annotated[list[schemas.RunState], Query(max_length=6, description="In any of these states.")] = [],  # noqa: B006 FastAPI copies it
-    tag: Annotated[list[Reference], Query(max_length=20, description="With all of these tags.")] = [],  # noqa: B006
-    dataset: Annotated[Reference | None, Query(description="On any version of this dataset.")] = None,
-    model: Annotated[Reference | None, Query(description="For this model.")] = None,
-    created_after: Annotated[Moment | None, Query(description="Made at this time or later.")] = None,
-    created_before: Annotated[Moment | None, Query(description="Made before this time.")] = None,
-) -> Filters:
-    return Filters(list(dict.fromkeys(state)), list(dict.fromkeys(tag)), dataset, model, created_after, created_before)
-
-
 @router.get("", operation_id="list_runs")
 def list_runs(
-    page: Paging, filters: Annotated[Filters, Depends(_filters)], caller: Caller, services: Web
+    query: Annotated[queries.RunQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.RunPage:
     """The project's runs, newest first."""
+    page = page_of(query, request)
     with services.database.reader() as session:
-        found = runs.list_runs(session, caller.project_id, filters, page.after, page.size + 1)
+        found = runs.list_runs(session, caller.project_id, query.filters(), page.after, page.size + 1)
     items, token = page.cut(found)
     return schemas.RunPage(runs=items, next_page_token=token)
 
@@ -136,16 +126,12 @@ def retry_run(
 
 @router.get("/{run_id}/metrics", operation_id="get_run_metrics")
 def get_run_metrics(
-    run_id: Reference,
-    caller: Caller,
-    services: Web,
-    name: Annotated[list[Reference], Query(max_length=200, description="Only these metrics.")] = [],  # noqa: B006 FastAPI copies it
-    points: Annotated[int, Query(ge=1, le=10_000, description="Most points of a metric, evenly thinned.")] = 1000,
+    run_id: Reference, query: Annotated[queries.MetricQuery, Query()], caller: Caller, services: Web
 ) -> schemas.MetricHistories:
     """What the run reported, by metric and step."""
     with services.database.reader() as session:
         runs.job_of(session, caller.project_id, run_id)
-        found = run_metrics.history(session, run_id, name, points)
+        found = run_metrics.history(session, run_id, query.name, query.points)
         histories = {
             key: [schemas.MetricPoint.model_validate(row, from_attributes=True) for row in rows]
             for key, rows in found.items()
@@ -171,11 +157,10 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> sche
 )
 def get_run_events(
     run_id: Reference,
+    query: Annotated[queries.EventQuery, Query()],
     caller: Caller,
     services: Web,
     feed: Annotated[Feed, Depends(_feed)],
-    after: Annotated[int, Query(ge=0, le=2**53, description="Only events behind this id.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Most events; a stream has no limit.")] = 200,
     accept: Annotated[str, Header(description=f"`{EVENT_STREAM}` follows the run until it ends.")] = "*/*",
     last_event_id: Annotated[
         Annotated[int, Field(ge=0, le=2**53)] | None,
@@ -187,29 +172,25 @@ def get_run_events(
     with services.database.reader() as session:
         job_id = runs.job_of(session, caller.project_id, run_id)
         if EVENT_STREAM in accept:
-            seen = after if last_event_id is None else last_event_id
+            seen = query.after if last_event_id is None else last_event_id
             if history.is_complete(session, job_id, seen):
                 return Response(status_code=204)
             return StreamingResponse(
                 _stream(feed, job_id, seen, caller.key_id), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
             )
-        found = history.events(session, job_id, after, limit)
+        found = history.events(session, job_id, query.after, query.limit)
         events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in found]
     return schemas.RunEvents(events=events)
 
 
 @router.get("/{run_id}/logs", operation_id="get_run_logs", response_class=PlainTextResponse)
 def get_run_logs(
-    run_id: Reference,
-    caller: Caller,
-    services: Web,
-    characters: Annotated[int, Query(ge=1, le=2**22, description="Length of the tail.")] = 65_536,
-    part: Annotated[Literal["tail", "all"], Query(description="all: from the first attempt on.")] = "tail",
+    run_id: Reference, query: Annotated[queries.LogQuery, Query()], caller: Caller, services: Web
 ) -> PlainTextResponse:
     """What the run's attempts wrote, as text: the end, or all of it."""
     with services.database.reader() as session:
         job_id = runs.job_of(session, caller.project_id, run_id)
-        most = characters if part == "tail" else WHOLE_LOG_CHARACTERS
+        most = query.characters if query.part == "tail" else WHOLE_LOG_CHARACTERS
         return PlainTextResponse(history.log_tail(session, job_id, most))
 
 

@@ -7,7 +7,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -100,9 +100,9 @@ def _bodies(schema: Document, document: Document, depth: int = 0) -> Iterator[An
 def test_every_field_of_every_body_is_told_in_our_words(document: Document, service: Service) -> None:
     codes, wrong = set[str](), list[str]()
     for route in service.http.app.routes:  # type: ignore[attr-defined]  # it is a FastAPI
-        if getattr(route, "body_field", None) is None:
+        schema = get_type_hints(route.endpoint).get("body")
+        if schema is None:
             continue
-        schema = route.body_field.field_info.annotation
         described = document["components"]["schemas"][schema.__name__]
         for body in {repr(one): one for one in _bodies(described, document)}.values():
             try:
