@@ -32,10 +32,10 @@ class LogError(Metric):
     def of_mean(self, mean):
         return math.sqrt(mean)
 
-    def best_constant(self, values, modality):
+    def best_constant(self, chunks, modality):
         import numpy as np
-        chunks = [np.log(chunk) for chunk in values]
-        return np.exp(np.concatenate(chunks).mean(axis=0))
+        logarithms = [np.log(chunk.values) for chunk in chunks]
+        return np.exp(np.concatenate(logarithms).mean(axis=0))
 
 
 class LogNormal(Likelihood):

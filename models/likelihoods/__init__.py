@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 from models.config import ModalityConfig
 from models.likelihoods.base import InputTransform as InputTransform
 from models.likelihoods.base import Likelihood as Likelihood
+from models.likelihoods.metric import Chunk as Chunk
 from models.likelihoods.metric import Metric as Metric
 
 

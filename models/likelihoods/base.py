@@ -151,11 +151,11 @@ class Likelihood(nn.Module, ABC):
         """What `calibrate` compares: predicted standard deviations and absolute errors, (N, *shape) each."""
         raise NotImplementedError
 
-    def calibrate(self, deviation: Tensor, error: Tensor, absence: Tensor) -> None:
+    def calibrate(self, deviation: Tensor, error: Tensor, absence: Tensor, mask: Tensor | None = None) -> None:
         """Fit the intervals to held-out missing values: nine of ten errors lie inside.
 
         deviation, error: (2, N, *shape), of predictions without draws and with draws. absence: (N,), 1 or 2 as
-        `Batch.absence` has it.
+        `Batch.absence` has it. mask: (N, *shape) bool, the elements whose errors are known; None for all.
         """
         raise NotImplementedError
 

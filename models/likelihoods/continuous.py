@@ -143,9 +143,9 @@ class Continuous(Likelihood):
         """Both standardised."""
         return described["standard_deviation"] / self.scale, (value - described["mean"]).abs() / self.scale
 
-    def calibrate(self, deviation: Tensor, error: Tensor, absence: Tensor) -> None:
+    def calibrate(self, deviation: Tensor, error: Tensor, absence: Tensor, mask: Tensor | None = None) -> None:
         """Fit `Widening`."""
-        self.widening.fit(deviation, error, absence)
+        self.widening.fit(deviation, error, absence, mask)
 
     def widen(self, described: dict[str, Tensor], absence: Tensor, draws: int) -> dict[str, Tensor]:
         """Standard deviations of missing values as `Widening` gives them."""

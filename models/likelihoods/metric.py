@@ -3,12 +3,35 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import ModalityConfig
+
+
+class Chunk(NamedTuple):
+    """n present values of a modality, (n, *shape), and which of their elements are present, (n, *shape) bool.
+
+    elements: None if all are present. The numbers of absent elements have no meaning.
+    """
+
+    values: NDArray[np.float64]
+    elements: NDArray[np.bool_] | None = None
+
+    @property
+    def counts(self) -> int | NDArray[np.int64]:
+        """How often each element is present: (*shape), or one number for all."""
+        return len(self.values) if self.elements is None else np.count_nonzero(self.elements, axis=0)
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """The sum of the present numbers of each element, (*shape)."""
+        if self.elements is None:
+            return np.asarray(self.values.sum(axis=0))
+        return np.asarray(self.values.sum(axis=0, where=self.elements))
 
 
 class Metric(ABC):
@@ -25,8 +48,8 @@ class Metric(ABC):
         return mean
 
     @abstractmethod
-    def best_constant(self, values: Iterable[NDArray[np.float64]], modality: ModalityConfig) -> NDArray[np.float64]:
-        """The constant with the lowest error for all these values, chunks (n, *shape): (*shape)."""
+    def best_constant(self, chunks: Iterable[Chunk], modality: ModalityConfig) -> NDArray[np.float64]:
+        """The constant with the lowest error for all these values: (*shape)."""
 
 
 class RootMeanSquaredError(Metric):
@@ -42,17 +65,17 @@ class RootMeanSquaredError(Metric):
         """Its square root."""
         return math.sqrt(mean)
 
-    def best_constant(self, values: Iterable[NDArray[np.float64]], modality: ModalityConfig) -> NDArray[np.float64]:
-        """The mean; 0 without any value."""
-        count, total = 0, np.zeros(modality.shape)
-        for chunk in values:
-            count += len(chunk)
-            total += chunk.sum(axis=0)
-        return np.asarray(total / max(count, 1))
+    def best_constant(self, chunks: Iterable[Chunk], modality: ModalityConfig) -> NDArray[np.float64]:
+        """The mean of each element; 0 without any value."""
+        count, total = np.zeros(modality.shape), np.zeros(modality.shape)
+        for chunk in chunks:
+            count += chunk.counts
+            total += chunk.total
+        return np.asarray(total / np.maximum(count, 1))
 
 
 class ErrorRate(Metric):
-    """Part of the categories that are predicted wrongly; the most frequent category is the best constant."""
+    """The share of categories that are predicted wrongly; the most frequent category is the best constant."""
 
     name = "error_rate"
 
@@ -60,9 +83,9 @@ class ErrorRate(Metric):
         """1 for another category, else 0."""
         return (prediction != value).double()
 
-    def best_constant(self, values: Iterable[NDArray[np.float64]], modality: ModalityConfig) -> NDArray[np.float64]:
-        """The most frequent category."""
+    def best_constant(self, chunks: Iterable[Chunk], modality: ModalityConfig) -> NDArray[np.float64]:
+        """The most frequent category. Categories are scalars and have no masks per element."""
         counts = np.zeros(modality.categories or 0, np.int64)
-        for chunk in values:
-            counts += np.bincount(chunk.astype(np.int64), minlength=len(counts))
+        for chunk in chunks:
+            counts += np.bincount(chunk.values.astype(np.int64), minlength=len(counts))
         return np.asarray(counts.argmax())

@@ -1,5 +1,6 @@
 """What a predicted standard deviation of a missing value has to be multiplied by, to be right on held-out data."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,24 +46,25 @@ class Widening(nn.Module):
             widened = torch.where(absence == kind, deviation * grown.exp(), widened)
         return widened
 
-    def fit(self, deviation: Tensor, error: Tensor, absence: Tensor) -> None:
+    def fit(self, deviation: Tensor, error: Tensor, absence: Tensor, mask: Tensor | None = None) -> None:
         """Take the factors from held-out missing values: deviation, |error| (2, N, *shape), of both ways; absence (N,).
 
-        A feature has its own curve where it has enough errors, else the modality's; fewer leave factors of 1.
+        mask: (N, *shape) bool, the elements whose errors are known; None for all. The features have their own curves
+        where each has enough errors, else all have the modality's; too few errors leave factors of 1.
         """
         features = self.at[0, 0, 0].numel()
         for kind in (1, 2):
             own = absence == kind
             chosen = own if int(own.sum()) >= MIN_ERRORS else torch.ones_like(own)
+            known = None if mask is None else mask[chosen].reshape(-1, features)
             for way in (0, 1):
-                sizes, errors = deviation[way, chosen], error[way, chosen]
-                each = features if len(sizes) >= MIN_ERRORS else 1
-                columns = sizes.reshape(-1, each), errors.reshape(-1, each)
-                if len(columns[0]) < MIN_ERRORS:
+                pair = [part[way, chosen].reshape(-1, features) for part in (deviation, error)]
+                columns = _columns(pair, known)
+                if len(columns[0][0]) < MIN_ERRORS:
                     continue
-                curves = [_curve(*column) for column in zip(*(column.T for column in columns), strict=True)]
+                curves = [_curve(*column) for column in columns]
                 at, logarithm = (torch.stack(part, dim=1) for part in zip(*curves, strict=True))  # (KNOTS, features)
-                shape = self.at.shape[2:] if each > 1 else (KNOTS, *[1] * (self.at.ndim - 3))
+                shape = self.at.shape[2:] if len(columns) > 1 else (KNOTS, *[1] * (self.at.ndim - 3))
                 self.at[way, kind - 1] = at.reshape(shape)
                 self.logarithm[way, kind - 1] = logarithm.reshape(shape)
 
@@ -71,6 +73,19 @@ class Widening(nn.Module):
         for name in ("at", "logarithm"):
             state_dict.setdefault(prefix + name, torch.zeros(self.at.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _columns(pair: Sequence[Tensor], known: Tensor | None) -> list[tuple[Tensor, ...]]:
+    """Deviations and errors, each (N, features), of each feature: (n,) twice; of all together where a feature has few.
+
+    known: (N, features) bool, or None for all.
+    """
+    columns = [*zip(*(part.unbind(dim=1) for part in pair), strict=True)]
+    if known is not None:
+        columns = [tuple(part[of] for part in column) for column, of in zip(columns, known.T, strict=True)]
+    if min(len(column[0]) for column in columns) >= MIN_ERRORS:
+        return columns
+    return [tuple(part.flatten() if known is None else part[known] for part in pair)]
 
 
 def _curve(deviation: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:

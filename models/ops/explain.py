@@ -27,18 +27,25 @@ class Served(NamedTuple):
 
 
 def explain(
-    model: Multimodal, device: str | torch.device, training: TrainingConfig | None = None
+    model: Multimodal,
+    device: str | torch.device,
+    training: TrainingConfig | None = None,
+    element_masks: bool = False,
 ) -> tuple[Served, ...]:
-    """What computes each operation for this model on this device, in a training or, without one, in inference."""
+    """What computes each operation for this model on this device, in a training or, without one, in inference.
+
+    element_masks: whether the data have a mask per element.
+    """
     backend = "the model's backend is 'reference'" if model.backend == "reference" else None
     networks = backend or _networks(torch.device(device), training)
+    masks = "the kernel takes no mask per element" if element_masks else None
     random = Served("philox", "none", "inference draws with NumPy")
     if training is not None:
         random = _served("philox", backend or philox.supports())
     if isinstance(model, MMVAE):
         return (
-            _served("elbo", networks or _other_objective(training) or elbo.supports(model)),
-            _served("posterior", networks or posterior.supports(model)),
+            _served("elbo", networks or masks or _other_objective(training) or elbo.supports(model)),
+            _served("posterior", networks or masks or posterior.supports(model)),
             Served("gru_loop", "none", "an MM-VAE has no time steps"),
             random,
         )

@@ -1,7 +1,8 @@
-"""Calibration: how far off the predicted standard deviations of a trained model are, corrected on held-out rows."""
+"""Calibration: scale the predicted standard deviations of a trained model by its errors on held-out rows."""
 
 from collections.abc import Callable
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,23 +47,38 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, mask: Mask, seed: int)
     rows = rows[:: -(-len(rows) // max_rows)]
     batch_size = max(1, MAX_NUMBERS // (DRAWS * numbers))
     masks = min(MAX_MASKS, max(1, max_rows // len(rows)))
-    found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in names}
+    found: dict[str, list[_Errors]] = {name: [] for name in names}
     for start, number in product(range(0, len(rows), batch_size), range(masks)):
         batch = rows[start : start + batch_size]
         for name, of_batch in _errors(model, dataset, batch, names, mask, number, seed).items():
             found[name].append(of_batch)
-    for name, batches in found.items():
-        deviations, errors, absence = zip(*batches, strict=True)
-        model.likelihood(name).calibrate(torch.cat(deviations, dim=1), torch.cat(errors, dim=1), torch.cat(absence))
+    for name, of_batches in found.items():
+        elements = [one.elements for one in of_batches if one.elements is not None]
+        model.likelihood(name).calibrate(
+            torch.cat([one.deviations for one in of_batches], dim=1),
+            torch.cat([one.errors for one in of_batches], dim=1),
+            torch.cat([one.absence for one in of_batches]),
+            torch.cat(elements) if elements else None,
+        )
+
+
+class _Errors(NamedTuple):
+    """Of N hidden values, on the CPU: what `Likelihood.calibrate` takes.
+
+    deviations, errors: (2, N, *shape), predicted by the posterior mean, then by draws. absence: (N,). elements: the
+    elements that are known, (N, *shape) bool; None for all.
+    """
+
+    deviations: Tensor
+    errors: Tensor
+    absence: Tensor
+    elements: Tensor | None
 
 
 def _errors(
     model: Model, dataset: Dataset, rows: Rows, names: list[str], mask: Mask, number: int, seed: int
-) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """For each modality, of N hidden values: deviations and errors (2, N, *shape), absence (N,), on the CPU.
-
-    The first of the two is predicted by the posterior mean, the second by draws.
-    """
+) -> dict[str, _Errors]:
+    """The errors of the values that `mask` hides, for each modality."""
     device = next(model.parameters()).device
     targets = data.batch_of(dataset, rows).to(device)
     inputs = mask(targets, rows, number)
@@ -71,12 +87,13 @@ def _errors(
     predictions = [model.decode(inputs, names, None), model.decode(inputs, names, noise)]
     found = {}
     for name in names:
-        hidden = _some(targets.present[name] & ~inputs.present[name])
-        value, likelihood = targets.values[name][hidden], model.likelihood(name)
+        hidden = _some(targets.observed(name) & ~inputs.observed(name))
+        value, elements, likelihood = targets.values[name][hidden], targets.elements(name), model.likelihood(name)
         described = [model.describe(name, prediction[name]) for prediction in predictions]
         both = [likelihood.deviation_and_error({k: v[hidden] for k, v in one.items()}, value) for one in described]
         deviations, errors = (torch.stack(part).cpu() for part in zip(*both, strict=True))
-        found[name] = (deviations, errors, inputs.absence(name)[hidden].cpu())
+        known = None if elements is None else elements[hidden].cpu()
+        found[name] = _Errors(deviations, errors, inputs.absence(name)[hidden].cpu(), known)
     return found
 
 

@@ -81,10 +81,10 @@ def _outside_support(dataset: Dataset, modality: ModalityConfig) -> str | None:
     """The first value outside the support of the modality's likelihood, in words."""
     if modality.support.is_everything:
         return None
-    for start, value, present in data.chunks(dataset, modality.name):
+    for start, value, mask in data.chunks(dataset, modality.name):
         with np.errstate(invalid="ignore"):  # infinite numbers are outside
             wrong = ~modality.support.contains(value)
-        wrong = wrong.reshape(len(wrong), -1) & present[:, None]
+        wrong = wrong.reshape(len(wrong), -1) & mask.reshape(len(mask), -1)
         if wrong.any():
             position, element = np.argwhere(wrong)[0]
             came = value.reshape(len(value), -1)[position, element]

@@ -25,8 +25,10 @@ class Dataset:
     """N samples, or N sequences whose time steps are packed one behind the other: S steps in all.
 
     values: name -> (N, *shape) or (S, *shape), zeros where absent: floats, or integers for categories.
-    present: name -> (N,) or (S,) bool. offsets: (N + 1,) int64, sequence i owns steps offsets[i] to offsets[i + 1];
-    None for samples. splits: (N,) uint8, an index of SPLITS; None where all rows are for training.
+    present: name -> (N,) or (S,) bool, or one bool per element in the shape of the values. A modality is present where
+    any of its elements is; the numbers of its absent elements never matter. offsets: (N + 1,) int64, sequence i owns
+    steps offsets[i] to offsets[i + 1]; None for samples. splits: (N,) uint8, an index of SPLITS; None where all rows
+    are for training.
     """
 
     kind: Kind
@@ -49,7 +51,8 @@ class Dataset:
 
         Integers of shape () are categories, 0 to the largest value; everything else is numbers. Pass years, counts or
         ids as floats, or as indices of their distinct values (`np.unique(values, return_inverse=True)`).
-        present: name -> (N,) or (N, T) bool, all true for modalities that are not named.
+        present: name -> (N,) or (N, T) bool, or one bool per element; all true for modalities that are not named. The
+        numbers in absent places never matter.
         """
         axes = 2 if kind == "sequence" else 1
         first = next(iter(values.values()))
@@ -65,13 +68,17 @@ class Dataset:
             array = values[name]
             category = array.dtype.kind in "iu" and array.ndim == axes
             modalities.append(Modality(name, array.shape[axes:], max(2, int(array.max()) + 1) if category else None))
-        masks = {name: np.ones(array.shape[:axes], bool) for name, array in values.items()} | dict(present or {})
-        types = {m.name: np.float32 if m.categories is None else np.int64 for m in modalities}
+        stored, masks = {}, {name: packed(mask) for name, mask in (present or {}).items()}
+        for modality in modalities:
+            numbers = packed(values[modality.name]).astype(np.float32 if modality.categories is None else np.int64)
+            mask = masks.setdefault(modality.name, np.ones(len(numbers), bool))
+            numbers[~mask] = 0
+            stored[modality.name] = numbers
         return cls(
             kind=kind,
             modalities=tuple(modalities),
             rows=rows,
-            values={name: packed(values[name]).astype(dtype) for name, dtype in types.items()},
-            present={name: packed(masks[name]) for name in types},
+            values=stored,
+            present=masks,
             offsets=None if kind == "static" else np.concatenate([[0], np.cumsum(inside.sum(axis=1))]),
         )

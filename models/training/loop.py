@@ -11,7 +11,7 @@ from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.multimodal import NO_PARTS, Parts
 from models.ops import Backend
 from models.ops.explain import explain
-from models.training import calibrate, schedule, setup
+from models.training import calibrate, data, schedule, setup
 from models.training.dataset import Dataset
 from models.training.events import Checkpoint, Epoch, Event, Finished, Started
 from models.training.setup import Setup
@@ -82,7 +82,7 @@ def fit(
 
 def _started(run: Setup, device: str) -> Started:
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    kernels = explain(run.model, device, run.training)
+    kernels = explain(run.model, device, run.training, data.has_element_masks(run.dataset))
     return Started(
         parameters, len(run.train_rows), len(run.validation_rows), run.steps, run.trainer.step_count, kernels
     )

@@ -64,13 +64,16 @@ def _entries(
         of_mean = model.decode(inputs, list(model.index), None)
         of_draws = model.decode(inputs, list(model.index), noise)
         for name, one in sums.items():
-            one.add(of_mean[name], of_draws[name], targets.values[name], targets.present[name])
+            one.add(of_mean[name], of_draws[name], targets, name)
     for name, one in sums.items():
         yield {"observed": list(observed), "target": name, **one.figures()}
 
 
 class _Sums:
-    """Sums of the errors of one target over batches. missing: whether it is not among the observed modalities."""
+    """Sums of the errors of one target over the present elements of batches.
+
+    missing: whether the target is not among the observed modalities.
+    """
 
     def __init__(self, likelihood: Likelihood, reference: Tensor, missing: bool) -> None:
         self._likelihood = likelihood
@@ -83,25 +86,27 @@ class _Sums:
         self.log_likelihood = 0.0
         self.covered = 0
 
-    def add(self, mean: Tensor, drawn: Tensor, value: Tensor, present: Tensor) -> None:
+    def add(self, mean: Tensor, drawn: Tensor, targets: Batch, name: str) -> None:
         """mean: (1, B, ...) parameters of the posterior mean. drawn: (S, B, ...) of draws."""
         likelihood, metric = self._likelihood, self._likelihood.metric
-        value = value.flatten(0, present.ndim - 1)[present.flatten()]
+        present, elements = targets.observed(name), targets.elements(name)
+        value = targets.values[name][present]  # (N, *shape)
+        elements = None if elements is None else elements[present]
         if not len(value):
             return
         of_mean, of_draws = (
             raw.flatten(1, present.ndim)[:, present.flatten()] for raw in (mean, drawn)
         )  # (1 or S, N, ...)
         self.values += len(value)
-        self.elements += value.numel()
-        self.error += metric.of_elements(likelihood.point(likelihood.describe(of_mean)), value).sum().item()
-        self.reference_error += metric.of_elements(self._reference, value.double()).sum().item()
-        each = torch.stack([likelihood.log_prob(raw, value) for raw in of_draws])
+        self.elements += value.numel() if elements is None else int(elements.sum())
+        self.error += _sum(metric.of_elements(likelihood.point(likelihood.describe(of_mean)), value), elements)
+        self.reference_error += _sum(metric.of_elements(self._reference, value.double()), elements)
+        each = torch.stack([likelihood.log_prob(raw, value, elements) for raw in of_draws])
         self.log_likelihood += (each.logsumexp(dim=0) - math.log(len(each))).double().sum().item()
         if likelihood.has_intervals:
             absence = torch.full((len(value),), int(self._missing), device=value.device)  # 1: others are given
             spread = likelihood.widen(likelihood.describe(of_draws), absence, len(of_draws))
-            self.covered += int(likelihood.covers(spread, value).sum())
+            self.covered += int(_sum(likelihood.covers(spread, value), elements))
 
     def figures(self) -> dict[str, Any]:
         """The errors of the model and of the baseline, in the user's units; None if no row has target and inputs."""
@@ -116,3 +121,9 @@ class _Sums:
             "log_likelihood": self.log_likelihood / self.values,
             "coverage_90": self.covered / self.elements if self._likelihood.has_intervals else None,
         }
+
+
+def _sum(numbers: Tensor, elements: Tensor | None) -> float:
+    """The sum over the present elements; elements: a mask in the shape of `numbers`, None if all are present."""
+    total: float = (numbers if elements is None else torch.where(elements, numbers, 0)).sum().item()
+    return total
