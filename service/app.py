@@ -14,6 +14,7 @@ from service.access.key_cache import KeyCache
 from service.access.rate_limiter import Limiter
 from service.administration import routes as administration
 from service.datasets import routes as datasets
+from service.datasets.export.process import Exporter
 from service.datasets.open_datasets import Readers
 from service.http import health, problems, request_metrics
 from service.http.bulk_lane import BulkLane
@@ -109,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.versions = VersionCache(database)
         app.state.statistics = Statistics()
         app.state.readers = Readers(storage)
+        app.state.exporter = Exporter()
         app.state.reading = ReadingProcess()
         app.state.feed = Feed(database)
         engine = _engine(settings, storage)
@@ -139,6 +141,7 @@ def create_app(settings: Settings) -> FastAPI:
             ticker.close()
         await backend.close()
         app.state.reading.close()
+        app.state.exporter.close()
         host.close()
         database.close()
 

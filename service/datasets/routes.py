@@ -12,7 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from service.access import quotas
 from service.datasets import deletion, formats, lineage, schemas, uploads
 from service.datasets import operations as datasets
+from service.datasets.export.process import Exporter
 from service.datasets.formats.names import STORED, DownloadName
+from service.datasets.open_datasets import Readers
 from service.datasets.preview import preview
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.http import downloads, upload_body
@@ -22,9 +24,8 @@ from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody, OnceByCall
 from service.http.paging import page_of
 from service.http.query_parameters import PageQuery, QueryModel
-from service.shared import allowed_locations, broker
+from service.shared import allowed_locations, broker, samples
 from service.shared.resource_names import Reference
-from service.shared.samples import Samples
 from service.shared.storage import Stored, Writer
 
 router = APIRouter(tags=["datasets"], route_class=AuthenticatedRoute)
@@ -219,8 +220,9 @@ def preview_dataset(
     services: Web,
 ) -> Response:
     """Some rows as they are stored."""
-    samples = _samples(request, _file(services, caller, name, version))
-    found = preview(samples, query.first_row, query.rows, query.steps)
+    readers: Readers = request.app.state.readers
+    shown = readers.open(_file(services, caller, name, version))
+    found = preview(shown, query.first_row, query.rows, query.steps)
     return Response(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
@@ -240,26 +242,21 @@ def download_dataset(
     range: Range = None,
     if_range: IfRange = None,
 ) -> Response:
-    """The samples as a file, which makes the same dataset again when it is uploaded with the same declaration.
+    """The samples as a file. Uploaded with the same declaration, it makes the same dataset again.
 
-    The stored file is sent in parts too; the other formats are made for each download, and sent whole.
+    Parts can be requested of the stored file only; the other formats are made for each download, and sent whole.
     """
     file = _file(services, caller, name, version)
     if query.format == STORED:
         return downloads.stored(services, file, f"{name}-{version}.safetensors", range, if_range)
-    samples = _samples(request, file)
-    download, media_type = formats.downloads()[query.format], formats.find(query.format).media_type
-    download.check(samples, services.settings.unpacked_bytes)
-    disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{query.format}"'}
-    return StreamingResponse(download.write(samples), headers=disposition, media_type=media_type)
+    format, path = formats.find(query.format), services.storage.fetch(file.project_id, file.sha256, file.size_bytes)
+    formats.downloads()[format.name].check(samples.open(path), services.settings.unpacked_bytes)
+    exporter: Exporter = request.app.state.exporter
+    disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{format.name}"'}
+    return StreamingResponse(exporter.pieces(path, format.name), headers=disposition, media_type=format.media_type)
 
 
 def _file(services: Services, caller: Caller, name: str, number: int) -> Stored:
     with services.database.reader() as session:
         _, _, artifact = datasets.ready_version(session, caller.project_id, name, number)
         return artifact.file
-
-
-def _samples(request: Request, file: Stored) -> Samples:
-    found: Samples = request.app.state.readers.open(file)
-    return found

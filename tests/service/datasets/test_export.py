@@ -1,4 +1,4 @@
-"""What is downloaded makes the same dataset when it is uploaded again."""
+"""A downloaded dataset makes the same dataset when it is uploaded again."""
 
 import io
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_the_stored_file_is_served_in_ranges(service: Service) -> None:
     assert (part.status_code, part.content) == (206, whole.content[8:16])
 
 
-def test_an_npz_of_sequences_is_padded_and_says_their_lengths(service: Service) -> None:
+def test_an_npz_of_sequences_is_padded_and_has_their_lengths(service: Service) -> None:
     dataset(service, "padded", {"kind": "sequence"}, **tracks())
     content = service.http.get("/v1/datasets/padded/versions/1/content?format=npz").content
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -79,7 +79,7 @@ def test_an_npz_of_sequences_is_padded_and_says_their_lengths(service: Service) 
         assert (x[0, : lengths[0]] == tracks()["x"][0, : lengths[0]]).all()
 
 
-def test_what_is_not_ready_is_neither_shown_nor_sent(service: Service) -> None:
+def test_a_dataset_that_is_not_ready_has_no_preview_and_no_content(service: Service) -> None:
     queue_dataset(service, "waiting", x=np.arange(6.0))
     for part in ("preview", "content"):
         answer = service.http.get(f"/v1/datasets/waiting/versions/1/{part}")
@@ -87,7 +87,7 @@ def test_what_is_not_ready_is_neither_shown_nor_sent(service: Service) -> None:
     service.work("data")
 
 
-def test_a_preview_shows_rows_as_they_are_stored(service: Service) -> None:
+def test_a_preview_shows_the_stored_rows(service: Service) -> None:
     declared = {"ids": "person", "split": {"column": "fold"}}
     dataset(service, "shown", declared, **static())
     answer = service.http.get("/v1/datasets/shown/versions/1/preview", params={"first_row": 48, "rows": 5}).json()
@@ -108,7 +108,7 @@ def test_a_preview_of_sequences_shows_their_first_steps(service: Service) -> Non
     assert values["x"][0] == pytest.approx(sequences()["x"][0, 0].tolist())
 
 
-def test_a_damaged_file_is_neither_shown_nor_sent(service: Service) -> None:
+def test_a_damaged_file_has_no_preview_and_no_content(service: Service) -> None:
     version = dataset(service, "flipped", x=np.arange(64.0))
     stored: Path = service.settings.artifacts / service.project_id / version["sha256"]
     content = bytearray(stored.read_bytes())
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_neither_shown_nor_sent(service: Service) -> None:
         assert problem(answer, 500)["code"] == "artifact_corrupt"
 
 
-def test_a_version_whose_declaration_would_be_refused_today_is_shown(service: Service) -> None:
+def test_a_version_with_a_declaration_of_an_earlier_release_is_shown(service: Service) -> None:
     dataset(service, "older", **{"x": np.arange(6.0)})
     declaration = {
         "modalities": {"x": {"dtype": "float32", "likelihood": "categorical", "units": None}},

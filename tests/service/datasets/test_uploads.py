@@ -1,6 +1,8 @@
-"""What comes in is bounded, compared with its digest, told by its first bytes, and can be deleted."""
+"""Uploads are bounded, compared with their digest, recognised by their first bytes, and can be deleted."""
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import io
 import socket
@@ -17,6 +19,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.shared import storage
 from service.shared.database import Database
+from service.shared.storage import Writer
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
 from tests.service.steps import dataset, fault, problem, queue_dataset, queue_run, train, upload
@@ -45,13 +48,13 @@ def test_the_first_bytes_tell_the_format(service: Service, content: bytes, forma
     assert (answer.status_code, answer.json()["format"]) == (201, format)
 
 
-def test_bytes_of_no_format_are_refused_and_named(service: Service) -> None:
+def test_bytes_of_an_unknown_format_are_refused(service: Service) -> None:
     body = problem(service.http.post("/v1/uploads", content=b"\x89HDF\r\n\x1a\n"), 422)
     assert body["errors"][0]["code"] == "unknown_format"
     assert "HDF" in body["detail"]
 
 
-def test_a_digest_that_fits_is_accepted(service: Service) -> None:
+def test_a_matching_digest_is_accepted(service: Service) -> None:
     content = packed(x=np.arange(4.0))
     answer = service.http.post("/v1/uploads", content=content, headers={"Content-Digest": digest(content)})
     assert answer.status_code == 201
@@ -67,14 +70,14 @@ def test_a_digest_that_fits_is_accepted(service: Service) -> None:
         ("sha-256=::", "bad_digest"),
     ],
 )
-def test_a_digest_that_does_not_fit_is_refused_and_leaves_nothing(service: Service, header: str, code: str) -> None:
+def test_a_wrong_digest_is_refused_and_leaves_no_file(service: Service, header: str, code: str) -> None:
     before = files(service)
     answer = service.http.post("/v1/uploads", content=packed(x=np.arange(5.5)), headers={"Content-Digest": header})
     assert fault(answer) == ("content-digest", code)
     assert files(service) == before
 
 
-def test_an_upload_over_the_project_s_quota_is_refused_while_it_streams(service: Service) -> None:
+def test_an_upload_that_exceeds_the_quota_is_refused_while_it_is_received(service: Service) -> None:
     content = packed(x=np.random.default_rng(0).random(200_000))
     app = create_app(service.settings.model_copy(update={"project_stored_bytes": 1_000_000}))
 
@@ -92,7 +95,24 @@ def test_an_upload_over_the_project_s_quota_is_refused_while_it_streams(service:
     assert files(service) == before
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:
+def test_the_event_loop_neither_hashes_nor_writes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, threads = Writer.write, []
+
+    def watched(writer: Writer, *pieces: bytes) -> None:
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            threads.append("the event loop's")
+        threads.append("another")
+        write(writer, *pieces)
+
+    monkeypatch.setattr(Writer, "write", watched)
+    content = packed(x=np.random.default_rng(0).random(400_000))
+    answer = service.http.post("/v1/uploads", content=content)
+    assert (answer.status_code, answer.json()["sha256"]) == (201, hashlib.sha256(content).hexdigest())
+    assert set(threads) == {"another"}
+
+
+def test_an_interrupted_upload_leaves_no_file(service: Service) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(service.settings), log_config=None))
     thread = threading.Thread(target=server.run, args=([listener],))
@@ -122,7 +142,7 @@ def test_uploads_are_listed_and_deleted(service: Service) -> None:
     assert not (service.settings.artifacts / service.project_id / hashlib.sha256(content).hexdigest()).exists()
 
 
-def test_an_upload_is_kept_while_a_dataset_is_made_of_it(service: Service) -> None:
+def test_an_upload_cannot_be_deleted_while_it_is_converted(service: Service) -> None:
     version = queue_dataset(service, "made", x=np.arange(9.0))
     path = f"/v1/uploads/{version['source']['upload']}"
     assert "'made' version 1" in problem(service.http.delete(path), 409, "upload_in_use")["detail"]
@@ -131,7 +151,7 @@ def test_an_upload_is_kept_while_a_dataset_is_made_of_it(service: Service) -> No
     assert service.http.get("/v1/datasets/made/versions/1").json()["state"] == "ready"
 
 
-def test_a_dataset_that_nobody_uses_is_deleted_and_its_space_comes_back(service: Service) -> None:
+def test_deleting_an_unused_dataset_removes_its_file(service: Service) -> None:
     version = dataset(service, "unused", x=np.arange(11.0))
     stored = service.settings.artifacts / service.project_id / version["sha256"]
     assert stored.exists()
@@ -143,7 +163,7 @@ def test_a_dataset_that_nobody_uses_is_deleted_and_its_space_comes_back(service:
     assert not stored.exists()
 
 
-def test_numbers_of_deleted_versions_are_not_used_again(service: Service) -> None:
+def test_version_numbers_are_not_reused(service: Service) -> None:
     dataset(service, "again", x=np.arange(12.0))
     assert service.http.delete("/v1/datasets/again").status_code == 204
     assert dataset(service, "again", x=np.arange(13.0))["version"] == 2
@@ -151,7 +171,7 @@ def test_numbers_of_deleted_versions_are_not_used_again(service: Service) -> Non
     assert [version["version"] for version in versions] == [2]
 
 
-def test_a_dataset_in_use_names_its_users_and_goes_only_when_forced(service: Service) -> None:
+def test_a_dataset_in_use_is_deleted_only_by_force_and_the_refusal_names_its_users(service: Service) -> None:
     dataset(service, "used", x=np.arange(40.0), y=np.arange(40.0))
     run = train(service, "used", "made-of-it")
     assert run["state"] == "succeeded"

@@ -1,0 +1,78 @@
+"""Exports are made in one process, in turn; an export whose process ends is broken off, not begun again."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.datasets import formats
+from service.datasets.export.process import SENT_BYTES, Exporter
+from service.shared import samples
+from service.shared.errors import Unavailable
+from service.shared.samples import ModalitySchema, Samples, Schema, Writer
+
+FORMATS = ("npz", "parquet", "jsonl")
+ROWS = 60_000  # of 200 bytes each: several pieces
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stored") / "samples"
+    schema = Schema(kind="static", modalities=(ModalitySchema(name="x", shape=(50,), dtype="float32"),))
+    values = np.random.default_rng(0).standard_normal((ROWS, 50), np.float32)
+    with Writer(path) as writer:
+        writer.add(Samples(schema, ROWS, {"x": values}, {"x": np.ones(ROWS, bool)}, None))
+        writer.finish(schema, ROWS)
+    return path
+
+
+@pytest.fixture
+def exporter() -> Iterator[Exporter]:
+    exporter = Exporter()
+    yield exporter
+    exporter.close()
+
+
+def test_exports_at_the_same_time_equal_those_made_in_this_process(exporter: Exporter, stored: Path) -> None:
+    async def read(format: str) -> tuple[bytes, int]:
+        pieces = [bytes(piece) async for piece in exporter.pieces(stored, format)]
+        return b"".join(pieces), max(map(len, pieces))
+
+    async def read_all() -> list[tuple[bytes, int]]:
+        return await asyncio.gather(*map(read, FORMATS))
+
+    for format, (content, longest) in zip(FORMATS, asyncio.run(read_all()), strict=True):
+        assert content == b"".join(formats.downloads()[format].write(samples.open(stored))), format
+        assert longest <= SENT_BYTES
+
+
+def test_an_export_breaks_off_when_its_process_ends(exporter: Exporter, stored: Path) -> None:
+    async def read() -> None:
+        pieces = exporter.pieces(stored, "jsonl")
+        await anext(pieces)
+        other = exporter.pieces(stored, "jsonl")
+        await anext(other)
+        os.kill(_process(), signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            await _last(pieces)
+        with pytest.raises(RuntimeError, match="KeyError"):  # the next process does not begin it again
+            await _last(other)
+
+    asyncio.run(read())
+
+
+async def _last(pieces: AsyncIterator[memoryview]) -> None:
+    async for _ in pieces:
+        pass
+
+
+def _process() -> int:
+    """The id of the only child process that reads and writes messages."""
+    found = []
+    for children in Path("/proc/self/task").glob("*/children"):
+        found += [int(pid) for pid in children.read_text().split()]
+    return next(pid for pid in found if b"parser_process" in Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -1,0 +1,41 @@
+"""Pieces of large transfers are made in threads, one at a time."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+from service.http.bulk_lane import BulkLane
+
+WAIT_SECONDS = 20
+
+
+def test_the_event_loop_runs_while_a_piece_is_made() -> None:
+    is_served = threading.Event()
+
+    async def transfer() -> bool:
+        asyncio.get_running_loop().call_soon(is_served.set)
+        return await BulkLane().run(is_served.wait, WAIT_SECONDS)
+
+    assert asyncio.run(transfer())
+
+
+def test_transfers_take_turns() -> None:
+    made: list[str] = []
+    working = threading.Lock()
+
+    def pieces(name: str) -> Iterator[bytes]:
+        for number in range(3):
+            assert working.acquire(blocking=False), "another piece is being made"
+            made.append(f"{name}{number}")
+            working.release()
+            yield name.encode()
+
+    async def read(lane: BulkLane, name: str) -> bytes:
+        return b"".join([piece async for piece in lane.iterate(pieces(name))])
+
+    async def both() -> list[bytes]:
+        lane = BulkLane()
+        return await asyncio.gather(read(lane, "a"), read(lane, "b"))
+
+    assert asyncio.run(both()) == [b"aaa", b"bbb"]
+    assert made == ["a0", "b0", "a1", "b1", "a2", "b2"]
