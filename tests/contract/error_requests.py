@@ -1,0 +1,330 @@
+"""One request or more for every error code that a request alone can provoke, over the upgrade fixture's SQLite dump.
+
+`python -m tests.contract.error_requests` stores the answers anew. Run it after a change of an error, and review the
+difference of the fixtures with the change.
+"""
+
+import gzip
+import json
+import re
+import shutil
+import socket
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.e2e.stack import Caller
+from tests.fixtures.upgrade.installation import Body, Installation, load, stored, unpack
+
+ROOT = Path(__file__).parents[2]
+STORED = ROOT / "tests" / "fixtures" / "api" / "errors"
+COMMAND = "python -m tests.contract.error_requests"
+KIND = "sqlite"
+STILL = {"SENSORIUM_RECONCILE_SECONDS": "1000000", "SENSORIUM_LEASE_SECONDS": "1000000"}
+SMALL_LIMITS = {
+    "SENSORIUM_UPLOAD_BYTES": "100000",
+    "SENSORIUM_REQUEST_BYTES": "200000",
+    "SENSORIUM_UNPACKED_BYTES": "100",
+}
+NO_ROOM = {"SENSORIUM_INFERENCE_MEMORY_BYTES": "1", "SENSORIUM_RESERVE_BYTES": str(10**15)}
+
+UNPROVOKED = {
+    "body_not_read": "the process that parses large bodies must die while it does (test_parser_process)",
+    "client_gone": "the client has closed its connection and reads no answer",
+    "database_unavailable": "the database must be away (tests/chaos, test_database)",
+    "engine_busy": "as many requests as the queue holds must wait at the same moment (test_batcher)",
+    "manifest_too_large": "a model must have a manifest of more than 4 MiB (test_bundles)",
+    "misconfigured": "ends a process that starts, and is no answer (test_cli)",
+    "rows_too_large": "a model must take rows of gigabytes (test_sizes, test_payload)",
+}
+"""The codes that no request can provoke here, each with the reason and where it is tested."""
+
+# One byte more than the server takes: with more than that it could close the connection before all of it was read,
+# and the client would not get the answer.
+MAX_HEAD_BYTES, MAX_FRAMING_BYTES = 64 * 1024, 16 * 1024
+
+Answer = tuple[int, Mapping[str, str], bytes]
+ID = re.compile(r"\b([a-z]{3})_[0-9A-HJKMNP-TV-Z]{26}\b")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
+UNSTABLE_HEADERS = ("date", "x-request-id", "content-length")
+
+
+class Target(NamedTuple):
+    """A running API over the dump, clients with keys, and what is known of the dump."""
+
+    caller: Caller
+    reader: Caller
+    stranger: Caller
+    known: Body
+    home: Path
+    database: str
+
+    def ask(self, method: str, path: str, caller: Caller | None = None, **request: Any) -> Answer:
+        """Send a request; with the operator's key unless another caller is named."""
+        answer = (caller or self.caller).http.request(method, path, **request)
+        return answer.status_code, answer.headers, answer.content
+
+    def raw(self, *pieces: bytes) -> Answer:
+        """Send bytes over a connection of their own, and read the answer."""
+        url = self.caller.http.base_url
+        with socket.create_connection((url.host, url.port or 80), timeout=120) as client:
+            for piece in pieces:
+                client.sendall(piece)
+            return _read(client)
+
+
+Request = Callable[[Target], Answer]
+SMALL, MOVES, V2 = "/v1/models/small/versions/1", "/v1/models/moves/versions/1", "/v2/models/small/versions/1/infer"
+ENCODE = {"inputs": {"audio": [[1, 1, 1]]}}
+TENSOR = {"name": "audio", "datatype": "FP32", "shape": [1, 3], "data": [1, 1, 1]}
+JSON = {"Content-Type": "application/json"}
+
+
+def _ask(method: str, path: str, **request: Any) -> Request:
+    return lambda target: target.ask(method, path.format(**_named(target)), **request)
+
+
+def _named(target: Target) -> dict[str, str]:
+    """The runs of the dump by their states."""
+    return {name: run for name, run in target.known.items() if isinstance(run, str)}
+
+
+def _raw(*pieces: bytes) -> Request:
+    return lambda target: target.raw(*pieces)
+
+
+def _trailers(target: Target) -> Answer:
+    """A trailer behind a body without content; it is sent when the server has asked for the body."""
+    url, key = target.caller.http.base_url, target.known["key"]
+    head = f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection((url.host, url.port or 80), timeout=120) as client:
+        client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
+        client.sendall(b"0\r\nA: ".ljust(MAX_FRAMING_BYTES + 1, b"x"))
+        return _read(client)
+
+
+def _read(client: socket.socket) -> Answer:
+    answer = HTTPResponse(client)
+    answer.begin()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def _rate_limited(target: Target) -> Answer:
+    quotas = {"requests_per_minute": 1}
+    token = target.caller.call("POST", "/v1/projects", json={"name": "slow", "quotas": quotas})["token"]
+    slow = Caller(str(target.caller.http.base_url), token)
+    answers = [target.ask("GET", "/v1/runs", slow) for _ in range(2)]
+    return answers[-1]
+
+
+def _quota(target: Target) -> Answer:
+    body = {"name": "full", "quotas": {"stored_bytes": 0}}
+    token = target.caller.call("POST", "/v1/projects", json=body)["token"]
+    return target.ask("POST", "/v1/uploads", Caller(str(target.caller.http.base_url), token), content=b"{}")
+
+
+def _outlives(target: Target) -> Answer:
+    body = {"name": "brief", "scopes": ["admin", "read"], "expires_in_seconds": 1000}
+    brief = Caller(str(target.caller.http.base_url), target.caller.call("POST", "/v1/api-keys", json=body)["token"])
+    return target.ask("POST", "/v1/api-keys", brief, json={"name": "for ever", "scopes": ["read"]})
+
+
+def _waiting_dataset(target: Target, *request: str) -> Answer:
+    """A request about a dataset that no worker has made yet, and its upload."""
+    upload = target.caller.call("POST", "/v1/uploads", content=b'{"a": 1}\n')["id"]
+    target.caller.call("POST", "/v1/datasets", json={"name": "waiting", "source": {"upload": upload}})
+    return target.ask(request[0], request[1].format(upload=upload))
+
+
+def _deleted_dataset(target: Target) -> Answer:
+    target.caller.http.delete("/v1/datasets/slow?force=true").raise_for_status()
+    return target.ask("POST", f"/v1/runs/{target.known['failed']}/retry")
+
+
+def _too_many_aliases(target: Target) -> Answer:
+    for number in range(99):
+        target.caller.call("PUT", f"/v1/models/small/aliases/a{number}", json={"version": 1})
+    return target.ask("PUT", "/v1/models/small/aliases/last", json={"version": 1})
+
+
+def _corrupt(target: Target) -> Answer:
+    """A stored dataset whose file has changed on the disk."""
+    version = target.known["resources"]["/v1/datasets/lines/versions/1"]
+    (path,) = (target.home / "artifacts").rglob(version["sha256"])
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0xFF
+    path.write_bytes(content)
+    return target.ask("GET", "/v1/datasets/lines/versions/1/content?format=jsonl")
+
+
+def _fault(target: Target) -> Answer:
+    """A database that lacks a table: a fault of the installation."""
+    connection = sqlite3.connect(target.database.removeprefix("sqlite:///"))
+    connection.execute("ALTER TABLE job_logs RENAME TO gone")
+    connection.close()
+    return target.ask("GET", f"/v1/runs/{target.known['failed']}/logs")
+
+
+LIMITED: dict[str, Request] = {
+    "alias_exists": _ask("PUT", "/v1/models/small/aliases/live", json={"version": 1}, headers={"If-None-Match": "*"}),
+    "alias_missing": _ask("PUT", "/v1/models/small/aliases/new", json={"version": 1}, headers={"If-Match": "*"}),
+    "alias_not_found": _ask("GET", "/v1/models/small/aliases/nothing"),
+    "alias_not_found--inference": _ask("POST", "/v1/models/small/aliases/nothing/encode", json=ENCODE),
+    "api_key_not_found": _ask("DELETE", "/v1/api-keys/key_nothing"),
+    "body_too_large": _ask("POST", "/v1/runs", content=b" " * 300_000, headers=JSON),
+    "body_too_large--v2": _ask("POST", V2, content=gzip.compress(bytes(300_000)), headers={"Content-Encoding": "gzip"}),
+    "call_not_found": lambda target: target.ask("POST", "/v1/projects", target.stranger, json={"name": "mine"}),
+    "checkpoint_not_found": _ask("GET", "/v1/runs/{paused}/checkpoints/999999/content"),
+    "dataset_in_use": _ask("DELETE", "/v1/datasets/moves/versions/1"),
+    "dataset_not_found": _ask("GET", "/v1/datasets/nothing"),
+    "dataset_version_not_found": _ask("GET", "/v1/datasets/small/versions/99"),
+    "dataset_not_ready": lambda target: _waiting_dataset(target, "GET", "/v1/datasets/waiting/versions/1/preview"),
+    "upload_in_use": lambda target: _waiting_dataset(target, "DELETE", "/v1/uploads/{upload}"),
+    "evaluation_of_run_not_found": _ask("GET", "/v1/runs/{failed}/evaluation"),
+    "headers_too_large": _raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ".ljust(MAX_HEAD_BYTES + 1, b"x")),
+    "idempotency_key_reused": _ask(
+        "POST", "/v1/api-keys", json={"name": "other"}, headers={"Idempotency-Key": "make it once"}
+    ),
+    "insufficient_scope": lambda target: target.ask("POST", f"/v1/runs/{target.known['queued']}/cancel", target.reader),
+    "insufficient_scope--v2": lambda target: target.ask("POST", V2, target.reader, json={"inputs": [TENSOR]}),
+    "insufficient_scope--grant": lambda target: target.ask(
+        "POST", "/v1/api-keys", _administrator(target), json={"name": "more", "scopes": ["write"]}
+    ),
+    "invalid_api_key": _ask("GET", "/v1/runs", headers={"Authorization": "Bearer sns_unknown"}),
+    "invalid_api_key--v2": _ask("GET", "/v2/models/small", headers={"Authorization": "Bearer sns_unknown"}),
+    "invalid_host": _raw(b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n"),
+    "invalid_http": _raw(b"NOT HTTP\r\n\r\n"),
+    "invalid_http--version": _raw(b"POST /v1/runs HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "invalid_input": _ask(
+        "POST",
+        "/v1/runs",
+        json={"dataset": {"name": "small"}, "model": "m", "training": {"epochs": 0}, "seed": "x", "more": 1},
+    ),
+    "invalid_input--query": _ask("GET", "/v1/runs?page_size=0&state=lost"),
+    "invalid_input--repeated-parameter": _ask("GET", "/v1/runs?page_size=1&page_size=2"),
+    "invalid_input--unknown-parameter": _ask("GET", "/v1/runs?nothing=1"),
+    "invalid_input--parameters": _ask("GET", "/v1/runs?page_size=0&state=lost&nothing=1&page_size=2&tag=%00"),
+    "invalid_input--inference": _ask("POST", f"{SMALL}/encode", json={"inputs": {"audio": [[1, 1], "x"], "face": []}}),
+    "invalid_input--field": _ask("POST", f"{SMALL}/encode", json={**ENCODE, "target": []}),
+    "invalid_input--body": _ask("POST", f"{SMALL}/encode", content=b'{"inputs": {'),
+    "invalid_input--v2": _ask("POST", V2, json={"inputs": [{**TENSOR, "shape": [1, 4]}]}),
+    "invalid_input--v2-parameter": _ask("POST", V2, json={"inputs": [TENSOR], "parameters": {"seeds": 1}}),
+    "invalid_page_token": _ask("GET", "/v1/runs?page_token=nothing"),
+    "invalid_state": _ask("POST", f"{MOVES}/encode", json={"inputs": {"x": [[[0, 1]]]}, "state": "nothing"}),
+    "job_has_ended": _ask("POST", "/v1/runs/{succeeded}/cancel"),
+    "key_outlives_its_maker": _outlives,
+    "method_not_allowed": _ask("DELETE", "/v1/runs"),
+    "missing_api_key": _ask("GET", "/v1/runs", headers={"Authorization": ""}),
+    "missing_api_key--v2": _ask("POST", V2, json={"inputs": [TENSOR]}, headers={"Authorization": ""}),
+    "model_not_found": _ask("GET", "/v1/models/nothing"),
+    "model_version_not_found": _ask("GET", "/v1/models/small/versions/99"),
+    "model_version_not_found--inference": _ask("POST", "/v1/models/small/versions/99/encode", json=ENCODE),
+    "model_version_not_found--v2": _ask("POST", "/v2/models/nothing/infer", json={"inputs": [TENSOR]}),
+    "not_found": _ask("GET", "/v1/nothing"),
+    "not_json": _ask("POST", "/v1/runs", content=b'{"model": "\xff"}', headers=JSON),
+    "project_exists": _ask("POST", "/v1/projects", json={"name": "clinic"}),
+    "project_not_found": lambda target: target.ask("GET", "/v1/audit-events?project_id=prj_nothing", target.stranger),
+    "quota_exceeded": _quota,
+    "rate_limited": _rate_limited,
+    "request_timeout": _raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n"),
+    "revision_mismatch": _ask("PUT", "/v1/models/small/aliases/live", json={"version": 1}, headers={"If-Match": '"9"'}),
+    "run_cannot_be_retried": _ask("POST", "/v1/runs/{running}/retry"),
+    "run_has_not_ended": _ask("DELETE", "/v1/runs/{queued}"),
+    "run_not_found": _ask("GET", "/v1/runs/run_nothing"),
+    "timed_out": _ask("POST", f"{SMALL}/encode", json={**ENCODE, "timeout_seconds": 1e-9}),
+    "too_ragged_for_npz": _ask("GET", "/v1/datasets/moves/versions/1/content?format=npz"),
+    "trailers_too_large": _trailers,
+    "unsupported_content_encoding": _ask("POST", "/v1/runs", content=b"{}", headers={"Content-Encoding": "gzip"}),
+    "unsupported_content_encoding--v2": _ask("POST", V2, content=b"{}", headers={"Content-Encoding": "br"}),
+    "unsupported_media_type": _ask("POST", "/v1/runs", content=b"{}", headers={"Content-Type": "text/plain"}),
+    "unsupported_transfer_encoding": _raw(
+        b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "upgrade_not_offered": _raw(
+        b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}"
+    ),
+    "upload_not_found": _ask("GET", "/v1/uploads/upl_nothing"),
+    "upload_too_large": _ask("POST", "/v1/uploads", content=b" " * 100_001),
+    "version_in_use": _ask("DELETE", SMALL),
+    "dataset_deleted": _deleted_dataset,
+    "too_many_aliases": _too_many_aliases,
+    "artifact_corrupt": _corrupt,
+}
+"""Asked of an API with small limits, in this order. A name is a code, or a code and what is special about the case."""
+
+WITHOUT_ROOM: dict[str, Request] = {
+    "engine_out_of_memory": _ask("POST", f"{SMALL}/encode", json=ENCODE),
+    "storage_full": _ask("POST", "/v1/uploads", content=b'{"a": 1}\n'),
+    "internal_error": _fault,
+}
+"""Asked of an API that has no memory for a model and no space for a file."""
+
+
+def _administrator(target: Target) -> Caller:
+    body = {"name": "administrator", "scopes": ["admin", "read"]}
+    token = target.caller.call("POST", "/v1/api-keys", json=body)["token"]
+    return Caller(str(target.caller.http.base_url), token)
+
+
+def answers() -> dict[str, Body]:
+    """The answers to all requests, by name, without what differs from time to time."""
+    found: dict[str, Body] = {}
+    slow = "request_timeout"  # the server waits for 15 s
+    with _target(SMALL_LIMITS) as target:
+        waiting = threading.Thread(target=lambda: found.update({slow: described(LIMITED[slow](target))}))
+        waiting.start()
+        found |= {name: described(ask(target)) for name, ask in LIMITED.items() if name != slow}
+        waiting.join()
+    with _target(NO_ROOM) as target:
+        found |= {name: described(ask(target)) for name, ask in WITHOUT_ROOM.items()}
+    return dict(sorted(found.items()))
+
+
+def described(answer: Answer) -> Body:
+    """Status, headers and body, without ids, times and counts that differ from time to time."""
+    status, headers, content = answer
+    assert headers["content-type"] == "application/problem+json", answer
+    kept = {name.lower(): value for name, value in headers.items() if name.lower() not in UNSTABLE_HEADERS}
+    if "retry-after" in kept:
+        kept["retry-after"] = re.sub(r"\d{2,}", "<seconds>", kept["retry-after"])
+    body = json.loads(TIME.sub("<time>", ID.sub(r"\1_…", content.decode())))
+    body["request_id"] = "…" if body["request_id"] else ""
+    return {"status": status, "headers": dict(sorted(kept.items())), "body": body}
+
+
+@contextmanager
+def _target(settings: Mapping[str, str]) -> Iterator[Target]:
+    """An API without workers over the dump."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        home, database, known = Path(name) / "home", f"sqlite:///{name}/test.db", stored(KIND)
+        unpack(KIND, home / "artifacts")
+        load(KIND, database)
+        installation = Installation(home, database, "filesystem://", ROOT)
+        installation.command("migrate")
+        stranger = installation.command("key", "create", "another", "the test's")
+        caller, _ = stack.enter_context(installation.api(known["key"], **STILL, **settings))
+        url = str(caller.http.base_url)
+        yield Target(caller, Caller(url, known["reader_key"]), Caller(url, stranger), known, home, database)
+
+
+def canonical(answer: Body) -> str:
+    """The text of a fixture."""
+    return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Store the answers."""
+    shutil.rmtree(STORED, ignore_errors=True)
+    STORED.mkdir()
+    for name, answer in answers().items():
+        (STORED / f"{name}.json").write_text(canonical(answer), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
