@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests import installed
+
 NAME = "log_normal"
 MODULE = '''"""The log-normal likelihood."""
 
@@ -89,10 +91,5 @@ class LogNormal(Likelihood):
 
 
 def install(folder: Path) -> Path:
-    """Leave the package in a folder as pip would; returns the folder, for the path."""
-    (folder / f"{NAME}.py").write_text(MODULE)
-    information = folder / f"{NAME}-1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 1\n")
-    (information / "entry_points.txt").write_text(f"[sensorium.likelihoods]\n{NAME} = {NAME}:FACTS\n")
-    return folder
+    """Install the package in a folder; returns the folder, for the path."""
+    return installed.install(folder, NAME, MODULE, {"sensorium.likelihoods": {NAME: f"{NAME}:FACTS"}})

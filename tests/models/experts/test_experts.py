@@ -1,7 +1,6 @@
 """Ways of joining posteriors, and mixtures of Gaussians beside their moments."""
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -125,23 +124,6 @@ def test_every_expert_survives_a_checkpoint(name: str, tmp_path: Path) -> None:
     checkpoint.save(model, tmp_path / "m", {})
     loaded = checkpoint.load(tmp_path / "m").encode(static_batch())
     torch.testing.assert_close(loaded, model.encode(static_batch()), rtol=0, atol=0)
-
-
-def test_an_expert_of_somebody_else_joins_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "first_only.py").write_text(
-        "from models.experts import Expert, Posterior\n"
-        "class FirstOnly(Expert):\n"
-        "    def forward(self, experts, present):\n"
-        "        return Posterior(type(experts)(*(part[:1] for part in experts)), present[:1].float())\n"
-    )
-    information = tmp_path / "first_only-1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: first-only\nVersion: 1\n")
-    (information / "entry_points.txt").write_text("[sensorium.experts]\nfirst_only = first_only:FirstOnly\n")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    config = MMVAEConfig(modalities=MODALITIES, latent_features=4, expert="first_only")
-    latent = build(config).eval().encode(static_batch())
-    assert latent.mean.abs().max() == 0
 
 
 def test_an_unknown_expert_is_refused_with_the_known_ones() -> None:
