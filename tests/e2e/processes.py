@@ -1,4 +1,4 @@
-"""Processes of ours, started as in production."""
+"""Starts processes of the service as in production."""
 
 import signal
 import subprocess
@@ -13,24 +13,24 @@ from tests.e2e.stack import Caller
 
 @contextmanager
 def process(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A module run by Python; at the end it is told to stop, and must."""
+    """Run a Python module for the block; then send SIGTERM, and require that it exits."""
     started = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
     try:
         yield started
     finally:
         started.terminate()
-        # uvicorn passes the signal on once it has drained; a test may have killed it
+        # uvicorn raises the signal again after its graceful shutdown; a test may have killed the process
         assert started.wait(30) in (0, -signal.SIGTERM, -signal.SIGKILL)
 
 
 def sensorium(environment: dict[str, str], *arguments: str) -> str:
-    """What a command of ours prints."""
+    """The standard output of a `sensorium` command."""
     command = [sys.executable, "-m", "service.cli", *arguments]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def answers(caller: Caller) -> bool:
-    """Whether the API is ready."""
+    """Whether the API responds and is ready."""
     try:
         return caller.http.get("/readyz").is_success
     except httpx.TransportError:

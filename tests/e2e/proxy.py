@@ -1,4 +1,4 @@
-"""nginx with the configuration that production has, in front of processes on loopback."""
+"""nginx with the production configuration, in front of processes on loopback."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from tests.conftest import wait_until
 from tests.servers import free_port, is_open
 
 PROXY = Path(__file__).parent.parent.parent / "deploy" / "proxy"
-# What the image of nginx has around it, as a user of no rank may run it.
+# The main configuration of the nginx image, changed so that an unprivileged user can run it.
 MAIN = """
 daemon off;
 pid {folder}/nginx.pid;
@@ -31,7 +31,7 @@ http {{
 
 
 def binary() -> str | None:
-    """The nginx program; Debian keeps it where not everybody looks."""
+    """The nginx program; Debian installs it in /usr/sbin, which may not be in PATH."""
     return shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 
 
@@ -40,7 +40,7 @@ def proxy(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     """A proxy in front of these ports; yields its URL."""
     folder.mkdir()
     port = free_port()
-    # Names are not looked up here: nginx finds a group of servers under the name.
+    # nginx resolves the name to this upstream group; there is no name server.
     template = Template((PROXY / "templates" / "sensorium.conf.template").read_text())
     filled = template.safe_substitute(SENSORIUM_API="http://api", SENSORIUM_RESOLVER="127.0.0.1")
     for production, here in {

@@ -1,4 +1,4 @@
-"""A client of the whole stack, and small data that trains in a second."""
+"""A client of a running stack, and small data that trains in one second."""
 
 import io
 from typing import Any
@@ -14,7 +14,7 @@ FINAL = ("succeeded", "failed", "cancelled")
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """Two related modalities; the second is missing for some rows."""
+    """Two related modalities; the second one is missing in some rows."""
     generator = np.random.default_rng(0)
     audio = generator.normal(size=(ROWS, 3)).astype(np.float32)
     text = (audio.sum(axis=1) > 0).astype(np.int64)
@@ -22,13 +22,13 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 class Caller:
-    """Calls one running service with one key."""
+    """An HTTP client with one API key."""
 
     def __init__(self, url: str, key: str) -> None:
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
 
     def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        """The answer's JSON; fails the test on an error."""
+        """The JSON of the response; fails the test on an error."""
         response = self.http.request(method, path, **request)
         assert response.is_success, response.text
         answer: dict[str, Any] = response.json()
@@ -49,7 +49,7 @@ class Caller:
         return str(self.call("POST", "/v1/runs", json=body)["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """Where a run stands."""
+        """The run's representation."""
         return self.call("GET", f"/v1/runs/{run_id}")
 
     def wait_for_state(self, run_id: str, *states: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Caller:
         return self.run(run_id)
 
     def ask(self, run: dict[str, Any]) -> None:
-        """Rows with different subsets in one request are answered, and an incomplete modality is filled in."""
+        """Reconstruct and impute rows with different subsets of modalities in one request."""
         path = f"/v1/models/{run['model']}/versions/{run['version']}"
         inputs = {"audio": [[1, 1, 1], None, [0, 0, 0]], "text": [None, 1, 0]}
         codes = self.call("POST", f"{path}/encode", json={"inputs": inputs})

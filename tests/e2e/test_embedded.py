@@ -1,4 +1,4 @@
-"""The embedded stack as a user starts it: one process, its children, SQLite and a folder as broker."""
+"""The embedded stack as a user starts it: one process and its children, SQLite and the filesystem broker."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def _start(home: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def _processes_of(home: Path) -> list[int]:
-    """The processes whose environment names this home: the stack's parts and their children."""
+    """The processes with this home in their environment: the stack's child processes and their children."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -47,7 +47,7 @@ def _trainers_of(home: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Caller, Path]]:
-    """A running stack with a small dataset, its home, and nothing left of it afterwards."""
+    """A client of a running stack with a small dataset, and the stack's home."""
     home, port = tmp_path_factory.mktemp("embedded") / "home", free_port()
     process = _start(home, "--port", str(port))
     try:
@@ -62,7 +62,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Caller, Pa
         assert _processes_of(home) == []
 
 
-def test_a_run_becomes_a_version_that_answers_with_modalities_missing(stack: tuple[Caller, Path]) -> None:
+def test_a_trained_version_answers_with_missing_modalities(stack: tuple[Caller, Path]) -> None:
     caller, _ = stack
     run = caller.wait_for_state(caller.submit("small"), *FINAL)
     assert (run["state"], run["progress"], run["attempt"]) == ("succeeded", 1.0, 1)
@@ -71,10 +71,10 @@ def test_a_run_becomes_a_version_that_answers_with_modalities_missing(stack: tup
     history = caller.call("GET", f"/v1/runs/{run['id']}/metrics")["metrics"]["loss"]
     assert [point["epoch"] for point in history] == [1, 2, 3]
     events = [event["type"] for event in caller.call("GET", f"/v1/runs/{run['id']}/events")["events"]]
-    assert events == ["queued", "started", "training", "few_rows", "succeeded"]  # 20 are held out
+    assert events == ["queued", "started", "training", "few_rows", "succeeded"]  # few_rows: 20 rows are held out
 
 
-def test_a_trainer_that_is_killed_is_retried_and_its_log_stays_readable(stack: tuple[Caller, Path]) -> None:
+def test_a_killed_trainer_is_retried_and_its_log_is_kept(stack: tuple[Caller, Path]) -> None:
     caller, home = stack
     run_id = caller.submit("small", epochs=100_000)
     for attempt in (1, 2, 3):
@@ -97,13 +97,13 @@ def test_a_running_run_stops_within_five_seconds_of_its_cancellation(stack: tupl
     (trainer,) = _trainers_of(home)
     assert caller.http.post(f"/v1/runs/{run_id}/cancel").status_code == 202
     wait_until(lambda: caller.run(run_id)["state"] == "cancelled", 5, "cancelled")
-    assert trainer not in _trainers_of(home)  # there may be a spare one already
+    assert trainer not in _trainers_of(home)  # a spare trainer may run already
     (checkpoint,) = caller.call("GET", f"/v1/runs/{run_id}/checkpoints")["checkpoints"]
     assert checkpoint["reason"] == "stopped"
     assert caller.http.post(f"/v1/runs/{run_id}/cancel").status_code == 409
 
 
-def test_a_worker_that_is_killed_is_started_again_and_its_run_goes_on(stack: tuple[Caller, Path]) -> None:
+def test_a_killed_worker_is_restarted_and_its_run_continues(stack: tuple[Caller, Path]) -> None:
     caller, home = stack
     run_id = caller.submit("small", epochs=400)
     wait_until(lambda: caller.run(run_id)["phase"] == "training", 60, "training")
@@ -115,12 +115,12 @@ def test_a_worker_that_is_killed_is_started_again_and_its_run_goes_on(stack: tup
     assert (run["state"], run["attempt"]) == ("succeeded", 2)
 
 
-def test_the_first_key_is_readable_by_its_owner_alone(stack: tuple[Caller, Path]) -> None:
+def test_the_file_of_the_first_key_has_mode_0600(stack: tuple[Caller, Path]) -> None:
     _, home = stack
     assert stat.S_IMODE((home / "api-key").stat().st_mode) == 0o600
 
 
-def test_a_stack_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_a_killed_stack_leaves_no_process_behind(tmp_path: Path) -> None:
     process = _start(tmp_path / "home", "--port", "0")
     assert process.stdout is not None
     assert "listens" in process.stdout.readline()
@@ -130,15 +130,15 @@ def test_a_stack_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None
     wait_until(lambda: _processes_of(tmp_path / "home") == [], 30, "no process left")
 
 
-def test_the_command_s_status_is_the_stack_s(tmp_path: Path) -> None:
+def test_the_stack_exits_with_the_status_of_its_command(tmp_path: Path) -> None:
     process = _start(tmp_path / "home", "--port", "0", "--fresh", "--run", "sh -c 'exit 7'")
     assert process.wait(60) == 7
     wait_until(
         lambda: _processes_of(tmp_path / "home") == [], 30, "no process left"
-    )  # a spare trainer may still import
+    )  # a spare trainer may still be importing torch
 
 
-def test_an_interrupted_command_is_a_failure_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_command_fails_and_leaves_no_process(tmp_path: Path) -> None:
     process = _start(tmp_path / "home", "--port", "0", "--fresh", "--run", "sleep 1000")
     assert process.stdout is not None
     assert "listens" in process.stdout.readline()
@@ -146,11 +146,11 @@ def test_an_interrupted_command_is_a_failure_and_leaves_nothing(tmp_path: Path) 
     assert process.wait(40) != 0
     wait_until(
         lambda: _processes_of(tmp_path / "home") == [], 30, "no process left"
-    )  # a spare trainer may still import
+    )  # a spare trainer may still be importing torch
 
 
 def _refused(*arguments: str) -> str:
-    """What a stack that cannot start says."""
+    """The error message of a stack that cannot start."""
     command = [sys.executable, "-m", "service.cli", "serve", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
@@ -158,33 +158,33 @@ def _refused(*arguments: str) -> str:
     return done.stderr
 
 
-def test_a_port_that_is_taken_is_named(stack: tuple[Caller, Path], tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(stack: tuple[Caller, Path], tmp_path: Path) -> None:
     caller, _ = stack
     port = str(caller.http.base_url.port)
     assert "Address already in use" in _refused("--home", str(tmp_path / "home"), "--port", port)
 
 
-def test_a_second_stack_in_the_same_home_is_refused_and_harms_nothing(stack: tuple[Caller, Path]) -> None:
+def test_a_second_stack_in_the_same_home_is_refused_without_effect(stack: tuple[Caller, Path]) -> None:
     caller, home = stack
     assert "another stack runs in" in _refused("--home", str(home), "--port", "0", "--fresh")
     assert caller.call("GET", "/v1/datasets/small/versions/1")["state"] == "ready"
 
 
-def test_fresh_never_empties_a_folder_that_is_no_stack_s(tmp_path: Path) -> None:
+def test_fresh_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("thesis")
     assert "is not empty and no home of a stack" in _refused("--home", str(tmp_path), "--port", "0", "--fresh")
     assert precious.read_text() == "thesis"
 
 
-def test_other_files_in_the_home_stay_and_do_not_matter(tmp_path: Path) -> None:
-    """`make demo` and the README's session write beside the stack of `make serve`."""
+def test_other_files_in_the_home_are_kept(tmp_path: Path) -> None:
+    """`make demo` and the README's session write files into the home of `make serve`."""
     (tmp_path / "digits.npz").write_text("data")
     process = _start(tmp_path, "--port", "0", "--run", "true")
     assert process.wait(60) == 0
     assert (tmp_path / "digits.npz").read_text() == "data"
 
 
-def test_the_home_is_closed_to_others(stack: tuple[Caller, Path]) -> None:
+def test_the_home_has_mode_0700(stack: tuple[Caller, Path]) -> None:
     _, home = stack
     assert stat.S_IMODE(home.stat().st_mode) == 0o700

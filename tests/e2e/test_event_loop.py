@@ -1,7 +1,8 @@
-"""No body keeps others waiting: beside each of them `/healthz` answers within a quarter of a second.
+"""No request body blocks the event loop: during each request `/healthz` responds within 0.25 s.
 
-A busy machine makes every answer late, and must not fail a test. So a wait counts as far as the API process computed in
-it: while the event loop is blocked, by its own work or by another thread that holds the interpreter, it always does.
+A busy machine delays every response, and must not fail a test. So the tests count the CPU time that the API process
+used during a wait: a blocked event loop always uses CPU time, in its own thread or in the one that holds the
+interpreter lock.
 """
 
 import gzip
@@ -43,14 +44,14 @@ DOCUMENTS = (
 )
 VERSION = "/v1/models/sounds/versions/1"
 INFER = "/v2/models/sounds/versions/1/infer"
-# As large as most shapes may be before they have too many parts.
+# Most shapes reach the limit of parts at about this size.
 MANY_PARTS_BYTES = 300_000
 OPERATIONS = ("encode", "reconstruct", "score", "forecast", "sample")
 JSON = {"Content-Type": "application/json"}
 
 
 class Server(NamedTuple):
-    """A running API, who may ask it, and the largest bodies that it reads."""
+    """A running API process: address, process id, API key, and limit of request bodies."""
 
     address: tuple[str, int]
     process_id: int
@@ -58,11 +59,11 @@ class Server(NamedTuple):
     request_bytes: int
 
     def computed_seconds(self) -> float:
-        """The processor time that all threads of the process have taken, without its children's."""
-        return time.clock_gettime((~self.process_id << 3) | 2)  # the clock id that clock_getcpuclockid(3) makes
+        """The CPU time of all threads of the process, without its children."""
+        return time.clock_gettime((~self.process_id << 3) | 2)  # the clock id of clock_getcpuclockid(3)
 
     def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> int:
-        """The status of an answer; 0 where the connection was closed before all of the body was sent."""
+        """The status of the response; 0 if the server closed the connection before the end of the body."""
         connection = http.client.HTTPConnection(*self.address, timeout=120)
         try:
             sent = {**JSON, **headers, "Authorization": f"Bearer {self.key}"}
@@ -76,7 +77,7 @@ class Server(NamedTuple):
             connection.close()
 
     def longest_wait(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, float]:
-        """The status of an answer, and the longest that /healthz took beside it, in seconds."""
+        """The status of the response, and the longest time of a concurrent /healthz, in seconds."""
         done, begun, waits = threading.Event(), threading.Event(), [0.0]
 
         def ask() -> None:
@@ -104,7 +105,7 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An API process with a model of the modalities audio, face and word."""
+    """An API process with a model for the modalities audio, face and word."""
     settings = Settings(home=tmp_path_factory.mktemp("home"))
     migrate.upgrade(settings.database_url)
     database = Database(settings.database_url)
@@ -120,7 +121,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def faults(server: Server, method: str, path: str, shapes_of: Iterable[tuple[str, bytes, dict[str, str]]]) -> list[str]:
-    """Every shape beside which /healthz took too long, or at which the service failed."""
+    """The shapes of bodies that delayed /healthz too long or made the service fail."""
     wrong = []
     for name, body, headers in shapes_of:
         for _ in range(TRIES):
@@ -139,13 +140,13 @@ def plain(found: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, dict
 
 
 def in_small_chunks(body: bytes) -> tuple[str, bytes, dict[str, str]]:
-    """A body whose every byte is a chunk of HTTP of its own."""
+    """A body in chunked encoding with one byte per chunk."""
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     return "chunks of a byte", chunks, {"Transfer-Encoding": "chunked"}
 
 
 def repeated(before: bytes, item: bytes, after: bytes, size: int) -> bytes:
-    """As many items as make a body of this size."""
+    """A body of this size, filled with repeated items."""
     return before + b",".join([item] * (size // (len(item) + 1))) + after
 
 
@@ -154,7 +155,7 @@ def keys(count: int) -> bytes:
 
 
 @pytest.mark.serial
-def test_no_document_with_very_many_parts_keeps_others_waiting(server: Server) -> None:
+def test_documents_with_very_many_parts_do_not_block_the_event_loop(server: Server) -> None:
     modalities = b'{"name":"d","source":{"upload":"u"},"schema":{"modalities":' + keys(20_000) + b"}}"
     fewer = b'{"name":"d","source":{"upload":"u"},"schema":{"modalities":' + keys(8000) + b"}}"
     datasets = plain([("modalities", modalities), ("fewer modalities", fewer)])
@@ -165,7 +166,7 @@ def test_no_document_with_very_many_parts_keeps_others_waiting(server: Server) -
 
 
 @pytest.mark.serial
-def test_no_rows_as_large_as_a_request_keep_others_waiting(server: Server) -> None:
+def test_rows_of_the_maximum_size_do_not_block_the_event_loop(server: Server) -> None:
     size = server.request_bytes - 100
     bodies = [
         ("empty rows", repeated(b'{"inputs":{"audio":[', b"[]", b"]}}", size)),
@@ -180,7 +181,7 @@ def test_no_rows_as_large_as_a_request_keep_others_waiting(server: Server) -> No
 
 
 @pytest.mark.serial
-def test_no_tensors_as_large_as_a_request_keep_others_waiting(server: Server) -> None:
+def test_tensors_of_the_maximum_size_do_not_block_the_event_loop(server: Server) -> None:
     head = b'{"inputs":[{"name":"audio","datatype":"FP32","shape":[1,3],"data":['
     packed = gzip.compress(keys(1_500_000), 1)
     assert faults(server, "POST", INFER, [("unknown keys, as gzip", packed, {"Content-Encoding": "gzip"})]) == []
@@ -189,13 +190,13 @@ def test_no_tensors_as_large_as_a_request_keep_others_waiting(server: Server) ->
 
 
 @pytest.mark.serial
-def test_a_large_answer_keeps_nobody_waiting(server: Server) -> None:
+def test_a_large_response_does_not_block_the_event_loop(server: Server) -> None:
     assert faults(server, "POST", f"{VERSION}/sample", [("sample", b'{"rows": 4096}', {})]) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), DOCUMENTS)
-def test_no_document_keeps_others_waiting(server: Server, method: str, path: str) -> None:
+def test_documents_do_not_block_the_event_loop(server: Server, method: str, path: str) -> None:
     for size in (json_documents.MAX_BYTES, MANY_PARTS_BYTES):
         assert faults(server, method, path, plain(shapes(size))) == []
 
@@ -203,13 +204,13 @@ def test_no_document_keeps_others_waiting(server: Server, method: str, path: str
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_no_rows_keep_others_waiting(server: Server, operation: str) -> None:
+def test_rows_do_not_block_the_event_loop(server: Server, operation: str) -> None:
     for size in (server.request_bytes, LARGE_BYTES - 1):
         assert faults(server, "POST", f"{VERSION}/{operation}", plain((*shapes(size), *inputs(size)))) == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_no_tensors_keep_others_waiting(server: Server) -> None:
+def test_tensors_do_not_block_the_event_loop(server: Server) -> None:
     for size in (server.request_bytes, LARGE_BYTES - 1):
         assert faults(server, "POST", INFER, tensors(size)) == []

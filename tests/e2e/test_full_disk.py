@@ -1,4 +1,4 @@
-"""A stack on a disk that others fill: it says so, deletes, waits, and goes on by itself."""
+"""A stack on a disk that another program fills: errors, deletions, waiting jobs and recovery."""
 
 import os
 import re
@@ -34,16 +34,16 @@ class Stack(NamedTuple):
     home: Path
 
     def fill(self, leave_bytes: int = 0) -> None:
-        """As another program on the same disk would."""
+        """Fill the disk, as another program would."""
         filesystem.fill(self.home / "ballast", leave_bytes)
 
     def free(self) -> None:
-        """The other program's file is gone, and the stack has noticed."""
+        """Delete the other program's file, and wait until the stack reports space."""
         (self.home / "ballast").unlink()
         wait_until(lambda: self.caller.call("GET", "/readyz")["status"] == "ok", 30, "ready")
 
     def metric(self, name: str) -> set[float]:
-        """A metric's values at all places."""
+        """The values of a metric at all places."""
         text = self.caller.http.get("/metrics").text
         return {float(value) for value in re.findall(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE)}
 
@@ -67,13 +67,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def reserve_bytes(home: Path) -> int:
-    """What is held for deletions."""
+    """The size of the reserve file."""
     file = home / "sensorium.db-reserve"
     return file.stat().st_size if file.exists() else 0
 
 
 def is_refused(answer: httpx.Response) -> bool:
-    """Whether an answer says that the disk is full, and what can be done about it."""
+    """Whether a response reports a full disk with advice."""
     body: dict[str, Any] = answer.json()
     return (
         (answer.status_code, body["status"], body["code"]) == (507, 507, "storage_full")
@@ -88,7 +88,7 @@ def events_of(caller: Caller, run_id: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(600)
-def test_with_no_byte_left_it_says_so_deletes_waits_and_goes_on(stack: Stack) -> None:
+def test_on_a_full_disk_deletions_work_and_jobs_wait_until_space_is_free(stack: Stack) -> None:
     caller, home = stack
     upload = caller.call("POST", "/v1/uploads", content=ROWS)["id"]
     other = caller.call("POST", "/v1/uploads", content=ROWS + b'{"x": [5.0, 6.0]}\n')["id"]
@@ -97,7 +97,7 @@ def test_with_no_byte_left_it_says_so_deletes_waits_and_goes_on(stack: Stack) ->
     queued = caller.submit("small")
 
     stack.fill()
-    # What came with the disk's last bytes is told at once, and by every process.
+    # Every process reports the full disk at once.
     assert is_refused(caller.http.post("/v1/uploads", content=ROWS * 5000))
     assert is_refused(caller.http.post("/v1/uploads", content=b'{"x": [0.0, 0.0]}'))
     readiness = caller.http.get("/readyz")
@@ -105,7 +105,7 @@ def test_with_no_byte_left_it_says_so_deletes_waits_and_goes_on(stack: Stack) ->
     assert stack.metric("sensorium_storage_full") == {1.0}
     assert max(stack.metric("sensorium_storage_free_bytes")) < 2 * RESERVE_BYTES
 
-    # Jobs wait, and say why. None has failed.
+    # Jobs wait with the reason. None has failed.
     for run_id in (running, queued):
         wait_until(lambda run_id=run_id: caller.run(run_id)["waiting_reason"] == "storage_full", 60, "waiting")
     assert [caller.run(run_id)["state"] for run_id in (running, queued)] == ["queued", "queued"]
@@ -113,11 +113,11 @@ def test_with_no_byte_left_it_says_so_deletes_waits_and_goes_on(stack: Stack) ->
     version = f"/v1/datasets/late/versions/{made['version']}"
     wait_until(lambda: caller.call("GET", version)["waiting_reason"] == "storage_full", 30, "waiting")
 
-    # Deleting works, with the bytes that are held for it.
+    # Deletions work with the reserved bytes.
     assert caller.http.delete(f"/v1/uploads/{other}").status_code == 204
     assert caller.http.get(f"/v1/uploads/{other}").status_code == 404
     assert reserve_bytes(home) == 0
-    stack.fill(RESERVE_BYTES // 4)  # the rest is for deletions alone
+    stack.fill(RESERVE_BYTES // 4)  # the rest is reserved for deletions
     assert is_refused(caller.http.post("/v1/api-keys", json={"name": "another"}))
     assert caller.http.post(f"/v1/runs/{caller.run(queued)['id']}/cancel").status_code in (200, 202)
     assert caller.http.delete(f"/v1/runs/{queued}").status_code == 204
@@ -135,13 +135,13 @@ def test_with_no_byte_left_it_says_so_deletes_waits_and_goes_on(stack: Stack) ->
     assert stack.metric("sensorium_storage_full") == {0.0}
     wait_until(lambda: reserve_bytes(home) == RESERVE_BYTES, 30, "the reserve")
     for unfinished in (home / "artifacts" / "tmp", home / "scratch"):
-        wait_until(lambda folder=unfinished: not list(folder.iterdir()), 30, f"nothing half-made in {unfinished}")
+        wait_until(lambda folder=unfinished: not list(folder.iterdir()), 30, f"no partial files in {unfinished}")
     assert not list((home / "queue").rglob("*.tmp"))
 
 
-def test_a_run_that_waited_in_the_queue_takes_one_attempt(stack: Stack) -> None:
+def test_a_run_that_waited_for_space_in_the_queue_takes_one_attempt(stack: Stack) -> None:
     caller, _ = stack
-    stack.fill(RESERVE_BYTES + 1024**2)  # of what uploads and jobs leave alone, little is used
+    stack.fill(RESERVE_BYTES + 1024**2)  # the other program uses a little of the reserved space
     assert is_refused(caller.http.post("/v1/uploads", content=ROWS * 5000))
     stack.fill(RESERVE_BYTES // 2)
     run_id = caller.submit("small")
@@ -152,7 +152,7 @@ def test_a_run_that_waited_in_the_queue_takes_one_attempt(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("ends", ["cancel", "pause"])
-def test_what_waits_for_space_can_be_ended(stack: Stack, ends: str) -> None:
+def test_a_run_that_waits_for_space_can_be_ended(stack: Stack, ends: str) -> None:
     caller, _ = stack
     stack.fill(RESERVE_BYTES // 2)
     run_id = caller.submit("small")

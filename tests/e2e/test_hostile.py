@@ -1,4 +1,4 @@
-"""A stack that strangers send the worst files to: every one is refused with its reason, and nothing else happens."""
+"""Hostile uploads to a running stack: each is refused with a reason, and has no other effect."""
 
 import os
 import signal
@@ -18,13 +18,13 @@ from tests.servers import free_port
 
 MIB = 1024**2
 LIMITS = {"SENSORIUM_UPLOAD_BYTES": str(4 * MIB), "SENSORIUM_UNPACKED_BYTES": str(64 * MIB)}
-MOST_ANONYMOUS_BYTES = 400 * MIB
-# Flipped bytes of these may fall where no reader looks, and the type that asks to be unpickled is a plain list beside.
+MAX_ANONYMOUS_BYTES = 400 * MIB
+# These are valid: flipped bytes may be in unused parts of the file, and a pickled type may sit beside a plain list.
 MAY_BE_READ = (
     "parquet: footer flipped",
     "parquet: pages flipped",
     "parquet: a pickled type",
-    "npz: categories without end",  # two values that occur are two categories, however large
+    "npz: categories without end",  # two distinct values are two categories, whatever their size
 )
 ENDED = ("ready", "rejected", "failed", "cancelled")
 
@@ -45,7 +45,7 @@ def _stack(home: Path) -> Iterator[Caller]:
 
 
 class _Memory(threading.Thread):
-    """The most anonymous memory that any process of a stack was seen with."""
+    """Samples the largest anonymous memory of any process of a stack."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(daemon=True)
@@ -65,7 +65,7 @@ class _Memory(threading.Thread):
 
 
 @pytest.mark.slow
-def test_hostile_files_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+def test_hostile_files_are_refused_and_leave_no_files(tmp_path: Path) -> None:
     home, files = tmp_path / "home", corpus()
     assert len(files) >= 60
     wrong, uploads = [], []
@@ -99,7 +99,7 @@ def test_hostile_files_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     assert wrong == []
     assert "Traceback" not in log
     assert "stranger's pickle" not in log
-    assert memory.peak < MOST_ANONYMOUS_BYTES
+    assert memory.peak < MAX_ANONYMOUS_BYTES
 
 
 def _left(home: Path) -> list[str]:

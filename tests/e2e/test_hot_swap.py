@@ -1,4 +1,4 @@
-"""An alias moves under load: no request fails, and the answers come from the new version."""
+"""An alias moves under load: no request fails, and the responses name the new version."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 RATE = 200
 WINDOW_SECONDS = 2.0
 VERSIONS = 4
-# From when an alias has moved until every process knows: docs/registry.md.
+# Time until all processes serve the alias' new version: docs/registry.md.
 EVERYWHERE_SECONDS = 2.0
 BODY = {"inputs": {"audio": [[0.5, -1.0, 2.0]], "text": [None]}}
 
@@ -38,7 +38,7 @@ class Stack(NamedTuple):
 
 @contextmanager
 def stack(backend: str, database: str, broker: str, home: Path) -> Iterator[Stack]:
-    """Two API processes and what they need to train and to answer; two `infer` workers where those compute."""
+    """Two API processes with train and data workers; with the backend `celery`, also two `infer` workers."""
     environment = {
         **os.environ,
         "SENSORIUM_HOME": str(home),
@@ -66,7 +66,7 @@ def stack(backend: str, database: str, broker: str, home: Path) -> Iterator[Stac
         ):
             callers[0].dataset("small")
             run = callers[0].wait_for_state(callers[0].submit("small", checkpoint_epochs=3), *FINAL)
-        for _ in range(VERSIONS - 1):  # the same weights, and for an engine another version each
+        for _ in range(VERSIONS - 1):  # versions with equal weights; an engine loads each of them
             callers[0].call("POST", "/v1/models/small/versions", json={"run": run["id"]})
         yield Stack(*callers)
 
@@ -78,7 +78,7 @@ def test_no_request_fails_while_an_alias_moves(
     with stack(backend, postgresql_url, redis_url, tmp_path / "home") as served:
         alias = "/v1/models/small/aliases/production"
         served.first.call("PUT", alias, json={"version": 1})
-        asyncio.run(load(served, 1.0))  # connections, and the first look at everything
+        asyncio.run(load(served, 1.0))  # warm up connections and caches
         for version in range(2, VERSIONS + 1):
             asked = asyncio.run(load(served, WINDOW_SECONDS, lambda v=version: move(served, alias, v)))
             assert {one.version for one in asked} <= {version - 1, version}
@@ -96,17 +96,17 @@ class Asked(NamedTuple):
 
 
 def move(served: Stack, alias: str, version: int) -> None:
-    """Tell the alias where to go."""
+    """Move the alias to a version."""
     served.second.call("PUT", alias, json={"version": version})
 
 
 def p99(window: list[Asked]) -> float:
-    """Of the answers' times."""
+    """The 99th percentile of the response times."""
     return float(np.percentile([asked.seconds for asked in window], 99))
 
 
 async def load(served: Stack, seconds: float, meanwhile: Any = None) -> list[Asked]:
-    """Ask both processes in turns, `RATE` times a second whether they have answered or not. Every answer is good."""
+    """Send `RATE` requests per second to both processes in turn, without waiting for responses. All must succeed."""
     path = "/v1/models/small/aliases/production/encode"
     limits = httpx.Limits(max_connections=100)
     async with ExitAll(served, limits) as clients:
@@ -130,7 +130,7 @@ async def load(served: Stack, seconds: float, meanwhile: Any = None) -> list[Ask
 
 
 class ExitAll:
-    """A client of each process, closed at the end."""
+    """One client per process; closes all clients at the end."""
 
     def __init__(self, served: Stack, limits: httpx.Limits) -> None:
         self._clients = [

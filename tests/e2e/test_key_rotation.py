@@ -1,4 +1,4 @@
-"""The secret key is changed under two API processes that share one database: no token is refused on the way."""
+"""The secret key of two API processes is rotated: no token is refused meanwhile."""
 
 import os
 import secrets
@@ -25,7 +25,7 @@ UPLOADS = "/v1/uploads"
 
 
 class Tokens(NamedTuple):
-    """What one process has signed."""
+    """Tokens that one process has signed."""
 
     page: str
     state: str
@@ -50,7 +50,7 @@ def _signed_by(caller: Caller) -> Tokens:
 
 
 def _statuses(caller: Caller, tokens: Sequence[Tokens]) -> set[int]:
-    """What the second pages and the second pieces of these are answered with."""
+    """The status codes of requests with these tokens: the second page, and the second piece of a stream."""
     asked = [caller.http.get(UPLOADS, params={"page_size": 1, "page_token": each.page}) for each in tokens]
     asked += [caller.http.post(ENCODE, json=_piece(each.state)) for each in tokens]
     return {answer.status_code for answer in asked}
@@ -72,10 +72,10 @@ def test_no_token_is_refused_while_the_key_is_rotated(tmp_path: Path) -> None:
             with ExitStack() as ending:
                 after = ending.enter_context(_api(environment, key, STEPS[step]))
                 tokens += [_signed_by(before), _signed_by(after)]
-                if step == "new":  # what the old key signed is used up by then
+                if step == "new":  # tokens of the old key have expired by then
                     tokens = tokens[-2:]
                 assert {_statuses(each, tokens) == {200} for each in (before, after)} == {True}, step
-                serving.pop_all().close()  # the process before is stopped, this one serves on
+                serving.pop_all().close()  # stop the previous process; this one continues
                 serving.push(ending.pop_all())
                 before = after
         assert _statuses(before, tokens) == {200}

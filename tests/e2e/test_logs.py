@@ -1,4 +1,4 @@
-"""What real processes write: every line JSON, each request and each job told, an outage told once."""
+"""Logs of real processes: every line is JSON, each request and job is logged, an outage is logged once."""
 
 import json
 import os
@@ -33,7 +33,7 @@ Line = dict[str, Any]
 
 @contextmanager
 def _part(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose output, standard error too, goes to a file."""
+    """A process that writes standard output and standard error to a file."""
     with log.open("ab") as file:
         command = [sys.executable, "-m", "service.cli", *arguments]
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
@@ -45,7 +45,7 @@ def _part(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[s
 
 
 def _lines(log: Path) -> list[Line]:
-    """The lines of a log; fails the test on one that is no JSON object."""
+    """The lines of a log; fails the test on a line that is not a JSON object."""
     found = []
     for line in log.read_text().splitlines():
         try:
@@ -58,14 +58,14 @@ def _lines(log: Path) -> list[Line]:
 
 
 def _refusal(probe: str) -> str:
-    """Why a worker is not ready; empty when it is."""
+    """The reason why a worker is not ready; empty if it is ready."""
     answer = httpx.get(probe)
     return "" if answer.is_success else answer.text
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The logs of a stack that has trained, cancelled, answered, lost Redis for a while and was told to stop."""
+    """Logs of a stack: a training, a cancellation, inference, an outage of Redis, and a graceful shutdown."""
     need(servers.redis_binary(), "Redis")
     folder = tmp_path_factory.mktemp("logs")
     port, probes = free_port(), []
@@ -84,7 +84,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         sensorium(environment, "migrate")
         key = sensorium(environment, "key", "create", "test", "the test's")
         for name, arguments in PARTS.items():
-            level = {"SENSORIUM_LOG_LEVEL": "DEBUG" if name == "api" else "INFO"}  # DEBUG has every attempt
+            level = {"SENSORIUM_LOG_LEVEL": "DEBUG" if name == "api" else "INFO"}  # DEBUG logs every attempt
             own = level | ({"SENSORIUM_METRICS_PORT": str(free_port())} if name != "api" else {})
             stack.enter_context(_part(environment | own, folder / name, *arguments))
             probes += [f"http://127.0.0.1:{own['SENSORIUM_METRICS_PORT']}/readyz"] if name != "api" else []
@@ -109,7 +109,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         for name, (began, _) in ENDS.items():
             wait_until(lambda name=name, began=began: began in (folder / name).read_text(), 30, f"{name} sees it")  # type: ignore[misc]
         assert caller.http.post(path, json=BODY).status_code == 503
-        caller.submit("small", epochs=1)  # nobody can be woken
+        caller.submit("small", epochs=1)  # no wake-up can be sent
         wait_until(lambda: (folder / "api").read_text().count("answers_not_heard") > 5, 30, "further attempts")
         redis.restart(signal.SIGKILL)
         redis.wait_until_ready()
@@ -128,7 +128,7 @@ def test_every_line_is_json(logs: dict[str, Any], part: str) -> None:
     assert _lines(logs["folder"] / part)
 
 
-def test_every_request_is_told_with_its_route_and_without_secrets(logs: dict[str, Any]) -> None:
+def test_every_request_is_logged_with_its_route_and_without_secrets(logs: dict[str, Any]) -> None:
     text = (logs["folder"] / "api").read_text()
     served = [line for line in _lines(logs["folder"] / "api") if line["event"] == "request_served"]
     encoded = [line for line in served if line["route"] == "/v1/models/{name}/versions/{version}/encode"]
@@ -143,7 +143,7 @@ def test_every_request_is_told_with_its_route_and_without_secrets(logs: dict[str
     assert "secret-tag" not in text
 
 
-def test_a_worker_tells_how_each_job_ended(logs: dict[str, Any]) -> None:
+def test_a_worker_logs_the_outcome_of_each_job(logs: dict[str, Any]) -> None:
     ended = [line for line in _lines(logs["folder"] / "train") if line["event"] == "job_ended"]
     assert [(line["run_id"], line["state"]) for line in ended[:2]] == [
         (logs["run"], "succeeded"),
@@ -158,21 +158,21 @@ def test_a_worker_tells_how_each_job_ended(logs: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_an_outage_is_told_once_and_so_is_its_end(logs: dict[str, Any], part: str) -> None:
+def test_an_outage_and_its_end_are_logged_once(logs: dict[str, Any], part: str) -> None:
     lines = _lines(logs["folder"] / part)
     lines = [line for line in lines if line["logger"] != "py.warnings"]
     troubles = Counter(line["event"][:40] for line in lines if line["level"] in ("warning", "error"))
-    assert troubles, "the outage was not told"
+    assert troubles, "the outage was not logged"
     assert max(troubles.values()) == 1, troubles
     began, ended = ENDS[part]
-    told = [line["event"] for line in lines if line["level"] != "debug"]
-    assert sum(event.startswith(began) for event in told) == 1
-    assert sum(event.startswith(ended) for event in told) == (
+    events = [line["event"] for line in lines if line["level"] != "debug"]
+    assert sum(event.startswith(began) for event in events) == 1
+    assert sum(event.startswith(ended) for event in events) == (
         1 if part == "api" else 2
-    )  # Celery's first connection too
+    )  # one more for Celery's first connection
 
 
-def test_the_embedded_stack_and_its_parts_write_json_lines(tmp_path: Path) -> None:
+def test_the_embedded_stack_and_its_child_processes_log_json_lines(tmp_path: Path) -> None:
     log = tmp_path / "log"
     environment = {**os.environ, "SENSORIUM_LOG_JSON": "true"}
     with _part(environment, log, "serve", "--home", str(tmp_path / "home"), "--port", "0"):
@@ -190,9 +190,7 @@ def test_the_embedded_stack_and_its_parts_write_json_lines(tmp_path: Path) -> No
         (("migrate",), "start_failed", 1),
     ],
 )
-def test_a_start_that_fails_is_one_json_line(
-    tmp_path: Path, arguments: tuple[str, ...], event: str, status: int
-) -> None:
+def test_a_failed_start_is_one_json_line(tmp_path: Path, arguments: tuple[str, ...], event: str, status: int) -> None:
     (tmp_path / "file").touch()
     environment = {**os.environ, "SENSORIUM_LOG_JSON": "true", "SENSORIUM_HOME": str(tmp_path / "file" / "home")}
     command = [sys.executable, "-m", "service.cli", *arguments]
@@ -202,7 +200,7 @@ def test_a_start_that_fails_is_one_json_line(
     assert (line["event"], line["level"]) == (event, "critical")
 
 
-def test_commands_that_containers_run_as_services_log_what_they_did(tmp_path: Path) -> None:
+def test_commands_of_one_shot_containers_log_their_result(tmp_path: Path) -> None:
     environment = {**os.environ, "SENSORIUM_LOG_JSON": "true", "SENSORIUM_HOME": str(tmp_path / "home")}
     for arguments in (("migrate",), ("secrets", str(tmp_path / "secrets"))):
         command = [sys.executable, "-m", "service.cli", *arguments]

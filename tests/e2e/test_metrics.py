@@ -1,4 +1,4 @@
-"""Metrics of a whole installation: every process counts its own, and what they say together is what was done."""
+"""Metrics of a whole installation: each process counts its own work, and the sums match the work done."""
 
 import os
 import secrets
@@ -32,7 +32,7 @@ def series(url: str) -> dict[str, float]:
     return found
 
 
-def test_processes_count_for_themselves_and_agree_on_what_sql_knows(
+def test_processes_count_separately_and_agree_on_the_values_from_sql(
     postgresql_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     environment = {
@@ -63,7 +63,7 @@ def test_processes_count_for_themselves_and_agree_on_what_sql_knows(
             path = f"/v1/models/{run['model']}/versions/{run['version']}/encode"
             callers[number % 2].call("POST", path, json=BODY)
 
-        def agree() -> bool:  # what SQL knows is looked up every few seconds
+        def agree() -> bool:  # processes read the values from SQL every few seconds
             told = [series(urls[name]) for name in ("first", "second")]
             return all(one["sensorium_kept_jobs{kind=train}"] == 1 for one in told) and all(
                 one["sensorium_workers{queue=infer}"] == 2 for one in told

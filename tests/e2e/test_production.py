@@ -1,4 +1,4 @@
-"""The same stack as in production: PostgreSQL, Redis, and every process started on its own."""
+"""The production stack: PostgreSQL, Redis, and separately started processes."""
 
 import os
 import secrets
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @contextmanager
 def _stack(database: str, broker: str, folder: Path, queues: Sequence[str]) -> Iterator[Caller]:
-    """An API process and a worker a queue; yields a client of it."""
+    """An API process and one worker per queue; yields a client."""
     port = free_port()
     environment = {
         **os.environ,
@@ -41,9 +41,7 @@ def _stack(database: str, broker: str, folder: Path, queues: Sequence[str]) -> I
         yield caller
 
 
-def test_a_run_becomes_a_version_that_answers_with_modalities_missing(
-    postgresql_url: str, redis_url: str, tmp_path: Path
-) -> None:
+def test_a_trained_version_answers_with_missing_modalities(postgresql_url: str, redis_url: str, tmp_path: Path) -> None:
     with _stack(postgresql_url, redis_url, tmp_path, queues=("train", "data")) as caller:
         caller.dataset("small")
         run = caller.wait_for_state(caller.submit("small"), *FINAL)
@@ -51,8 +49,8 @@ def test_a_run_becomes_a_version_that_answers_with_modalities_missing(
         caller.ask(run)
 
 
-def test_without_a_broker_work_is_done_only_later(postgresql_url: str, tmp_path: Path) -> None:
-    """Losing every message costs latency and nothing else."""
+def test_without_a_broker_jobs_still_run(postgresql_url: str, tmp_path: Path) -> None:
+    """The loss of all messages costs only latency."""
     with _stack(postgresql_url, f"redis://127.0.0.1:{free_port()}/0", tmp_path, queues=("data",)) as caller:
         caller.dataset("small")
         assert caller.call("GET", "/v1/datasets/small/versions/1")["rows"] == ROWS

@@ -1,4 +1,4 @@
-"""Every process is told to stop and started anew, one after the other, under load: no request fails."""
+"""Rolling restart of all processes under load: no request fails."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ STOP_SECONDS = 150
 
 
 class Restartable:
-    """A process of ours that can be stopped and started."""
+    """A process of the service that can be stopped and started."""
 
     def __init__(self, environment: dict[str, str], *module: str) -> None:
         self._environment = environment
@@ -38,12 +38,12 @@ class Restartable:
         self.process = self._started()
 
     def restart(self) -> None:
-        """SIGTERM, and a new one once it has ended well."""
+        """Send SIGTERM, require exit status 0, and start the process again."""
         self.stop()
         self.process = self._started()
 
     def stop(self) -> None:
-        """SIGTERM, and wait."""
+        """Send SIGTERM, and wait for the exit."""
         self.process.terminate()
         assert self.process.wait(STOP_SECONDS) in (0, -signal.SIGTERM)
 
@@ -53,7 +53,7 @@ class Restartable:
 
 @contextmanager
 def running(environment: dict[str, str], *module: str) -> Iterator[Restartable]:
-    """A process for the block."""
+    """Run a process for the block."""
     started = Restartable(environment, *module)
     try:
         yield started
@@ -70,7 +70,7 @@ def test_no_request_fails_while_every_process_is_restarted(postgresql_url: str, 
         "SENSORIUM_SECRET_KEY": secrets.token_hex(32),
         "SENSORIUM_BROKER": redis_url,
         "SENSORIUM_INFERENCE_BACKEND": "celery",
-        "SENSORIUM_INFERENCE_REPLY_SECONDS": "60",  # a busy machine takes seconds for what takes milliseconds at rest
+        "SENSORIUM_INFERENCE_REPLY_SECONDS": "60",  # a busy machine is a thousand times slower than an idle one
         "SENSORIUM_LOG_LEVEL": "WARNING",
     }
     sensorium(environment, "migrate")
@@ -91,7 +91,7 @@ def test_no_request_fails_while_every_process_is_restarted(postgresql_url: str, 
         for caller in direct:
             wait_until(lambda caller=caller: answers(caller), 60, "the API")  # type: ignore[misc]
         for port in engines:
-            wait_until(lambda port=port: takes_orders(port), 60, "the infer worker")  # type: ignore[misc]
+            wait_until(lambda port=port: is_ready(port), 60, "the infer worker")  # type: ignore[misc]
         with (
             running(environment, "service.cli", "worker", "data"),
             running(environment, "service.cli", "worker", "train"),
@@ -102,13 +102,13 @@ def test_no_request_fails_while_every_process_is_restarted(postgresql_url: str, 
         outcomes, streams = asyncio.run(_load(url, key, direct, apis, engines))
     assert set(outcomes) == {"encode 200", "get 200", "create 201"}, outcomes
     assert outcomes["encode 200"] > 5 * RATE
-    assert streams >= 2  # who followed events was let go by processes that ended, and came back
+    assert streams >= 2  # processes closed the event stream when they stopped, and the client reconnected
 
 
 async def _load(
     url: str, key: str, direct: list[Caller], apis: list[Restartable], engines: dict[int, Restartable]
 ) -> tuple[Counter[str], int]:
-    """Ask through the proxy while everything is restarted. Returns what came of it, and how often events were asked."""
+    """Send requests through the proxy during the restarts. Returns the outcomes, and the number of event streams."""
     outcomes: Counter[str] = Counter()
     asking: set[asyncio.Task[None]] = set()
     restarting = asyncio.create_task(asyncio.to_thread(_restart_all, direct, apis, engines))
@@ -149,7 +149,7 @@ async def _load(
 
 
 async def _follow(client: httpx.AsyncClient, run_id: str) -> int:
-    """Follow a run's events, again and again. Returns how often that began."""
+    """Follow a run's events, and reconnect whenever the stream ends. Returns the number of connections."""
     streams, last = 0, "0"
     try:
         while True:
@@ -164,8 +164,8 @@ async def _follow(client: httpx.AsyncClient, run_id: str) -> int:
         return streams
 
 
-def takes_orders(port: int) -> bool:
-    """Whether the worker with this port is ready."""
+def is_ready(port: int) -> bool:
+    """Whether the worker with this metrics port is ready."""
     try:
         return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
     except httpx.TransportError:
@@ -173,7 +173,7 @@ def takes_orders(port: int) -> bool:
 
 
 def _restart_all(direct: list[Caller], apis: list[Restartable], engines: dict[int, Restartable]) -> None:
-    """One after the other, the next only once the one before answers again."""
+    """Restart the processes one by one; each is ready before the next one stops."""
     for caller, api in zip(direct, apis, strict=True):
         time.sleep(PAUSE_SECONDS)
         api.restart()
@@ -181,5 +181,5 @@ def _restart_all(direct: list[Caller], apis: list[Restartable], engines: dict[in
     for port, engine in engines.items():
         time.sleep(PAUSE_SECONDS)
         engine.restart()
-        wait_until(lambda port=port: takes_orders(port), 60, "the infer worker")  # type: ignore[misc]
+        wait_until(lambda port=port: is_ready(port), 60, "the infer worker")  # type: ignore[misc]
     time.sleep(PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The whole stack with its artifacts in S3: data in, a model out, and the cache may be lost at any time."""
+"""The whole stack with artifacts in S3: upload, training and inference, also after the cache is deleted."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from tests.servers import free_port
 pytestmark = pytest.mark.slow
 
 
-def test_everything_works_from_a_bucket(s3_settings: Settings, tmp_path: Path) -> None:
+def test_data_training_and_inference_work_from_a_bucket(s3_settings: Settings, tmp_path: Path) -> None:
     home, port = s3_settings.home, free_port()
     assert s3_settings.s3_secret_access_key is not None
     environment = {
@@ -34,7 +34,7 @@ def test_everything_works_from_a_bucket(s3_settings: Settings, tmp_path: Path) -
         assert b"listens" in process.stdout.readline()
         caller = Caller(f"http://127.0.0.1:{port}", (home / "api-key").read_text().strip())
         caller.dataset("kept")
-        for project in (home / "cache").iterdir():  # whatever was copied here can be fetched again
+        for project in (home / "cache").iterdir():  # deleted copies are downloaded again
             shutil.rmtree(project, ignore_errors=project.name != "tmp")
         (home / "cache" / "tmp").mkdir(exist_ok=True)
         run = caller.wait_for_state(caller.submit("kept"), "succeeded", "failed")

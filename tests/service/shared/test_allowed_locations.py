@@ -1,4 +1,4 @@
-"""Datasets are read from where the settings allow, and from nowhere else."""
+"""Dataset sources: only URIs with an allowed prefix are read."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ ALLOWED = ("s3://measurements/2026", "file:///data/shared/")
 @pytest.mark.parametrize(
     "uri", ["s3://measurements/2026/a.parquet", "s3://measurements/2026/x/y.npz", "file:///data/shared/a%20b.npz"]
 )
-def test_what_lies_below_a_prefix_is_allowed(uri: str) -> None:
+def test_a_uri_with_an_allowed_prefix_is_accepted(uri: str) -> None:
     assert allowed_locations.check(uri, ALLOWED) is None
 
 
@@ -42,14 +42,14 @@ def test_what_lies_below_a_prefix_is_allowed(uri: str) -> None:
         ("", "unknown_scheme"),
     ],
 )
-def test_everything_else_is_refused(uri: str, expected: str) -> None:
+def test_a_uri_without_an_allowed_prefix_is_refused(uri: str, expected: str) -> None:
     with pytest.raises(BadInput) as caught:
         allowed_locations.check(uri, ALLOWED)
     (fault,) = caught.value.faults
     assert (fault.pointer, fault.code) == ("/source/uri", expected)
 
 
-def test_nothing_is_allowed_by_default() -> None:
+def test_no_location_is_allowed_by_default() -> None:
     with pytest.raises(BadInput, match="an upload: this installation allows no other locations"):
         allowed_locations.check("file:///data/shared/a.npz", Settings().source_prefixes)
 
@@ -71,7 +71,7 @@ def test_a_file_is_copied(tmp_path: Path) -> None:
     assert refused(f"file://{tmp_path}/a.npz", tmp_path / "copy", allowed(tmp_path), 6) == "too_large"
 
 
-def test_a_link_out_of_the_folder_leads_nowhere(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
@@ -80,7 +80,7 @@ def test_a_link_out_of_the_folder_leads_nowhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "folder", "pipe", "loop", "x" * 400, "file/inside"])
-def test_what_is_no_file_is_told_of(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_not_a_readable_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -88,7 +88,7 @@ def test_what_is_no_file_is_told_of(tmp_path: Path, name: str) -> None:
     assert refused(f"file://{tmp_path}/{name}", tmp_path / "copy", allowed(tmp_path)) == "unknown_source"
 
 
-def test_a_target_that_cannot_be_written_is_no_fault_of_the_source(tmp_path: Path) -> None:
+def test_an_unwritable_target_is_not_reported_as_a_fault_of_the_source(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"content")
     with pytest.raises(FileNotFoundError):
         allowed_locations.download(f"file://{tmp_path}/a.npz", tmp_path / "no folder" / "copy", 7, allowed(tmp_path))

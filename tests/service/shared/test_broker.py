@@ -1,4 +1,4 @@
-"""Wake-ups: they arrive, once, and a broker that is away holds nobody up."""
+"""Wake-ups: each is delivered once, and an unreachable broker does not block the sender."""
 
 import ssl
 import threading
@@ -17,7 +17,7 @@ from tests import servers
 
 @pytest.fixture(params=["filesystem", "redis"])
 def messages(request: pytest.FixtureRequest, tmp_path: Path) -> Celery:
-    """A Celery client, once for each kind of broker we support."""
+    """A Celery client, once per supported kind of broker."""
     url = "filesystem://" if request.param == "filesystem" else request.getfixturevalue("redis_url")
     settings = Settings(home=tmp_path, broker=url)
     broker.declare(settings)
@@ -55,7 +55,7 @@ def test_declare_empties_the_queues(tmp_path: Path) -> None:
     assert take(messages, "train") == ["job_new"]
 
 
-def test_consumers_that_look_at_once_take_a_message_once(tmp_path: Path) -> None:
+def test_concurrent_consumers_take_each_message_once(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     broker.declare(settings)
     sender = broker.connect(settings)
@@ -75,7 +75,7 @@ def test_consumers_that_look_at_once_take_a_message_once(tmp_path: Path) -> None
     assert set(taken) == sent
 
 
-def test_a_folder_keeps_nothing_of_messages_that_were_taken(tmp_path: Path) -> None:
+def test_a_taken_message_leaves_no_file_in_the_folder(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     broker.declare(settings)
     messages = broker.connect(settings)
@@ -86,7 +86,7 @@ def test_a_folder_keeps_nothing_of_messages_that_were_taken(tmp_path: Path) -> N
     assert list((settings.queue_folder / "taken").iterdir()) == []
 
 
-def test_a_message_that_is_still_being_written_is_not_seen(tmp_path: Path) -> None:
+def test_a_partially_written_message_is_not_delivered(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     broker.declare(settings)
     messages = broker.connect(settings)
@@ -95,7 +95,7 @@ def test_a_message_that_is_still_being_written_is_not_seen(tmp_path: Path) -> No
     assert take(messages, "data") == ["job_1"]
 
 
-def test_a_wake_up_without_a_broker_is_given_up_soon(tmp_path: Path) -> None:
+def test_a_wake_up_without_a_broker_fails_quickly(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, broker=f"redis://127.0.0.1:{servers.free_port()}/0")
     messages = broker.connect(settings)
     started_at = time.monotonic()
@@ -104,7 +104,7 @@ def test_a_wake_up_without_a_broker_is_given_up_soon(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("redis_url")
-def test_a_wake_up_to_a_broker_that_has_gone_is_given_up_soon(tmp_path: Path) -> None:
+def test_a_wake_up_to_a_stopped_broker_fails_quickly(tmp_path: Path) -> None:
     with servers.redis_server(tmp_path / "redis") as url:
         messages = broker.connect(Settings(home=tmp_path, broker=url))
         broker.wake(messages, "data", "job_1")
@@ -114,7 +114,7 @@ def test_a_wake_up_to_a_broker_that_has_gone_is_given_up_soon(tmp_path: Path) ->
     assert time.monotonic() - started_at < 60
 
 
-def test_a_folder_that_cannot_be_written_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_wake_up_to_an_unwritable_folder_fails_quickly(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     broker.declare(settings)
     messages = broker.connect(settings)
@@ -125,6 +125,6 @@ def test_a_folder_that_cannot_be_written_holds_nobody_up(tmp_path: Path) -> None
     assert not (settings.queue_folder / "messages").exists()
 
 
-def test_certificates_are_looked_at(tmp_path: Path) -> None:
+def test_tls_connections_verify_the_certificate(tmp_path: Path) -> None:
     messages = broker.connect(Settings(home=tmp_path, broker="rediss://host:6380/0", secret_key="s" * 32))
     assert messages.connection().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}

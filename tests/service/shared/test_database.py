@@ -1,4 +1,4 @@
-"""The database's clock, times in UTC, and transactions that wait for each other."""
+"""The database's clock, times in UTC, and serialised writers."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -47,7 +47,7 @@ def test_an_offset_may_be_computed_from_a_column(database: Database, project_id:
     assert (shifted - plain).total_seconds() == pytest.approx(14, abs=0.002)
 
 
-def test_times_keep_their_instant_and_their_microseconds(database: Database, project_id: str) -> None:
+def test_stored_times_keep_their_instant_and_microseconds(database: Database, project_id: str) -> None:
     given = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     with database.writer.begin() as session:
         job = jobs.create(session, project_id, "test", "data")
@@ -59,7 +59,7 @@ def test_times_keep_their_instant_and_their_microseconds(database: Database, pro
     assert kept.tzinfo == UTC
 
 
-def test_times_from_here_and_from_the_database_compare_within_sql(database: Database) -> None:
+def test_host_times_and_database_times_compare_in_sql(database: Database) -> None:
     here = datetime.now(UTC)
     with database.reader() as session:
         earlier = literal(here - timedelta(seconds=5), Timestamp()) < now()
@@ -81,7 +81,7 @@ def test_foreign_keys_are_enforced(database: Database) -> None:
         jobs.create(session, "prj_none", "test", "data")
 
 
-def test_what_fails_half_way_leaves_nothing(database: Database, project_id: str) -> None:
+def test_a_failed_transaction_leaves_no_rows(database: Database, project_id: str) -> None:
     def fail_half_way() -> None:
         with database.writer.begin() as session:
             jobs.create(session, project_id, "test", "data")

@@ -1,4 +1,4 @@
-"""The disk of a PostgreSQL server is full: callers hear that, and what frees it or only reads goes on."""
+"""A PostgreSQL server with a full disk: writes get 507, deletions and reads still work."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ MEGABYTES = 64
 
 @contextmanager
 def on_small_disk(server_url: str) -> Iterator[tuple[str, Path]]:
-    """A database whose tables are on a disk of their own; its journal is elsewhere."""
+    """A database with its tables on a small disk; the write-ahead log is on another disk."""
     if os.geteuid() != 0:
         pytest.skip("only root can give PostgreSQL a disk of its own")
     name = f"small_{time.monotonic_ns()}"
@@ -46,7 +46,7 @@ def on_small_disk(server_url: str) -> Iterator[tuple[str, Path]]:
     shutil.rmtree(folder)
 
 
-def test_a_write_that_postgresql_has_no_space_for_is_answered_with_507(postgresql_server: str, tmp_path: Path) -> None:
+def test_a_write_to_a_full_postgresql_server_gets_507(postgresql_server: str, tmp_path: Path) -> None:
     with on_small_disk(postgresql_server) as (url, disk):
         migrate.upgrade(url)
         database = Database(url)
@@ -58,7 +58,7 @@ def test_a_write_that_postgresql_has_no_space_for_is_answered_with_507(postgresq
         with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
             made = http.post("/v1/api-keys", json={"name": "first"}).json()["id"]
             filesystem.fill(disk / "ballast")
-            # rows fill the pages that there are, and then there are no more
+            # rows fill the existing pages, until PostgreSQL cannot allocate another page
             answers = (http.post("/v1/api-keys", json={"name": "n" * 100}) for _ in range(2000))
             refused = next(answer for answer in answers if answer.status_code != 201)
             assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")

@@ -1,4 +1,4 @@
-"""A disk without space: what every writer says of it is understood, and nothing half-made stays."""
+"""A full disk: the errors of all writers are recognised, and no partial file is left."""
 
 import sqlite3
 import threading
@@ -64,21 +64,21 @@ def _model(disk: Path) -> None:
 
 
 def _first_open(disk: Path) -> None:
-    """The index of the journal is made when the file is opened."""
+    """SQLite creates the index of the journal when it opens the file."""
     sqlite3.connect(disk / "new.db").execute("PRAGMA journal_mode=WAL").connection.execute("CREATE TABLE t (x)")
 
 
 @pytest.mark.parametrize("write", [_bytes, _tensors, _model, _first_open])
-def test_what_a_library_says_of_a_full_disk_is_understood(disk: Path, write: Callable[[Path], None]) -> None:
+def test_errors_of_all_libraries_on_a_full_disk_are_recognised(disk: Path, write: Callable[[Path], None]) -> None:
     fill(disk)
-    with pytest.raises(Exception) as raised:  # noqa: PT011 each library has its own
+    with pytest.raises(Exception) as raised:  # noqa: PT011 each library has its own class
         write(disk)
     assert is_disk_full(raised.value)
     assert not is_disk_full(ValueError("no such thing"))
     assert not is_disk_full(sqlite3.OperationalError("database is locked"))
 
 
-def test_what_a_database_says_of_a_full_disk_is_understood(disk: Path) -> None:
+def test_the_error_of_sqlite_on_a_full_disk_is_recognised(disk: Path) -> None:
     database = Database(f"sqlite:///{disk / 'test.db'}")
     with database.writer.begin() as session:
         session.execute(text("CREATE TABLE t (x)"))
@@ -89,7 +89,7 @@ def test_what_a_database_says_of_a_full_disk_is_understood(disk: Path) -> None:
     database.close()
 
 
-def test_postgresql_s_full_disk_is_understood(postgresql_url: str) -> None:
+def test_the_error_of_postgresql_on_a_full_disk_is_recognised(postgresql_url: str) -> None:
     database = Database(postgresql_url)
     with pytest.raises(OperationalError) as raised, database.writer.begin() as session:
         session.execute(text("DO $$ BEGIN RAISE SQLSTATE '53100'; END $$"))
@@ -100,7 +100,7 @@ def test_postgresql_s_full_disk_is_understood(postgresql_url: str) -> None:
     database.close()
 
 
-def test_an_upload_that_finds_no_space_leaves_nothing(disk: Path) -> None:
+def test_an_upload_to_a_full_disk_leaves_no_files(disk: Path) -> None:
     store = FolderStorage(disk / "artifacts")
     fill(disk, 500_000)
     with pytest.raises(OSError, match="No space left") as raised:
@@ -119,7 +119,7 @@ def test_a_file_that_does_not_fit_on_the_disk_of_artifacts_leaves_no_part_there(
     assert left_on(disk) == []
 
 
-def test_uploads_leave_the_reserve_alone(disk: Path, tmp_path: Path) -> None:
+def test_uploads_do_not_use_the_reserve(disk: Path, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", storage=str(disk), reserve_bytes=RESERVE_BYTES)
     settings.home.mkdir()
     store = FolderStorage(disk, space=Space.of(settings))
@@ -137,7 +137,7 @@ def test_uploads_leave_the_reserve_alone(disk: Path, tmp_path: Path) -> None:
     assert (raised.value.status, raised.value.code) == (507, "storage_full")
 
 
-def test_the_reserve_is_given_up_for_a_write_and_held_again(disk: Path) -> None:
+def test_a_write_releases_the_reserve_and_it_is_allocated_again(disk: Path) -> None:
     url = f"sqlite:///{disk / 'test.db'}"
     migrate.upgrade(url)
     database = Database(url, RESERVE_BYTES)
@@ -167,7 +167,7 @@ def test_the_reserve_is_given_up_for_a_write_and_held_again(disk: Path) -> None:
     database.close()
 
 
-def test_the_reserve_is_not_held_where_that_would_fill_the_disk(disk: Path) -> None:
+def test_the_reserve_is_not_allocated_if_it_would_fill_the_disk(disk: Path) -> None:
     reserve = Reserve(disk / "test.db-reserve", RESERVE_BYTES)
     fill(disk, 2 * RESERVE_BYTES - 4096)
     reserve.allocate()
@@ -176,12 +176,12 @@ def test_the_reserve_is_not_held_where_that_would_fill_the_disk(disk: Path) -> N
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://host/name", "sqlite://", "sqlite:///:memory:"])
-def test_what_is_no_file_has_no_reserve(url: str) -> None:
+def test_a_database_without_a_file_has_no_reserve(url: str) -> None:
     assert Reserve.beside(url, RESERVE_BYTES) is None
     assert Reserve.beside("sqlite:////some/file.db", 0) is None
 
 
-def test_a_wake_up_that_finds_no_space_is_not_sent_and_leaves_nothing(disk: Path) -> None:
+def test_a_wake_up_on_a_full_disk_is_not_sent_and_leaves_no_files(disk: Path) -> None:
     settings = Settings(home=disk)
     broker.declare(settings)
     messages = broker.connect(settings)
@@ -228,6 +228,6 @@ def test_a_full_bucket_is_told_from_one_that_is_away(tmp_path: Path, status: int
     server.server_close()
     assert store.space.full() == ["bucket"]
     assert left_on(tmp_path) == []
-    store.space.check()  # whoever stores the next file finds out whether it has space again
+    store.space.check()  # the next write finds out whether the bucket has space again
     with pytest.raises(StorageAway):
         upload(store, 1024)

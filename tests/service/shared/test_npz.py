@@ -1,4 +1,4 @@
-"""Files from strangers: whatever is in them, the answer is arrays or BadInput with the place."""
+"""Untrusted .npz files: reading them gives arrays, or BadInput with the place."""
 
 import contextlib
 import struct
@@ -18,15 +18,15 @@ LIMIT = 10_000_000
 WHOLE = packed(image=np.arange(12, dtype=np.float32).reshape(3, 4), label=np.array([0, 1, 2]))
 
 
-def refused(folder: Path, content: bytes, most_bytes: int = LIMIT) -> Fault:
+def refused(folder: Path, content: bytes, max_bytes: int = LIMIT) -> Fault:
     path = folder / "file.npz"
     path.write_bytes(content)
     with pytest.raises(BadInput) as caught:
-        npz.inspect(path, most_bytes)
+        npz.inspect(path, max_bytes)
     return caught.value.faults[0]
 
 
-def test_headers_tell_name_shape_and_type(tmp_path: Path) -> None:
+def test_inspect_returns_name_shape_and_dtype(tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     path.write_bytes(WHOLE)
     headers = {header.name: (header.shape, header.dtype) for header in npz.inspect(path, LIMIT)}
@@ -46,7 +46,7 @@ def test_headers_tell_name_shape_and_type(tmp_path: Path) -> None:
     ],
     ids=["empty", "scalar", "fortran", "big-endian", "bool", "half"],
 )
-def test_every_array_of_numbers_is_read(tmp_path: Path, array: np.ndarray[Any, Any]) -> None:
+def test_every_numeric_array_is_read(tmp_path: Path, array: np.ndarray[Any, Any]) -> None:
     path = tmp_path / "file.npz"
     path.write_bytes(packed(a=array))
     assert [header.shape for header in npz.inspect(path, LIMIT)] == [array.shape]
@@ -56,7 +56,7 @@ def test_every_array_of_numbers_is_read(tmp_path: Path, array: np.ndarray[Any, A
 @pytest.mark.parametrize(
     "content", [b"", b"not a zip", b"PK\x03\x04" + b"\0" * 50, WHOLE[:-30], WHOLE[: len(WHOLE) // 2]]
 )
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     assert refused(tmp_path, content).code == "not_npz"
 
 
@@ -78,7 +78,7 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "array", [np.array([1j]), np.array(["2020"], dtype="M8[D]"), np.zeros(2, [("a", "f4")])], ids=str
 )
-def test_arrays_of_something_else_than_numbers_are_refused(tmp_path: Path, array: np.ndarray[Any, Any]) -> None:
+def test_arrays_that_are_not_numeric_are_refused(tmp_path: Path, array: np.ndarray[Any, Any]) -> None:
     fault = refused(tmp_path, packed(a=array))
     assert (fault.pointer, fault.code) == ("/a", "not_numeric")
 
@@ -87,7 +87,7 @@ def test_a_structured_array_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, packed(a=np.zeros(2, dtype=[("x", "f4")]))).code == "not_numeric"
 
 
-def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+def test_a_member_that_is_not_an_array_is_refused(tmp_path: Path) -> None:
     fault = refused(tmp_path, archive({"image.npy": npy(np.zeros(2)), "readme.txt": b"hello"}))
     assert (fault.pointer, fault.code) == ("/readme.txt", "not_an_array")
 
@@ -112,7 +112,7 @@ def test_a_member_without_a_header_is_refused(tmp_path: Path, content: bytes) ->
         "  x\n y\n\tz",
     ],
 )
-def test_a_header_that_is_no_header_is_refused(tmp_path: Path, header: str) -> None:
+def test_an_invalid_header_is_refused(tmp_path: Path, header: str) -> None:
     text = header.encode()
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + b"\0" * 24
     assert refused(tmp_path, archive({"a.npy": content})).code == "damaged_header"
@@ -125,29 +125,29 @@ def test_a_negative_axis_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda whole: whole[:-8], lambda whole: whole + b"\0" * 8], ids=["less", "more"])
-def test_a_header_that_announces_another_size_than_there_is_is_refused(tmp_path: Path, change: Any) -> None:
+def test_a_size_that_contradicts_the_header_is_refused(tmp_path: Path, change: Any) -> None:
     fault = refused(tmp_path, archive({"a.npy": change(npy(np.zeros(10)))}))
     assert (fault.pointer, fault.code) == ("/a", "size_mismatch")
 
 
-def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_arrays_with_the_same_name_are_refused(tmp_path: Path) -> None:
     content = archive({"a.npy": npy(np.zeros(2)), "b.npy": npy(np.ones(2))}).replace(b"b.npy", b"a.npy")
     fault = refused(tmp_path, content)
     assert (fault.pointer, fault.code) == ("/a", "duplicate_array")
 
 
-def test_a_file_that_unpacks_to_more_than_the_limit_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_above_the_unpacked_limit_is_refused_unread(tmp_path: Path) -> None:
     content = packed(bomb=np.zeros(LIMIT, dtype=np.float32))
     assert len(content) < 100_000
     assert refused(tmp_path, content).code == "too_large"
 
 
-def test_a_member_that_hides_its_size_is_read_only_as_far_as_it_says(tmp_path: Path) -> None:
-    """The bomb's directory entry says 100 bytes; reading stops there, and the sum of the bytes is wrong."""
+def test_a_zip_bomb_is_read_only_up_to_its_declared_size(tmp_path: Path) -> None:
+    """The archive's directory declares 100 bytes; reading stops there, and the checksum does not match."""
     content = bytearray(archive({"a.npy": npy(np.zeros(100_000))}))
     entry = content.index(b"PK\x01\x02")
     struct.pack_into("<I", content, entry + 24, 100)
-    assert refused(tmp_path, bytes(content), most_bytes=1000).code in ("damaged_header", "size_mismatch")
+    assert refused(tmp_path, bytes(content), max_bytes=1000).code in ("damaged_header", "size_mismatch")
 
 
 def test_too_many_arrays_are_refused(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_unknown_compression_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, bytes(content)).code in ("not_npz", "damaged_header")
 
 
-def test_every_faulty_array_is_named_at_once(tmp_path: Path) -> None:
+def test_all_faulty_arrays_are_named_together(tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     path.write_bytes(packed(a=np.array([1j]), b=np.zeros(2), c=np.array([None], dtype=object)))
     with pytest.raises(BadInput) as caught:
@@ -177,14 +177,14 @@ def test_every_faulty_array_is_named_at_once(tmp_path: Path) -> None:
     assert [fault.pointer for fault in caught.value.faults] == ["/a", "/c"]
 
 
-def test_a_compressed_stream_that_is_damaged_is_refused_at_its_header(tmp_path: Path) -> None:
+def test_a_damaged_compressed_header_is_refused(tmp_path: Path) -> None:
     content = bytearray(archive({"a.npy": npy(np.random.default_rng(0).random(100))}))
     start = 30 + len("a.npy")
     content[start : start + 20] = b"\xff" * 20
     assert refused(tmp_path, bytes(content)).code == "damaged_header"
 
 
-def test_data_that_is_damaged_behind_its_header_is_refused_when_read(tmp_path: Path) -> None:
+def test_damaged_data_is_refused_when_read(tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     content = bytearray(archive({"a.npy": npy(np.random.default_rng(0).random(20_000))}))
     content[len(content) // 2 : len(content) // 2 + 200] = b"\xff" * 200
@@ -206,7 +206,7 @@ def test_data_that_is_damaged_behind_its_header_is_refused_when_read(tmp_path: P
     spoils=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6),
     keep=st.integers(len(WHOLE) // 2, len(WHOLE)),
 )
-def test_whatever_bytes_are_changed_the_answer_is_arrays_or_bad_input(
+def test_a_file_with_changed_bytes_gives_arrays_or_bad_input(
     tmp_path: Path, spoils: list[tuple[int, int]], keep: int
 ) -> None:
     content = bytearray(WHOLE)

@@ -1,4 +1,4 @@
-"""What is tried again and again is told once, and so is its end."""
+"""The outage log: one warning when attempts begin to fail, one line when they succeed again."""
 
 import pytest
 import structlog
@@ -9,8 +9,8 @@ from service.shared.outage_log import Outage
 from tests.conftest import wait_until
 
 
-def test_an_outage_is_told_once_with_its_end_and_a_second_one_again() -> None:
-    outage = Outage(structlog.get_logger("test"), "is_away", "is_back")
+def test_each_outage_logs_one_warning_and_one_recovery() -> None:
+    outage = Outage(structlog.get_logger("test"), "test_failed", "test_recovered")
     with capture_logs() as lines:
         outage.works("one")
         for _ in range(2):
@@ -19,14 +19,14 @@ def test_an_outage_is_told_once_with_its_end_and_a_second_one_again() -> None:
                 outage.failed("two", OSError("refused"))
             outage.works("one")
             outage.works("two")
-    told = [(line["event"], line["log_level"]) for line in lines if line["log_level"] != "debug"]
-    assert told == [("is_away", "warning"), ("is_back", "info")] * 2
+    logged = [(line["event"], line["log_level"]) for line in lines if line["log_level"] != "debug"]
+    assert logged == [("test_failed", "warning"), ("test_recovered", "info")] * 2
     assert lines[0]["error"] == "refused"
     assert lines[-1]["failures"] == 200
 
 
-@pytest.mark.parametrize("failure", [ValueError("a fault of ours"), OSError("no disk")])
-def test_a_tick_that_fails_for_long_is_told_once(failure: Exception) -> None:
+@pytest.mark.parametrize("failure", [ValueError("a bug"), OSError("no disk")])
+def test_repeated_failures_of_a_tick_log_one_warning(failure: Exception) -> None:
     attempts = []
 
     def tick() -> None:
@@ -39,6 +39,6 @@ def test_a_tick_that_fails_for_long_is_told_once(failure: Exception) -> None:
         ticking.start()
         wait_until(lambda: len(attempts) > 20, 30)
         ticking.close()
-    told = [line for line in lines if line["log_level"] != "debug"]
-    assert [line["event"] for line in told] == ["tick_failed", "ticks_succeed_again"]
-    assert told[0]["exc_info"] is failure
+    logged = [line for line in lines if line["log_level"] != "debug"]
+    assert [line["event"] for line in logged] == ["tick_failed", "ticks_succeed_again"]
+    assert logged[0]["exc_info"] is failure

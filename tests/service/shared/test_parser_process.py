@@ -1,4 +1,4 @@
-"""Large bodies are read in another process: what it makes of them, what it refuses, and what happens when it ends."""
+"""The parser process of large bodies: results, errors, restart and exit."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from tests.conftest import wait_until
 
 
 def echo(said: Said, body: bytes) -> Read:
-    """Called in the other process, as all readers of this file."""
+    """Runs in the child process, like all readers in this file."""
     arrays = {
         "body": np.frombuffer(body, np.uint8),
         "matrix": np.arange(6, dtype=np.int64).reshape(2, 3)[:, ::2],
@@ -50,7 +50,7 @@ def read(process: ReadingProcess, reader: Any, body: bytes = b"", **said: Any) -
     return asyncio.run(process.read(reader, said, body))
 
 
-def test_what_a_reader_makes_comes_back_whole(process: ReadingProcess) -> None:
+def test_values_and_arrays_return_unchanged(process: ReadingProcess) -> None:
     body = bytes(range(256)) * 20_000
     said, arrays = read(process, echo, body, number=2**53, seconds=float("inf"), none=None, names=["a"])
     assert said.pop("process") != os.getpid()
@@ -61,11 +61,11 @@ def test_what_a_reader_makes_comes_back_whole(process: ReadingProcess) -> None:
     assert (arrays["scalar"].shape, arrays["scalar"].item()) == ((), True)
 
 
-def test_one_process_reads_all_bodies(process: ReadingProcess) -> None:
+def test_one_process_parses_all_bodies(process: ReadingProcess) -> None:
     assert read(process, echo)[0] == read(process, echo)[0]
 
 
-def test_what_a_reader_refuses_is_refused_here(process: ReadingProcess) -> None:
+def test_errors_of_a_reader_are_raised_in_the_caller(process: ReadingProcess) -> None:
     with pytest.raises(BadInput) as several:
         read(process, refuse, how="faults")
     assert [fault.pointer for fault in several.value.faults] == ["/a", "/b"]
@@ -80,7 +80,7 @@ def test_what_a_reader_refuses_is_refused_here(process: ReadingProcess) -> None:
         read(process, refuse, how="broken")
 
 
-def test_a_process_that_ended_is_replaced(process: ReadingProcess) -> None:
+def test_an_exited_process_is_replaced(process: ReadingProcess) -> None:
     before = read(process, echo)[0]["process"]
     with pytest.raises(Unavailable, match="exited"):
         read(process, die)
@@ -91,7 +91,7 @@ def test_a_process_that_ended_is_replaced(process: ReadingProcess) -> None:
     assert read(process, echo)[0]["process"] != after
 
 
-def test_it_ends_with_its_owner() -> None:
+def test_the_process_exits_with_its_parent() -> None:
     process = ReadingProcess()
     process_id = read(process, echo)[0]["process"]
     process.close()

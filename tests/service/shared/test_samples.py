@@ -1,4 +1,4 @@
-"""A dataset that is written and mapped again is the same; a damaged file is recognised."""
+"""Stored samples: a written dataset is read back unchanged, and a damaged file is recognised."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ SEQUENCE = Samples(
 )
 
 
-def test_static_samples_come_back_with_zeros_where_they_are_absent(tmp_path: Path) -> None:
+def test_absent_static_values_are_read_back_as_zeros(tmp_path: Path) -> None:
     samples.write(tmp_path / "data", STATIC)
     read = samples.open(tmp_path / "data")
     assert (read.schema, read.rows, read.offsets) == (STATIC.schema, 3, None)
@@ -44,8 +44,8 @@ def test_static_samples_come_back_with_zeros_where_they_are_absent(tmp_path: Pat
         np.testing.assert_array_equal(read.present[name], STATIC.present[name])
 
 
-def test_the_same_samples_are_the_same_file(tmp_path: Path) -> None:
-    """Artifacts are named by their content."""
+def test_equal_samples_give_equal_files(tmp_path: Path) -> None:
+    """The name of an artifact is the digest of its content."""
     contents = set()
     for n in range(10):
         samples.write(tmp_path / f"data{n}", STATIC)
@@ -58,7 +58,7 @@ def test_writing_does_not_change_the_callers_arrays(tmp_path: Path) -> None:
     assert np.isnan(STATIC.values["image"][1, 0, 0])
 
 
-def test_sequences_come_back_with_their_offsets(tmp_path: Path) -> None:
+def test_sequences_are_read_back_with_their_offsets(tmp_path: Path) -> None:
     samples.write(tmp_path / "data", SEQUENCE)
     read = samples.open(tmp_path / "data")
     assert read.offsets is not None
@@ -67,14 +67,14 @@ def test_sequences_come_back_with_their_offsets(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.values["x"][[0, 1, 3, 4]], SEQUENCE.values["x"][[0, 1, 3, 4]])
 
 
-def test_what_is_read_is_mapped_and_cannot_be_written_to(tmp_path: Path) -> None:
+def test_arrays_that_were_read_are_memory_mapped_and_read_only(tmp_path: Path) -> None:
     samples.write(tmp_path / "data", STATIC)
     with pytest.raises(ValueError, match="read-only"):
         samples.open(tmp_path / "data").values["image"][0] = 1
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 20, 0.5, -1])
-def test_a_file_that_was_cut_short_is_recognised(tmp_path: Path, keep: float) -> None:
+def test_a_truncated_file_is_recognised(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "data"
     samples.write(path, STATIC)
     whole = path.read_bytes()
@@ -84,14 +84,14 @@ def test_a_file_that_was_cut_short_is_recognised(tmp_path: Path, keep: float) ->
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x04\0\0\0\0\0\0\0null"])
-def test_a_file_of_something_else_is_recognised(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_format_is_recognised(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "data"
     path.write_bytes(content)
     with pytest.raises(CorruptSamples):
         samples.open(path)
 
 
-def test_a_safetensors_file_that_is_no_dataset_is_recognised(tmp_path: Path) -> None:
+def test_a_safetensors_file_that_is_not_a_dataset_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "data"
     save_file({"weight": np.zeros(3, dtype=np.float32)}, path)
     with pytest.raises(CorruptSamples, match="not a stored dataset"):

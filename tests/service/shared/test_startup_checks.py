@@ -1,4 +1,4 @@
-"""Settings that are wrong: all of them in one message, by name, without secrets and without a trace."""
+"""Invalid settings: one message lists all of them by name, without secrets and without a traceback."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def _started(*module: str, **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=300)
 
 
-def test_values_and_contradictions_come_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_message_lists_invalid_values_and_contradictions(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {
         "PORT": "many",
         "LOG_LEVEL": "LOUD",
@@ -79,12 +79,12 @@ def test_files_set_what_no_variable_sets(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ({"database": "sqlite:///file"}, "names no server"),
     ],
 )
-def test_a_password_needs_a_place(given: dict[str, str], said: str) -> None:
+def test_a_password_needs_a_url_that_accepts_it(given: dict[str, str], said: str) -> None:
     with pytest.raises(Misconfigured, match=said):
         read_settings(**given, database_password="hidden")
 
 
-def test_a_folder_a_driver_and_a_key_are_looked_at_together(tmp_path: Path) -> None:
+def test_folder_driver_and_key_are_checked_together(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = Settings(home=tmp_path / "file" / "home", database="oracle+none://host/x")
     with pytest.raises(Misconfigured) as raised:
@@ -107,7 +107,7 @@ def test_no_process_starts_with_wrong_settings(module: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "module", [("service.cli", "api"), ("service.cli", "worker", "data"), ("service.cli", "db", "migrate")]
 )
-def test_a_folder_that_cannot_be_written_is_named(module: tuple[str, ...]) -> None:
+def test_an_unwritable_folder_is_named(module: tuple[str, ...]) -> None:
     ended = _started(*module, SENSORIUM_HOME="/proc/none")
     assert ended.returncode == 1
     assert "SENSORIUM_HOME is /proc/none" in ended.stderr
@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_written_is_named(module: tuple[str, ...]) -> No
 @pytest.mark.parametrize(
     "module", [("service.cli", "worker", "data"), ("service.cli", "db", "migrate"), ("service.cli", "db", "check")]
 )
-def test_a_database_that_does_not_answer_is_named(module: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_unreachable_database_is_named(module: tuple[str, ...], tmp_path: Path) -> None:
     port = free_port()
     url = f"postgresql+psycopg://me:hidden@127.0.0.1:{port}/x"
     ended = _started(*module, SENSORIUM_HOME=str(tmp_path), SENSORIUM_DATABASE=url)
@@ -128,13 +128,13 @@ def test_a_database_that_does_not_answer_is_named(module: tuple[str, ...], tmp_p
     assert "hidden" not in ended.stderr
 
 
-def test_looking_at_folders_makes_none(tmp_path: Path) -> None:
+def test_the_checks_create_no_folders(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "some" / "home")
     startup_checks.check(settings)
     assert not list(tmp_path.iterdir())
 
 
-def test_migrating_makes_the_home_for_its_owner_alone(tmp_path: Path) -> None:
+def test_migrate_creates_the_home_with_mode_0700(tmp_path: Path) -> None:
     home = tmp_path / "some" / "home"
     ended = _started("service.cli", "db", "migrate", SENSORIUM_HOME=str(home))
     assert ended.returncode == 0, ended.stderr

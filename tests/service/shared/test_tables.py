@@ -1,4 +1,4 @@
-"""What the tables themselves enforce, on both databases."""
+"""Constraints of the tables, on both databases."""
 
 import pytest
 from sqlalchemy import update
@@ -19,9 +19,7 @@ def test_ids_have_their_prefix_and_are_unique() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"state": "sleeping"}, {"state": "running"}, {"progress": 1.5}, {"progress": -0.1}], ids=str
 )
-def test_a_job_row_that_makes_no_sense_is_refused(
-    database: Database, project_id: str, wrong: dict[str, object]
-) -> None:
+def test_an_inconsistent_job_row_is_refused(database: Database, project_id: str, wrong: dict[str, object]) -> None:
     with database.writer.begin() as session:
         job_id = jobs.create(session, project_id, "test", "data").id
     with pytest.raises(IntegrityError), database.writer.begin() as session:

@@ -1,4 +1,4 @@
-"""What gets into the log, and what never does."""
+"""The log's format, and values that must not be logged."""
 
 import json
 import logging
@@ -57,7 +57,7 @@ raise RuntimeError("nobody catches it")
 """
 
 
-def test_warnings_and_exceptions_that_nobody_catches_are_json_lines_too() -> None:
+def test_warnings_and_uncaught_exceptions_are_json_lines() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     lines = [json.loads(line) for line in ended.stderr.splitlines()]

@@ -102,7 +102,7 @@ def gc(*options: str) -> str:
     return answer.output
 
 
-def test_age_is_told_by_the_file(database: Database, project_id: str, tmp_path: Path) -> None:
+def test_the_age_is_the_time_since_the_file_was_modified(database: Database, project_id: str, tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     old, _ = put(store, project_id, b"old"), put(store, project_id, b"young")
     os.utime(store.path(project_id, old.sha256), (1, 1))
