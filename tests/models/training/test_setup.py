@@ -1,6 +1,7 @@
 """The parts of a training: batches of an epoch, schedules, seeds."""
 
 import numpy as np
+import pytest
 
 from models.config import LearningRateSchedule, LinearBeta, TrainingConfig
 from models.training import setup
@@ -38,9 +39,9 @@ def test_an_epoch_that_has_begun_continues_with_the_batches_that_are_left() -> N
 
 def test_beta_and_learning_rate_are_those_of_the_next_step() -> None:
     run = setup.prepare(two(), static(), TRAINING, seed=0, device="cpu")
-    assert (run.beta(), run.learning_rate()) == (0.0, 0.1 / 10)
+    assert (run.beta(), run.learning_rate()) == (0.0, pytest.approx(0.1 / 10))
     run.trainer.step_count = 2
-    assert (run.beta(), run.learning_rate()) == (0.5, 0.1 * 3 / 10)
+    assert (run.beta(), run.learning_rate()) == (0.5, pytest.approx(0.1 * 3 / 10))
 
 
 def test_seeds_of_different_purposes_differ_and_follow_from_one() -> None:
