@@ -1,4 +1,4 @@
-"""What is wrong with a value, in our own words: Pydantic's messages speak of its internals and change with it."""
+"""What is wrong with a value, in our own codes and words: Pydantic's speak of its internals and change with it."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -51,6 +51,36 @@ _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
+
+INVALID_VALUE = "invalid_value"
+_CODES: dict[str, tuple[str, ...]] = {
+    "missing": ("missing", "union_tag_not_found"),
+    "unknown_field": ("extra_forbidden",),
+    "unknown_value": ("literal_error", "enum", "union_tag_invalid"),
+    "wrong_type": (
+        "none_required", "string_type", "bool_type", "bool_parsing", "int_type", "int_parsing", "int_from_float",
+        "float_type", "float_parsing", "datetime_type", "model_type", "model_attributes_type", "dict_type",
+        "mapping_type", "list_type", "tuple_type",
+    ),
+    "wrong_format": (
+        "string_unicode", "string_pattern_mismatch", "datetime_parsing", "datetime_from_date_parsing",
+        "datetime_object_invalid", "timezone_aware",
+    ),
+    "out_of_range": (
+        "greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of", "finite_number",
+        "int_parsing_size",
+    ),
+    "too_short": ("too_short", "string_too_short"),
+    "too_long": ("too_long", "string_too_long"),
+}  # fmt: skip
+_CODE_OF = {type: code for code, types in _CODES.items() for type in types}
+CODES = (*_CODES, INVALID_VALUE)
+"""Every code that `code` returns."""
+
+
+def code(found: Mapping[str, Any]) -> str:
+    """The kind of one of the errors that `ValidationError.errors()` lists, for programs."""
+    return _CODE_OF.get(found["type"], INVALID_VALUE)
 
 
 def expected(found: Mapping[str, Any]) -> str:

@@ -53,7 +53,7 @@ EXAMPLE: JsonDict = {
     "errors": [
         {
             "pointer": "/training/epochs",
-            "code": "greater_than_equal",
+            "code": "out_of_range",
             "detail": "training.epochs is 0, expected at least 1",
         }
     ],

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic import BaseModel
 
-from models.config.wording import came, expected, sentence, shown
+from models.config.wording import INVALID_VALUE, came, code, expected, sentence, shown
 from service.http import query_parameters
 from service.http.query_parameters import QueryModel
 from service.shared.errors import Fault, pointer
@@ -45,7 +45,7 @@ def in_parameter(found: Found, query: type[QueryModel] | None) -> Fault:
     if found["type"] == "extra_forbidden" and query is not None:
         return query_parameters.unknown(name, query.model_fields)
     place = f"?{name}" if where == "query" else str(name)
-    return Fault(place, found["type"], sentence(".".join(map(str, (name, *inside))), found))
+    return Fault(place, code(found), sentence(".".join(map(str, (name, *inside))), found))
 
 
 def _locate(found: Found, body: Any, schema: Any) -> _Located:
@@ -86,14 +86,16 @@ def _fault(one: _Located, schema: Any) -> Fault:
         detail = f"{around} has a key {shown(place[-1])}, expected {expected(found)}"
     else:
         detail = sentence(name, found)
-    return Fault(pointer(*place), kind, detail)
+    return Fault(pointer(*place), code(found), detail)
 
 
 def _none_of(several: Sequence[_Located]) -> Fault:
     """One fault for a value that is of none of the types it may have."""
     place, found, _ = several[0]
     words = ", or ".join(dict.fromkeys(expected(one.found) for one in several))
-    return Fault(pointer(*place), found["type"], f"{'.'.join(map(str, place))} {came(found)}, expected {words}")
+    codes = {code(one.found) for one in several}
+    detail = f"{'.'.join(map(str, place))} {came(found)}, expected {words}"
+    return Fault(pointer(*place), codes.pop() if len(codes) == 1 else INVALID_VALUE, detail)
 
 
 def _types_at(schema: Any, path: Sequence[str | int]) -> list[Any]:
