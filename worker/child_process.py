@@ -108,9 +108,9 @@ class ChildProcess:
             self.wait(KILL_SECONDS)
 
     def ending(self) -> str:
-        """How the process ended, in words."""
+        """How the process ended, as the rest of a sentence."""
         status = self._process.returncode
-        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
     def crashed(self) -> bool:
         """Whether the process ended by a fault of its own. SIGKILL and SIGTERM come from other processes."""

@@ -76,10 +76,10 @@ def _last_event(program: Program, spec: dict[str, Any], emit: Emit, stopping: th
     except Refused as error:
         return {"event": "failed", "code": error.code, "detail": str(error), "retry": False}
     except Exception as error:
-        log.exception("program_failed")
+        log.exception("program_failed", reference=errors.reference(error))
         if is_disk_full(error):
             return {"event": "failed", "code": "storage_full", "detail": "no space is left on the disk", "retry": True}
-        return {"event": "failed", **errors.describe(error), "retry": True}
+        return {"event": "failed", **errors.describe(error, "the log of the job"), "retry": True}
     return {"event": "stopped"} if result is None else {"event": "finished", **result}
 
 

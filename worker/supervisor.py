@@ -126,11 +126,11 @@ def _outcome(worker: WorkerState, claim: Claim) -> str:
         outcome.fail(worker, claim, {"code": error.code, "detail": error.detail}, retry=False)
         return "failed"
     except Exception as error:  # a bug in the worker fails the attempt; the worker goes on
-        log.exception("job_attempt_crashed")
+        log.exception("job_attempt_crashed", reference=errors.reference(error))
         if is_disk_full(error):
             outcome.wait_for_space(worker, claim, "its files could not be stored")
             return "stopped"
-        outcome.fail(worker, claim, errors.describe(error, *DATABASE_AWAY), retry=True)
+        outcome.fail(worker, claim, errors.describe(error, "the log of the worker", *DATABASE_AWAY), retry=True)
         return "failed"
 
 
@@ -221,5 +221,5 @@ def _conclude(
         case _ if child.crashed() and (crash := job.crash_error(child.ending())) is not None:
             outcome.fail(worker, claim, crash, retry=False)
         case _:
-            detail = f"the process {job.program} {child.ending()} without a result; its log says more"
+            detail = f"the process of the job {child.ending()} and reported no result; the log of the job says more"
             outcome.fail(worker, claim, {"code": "process_died", "detail": detail}, retry=True)

@@ -172,8 +172,9 @@ def _storage(settings: Settings) -> Finding:
         advice = "delete datasets or models, run `sensorium gc`, or free space on that disk"
         return Finding("storage", State.PROBLEM, f"{place}: {error.detail}", advice)
     except SensoriumError as error:
+        why = f" ({first_line(error.__cause__)})" if error.__cause__ is not None else ""
         advice = "check SENSORIUM_STORAGE and the SENSORIUM_S3_ settings"
-        return Finding("storage", State.PROBLEM, f"{place}: {error.detail}", advice)
+        return Finding("storage", State.PROBLEM, f"{place}: {error.detail}{why}", advice)
     except OSError as error:
         advice = "give the service's user write access, or change SENSORIUM_STORAGE"
         return Finding("storage", State.PROBLEM, f"{place}: {first_line(error)}", advice)

@@ -30,6 +30,7 @@ from service.shared.errors import (
     UnsupportedMediaType,
 )
 from service.shared.full_disk import is_disk_full
+from service.shared.outage_log import DATABASE, REQUESTS
 from service.shared.storage import CorruptArtifact
 
 log = structlog.get_logger(__name__)
@@ -241,7 +242,7 @@ async def _on_database_away(request: Request, error: Exception) -> Response:
         return answer(request, StorageFull("database"))
     if not is_outage(error):
         raise error  # to the handler of what is unknown
-    log.warning("database_unreachable", path=request.url.path, error=str(error))
+    DATABASE.failed(REQUESTS, error, path=request.url.path)
     return await _on_known(request, Unavailable("database_unavailable", "the database does not answer; try again"))
 
 

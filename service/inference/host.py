@@ -88,7 +88,10 @@ class EngineHost:
         except SensoriumError as error:
             log.warning("version_not_loaded", model=version.model, version=version.number, error=error.detail)
             return error.detail
-        except Exception as error:  # a disk that is full, a version that no memory holds: the others go on
+        except MemoryError:
             log.exception("version_not_loaded", model=version.model, version=version.number)
-            return f"{type(error).__name__}: {error}"[:1000]
+            return "the version needs more memory than an inference process has"
+        except Exception:  # for example a full disk; the other versions are loaded
+            log.exception("version_not_loaded", model=version.model, version=version.number)
+            return "an inference process failed to load the version; its log has the reason"
         return None

@@ -433,7 +433,7 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
     told = error
     earlier = _attempt_with(session, claim, error) if retry_seconds is not None and error["code"] == FAULT else None
     if earlier is not None:
-        detail = f"{error['detail']}; attempt {earlier} ended likewise, so another would too"
+        detail = f"{error['detail']}; attempt {earlier} failed in the same way, so it is not tried again"
         error, retry_seconds = {**error, "code": "repeated_fault", "detail": detail}, None
     ends = Job.failures + 1 >= (Job.max_attempts if retry_seconds is not None else 0)
     backoff = _backoff(retry_seconds or 0.0)

@@ -14,6 +14,7 @@ from service.access import idempotent_answers
 from service.jobs import operations as jobs
 from service.shared import broker
 from service.shared.database import Database
+from service.shared.outage_log import DATABASE, REQUESTS
 from service.shared.settings import Settings
 from service.shared.storage import Storage, sweep
 
@@ -42,6 +43,7 @@ class Reconciler:
             self._answers_since = None
             raise
         self._answers_since = self._answers_since or time.monotonic()
+        DATABASE.works(REQUESTS)
         for job_id, queue in waiting:
             if not broker.wake(self._messages, queue, job_id):
                 break  # each would wait as long for a broker that is away; what was not sent is due again

@@ -1,8 +1,10 @@
-"""What is tried again and again says once that it fails, and once that it works again."""
+"""Logs once that something fails that is tried again and again, and once that it works again."""
 
 import time
 from threading import Lock
 from typing import Any
+
+import structlog
 
 
 class Outage:
@@ -40,3 +42,8 @@ class Outage:
             ends = not self._failing
         if ends:
             self._log.info(self._ended, seconds=round(time.monotonic() - self._since, 1), failures=self._failures)
+
+
+REQUESTS = "requests"
+DATABASE = Outage(structlog.get_logger(__name__), "database_unreachable", "database_reachable_again")
+"""The database, for all tickers and requests of the process. The reconciler ends the outage of the part REQUESTS."""

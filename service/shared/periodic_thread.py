@@ -7,12 +7,10 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.shared.outage_log import Outage
+from service.shared.outage_log import DATABASE, Outage
 
 log = structlog.get_logger(__name__)
 
-# Of all tickers of the process: a database that is away is told once.
-_away = Outage(log, "database_unreachable", "database_reachable_again")
 _faulty = Outage(log, "tick_failed", "ticks_succeed_again")
 
 HANGING_SECONDS = 120.0  # longer than all time-outs of the database together
@@ -35,11 +33,11 @@ class Ticker(threading.Thread):
             try:
                 self._tick()
             except SQLAlchemyError as error:
-                _away.failed(self.name, error)
+                DATABASE.failed(self.name, error)
             except Exception as error:  # one bad tick must not be the last
                 _faulty.failed(self.name, error, trace=True)
             else:
-                _away.works(self.name)
+                DATABASE.works(self.name)
                 _faulty.works(self.name)
             self._began_at = None
             self._closing.wait(self._seconds)
@@ -55,5 +53,5 @@ class Ticker(threading.Thread):
         """Stop after the current tick."""
         self._closing.set()
         self.join()
-        _away.works(self.name)
+        DATABASE.works(self.name)
         _faulty.works(self.name)

@@ -6,6 +6,7 @@ the variable is unset.
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -28,6 +29,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+
+from models.config.wording import came, expected
 
 PREFIX = "SENSORIUM_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
@@ -179,14 +182,16 @@ class Settings(LogSettings):
         try:
             return orjson.loads(given) if isinstance(given, str) else given
         except orjson.JSONDecodeError as error:
-            raise ValueError(f'not JSON, expected a list such as ["s3://bucket/prefix"]: {error}') from error
+            raise ValueError('is not JSON, expected a list such as ["s3://bucket/prefix"]') from error
 
     @field_validator("secret_key")
     @classmethod
     def _check_each_key(cls, given: SecretStr | None) -> SecretStr | None:
         keys = split_keys(given.get_secret_value()) if given is not None else []
         if short := [f"key {n} has {len(key)}" for n, key in enumerate(keys, 1) if len(key) < SECRET_CHARACTERS]:
-            raise ValueError(f"{', '.join(short)} characters, expected at least {SECRET_CHARACTERS} in each key")
+            raise ValueError(
+                f"is too short: {', '.join(short)} characters, expected at least {SECRET_CHARACTERS} in each key"
+            )
         return given
 
     @model_validator(mode="wrap")
@@ -197,7 +202,7 @@ class Settings(LogSettings):
         try:
             settings = validate(given)
         except ValidationError as error:
-            faults = [_fault(one["type"], one["msg"], one["loc"]) for one in error.errors()]
+            faults = [_fault(one["type"], cls._describe(one), one["loc"]) for one in error.errors()]
             wrong = {one["loc"][0] for one in error.errors()}
             settings = validate({name: value for name, value in given.items() if name not in wrong})
         faults += [_fault("contradiction", detail, (name,)) for name, detail in settings.contradictions()]
@@ -205,18 +210,29 @@ class Settings(LogSettings):
             raise ValidationError.from_exception_data(cls.__name__, faults, hide_input=True)
         return settings
 
+    @classmethod
+    def _describe(cls, fault: Mapping[str, Any]) -> str:
+        """A fault of a value, as the rest of a sentence. Secrets, and URLs that may contain one, are not repeated."""
+        if fault["type"] == "value_error":  # a validator of this class raised it
+            return str(fault["ctx"]["error"])
+        field = cls.model_fields.get(str(fault["loc"][0]))
+        is_hidden = "://" in str(fault["input"]) or (field is not None and "SecretStr" in str(field.annotation))
+        return f"{'is not usable' if is_hidden else came(fault)}, expected {expected(fault)}"
+
     def contradictions(self) -> list[tuple[str, str]]:
-        """The settings that do not go with others, each with why."""
+        """The settings that do not go with others, each with the rest of a sentence about it."""
         found = []
         if self.lease_seconds < 2 * self.heartbeat_seconds:
-            detail = f"{self.lease_seconds}, expected at least twice heartbeat_seconds ({self.heartbeat_seconds}): "
-            found.append(("lease_seconds", f"{detail}a lease must outlive one late heartbeat"))
+            least = f"expected at least twice SENSORIUM_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g})"
+            found.append(("lease_seconds", f"is {self.lease_seconds:g}, {least}: a lease outlives one late heartbeat"))
         if self.inference_backend == "celery" and not self.broker.startswith("redis"):
-            found.append(("inference_backend", "celery takes a broker redis://…, and SENSORIUM_BROKER is another"))
+            found.append(("inference_backend", "is 'celery', which needs a SENSORIUM_BROKER that begins with redis://"))
         if self.storage is not None and "://" in self.storage and not re.match(r"s3://[^/]+", self.storage):
-            found.append(("storage", f"{self.storage!r}, expected s3://BUCKET/PREFIX or a folder"))
+            found.append(("storage", f"is {self.storage!r}, expected s3://BUCKET/PREFIX or a folder"))
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            found.append(("s3_access_key_id", "belongs together with s3_secret_access_key: set both or none"))
+            found.append(
+                ("s3_access_key_id", "needs SENSORIUM_S3_SECRET_ACCESS_KEY, and the reverse: set both or none")
+            )
         for name, url, password in (
             ("database", self.database, self.database_password),
             ("broker", self.broker, self.broker_password),
@@ -279,19 +295,19 @@ def _fault(kind: str, said: str, place: tuple[int | str, ...]) -> InitErrorDetai
 
 
 def _url_contradictions(name: str, url: str | None, password: SecretStr | None) -> list[tuple[str, str]]:
-    """What is wrong with a URL, which is not repeated: a password may stand in it."""
+    """What is wrong with a URL. The URL is not repeated, since it may contain a password."""
     if url is None:
-        return [(f"{name}_password", f"is set, and {name}, which it belongs to, is not")] if password else []
+        return [(f"{name}_password", f"is set, expected SENSORIUM_{name.upper()} to be set too")] if password else []
     try:
         parsed = urlsplit(url)
         whole = bool(parsed.scheme) and (parsed.port or True)
     except ValueError:
         whole = False
     if not whole:
-        return [(name, "is no URL such as SCHEME://USER@HOST:PORT/NAME")]
+        return [(name, "is not a URL, expected SCHEME://USER@HOST:PORT/NAME")]
     if password and (parsed.password or not parsed.hostname):
         why = "the URL has a password already" if parsed.password else "the URL names no server"
-        return [(f"{name}_password", f"is set, and does not go with {name}: {why}")]
+        return [(f"{name}_password", f"is set, but SENSORIUM_{name.upper()} cannot take it: {why}")]
     return []
 
 

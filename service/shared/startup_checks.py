@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from redis import RedisError
 from sqlalchemy import make_url
@@ -21,7 +21,6 @@ from service.shared.signing import NO_KEY
 
 log = structlog.get_logger(__name__)
 
-SHOWN_CHARACTERS = 80
 BROKERS = ("filesystem", "redis", "rediss")
 
 
@@ -29,13 +28,14 @@ def read_settings(**given: object) -> Settings:
     """The settings. Raises Misconfigured, which lists everything that is wrong with them."""
     folder = os.environ.get(SECRETS_DIR)
     if folder and not Path(folder).is_dir():
-        raise Misconfigured([f"{SECRETS_DIR} is {folder}: there is no such folder"])
+        raise Misconfigured([f"{SECRETS_DIR} is {folder!r}, expected a folder: there is no such folder"])
     try:
         return Settings(**given)  # type: ignore[arg-type]  # each is checked
     except ValidationError as error:
-        raise Misconfigured([_said(str(one["loc"][0]), one["msg"]) for one in error.errors()]) from error
-    except SettingsError as error:  # a file of secrets that cannot be read
-        raise Misconfigured([str(error)]) from error
+        raise Misconfigured([f"{_variable(str(one['loc'][0]))} {one['msg']}" for one in error.errors()]) from error
+    except SettingsError as error:
+        detail = f"{SECRETS_DIR} is {folder!r}, expected text files of together at most 16 MiB"
+        raise Misconfigured([detail]) from error
 
 
 def check(settings: Settings, *, signs: bool = False) -> None:
@@ -82,17 +82,10 @@ def _ending(said: str) -> SystemExit:
     return SystemExit(1)
 
 
-def _said(name: str, message: str) -> str:
+def _variable(name: str) -> str:
+    """The environment variable that sets a field."""
     field = Settings.model_fields.get(name)
-    variable = name if field is not None and field.validation_alias else f"{PREFIX}{name.upper()}"
-    came = os.environ.get(variable)
-    hidden = came is None or "://" in came or (field is not None and SecretStr in _types(field.annotation))
-    shown = "" if hidden else f" {came[:SHOWN_CHARACTERS]!r}:"  # type: ignore[index]
-    return f"{variable}{shown} {message}"
-
-
-def _types(annotation: object) -> tuple[object, ...]:
-    return getattr(annotation, "__args__", (annotation,))
+    return name if field is not None and field.validation_alias else f"{PREFIX}{name.upper()}"
 
 
 def _database(settings: Settings) -> Iterator[str]:

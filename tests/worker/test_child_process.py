@@ -70,7 +70,7 @@ def test_stop_kills_a_child_that_does_not_listen(tmp_path: Path) -> None:
     with started(tmp_path, "ignore") as process:
         heard(process, "progress")
         process.stop(0.2)
-        assert process.ending() == "killed by SIGKILL"
+        assert process.ending() == "was killed by SIGKILL"
 
 
 def test_leaving_the_block_ends_the_child(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_leaving_the_block_ends_the_child(tmp_path: Path) -> None:
 def test_how_a_child_died_is_said_in_words(tmp_path: Path) -> None:
     with started(tmp_path, "die") as process:
         assert process.wait(300)
-        assert process.ending() == "killed by SIGKILL"
+        assert process.ending() == "was killed by SIGKILL"
         assert process.log().endswith("last words\n")
     with started(tmp_path, "exit") as process:
         assert process.wait(300)

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from service.shared.errors import StorageFull, Unavailable
+from service.shared.outage_log import Outage
 from service.shared.settings import Settings
 from service.shared.storage.artifact import Entry
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
+
+log = structlog.get_logger(__name__)
 
 # An upload holds at most PARTS_AT_ONCE parts in memory.
 PART_BYTES = 8 * 1024**2
@@ -47,6 +51,7 @@ class Bucket:
     def __init__(self, url: str, settings: Settings) -> None:
         parts = urlsplit(url)
         self.url = url
+        self._outage = Outage(log, "bucket_unreachable", "bucket_reachable_again")
         options: S3Config = {}
         if settings.s3_region is not None:
             options["region"] = settings.s3_region
@@ -120,7 +125,10 @@ class Bucket:
         except (BaseError, OSError) as error:
             if any(text in str(error) for text in FULL):
                 raise StorageFull("bucket") from error
-            raise StorageAway(f"{self.url} did not {action}: {_first_line(error)}") from error
+            self._outage.failed("bucket", error)
+            raise StorageAway(f"{self.url} did not {action}; try again") from error
+        else:
+            self._outage.works("bucket")
 
     def _check_bucket(self, action: str) -> None:
         """Raise StorageAway unless the bucket can be listed. In a bucket that does not exist, no object is found."""
@@ -128,7 +136,3 @@ class Bucket:
             next(obstore.list(self._store, chunk_size=1), None)
         except BaseError as error:
             raise StorageAway(f"{self.url} did not {action}: the bucket does not exist or cannot be listed") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from service.app import create_app
-from tests.conftest import Service
+from tests.conftest import Service, wait_until
 from tests.service.steps import fault, problem
 
 RUN = {"dataset": {"name": "d"}, "model": "m"}
@@ -115,3 +118,21 @@ def test_a_fault_of_ours_is_a_problem_with_the_request_id_and_nothing_else(servi
         assert "secret" not in answer.text
         problem(answer, 500)
         assert http.get("/healthz").status_code == 200
+
+
+def test_an_outage_of_the_database_is_logged_once_and_so_is_its_end(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OperationalError("SELECT 1", {}, psycopg.OperationalError("connection refused"))
+
+    with capture_logs() as lines:
+        monkeypatch.setattr(service.http.app.state.services.database, "reader", refuse)  # type: ignore[attr-defined]
+        for _ in range(5):
+            answer = service.http.get("/v1/runs")
+            problem(answer, 503, "database_unavailable")
+            assert "connection refused" not in answer.text
+        monkeypatch.undo()
+        wait_until(lambda: any(line["event"] == "database_reachable_again" for line in lines), 60)
+    told = [line["event"] for line in lines if line["log_level"] != "debug" and line["event"].startswith("database_")]
+    assert told == ["database_unreachable", "database_reachable_again"]

@@ -433,7 +433,7 @@ def test_a_program_s_fault_that_comes_again_ends_the_job_at_its_second_occurrenc
         assert change(database, lambda session, error=error, mine=mine: jobs.fail(session, mine, error, 0.0)) == state
         mine = claim(database) or mine
     job = row(database, mine.job_id)
-    detail = f"{here['detail']}; attempt 1 ended likewise, so another would too"
+    detail = f"{here['detail']}; attempt 1 failed in the same way, so it is not tried again"
     assert job.error == {"code": "repeated_fault", "detail": detail}
     assert (job.attempt, job.failures) == (3, 3)
     assert job.finished_at is not None

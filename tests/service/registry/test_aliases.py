@@ -185,7 +185,9 @@ def test_a_load_that_fails_for_any_reason_keeps_only_its_own_alias(
     host.tick()
     with database.reader() as session:
         found = session.execute(select(Alias.version_id, Alias.pending_version_id, Alias.error)).all()
-    assert [tuple(row) for row in found] == 2 * [(ids[first], None, "RuntimeError: the disk is full")]
+    assert [tuple(row) for row in found] == 2 * [
+        (ids[first], None, "an inference process failed to load the version; its log has the reason")
+    ]
     host.close()
 
 

@@ -1,6 +1,7 @@
 """A run that breaks at the same step with the same error ends at the second occurrence, with that diagnosis."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,15 @@ def test_a_training_that_breaks_twice_at_the_same_step_is_not_tried_a_third_time
     assert (run["state"], run["attempt"], run["failures"]) == ("failed", 2, 2)
     assert run["error"]["code"] == "repeated_fault"
     detail = run["error"]["detail"]
-    assert detail.startswith("IndexError: index 7 is out of bounds for size 7, after 5 of 6 steps")
-    assert "attempt 1 ended likewise" in detail
+    reference = re.fullmatch(
+        "the program failed after 5 of 6 steps: the log of the job has the traceback under reference ([0-9a-f]{8}); "
+        "attempt 1 failed in the same way, so it is not tried again",
+        detail,
+    )
+    assert reference is not None, detail
+    log = service.http.get(f"/v1/runs/{run['id']}/logs?part=all").text
+    assert log.count("IndexError: index 7 is out of bounds for size 7") == 2
+    assert log.count(reference[1]) == 2
     events = service.http.get(f"/v1/runs/{run['id']}/events").json()["events"]
     failed = [event["data"]["state"] for event in events if event["type"] == "attempt_failed"]
     assert failed == ["queued", "failed"]

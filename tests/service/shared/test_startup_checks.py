@@ -1,6 +1,7 @@
 """Invalid settings: one message lists all of them by name, without secrets and without a traceback."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from service.shared import startup_checks
 from service.shared.errors import Misconfigured
 from service.shared.settings import Settings
 from service.shared.startup_checks import read_settings
+from tests.contract.test_messages import LIBRARIES
 from tests.servers import free_port
 
 
@@ -40,8 +42,10 @@ def test_one_message_lists_invalid_values_and_contradictions(monkeypatch: pytest
     assert told.startswith(f"{len(wrong)} settings are wrong:")
     for name in wrong:
         assert f"\n  SENSORIUM_{name} " in told
-    assert "'many'" in told
-    assert "'LOUD'" in told
+    assert "SENSORIUM_PORT is 'many', expected a whole number" in told
+    assert "SENSORIUM_LOG_LEVEL is 'LOUD', expected 'DEBUG', 'INFO', 'WARNING' or 'ERROR'" in told
+    assert 'SENSORIUM_SOURCE_PREFIXES is not JSON, expected a list such as ["s3://bucket/prefix"]' in told
+    assert not LIBRARIES.search(told)
 
 
 def test_secrets_and_urls_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +144,21 @@ def test_migrate_creates_the_home_with_mode_0700(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert (home / "sensorium.db").exists()
     assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_every_setting_that_is_wrong_is_told_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variable gets texts, most of which it cannot have."""
+    told = []
+    for name in Settings.model_fields:
+        for text in ("?", "-1", "nan", "1.5", "x://", "9" * 5000, "é", "[", "{}"):
+            with monkeypatch.context() as variables:
+                variables.setenv(f"SENSORIUM_{name.upper()}", text)
+                try:
+                    read_settings()
+                except Misconfigured as error:
+                    told.append(error.detail)
+    assert len(told) > 200
+    for detail in told:
+        assert not LIBRARIES.search(detail), detail
+        assert re.match("(SENSORIUM|CUDA)_[A-Z0-9_]+ (is|has|needs) ", detail), detail
+        assert len(detail) < 300

@@ -1,5 +1,6 @@
 """While the object store does not answer, requests get 503 with Retry-After, and jobs are retried."""
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_an_upload_is_answered_with_503(service: Service) -> None:
     file = packed(x=np.ones((20, 2), np.float32))
     with TestClient(create_app(away(service)), headers={"Authorization": f"Bearer {service.key}"}) as http:
         answer = http.post("/v1/uploads", content=file)
-    problem(answer, 503, "storage_unavailable")
+    detail = problem(answer, 503, "storage_unavailable")["detail"]
+    assert re.fullmatch("s3://artifacts[^ ]* did not store [^ ]+; try again", detail), detail
     assert answer.headers["retry-after"]
 
 
