@@ -190,7 +190,7 @@ class Settings(LogSettings):
         keys = split_keys(given.get_secret_value()) if given is not None else []
         if short := [f"key {n} has {len(key)}" for n, key in enumerate(keys, 1) if len(key) < SECRET_CHARACTERS]:
             raise ValueError(
-                f"is too short: {', '.join(short)} characters, expected at least {SECRET_CHARACTERS} in each key"
+                f"is not usable: {', '.join(short)} characters, expected at least {SECRET_CHARACTERS} in each key"
             )
         return given
 
