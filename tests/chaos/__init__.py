@@ -1,1 +1,1 @@
-"""Faults injected for real into a whole stack at work: `python -m tests.chaos`, or `make chaos`."""
+"""Fault injection into a busy stack of real processes: `python -m tests.chaos`, or `make chaos`."""

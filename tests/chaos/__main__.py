@@ -1,16 +1,16 @@
-"""`python -m tests.chaos`: 200 runs with a fault every few seconds, then a few at the default settings."""
+"""`python -m tests.chaos`: 200 runs with a fault every few seconds, then 60 runs with the default settings."""
 
 import argparse
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.harness import Outcome, unleash
+from tests.chaos.harness import Outcome, inject_faults
 from tests.chaos.stack import SHORT
 
 
 def main() -> None:
-    """Print what was injected and what came of it; status 1 where anything is wrong."""
+    """Print the injected faults and the outcomes; exit with status 1 if an outcome is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--every-seconds", type=float, default=3.0)
@@ -18,7 +18,7 @@ def main() -> None:
     chosen = parser.parse_args()
     passes = {"short leases": (chosen.runs, SHORT), "defaults": (chosen.default_runs, {})}
     outcomes = {
-        name: unleash(runs, settings, chosen.every_seconds) for name, (runs, settings) in passes.items() if runs
+        name: inject_faults(runs, settings, chosen.every_seconds) for name, (runs, settings) in passes.items() if runs
     }
     for name, outcome in outcomes.items():
         _show(name, outcome)

@@ -1,4 +1,4 @@
-"""The faults, each a function of a running stack that hurts it and lets it come back."""
+"""The faults: each function injects one fault into a running stack, and ends it."""
 
 import os
 import random
@@ -19,7 +19,7 @@ Fault = Callable[[Stack, random.Random], bool]
 
 
 def kill_trainer(stack: Stack, chance: random.Random) -> bool:
-    """kill -9 of a trainer, or of one that waits."""
+    """Kill a busy or a spare trainer with SIGKILL."""
     if not (trainers := stack.trainers()):
         return False
     try:
@@ -30,13 +30,13 @@ def kill_trainer(stack: Stack, chance: random.Random) -> bool:
 
 
 def kill_worker(stack: Stack, chance: random.Random) -> bool:
-    """kill -9 of a worker."""
+    """Kill a worker with SIGKILL."""
     chance.choice(stack.workers).signal(signal.SIGKILL)
     return True
 
 
 def kill_api_before_it_publishes(stack: Stack, chance: random.Random) -> bool:
-    """A run is committed while Redis is frozen, and the API is killed while it tries to tell a worker."""
+    """Commit a run while Redis is frozen, and kill the API while it tries to publish the wake-up."""
     stack.redis.process.send_signal(signal.SIGSTOP)
     try:
         stack.submit()
@@ -47,13 +47,13 @@ def kill_api_before_it_publishes(stack: Stack, chance: random.Random) -> bool:
 
 
 def kill_redis(stack: Stack, chance: random.Random) -> bool:
-    """Redis dies and comes back empty."""
+    """Kill Redis, and start it again without data."""
     stack.redis.restart(signal.SIGKILL)
     return True
 
 
 def freeze_redis(stack: Stack, chance: random.Random) -> bool:
-    """Redis holds its connections and answers nothing."""
+    """Freeze Redis: its connections stay open, and it does not respond."""
     stack.redis.process.send_signal(signal.SIGSTOP)
     time.sleep(FROZEN_SECONDS)
     stack.redis.process.send_signal(signal.SIGCONT)
@@ -61,14 +61,14 @@ def freeze_redis(stack: Stack, chance: random.Random) -> bool:
 
 
 def restart_postgresql(stack: Stack, chance: random.Random) -> bool:
-    """PostgreSQL ends at once, all connections with it, and recovers."""
+    """Stop PostgreSQL immediately, without a checkpoint, and start it again."""
     stack.postgresql.restart(signal.SIGQUIT)
     stack.postgresql.wait_until_ready()
     return True
 
 
 def fill_disk(stack: Stack, chance: random.Random) -> bool:
-    """No byte is left where checkpoints and artifacts are written."""
+    """Fill the disk of checkpoints and artifacts completely."""
     if not os.path.ismount(stack.home):
         return False
     ballast = stack.home / "ballast"
@@ -85,7 +85,7 @@ def fill_disk(stack: Stack, chance: random.Random) -> bool:
 
 
 def repeat_messages(stack: Stack, chance: random.Random) -> bool:
-    """Every job that is not done is announced five times, in any order, to workers who are told at once."""
+    """Send five wake-ups for each unfinished job, in random order."""
     with stack.database.reader() as session:
         ids = list(session.scalars(select(Job.id).where(Job.state.in_(("queued", "running"))).limit(20)))
     repeated = ids * 5
@@ -96,7 +96,7 @@ def repeat_messages(stack: Stack, chance: random.Random) -> bool:
 
 
 def roll_workers(stack: Stack, chance: random.Random) -> bool:
-    """SIGTERM to every worker, one after the other, under load."""
+    """Send SIGTERM to every worker, one by one, under load."""
     for worker in stack.workers:
         worker.signal(signal.SIGTERM)
         time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""Submits runs, hurts the stack every few seconds, and checks that nothing was lost, doubled or changed."""
+"""Submits runs, injects a fault every few seconds, and checks that no run is lost, duplicated or changed."""
 
 import random
 import time
@@ -21,13 +21,13 @@ from tests.e2e.stack import FINAL
 
 SEEDS = 4
 TRAINING = {"epochs": 40, "batch_size": 32, "select": "last"}
-MOST_SECONDS = 20 * 60
+MAX_SECONDS = 20 * 60
 SETTLED_SECONDS = 240
 
 
 @dataclass
 class Outcome:
-    """What the table tells, and whether it is as it must be: `wrong` is empty."""
+    """The counts of one pass. wrong: one sentence per violation; empty if the pass succeeded."""
 
     runs: int
     faults: Counter[str]
@@ -41,7 +41,7 @@ class Outcome:
 
 
 class Submitter:
-    """Queues runs, whatever the API is going through; a seed decides which model must come of it."""
+    """Submits runs, and retries while the API is down. The seed of a run determines its model."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -52,18 +52,18 @@ class Submitter:
         """Queue one run. Returns its id."""
         seed = len(self.seeds) % SEEDS
         body = {"dataset": {"name": "small"}, "model": f"seed-{seed}", "seed": seed, "training": TRAINING}
-        run = self._insist("POST", "/v1/runs", {**body, "max_attempts": 20})
+        run = self._retry("POST", "/v1/runs", {**body, "max_attempts": 20})
         self.seeds[run["id"]] = seed
         return str(run["id"])
 
     def cancel(self, run_id: str) -> None:
-        """Ask for its end; it may have come already."""
+        """Cancel a run; it may have ended already."""
         answer = self._stack.caller.http.post(f"/v1/runs/{run_id}/cancel")
         if answer.status_code == 202:
             self.cancelled.add(run_id)
 
-    def _insist(self, method: str, path: str, body: Any) -> dict[str, Any]:
-        # Without an idempotency key a lost answer may leave a run that nobody counts; it has to end well all the same.
+    def _retry(self, method: str, path: str, body: Any) -> dict[str, Any]:
+        # Without an idempotency key, a lost response may leave a run that is not in `seeds`; it must succeed too.
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -74,12 +74,14 @@ class Submitter:
             except httpx.TransportError:
                 pass
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{path} was not answered")
+                raise TimeoutError(f"{method} {path} got no response below 500 within 60 s")
             time.sleep(0.3)
 
 
-def unleash(runs: int, settings: Mapping[str, str], every_seconds: float, workers: int = 2, seed: int = 0) -> Outcome:
-    """The whole: an undisturbed run of every seed, then `runs` of them with a fault every few seconds."""
+def inject_faults(
+    runs: int, settings: Mapping[str, str], every_seconds: float, workers: int = 2, seed: int = 0
+) -> Outcome:
+    """One pass: an undisturbed run per seed, then `runs` runs with a fault every `every_seconds`."""
     chance = random.Random(seed)
     started_at = time.monotonic()
     with running(settings, workers) as stack:
@@ -103,8 +105,8 @@ def unleash(runs: int, settings: Mapping[str, str], every_seconds: float, worker
             left = max(0, runs + SEEDS - len(submit.seeds)) + _unfinished(stack)
             if left == 0:
                 break
-            if time.monotonic() - last_change > SETTLED_SECONDS or time.monotonic() - started_at > MOST_SECONDS:
-                outcome.wrong.append(f"nothing came to an end for {time.monotonic() - last_change:.0f} s")
+            if time.monotonic() - last_change > SETTLED_SECONDS or time.monotonic() - started_at > MAX_SECONDS:
+                outcome.wrong.append(f"no run has ended for {time.monotonic() - last_change:.0f} s")
                 break
             if left > 2 and time.monotonic() > next_fault:
                 deck = deck or chance.sample(list(faults.EVERY), len(faults.EVERY))
@@ -119,7 +121,7 @@ def unleash(runs: int, settings: Mapping[str, str], every_seconds: float, worker
 
 
 def _undisturbed(stack: Stack, submit: Submitter) -> dict[int, str]:
-    """The digest of the model that every seed makes when nothing happens."""
+    """The digest of each seed's model, trained without faults."""
     ids = [submit() for _ in range(SEEDS)]
     for run_id in ids:
         stack.caller.wait_for_state(run_id, *FINAL)
@@ -141,7 +143,7 @@ def _count(stack: Stack, condition: Any) -> int | None:
         try:
             with stack.database.reader() as session:
                 return session.scalar(select(func.count()).select_from(Job).where(Job.kind == "train", condition))
-        except Exception:  # the database is being restarted
+        except Exception:  # the database is restarting
             time.sleep(0.3)
 
 
@@ -152,28 +154,30 @@ def _verify(stack: Stack, submit: Submitter, expected: Mapping[int, str], outcom
         versions = session.execute(
             select(ModelVersion.run_id, Artifact).join(Artifact, Artifact.id == ModelVersion.artifact_id)
         ).all()
-    made = Counter(run_id for run_id, _ in versions)
+    version_counts = Counter(run_id for run_id, _ in versions)
     digests = {row.run_id: row.Artifact for row in versions}
     by_id = {run.id: (run, job) for run, job in rows}
     for run_id in submit.seeds:
         if run_id not in by_id:
             outcome.lost += 1
-            outcome.wrong.append(f"{run_id} is gone")
+            outcome.wrong.append(f"{run_id} has no row")
     for run, job in rows:
         outcome.attempts += job.attempt
         outcome.preemptions += job.preemptions
-        right = ("succeeded", "cancelled") if run.id in submit.cancelled else ("succeeded",)
-        if job.state not in right:
+        allowed = ("succeeded", "cancelled") if run.id in submit.cancelled else ("succeeded",)
+        if job.state not in allowed:
             outcome.lost += 1
             outcome.wrong.append(f"{run.id} is {job.state}: {job.error}")
-        if made[run.id] != (job.state == "succeeded"):
-            outcome.duplicates += made[run.id] > 1
-            outcome.wrong.append(f"{run.id} is {job.state} and has {made[run.id]} versions")
+        if version_counts[run.id] != (job.state == "succeeded"):
+            outcome.duplicates += version_counts[run.id] > 1
+            outcome.wrong.append(f"{run.id} is {job.state} and has {version_counts[run.id]} versions")
         if job.state == "succeeded":
             artifact = digests[run.id]
             storage.fetch(artifact.project_id, artifact.sha256, artifact.size_bytes)
             if artifact.sha256 != expected[run.seed]:
-                outcome.wrong.append(f"{run.id} (attempt {job.attempt}) has other weights than an undisturbed run")
+                outcome.wrong.append(
+                    f"{run.id} (attempt {job.attempt}) has weights that differ from an undisturbed run"
+                )
     for fault in faults.EVERY:
         if not outcome.faults[fault.__name__]:
-            outcome.wrong.append(f"{fault.__name__} never fired")
+            outcome.wrong.append(f"{fault.__name__} was never injected")

@@ -1,4 +1,4 @@
-"""A production stack of the harness's own: PostgreSQL, Redis, an API, workers; all of them can be hurt."""
+"""A production stack for fault injection: PostgreSQL, Redis, an API and workers."""
 
 import contextlib
 import os
@@ -33,13 +33,13 @@ SHORT = {
     "SENSORIUM_DEAF_SECONDS": "30",
 }
 TMPFS_MEGABYTES = 512
-# A worker whose wall clock is an hour ahead.
+# Runs a worker with a wall clock that is one hour ahead.
 AHEAD = "import runpy, sys, time; real = time.time; time.time = lambda: real() + 3600; sys.argv = sys.argv[1:]; "
 AHEAD += "runpy.run_module('worker.app', run_name='__main__', alter_sys=False)"
 
 
 class Part:
-    """A process of the stack, started again when it ends, as a container is."""
+    """A process of the stack. It is restarted when it exits, like a container."""
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -52,12 +52,12 @@ class Part:
         threading.Thread(target=self._keep, daemon=True).start()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process itself."""
+        """Send a signal to the process."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def close(self) -> None:
-        """SIGTERM, and no new start."""
+        """Send SIGTERM, and do not restart the process."""
         with self._lock:
             self._closing = True
         self.process.terminate()
@@ -82,9 +82,9 @@ class Part:
 
 
 class Stack:
-    """Everything that is running, and a client. `home` is a small file system of its own where that is possible.
+    """The running processes and a client. As root, `home` is a small tmpfs that can be filled.
 
-    submit: queues a run, set by whoever counts them.
+    submit: queues a run; the harness sets it.
     """
 
     submit: Callable[[], str]
@@ -128,14 +128,14 @@ class Stack:
         wait_until(self.answers, 60, "the API")
 
     def answers(self) -> bool:
-        """Whether the API does."""
+        """Whether the API responds and is ready."""
         try:
             return self.caller.http.get("/readyz").is_success
         except Exception:
             return False
 
     def trainers(self) -> list[int]:
-        """The ids of the trainers at work or in waiting, of all workers."""
+        """The process ids of the busy and spare trainers of all workers."""
         found: list[int] = []
         for worker in self.workers:
             for children in Path(f"/proc/{worker.process.pid}/task").glob("*/children"):
@@ -144,7 +144,7 @@ class Stack:
         return found
 
     def close(self) -> None:
-        """Stop everything but the servers."""
+        """Stop all processes except PostgreSQL and Redis."""
         for part in (*self.workers, self.data_worker, self.api):
             part.close()
         self.database.close()
@@ -152,7 +152,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running(settings: Mapping[str, str], workers: int, ahead: bool = True) -> Iterator[Stack]:
-    """A stack, and nothing left of it afterwards; `ahead` sets the last worker's clock forward."""
+    """Run a stack for the block, and remove it. `ahead`: the last worker's clock is one hour ahead."""
     with tempfile.TemporaryDirectory(prefix="sensorium-chaos-") as name:
         folder = Path(name)
         (folder / "home").mkdir()
@@ -170,7 +170,7 @@ def running(settings: Mapping[str, str], workers: int, ahead: bool = True) -> It
 
 
 def _mount(folder: Path) -> bool:
-    """A tmpfs that can be filled; only root may."""
+    """Mount a small tmpfs. Returns False if the user is not root."""
     if os.geteuid() != 0:
         return False
     command = ["/bin/mount", "-t", "tmpfs", "-o", f"size={TMPFS_MEGABYTES}m", "tmpfs", folder]

@@ -1,4 +1,4 @@
-"""A few runs through every fault once; `make chaos` is the full number."""
+"""A short fault-injection test with 20 runs; `make chaos` runs the long one."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests import servers
 from tests.chaos import faults
-from tests.chaos.harness import unleash
+from tests.chaos.harness import inject_faults
 from tests.chaos.stack import SHORT
 from tests.conftest import need
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def test_runs_survive_every_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     need(servers.postgresql_binaries(), "PostgreSQL")
     need(servers.redis_binary(), "Redis")
-    if os.geteuid() != 0:  # only root can give the stack a file system of its own to fill
+    if os.geteuid() != 0:  # only root can mount the tmpfs that `fill_disk` fills
         monkeypatch.setattr(faults, "EVERY", [fault for fault in faults.EVERY if fault is not faults.fill_disk])
-    outcome = unleash(20, SHORT, every_seconds=2.0)
+    outcome = inject_faults(20, SHORT, every_seconds=2.0)
     assert outcome.wrong == []

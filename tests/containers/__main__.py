@@ -1,11 +1,11 @@
-"""`python -m tests.containers`: the containers, really started, on whatever engine runs here."""
+"""`python -m tests.containers`: start the real containers on the local container engine, and test them."""
 
 from tests.containers import engine, hosts, scenario
 from tests.containers.report import Report
 
 
 def main() -> None:
-    """Every step, in the order of an installation's life; ends with 1 at the first that does not hold."""
+    """Run all steps in the order of an installation's life; stop with status 1 at the first failure."""
     engine.check()
     report = Report()
     scenario.build(report)
@@ -14,8 +14,8 @@ def main() -> None:
         installation.upgrade()
         installation.demo()
         installation.scale()
-        installation.hurt()
-        installation.roll()
+        installation.inject_faults()
+        installation.restart_all()
         installation.save_and_restore()
     except BaseException:
         report.say(installation.project.log())

@@ -1,4 +1,4 @@
--- What an installation of the first schema has in it.
+-- Data of an installation with the first schema.
 INSERT INTO projects (id, name, created_at) VALUES ('prj_before', 'before', '2026-01-01');
 INSERT INTO jobs (id, project_id, kind, queue, state, priority, devices, attempt, max_attempts, failures, preemptions,
                   not_before, dispatch_after, dispatches, progress, created_at, finished_at)

@@ -1,4 +1,4 @@
-"""The container engine, through its own commands."""
+"""Runs commands of the container engine and of Compose."""
 
 import json
 import os
@@ -15,21 +15,21 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def check() -> None:
-    """End with a sentence where no engine runs."""
+    """Exit with a message if no container engine runs."""
     try:
         docker("info")
     except (OSError, RuntimeError):
-        raise SystemExit("no container engine runs here: start one first") from None
+        raise SystemExit("`docker info` failed, expected a running container engine: start one first") from None
 
 
 def base_image() -> str:
-    """What our image stands on."""
+    """The base image of our image."""
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     return next(line.removeprefix("ARG BASE=") for line in lines if line.startswith("ARG BASE="))
 
 
 def compose_command() -> list[str]:
-    """`docker compose`, or docker-compose where the engine has no such plugin."""
+    """`docker compose`, or docker-compose if the engine has no Compose plugin."""
     try:
         docker("compose", "version")
     except RuntimeError:
@@ -38,15 +38,15 @@ def compose_command() -> list[str]:
 
 
 def docker(*arguments: str, given: bytes | None = None) -> str:
-    """What a command of the engine prints. Raises CalledProcessError with what it said."""
+    """The output of an engine command. Raises RuntimeError with its output if it fails."""
     return _run(["docker", *arguments], os.environ, given)
 
 
 def _run(command: list[str], environment: Mapping[str, str], given: bytes | None = None) -> str:
     ended = subprocess.run(command, env=environment, input=given, capture_output=True, check=False, cwd=ROOT)
     if ended.returncode:
-        said = (ended.stdout + ended.stderr).decode(errors="replace")[-3000:]
-        raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}:\n{said}")
+        output = (ended.stdout + ended.stderr).decode(errors="replace")[-3000:]
+        raise RuntimeError(f"{' '.join(command)} exited with status {ended.returncode}:\n{output}")
     return ended.stdout.decode().strip()
 
 
@@ -61,18 +61,18 @@ class Project:
             self._command.append(f"--file={file}")
 
     def compose(self, *arguments: str, given: bytes | None = None, **environment: str) -> str:
-        """What a Compose command prints."""
+        """The output of a Compose command."""
         return _run([*self._command, *arguments], self._environment | environment, given)
 
     def start(self, **environment: str) -> float:
-        """Bring everything up and wait until all that has a health is healthy. Returns the seconds."""
+        """Start all services, and wait until those with a health check are healthy. Returns the seconds."""
         began_at = time.monotonic()
         self.compose("up", "--detach", "--no-build", **environment)
         self.wait_until_healthy()
         return time.monotonic() - began_at
 
     def containers(self, service: str | None = None, everything: bool = False) -> list["Container"]:
-        """The containers, or a service's, that run; or all of them."""
+        """The running containers, of one service or of all; `everything` includes stopped ones."""
         labels = [f"com.docker.compose.project={self.name}"]
         if service is not None:
             labels.append(f"com.docker.compose.service={service}")
@@ -81,16 +81,16 @@ class Project:
         return [Container(each) for each in found.split()]
 
     def wait_until_healthy(self) -> None:
-        """Wait for every container that says how it is."""
+        """Wait until every container with a health check is healthy."""
         for container in self.containers():
             wait_until(lambda c=container: c.health in ("healthy", None), 120, f"{container.name} healthy")  # type: ignore[misc]
 
     def log(self) -> str:
-        """What all containers said last."""
+        """The last log lines of all containers."""
         return self.compose("logs", "--no-color", "--tail=40")
 
     def remove(self) -> list[str]:
-        """Take everything down. Returns what is left of it, which should be nothing."""
+        """Remove all containers, volumes and networks. Returns those that remain; expected: none."""
         self.compose("down", "--volumes", "--remove-orphans", "--timeout=30")
         label = ("--filter", f"label=com.docker.compose.project={self.name}")
         kinds = {"container": ("ps", "--all"), "volume": ("volume", "ls"), "network": ("network", "ls")}
@@ -105,57 +105,57 @@ class Container:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that the engine knows."""
+        """The output of `docker inspect`."""
         found: list[dict[str, Any]] = json.loads(docker("inspect", self.id))
         return found[0]
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The container's name."""
         return str(self.facts["Name"]).lstrip("/")
 
     @property
     def health(self) -> str | None:
-        """What its health check says; None where it has none."""
+        """The status of the health check; None if the container has no health check."""
         health = self.facts["State"].get("Health")
         return health["Status"] if health else None
 
     @property
     def exit_code(self) -> int:
-        """How it ended."""
+        """The exit status of the container."""
         return int(self.facts["State"]["ExitCode"])
 
     def crash(self) -> None:
-        """End its first process as a fault would, so that the restart policy starts it anew."""
+        """Kill its first process from outside, so that the restart policy restarts the container."""
         os.kill(self.facts["State"]["Pid"], signal.SIGKILL)
 
     def kill(self) -> None:
-        """`docker kill`: it stays dead until it is started."""
+        """Run `docker kill`; the engine does not restart the container."""
         docker("kill", self.id)
 
     def stop(self, seconds: int) -> int:
-        """SIGTERM, and as long as this to end. Returns its status."""
+        """Send SIGTERM, then SIGKILL after `seconds`. Returns the exit status."""
         docker("stop", f"--time={seconds}", self.id)
         return self.exit_code
 
     def remove(self) -> None:
-        """Take what has stopped away."""
+        """Remove the stopped container."""
         docker("rm", self.id)
 
     def start(self) -> None:
-        """Start it again."""
+        """Start the stopped container."""
         docker("start", self.id)
 
     def wait_until_back(self, before: str) -> None:
-        """Wait until it has started after `before` and is healthy."""
+        """Wait until the container has a start time other than `before`, and is healthy."""
         wait_until(lambda: self.started_at != before and self.health in ("healthy", None), 120, f"{self.name} back")
 
     @property
     def started_at(self) -> str:
-        """When it was started last."""
+        """The time of the last start; empty if the container does not run."""
         state = self.facts["State"]
         return str(state["StartedAt"]) if state["Running"] else ""
 
     def run(self, *command: str) -> str:
-        """What a command prints inside."""
+        """The output of a command that runs in the container."""
         return docker("exec", self.id, *command)

@@ -1,4 +1,4 @@
-"""Callers that go on asking while something happens to the service."""
+"""A constant load of inference requests during a fault or a restart."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ EVERY_SECONDS = 0.05
 
 
 class Load(AbstractContextManager["Load"]):
-    """Asks for latent codes, through the open port, until the block ends. `outcomes` counts statuses and errors."""
+    """Sends encode requests through the public port until the block ends. outcomes: counts per status or error."""
 
     def __init__(self, url: str, key: str, run: dict[str, Any]) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -33,7 +33,7 @@ class Load(AbstractContextManager["Load"]):
 
     @property
     def failed(self) -> int:
-        """How many were not answered with 200."""
+        """The number of requests without a 200 response."""
         return sum(count for outcome, count in self.outcomes.items() if outcome != "200")
 
     def _ask(self) -> None:

@@ -1,4 +1,4 @@
-"""What was seen, step by step, with how long each took."""
+"""Prints the steps of the container tests with their durations, and a table of figures."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 class Report:
-    """Prints steps as they end, and figures in a table at the end."""
+    """Prints each step when it ends, and a table of figures at the end."""
 
     def __init__(self) -> None:
         self._console = Console(width=110)
@@ -18,7 +18,7 @@ class Report:
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """Something that has to hold."""
+        """A step; it fails if the block raises."""
         began_at = time.monotonic()
         try:
             yield
@@ -28,17 +28,17 @@ class Report:
         self._console.print(f"✓ {what} [dim]{time.monotonic() - began_at:.1f} s[/]")
 
     def say(self, words: str) -> None:
-        """Print something as it is."""
+        """Print text without markup."""
         self._console.print(words, markup=False, highlight=False)
 
     def figure(self, name: str, value: str) -> None:
-        """Something worth telling."""
+        """Add a row to the table of figures."""
         self._figures.append((name, value))
 
     def close(self) -> None:
-        """Print the figures."""
+        """Print the table of figures."""
         table = Table("figure", "value")
         for row in self._figures:
             table.add_row(*row)
         self._console.print(table)
-        self._console.print(f"{time.monotonic() - self._began_at:.0f} s in all")
+        self._console.print(f"{time.monotonic() - self._began_at:.0f} s in total")

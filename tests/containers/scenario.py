@@ -1,4 +1,4 @@
-"""The Compose installation from its first start to its last: upgraded, used, scaled, hurt, saved and removed."""
+"""The life of a Compose installation: upgrade, use, scaling, faults, restarts, backup, restore and removal."""
 
 import os
 import subprocess
@@ -18,25 +18,25 @@ from tests.servers import free_port
 from worker.versions import git_revision
 
 IMAGE = "sensorium:test"
-# Half a minute on one core, long enough to be hurt in the middle.
+# Half a minute on one core, long enough for a fault during the training.
 LONG = {"epochs": 1200, "select": "last"}
-# The engine starts those again by itself; what `docker kill` ends stays dead until somebody starts it.
+# The engine restarts a crashed container. It does not restart one that was ended by `docker kill`.
 CRASHED = ("training-worker", "data-worker", "inference-worker", "api", "proxy")
 KILLED = ("redis", "postgres", "training-worker", "data-worker", "inference-worker", "api")
 FIRST_SCHEMA = "0001"
 
 
 def build(report: Report) -> None:
-    """Build the image, and look at it."""
+    """Build the image, and check its size and its user."""
     with report.step("the image builds"):
         began_at = time.monotonic()
-        told = {"GIT_REVISION": git_revision() or "", "TORCH_INDEX": os.environ.get("TORCH_INDEX", "")}
-        arguments = [f"--build-arg={name}={value}" for name, value in told.items()]
+        build_arguments = {"GIT_REVISION": git_revision() or "", "TORCH_INDEX": os.environ.get("TORCH_INDEX", "")}
+        arguments = [f"--build-arg={name}={value}" for name, value in build_arguments.items()]
         docker("build", "--quiet", f"--tag={IMAGE}", *arguments, str(ROOT))
         report.figure("image built", f"{time.monotonic() - began_at:.0f} s")
     size, base = (int(docker("image", "inspect", "--format={{.Size}}", each)) for each in (IMAGE, base_image()))
     report.figure("image", f"{size / 1e6:.0f} MB, {(size - base) / 1e6:.0f} MB of it on top of {base_image()}")
-    with report.step("it runs as nobody special, read-only, without a compiler, behind an init"):
+    with report.step("the image runs as an unprivileged user, read-only, without a compiler, with an init process"):
         kernels = "python -c 'import models; print(models.explain_examples(\"cpu\"))'"
         inside = f"id -u; for c in cc gcc g++; do command -v $c; done; cat /proc/1/comm; {kernels}"
         shown = docker("run", "--rm", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", IMAGE, "sh", "-c", inside)
@@ -46,7 +46,7 @@ def build(report: Report) -> None:
 
 
 class Installation:
-    """docker-compose.yml under a name and a port of its own."""
+    """An installation of docker-compose.yml with a unique project name and port."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -58,45 +58,45 @@ class Installation:
         self.caller = Caller(self.url, "none")
 
     def sensorium(self, *command: str) -> str:
-        """What a command of ours prints, run in the API's container."""
+        """The output of a `sensorium` command in the API's container."""
         return self.project.compose("exec", "-T", "api", "sensorium", *command)
 
     def answers(self) -> bool:
-        """Whether requests come through."""
+        """Whether the service responds and is ready."""
         try:
             return self.caller.http.get("/readyz").is_success
         except Exception:
             return False
 
     def upgrade(self) -> None:
-        """From the first schema with data in it to a service that shows the data."""
-        with self.report.step("a database of the first schema, with data"):
+        """Start the service on a database of the first schema, and find the old data in it."""
+        with self.report.step("a database of the first schema with data exists"):
             self.project.compose(
                 "run", "--rm", "-T", "migrate", "sensorium", "db", "migrate", "--revision", FIRST_SCHEMA
             )
             before = (Path(__file__).parent / "before.sql").read_bytes()
             sql = ("exec", "-T", "postgres", "psql", "--username=sensorium", "--quiet", "--set=ON_ERROR_STOP=1")
             self.project.compose(*sql, given=before)
-        with self.report.step("everything starts on top of it"):
+        with self.report.step("all services start on it"):
             seconds = self.project.start()
             wait_until(self.answers, 60, "the service")
-            self.report.figure("from `up` to healthy, image there", f"{seconds:.0f} s")
+            self.report.figure("from `up` to healthy, with the image built", f"{seconds:.0f} s")
             ended = {one.facts["Config"]["Labels"]["com.docker.compose.service"]: one.exit_code
                      for one in self.project.containers(everything=True) if not one.started_at}  # fmt: skip
             assert ended == {"secrets": 0, "migrate": 0}, ended
             assert self.sensorium("db", "check").startswith("at revision ")
-        with self.report.step("what was there before is there"):
+        with self.report.step("the old data exists after the upgrade"):
             self.key = self.sensorium("key", "create", "before", "test")
             self.caller = Caller(self.url, self.key)
             names = [one["name"] for one in self.caller.call("GET", "/v1/datasets")["datasets"]]
             assert names == ["heartbeats"], names
-        with self.report.step("the doctor finds nothing"):
-            self.report.figure("doctor", f"{self.sensorium('doctor').count('ok ')} findings, all well")
+        with self.report.step("the doctor finds no problem"):
+            self.report.figure("doctor", f"{self.sensorium('doctor').count('ok ')} findings are ok")
 
     def demo(self) -> None:
-        """The demo's client, from outside."""
+        """Run the demo's client on this host."""
         key = self.sensorium("project", "create", "demo")
-        with self.report.step("the demo, from outside"), tempfile.TemporaryDirectory() as out:
+        with self.report.step("the demo runs from outside"), tempfile.TemporaryDirectory() as out:
             began_at = time.monotonic()
             environment = {**os.environ, "SENSORIUM_URL": self.url, "SENSORIUM_API_KEY": key}
             command = [sys.executable, "-m", "examples.demo", "--out", out]
@@ -104,8 +104,8 @@ class Installation:
             self.report.figure("the demo", f"{time.monotonic() - began_at:.0f} s")
 
     def scale(self) -> None:
-        """Two APIs and two training workers."""
-        with self.report.step("two APIs and two training workers"):
+        """Run two APIs and two training workers."""
+        with self.report.step("two training workers run two trainings at once"):
             self.project.start(API_REPLICAS="2", TRAINING_WORKERS="2")
             wait_until(lambda: [len(self.project.containers(one)) for one in ("api", "training-worker")] == [2, 2], 60)
             self.caller.dataset("small")
@@ -115,7 +115,7 @@ class Installation:
                 self.succeeded(run)
 
     def succeeded(self, run_id: str) -> dict[str, Any]:
-        """The run, which has to end well, and whose model has to answer."""
+        """The ended run; it must have succeeded, and inference with its model must succeed."""
         wait_until(lambda: self.state(run_id) in FINAL, 300, f"{run_id} ended")
         run = self.caller.run(run_id)
         assert run["state"] == "succeeded", run
@@ -123,19 +123,19 @@ class Installation:
         return run
 
     def state(self, run_id: str) -> str | None:
-        """A run's state; None while nobody answers."""
+        """A run's state; None while the service does not respond."""
         try:
             return str(self.caller.run(run_id)["state"])
         except Exception:
             return None
 
-    def hurt(self) -> None:
-        """Each part is killed while a training goes on and callers ask."""
+    def inject_faults(self) -> None:
+        """Crash or kill each service during a training and inference requests."""
         model = self.succeeded(self.caller.submit("small"))
         for service in CRASHED:
-            self._hurt(f"{service} crashes", service, model, lambda container: container.crash())
+            self._inject(f"{service} crashes", service, model, lambda container: container.crash())
         for service in KILLED:
-            self._hurt(f"{service} killed", service, model, lambda container: (container.kill(), container.start()))
+            self._inject(f"{service} killed", service, model, lambda container: (container.kill(), container.start()))
         with self.report.step("jobs are accepted while Redis is down"):
             redis = self.project.containers("redis")[0]
             redis.kill()
@@ -143,41 +143,41 @@ class Installation:
             run = self.caller.submit("small")
             redis.start()
             self.succeeded(run)
-        with self.report.step("without PostgreSQL the service says that it is not ready"):
+        with self.report.step("without PostgreSQL the service is not ready"):
             postgres = self.project.containers("postgres")[0]
             postgres.kill()
             wait_until(lambda: self.caller.http.get("/readyz").status_code == 503, 30, "not ready")
             postgres.start()
             wait_until(self.answers, 60, "the service")
 
-    def _hurt(self, what: str, service: str, model: dict[str, Any], how: Callable[[Container], object]) -> None:
-        with self.report.step(f"{what} during training and inference"):
+    def _inject(self, name: str, service: str, model: dict[str, Any], fault: Callable[[Container], object]) -> None:
+        with self.report.step(f"{name} during training and inference"):
             run = self.caller.submit("small", **LONG)
             wait_until(lambda: self.state(run) == "running", 60, "training")
             with Load(self.url, self.key, model) as load:
                 time.sleep(2)
                 container = self._at_work(service, run)
                 before, began_at = container.started_at, time.monotonic()
-                how(container)
+                fault(container)
                 container.wait_until_back(before)
                 back = time.monotonic() - began_at
                 wait_until(self.answers, 60, "the service")
-                asked = load.outcomes["200"]
-                wait_until(lambda: load.outcomes["200"] > asked + 20, 60, "answers")
-            found = self.succeeded(run)
-            counts = f"{load.failed} of {load.outcomes.total()} requests failed, {found['attempt']} attempts"
-            self.report.figure(what, f"healthy after {back:.1f} s, {counts}")
+                succeeded = load.outcomes["200"]
+                wait_until(lambda: load.outcomes["200"] > succeeded + 20, 60, "answers")
+            attempts = self.succeeded(run)["attempt"]
+            counts = f"{load.failed} of {load.outcomes.total()} requests failed, {attempts} attempts"
+            self.report.figure(name, f"healthy after {back:.1f} s, {counts}")
 
     def _at_work(self, service: str, run_id: str) -> Container:
-        """A service's container; of training workers the one that does the run."""
-        found = self.project.containers(service)
+        """A service's container; of the training workers, the one that trains the run."""
+        containers = self.project.containers(service)
         if service == "training-worker":
             host = self._host(run_id)
-            found = [one for one in found if one.id.startswith(host)]
-        return found[0]
+            containers = [container for container in containers if container.id.startswith(host)]
+        return containers[0]
 
     def _host(self, run_id: str) -> str:
-        """Where the worker is that trains a run."""
+        """The host name of the worker that trains a run."""
         query = "SELECT r.id, w.host FROM runs r JOIN jobs j ON j.id = r.job_id JOIN workers w ON w.id = j.owner"
         psql = (
             "psql",
@@ -191,12 +191,15 @@ class Installation:
         rows = self.project.compose("exec", "-T", "postgres", *psql).splitlines()
         return dict(row.split() for row in rows)[run_id]
 
-    def roll(self) -> None:
-        """Every part of ours is told to stop and started again, one after the other, and no request fails."""
+    def restart_all(self) -> None:
+        """Restart every process of the service, one by one; no request may fail."""
         model = self.succeeded(self.caller.submit("small"))
         run = self.caller.submit("small", **LONG)
         wait_until(lambda: self.state(run) == "running", 60, "training")
-        with self.report.step("a rolling restart of everything of ours"), Load(self.url, self.key, model) as load:
+        with (
+            self.report.step("a rolling restart of all processes of the service fails no request"),
+            Load(self.url, self.key, model) as load,
+        ):
             self.project.start(API_REPLICAS="2", TRAINING_WORKERS="2", INFERENCE_WORKERS="2")
             for service in ("api", "inference-worker", "training-worker", "data-worker"):
                 for container in self.project.containers(service):
@@ -215,7 +218,7 @@ class Installation:
         self.succeeded(run)
 
     def _replace_apis(self) -> None:
-        """As an upgrade does: new containers beside the old ones, then those go."""
+        """Start new API containers, then remove the old ones, as an upgrade does."""
         old = self.project.containers("api")
         self.project.compose("up", "--detach", "--no-deps", "--no-recreate", "api", API_REPLICAS="4")
         self.project.wait_until_healthy()
@@ -226,30 +229,30 @@ class Installation:
         assert not {one.id for one in old} & {one.id for one in self.project.containers("api")}
 
     def save_and_restore(self) -> None:
-        """A backup, everything gone, a restore: the same model gives the same answers."""
+        """Back up, remove everything, restore: the same model gives the same result."""
         model = self.succeeded(self.caller.submit("small"))
-        asked = {"inputs": {"audio": [[1, 2, 3]]}}
+        body = {"inputs": {"audio": [[1, 2, 3]]}}
         path = f"/v1/models/{model['model']}/versions/{model['version']}/encode"
-        said = self.caller.call("POST", path, json=asked)["mean"]
-        named = {"COMPOSE_PROJECT_NAME": self.project.name, "COMPOSE_FILE": str(ROOT / "docker-compose.yml")}
-        environment = {**os.environ, **self.environment, **named}
+        mean = self.caller.call("POST", path, json=body)["mean"]
+        compose = {"COMPOSE_PROJECT_NAME": self.project.name, "COMPOSE_FILE": str(ROOT / "docker-compose.yml")}
+        environment = {**os.environ, **self.environment, **compose}
         with tempfile.TemporaryDirectory() as folder:
             saved = f"{folder}/saved"
-            with self.report.step("a backup while it runs"):
+            with self.report.step("a running installation is backed up"):
                 began_at = time.monotonic()
                 subprocess.run([ROOT / "deploy" / "backup.sh", saved], env=environment, check=True, cwd=ROOT)
                 self.report.figure("backup", f"{time.monotonic() - began_at:.1f} s")
-            with self.report.step("everything is taken away and restored"):
+            with self.report.step("the installation is removed and restored"):
                 assert self.project.remove() == []
                 began_at = time.monotonic()
                 subprocess.run([ROOT / "deploy" / "restore.sh", saved], env=environment, check=True, cwd=ROOT)
                 self.project.wait_until_healthy()
                 wait_until(self.answers, 60, "the service")
                 self.report.figure("restore", f"{time.monotonic() - began_at:.1f} s")
-            assert self.caller.call("POST", path, json=asked)["mean"] == said
+            assert self.caller.call("POST", path, json=body)["mean"] == mean
 
     def remove(self) -> None:
-        """Nothing stays."""
-        with self.report.step("everything is taken down and nothing is left"):
-            left = self.project.remove()
-            assert not left, left
+        """Remove the installation, and check that nothing remains."""
+        with self.report.step("the installation is removed completely"):
+            remaining = self.project.remove()
+            assert not remaining, remaining
