@@ -33,12 +33,14 @@ from service.jobs import routes as jobs
 from service.jobs.event_feed import Feed
 from service.jobs.job_metrics import JobsCollector
 from service.jobs.reconciler import Reconciler
+from service.lineage import routes as lineage
 from service.open_inference import infer
 from service.open_inference import routes as open_inference
 from service.open_inference.statistics import Statistics
 from service.registry import alias_routes as aliases
 from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
+from service.runs import checkpoint_routes as checkpoints
 from service.runs import routes as runs
 from service.shared import broker, garbage_collection, json_documents, signing
 from service.shared.broker_health import BrokerWatch
@@ -53,7 +55,9 @@ ROUTERS = (
     inference.router,
     infer.router,
     runs.router,
+    checkpoints.router,
     datasets.router,
+    lineage.router,
     bundles.router,  # before the models' names, one of which could be `import`
     registry.router,
     aliases.router,

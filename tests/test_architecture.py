@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.datasets import operations as datasets
-from service.runs import operations as runs
+from service.runs import lookup
 from service.shared import broker
 from tests.conftest import Service
 from worker import tasks
@@ -47,7 +47,7 @@ def test_every_task_that_the_service_sends_is_registered_by_a_worker(service: Se
 
 
 def test_every_kind_of_job_that_the_service_makes_is_known_to_workers() -> None:
-    assert {runs.KIND, datasets.KIND} == set(KINDS)
+    assert {lookup.KIND, datasets.KIND} == set(KINDS)
 
 
 def test_the_application_serves_without_torch_until_it_computes(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
+from service.runs import operations as runs
 from service.shared import telemetry
 from service.shared.errors import TooMany
 from service.shared.full_disk import is_disk_full
@@ -58,7 +59,7 @@ def _has_space(worker: WorkerState, queue: str) -> bool:
     full = worker.storage.space.full()
     if full or worker.lacks_space is not False:
         with worker.database.writer.begin() as session:
-            jobs.say_why(session, queue, jobs.STORAGE_FULL if full else None)
+            jobs.set_waiting_reason(session, queue, jobs.STORAGE_FULL if full else None)
         if full and not worker.lacks_space:
             log.warning("storage_full", places=full)
         worker.lacks_space = bool(full)
@@ -70,9 +71,9 @@ def _has_space(worker: WorkerState, queue: str) -> bool:
 def _claim(worker: WorkerState, queue: str) -> tuple[Claim | None, dict[str, str]]:
     """T3: claim the next job. Returns None if none is due, and the fields of all log lines about the job."""
     settings = worker.settings
-    limits = settings.lease_seconds, len(settings.devices), settings.project_running_runs
+    allowed = settings.lease_seconds, len(settings.devices), runs.running_limit(settings)
     with worker.database.writer.begin() as session:
-        claim = jobs.claim(session, queue, worker.owner, *limits)
+        claim = jobs.claim(session, queue, worker.owner, *allowed)
         if claim is None:
             return None, {}
         fields = telemetry.of_job(claim.job_id, claim.request_id) | log_fields(session, claim)

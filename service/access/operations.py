@@ -70,6 +70,16 @@ def list_projects(session: Session, caller: Principal, after: str | None, size: 
     return session.scalars(query).all()
 
 
+def lock_project(session: Session, project_id: str) -> None:
+    """Make other transactions that lock this project wait until this one ends. Rows may still refer to it."""
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
+
+
+def note_served(session: Session, project_id: str) -> None:
+    """Record that a worker took a job of a project, and lock the project until the transaction ends."""
+    session.execute(update(Project).where(Project.id == project_id).values(served_at=now()))
+
+
 def create_key(
     session: Session,
     project_id: str,

@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.access.tables import Project
-from service.jobs.tables import Job
 from service.shared.errors import TooMany
 from service.shared.settings import Settings
 from service.shared.storage import stored_bytes
@@ -63,19 +62,3 @@ def check_request_rows(rows: int, most: int | None) -> None:
     if most is not None and rows > most:
         detail = f"the request has {rows} rows, the project may send at most {most} at once"
         raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
-
-
-def check_queued_runs(session: Session, project_id: str, most: int | None) -> None:
-    """Raise TooMany when a project has as many queued runs as it may have.
-
-    Called in the transaction that queues one more: another one of the project waits until it ends, as on SQLite all do.
-    """
-    if most is None:
-        return
-    # not against rows that refer to the project, which would make every insertion wait
-    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
-    waiting = select(func.count()).where(Job.project_id == project_id, Job.kind == "train", Job.state == "queued")
-    if (count := session.scalar(waiting) or 0) >= most:
-        raise TooMany(
-            "quota_exceeded", f"the project has {count} queued runs, at most {most} are allowed", RETRY_SECONDS
-        )

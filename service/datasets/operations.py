@@ -13,7 +13,7 @@ from service.datasets.tables import Dataset, DatasetVersion, Upload
 from service.jobs import operations as jobs
 from service.jobs.tables import Job
 from service.shared import storage
-from service.shared.database import find_or_add
+from service.shared.database import find_or_add, now
 from service.shared.errors import BadInput, Conflict, NotFound
 from service.shared.samples import Schema
 from service.shared.storage import Stored
@@ -190,6 +190,27 @@ def complete(
     version.schema = schema.model_dump(mode="json")
     version.statistics = statistics
     version.warnings = warnings
+
+
+def locked_versions(session: Session, dataset: Dataset) -> Sequence[DatasetVersion]:
+    """The versions of a dataset that are not deleted, locked until the transaction ends."""
+    query = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset.id, _kept())
+    return session.scalars(query.with_for_update()).all()
+
+
+def remove(session: Session, dataset: Dataset, versions: Sequence[DatasetVersion]) -> None:
+    """Delete the files of some versions, and the dataset with its last version. The rows stay for what refers to them.
+
+    The caller has cancelled what still needs the files.
+    """
+    files = [version.artifact_id for version in versions if version.artifact_id is not None]
+    for version in versions:
+        version.artifact_id = None
+        version.deleted_at = now()
+    session.flush()
+    storage.release(session, files)
+    if not locked_versions(session, dataset):
+        dataset.deleted_at = now()
 
 
 def state_of(job: Job) -> schemas.DatasetState:

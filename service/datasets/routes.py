@@ -1,4 +1,4 @@
-"""/v1/uploads and /v1/datasets."""
+"""/v1/uploads and /v1/datasets. Deletions of datasets are in `service.lineage`: they ask what uses a dataset."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.access import quotas
-from service.datasets import deletion, formats, lineage, schemas, uploads
+from service.datasets import formats, schemas, uploads
 from service.datasets import operations as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.formats.names import STORED, DownloadName
@@ -42,12 +42,6 @@ MEDIA_TYPES = (
 )
 FILES = dict.fromkeys(MEDIA_TYPES, BINARY)
 NOT_READY: dict[str, Any] = {"description": "Not ready."}
-
-
-class DeleteQuery(QueryModel):
-    """How to delete a dataset."""
-
-    force: Annotated[bool, Field(description="Delete it although it is used; cancel runs that have not ended.")] = False
 
 
 class PreviewQuery(QueryModel):
@@ -167,13 +161,6 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
         return Dataset(name=dataset.name, latest_version=version.version, created_at=dataset.created_at)
 
 
-@router.delete("/v1/datasets/{name}", status_code=204, operation_id="delete_dataset")
-def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
-    """Delete all versions of a dataset. Refused while runs or models are made of one of them, unless forced."""
-    with services.database.writer.begin() as session:
-        deletion.remove_dataset(session, caller.project_id, name, query.force)
-
-
 @router.get(VERSIONS, operation_id="list_dataset_versions")
 def list_dataset_versions(
     name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
@@ -190,22 +177,6 @@ def get_dataset_version(name: Reference, version: Number, caller: Caller, servic
     """A version's state, schema, statistics, and what is wrong with it."""
     with services.database.reader() as session:
         return datasets.get_version(session, caller.project_id, name, version)
-
-
-@router.delete(VERSION, status_code=204, operation_id="delete_dataset_version")
-def delete_dataset_version(
-    name: Reference, version: Number, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
-) -> None:
-    """Delete a version. Refused while runs or models are made of it, unless forced; its number is not used again."""
-    with services.database.writer.begin() as session:
-        deletion.remove_version(session, caller.project_id, name, version, query.force)
-
-
-@router.get(VERSION + "/lineage", operation_id="get_dataset_lineage")
-def get_dataset_lineage(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.DatasetLineage:
-    """Where a version came from, and the runs and models that were made of it."""
-    with services.database.reader() as session:
-        return lineage.lineage(session, caller.project_id, name, version)
 
 
 @router.get(

@@ -207,22 +207,3 @@ class Preview(BaseModel):
 
     rows: list[PreviewRow]
     total_rows: int
-
-
-class DatasetUser(BaseModel):
-    """A run of a dataset version, or a model version that was made of it."""
-
-    kind: Literal["run", "model version"]
-    name: str = Field(description="Id of the run, or MODEL/VERSION.")
-    created_at: datetime
-
-
-class DatasetLineage(BaseModel):
-    """Where a dataset version came from, and what was made of it."""
-
-    dataset: str
-    version: int
-    sha256: SHA256 | None
-    source: dict[str, Any]
-    source_sha256: SHA256 | None = Field(description="Of the uploaded file, while it is kept.")
-    users: list[DatasetUser] = Field(description="Newest first, at most 1000 of each kind.")

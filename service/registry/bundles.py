@@ -15,8 +15,7 @@ from models.io import bundle, manifests
 from models.io.manifests import ARTIFACT, Manifest
 from service.registry import operations as registry
 from service.registry import schemas
-from service.registry.tables import ModelVersion
-from service.runs.schemas import Description, Evaluation, Tags
+from service.registry.schemas import Description, Evaluation, Tags
 from service.shared import garbage_collection, storage
 from service.shared.errors import BadInput, Fault
 from service.shared.resource_names import Name
@@ -126,18 +125,21 @@ def register(
     """
     said = _said(manifest)
     origin = schemas.Origin(model=said.model, version=said.model_version, artifact_sha256=stored.sha256)
-    version = ModelVersion(
-        run_id=None,
-        artifact_id=storage.record(session, stored, max_bytes).id,
+    lineage = said.lineage.model_copy(update={"imported_from": origin})
+    name = name or said.model
+    number = registry.add_version(
+        session,
+        project_id,
+        name,
+        storage.record(session, stored, max_bytes).id,
+        parse(manifest["config"]).model_dump(mode="json"),
+        said.metrics,
+        lineage,
+        said.evaluation.model_dump(mode="json") if said.evaluation else None,
         description=said.description,
         tags=said.tags,
-        config=parse(manifest["config"]).model_dump(mode="json"),
-        metrics=said.metrics,
-        evaluation=said.evaluation and said.evaluation.model_dump(mode="json"),
-        lineage=said.lineage.model_dump(mode="json") | {"imported_from": origin.model_dump(mode="json")},
     )
-    name = name or said.model
-    return registry.get_version(session, project_id, name, registry.number(session, project_id, name, version))
+    return registry.get_version(session, project_id, name, number)
 
 
 def _said(manifest: Manifest) -> _Said:

@@ -3,19 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
-from service.datasets.tables import Dataset, DatasetVersion
 from service.registry import representations, schemas
 from service.registry.tables import Alias, Model, ModelVersion
-from service.runs import checkpoints
-from service.runs.tables import Run, RunMetric
-from service.runs.training_assignment import Assignment
-from service.shared import storage
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound
-from service.shared.storage import Stored
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
 
@@ -24,77 +18,49 @@ MOST_LISTED = 10_000
 
 def add_version(
     session: Session,
-    assignment: Assignment,
-    attempt: int,
-    stored: Stored,
-    max_bytes: int | None,
+    project_id: str,
+    name: str,
+    artifact_id: str,
+    config: Mapping[str, Any],
     metrics: Mapping[str, float | None],
-    libraries: Mapping[str, str],
-    git_revision: str | None = None,
-    evaluation: dict[str, Any] | None = None,
-    kernels: Sequence[Mapping[str, Any]] | None = None,
+    lineage: schemas.Lineage,
+    evaluation: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
+    description: str | None = None,
+    tags: Sequence[str] = (),
 ) -> int:
-    """Record what a run made as the next version of its model; the caller ends the job in the same transaction.
+    """Add a stored file as the next version of a model. Returns its number.
 
-    max_bytes: what the project may store. Raises TooMany.
+    A model of this name is created if there is none, and restored if it was deleted. `run_id` is the run whose result
+    the file is; a run has at most one.
     """
-    lineage = schemas.Lineage(
-        run=assignment.run_id,
-        attempt=attempt,
-        dataset=assignment.dataset,
-        dataset_version=assignment.dataset_version,
-        dataset_sha256=assignment.samples.sha256,
-        seed=assignment.seed,
-        training=assignment.training.model_dump(mode="json"),
-        libraries=dict(libraries),
-        git_revision=git_revision,
-        kernels=None if kernels is None else [schemas.Kernel.model_validate(one) for one in kernels],
-    )
+    named = select(Model).where(Model.project_id == project_id, Model.name == name)
+    new = Model(id=new_id("mod"), project_id=project_id, name=name, last_version=0, tags=[])
+    # locked, so that two versions that are added at the same time get different numbers
+    model = find_or_add(session, named.with_for_update(), new)
+    model.last_version += 1
+    model.deleted_at = None
     version = ModelVersion(
-        run_id=assignment.run_id,
-        artifact_id=storage.record(session, stored, max_bytes).id,
-        config=assignment.config.model_dump(mode="json"),
+        id=new_id("mdv"),
+        model_id=model.id,
+        version=model.last_version,
+        run_id=run_id,
+        artifact_id=artifact_id,
+        description=description,
+        tags=list(tags),
+        config=dict(config),
         metrics=dict(metrics),
-        evaluation=evaluation,
+        evaluation=evaluation and dict(evaluation),
         lineage=lineage.model_dump(mode="json"),
     )
-    return number(session, assignment.project_id, assignment.model_name, version)
+    session.add(version)
+    session.flush()
+    return version.version
 
 
-def register_checkpoint(
-    session: Session, project_id: str, name: str, request: schemas.VersionRequest
-) -> schemas.ModelVersion:
-    """Make a run's checkpoint the next version of a model, which may be new. Raises NotFound."""
-    checkpoint, artifact = checkpoints.find(session, project_id, request.run, request.step)
-    run, dataset, version, samples = session.execute(
-        select(Run, Dataset.name, DatasetVersion.version, DatasetVersion.sha256)
-        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
-        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(Run.id == request.run)
-    ).one()
-    reported = select(RunMetric.name, RunMetric.value).where(
-        RunMetric.run_id == run.id, RunMetric.step == checkpoint.step
-    )
-    lineage = schemas.Lineage(
-        run=run.id,
-        attempt=checkpoint.attempt,
-        step=checkpoint.step,
-        dataset=dataset,
-        dataset_version=version,
-        dataset_sha256=samples,
-        seed=run.seed,
-        training=run.training,
-        libraries=checkpoint.libraries,
-        git_revision=checkpoint.git_revision,
-    )
-    made = ModelVersion(
-        run_id=None,
-        artifact_id=artifact.id,
-        config=run.architecture,
-        metrics={row.name: row.value for row in session.execute(reported)},
-        lineage=lineage.model_dump(mode="json"),
-    )
-    return get_version(session, project_id, name, number(session, project_id, name, made))
+def forget_run(session: Session, run_id: str) -> None:
+    """Remove the reference to a run that is about to be deleted. The version's lineage still names it."""
+    session.execute(update(ModelVersion).where(ModelVersion.run_id == run_id).values(run_id=None))
 
 
 def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
@@ -185,20 +151,6 @@ def all_versions(session: Session, project_id: str) -> Sequence[tuple[str, int]]
         .order_by(Model.name, ModelVersion.version)
     )
     return [(row.name, row.version) for row in session.execute(query.limit(MOST_LISTED))]
-
-
-def number(session: Session, project_id: str, name: str, version: ModelVersion) -> int:
-    """Add a version under the next number of its model, which is there again if it was deleted."""
-    named = select(Model).where(Model.project_id == project_id, Model.name == name)
-    new = Model(id=new_id("mod"), project_id=project_id, name=name, last_version=0, tags=[])
-    # locked, so that two that come at once are numbered one after the other
-    model = find_or_add(session, named.with_for_update(), new)
-    model.last_version += 1
-    model.deleted_at = None
-    version.id, version.model_id, version.version = new_id("mdv"), model.id, model.last_version
-    session.add(version)
-    session.flush()
-    return version.version
 
 
 def _row(session: Session, project_id: str, name: str, number: int) -> tuple[ModelVersion, Artifact]:

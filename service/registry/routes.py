@@ -2,17 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 
 from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
-from service.http.idempotency import OnceByBody
 from service.http.paging import page_of
 from service.http.query_parameters import PageQuery, QueryModel
 from service.registry import deletion, schemas
 from service.registry import operations as registry
-from service.shared.resource_names import Name, Reference
+from service.shared.resource_names import Reference
 
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
 
@@ -82,20 +81,6 @@ def list_model_versions(
         found = registry.list_versions(session, caller.project_id, name, query.deleted, page.after, page.size + 1)
     items, token = page.cut(found)
     return schemas.ModelVersionPage(versions=items, next_page_token=token)
-
-
-@router.post("/{name}/versions", status_code=201, operation_id="create_model_version")
-def create_model_version(
-    name: Name, body: schemas.VersionRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
-) -> schemas.ModelVersion:
-    """Make a run's checkpoint the next version of a model."""
-    version = once.do(
-        services.database,
-        lambda session: registry.register_checkpoint(session, caller.project_id, name, body),
-        schemas.ModelVersion,
-    )
-    response.headers["Location"] = f"/v1/models/{name}/versions/{version.version}"
-    return version
 
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")

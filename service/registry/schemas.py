@@ -6,12 +6,65 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from models.config import ModelConfig
-from service.runs.schemas import Description, Evaluation, Tags
 from service.shared.resource_names import Name
 
 # A letter first: where either can stand, digits are a version.
 ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
 AliasName = Annotated[str, StringConstraints(pattern=ALIAS_PATTERN)]
+Tags = Annotated[list[Name], Field(max_length=20)]
+Description = Annotated[str, Field(max_length=2000)]
+
+
+class EvaluatedRows(BaseModel):
+    """The rows that an evaluation looked at."""
+
+    split: Literal["test", "validation", "training"]
+    count: int
+
+
+class EvaluationEntry(BaseModel):
+    """One target, predicted from one observed subset of the modalities."""
+
+    observed: list[str]
+    target: str
+    metric: str = Field(
+        description="As the target's likelihood measures errors: error_rate of categories, root_mean_squared_error of "
+        "other values, or a metric that an installed likelihood names."
+    )
+    values: int = Field(description="How many values were predicted: samples, or time steps.")
+    error: float | None = Field(description="In the data's units. Null where no row has both.")
+    baseline_error: float | None = Field(description="Of the training rows' mean, or most frequent category.")
+    log_likelihood: float | None = Field(description="Mean predictive log-density of a value, in nats.")
+    coverage_90: float | None = Field(description="Part of the numbers inside the predicted 90 % interval.")
+
+
+class LatentFeature(BaseModel):
+    """One latent feature, all modalities observed."""
+
+    kl: float | None = Field(description="Mean KL divergence from the prior, in nats a sample or time step.")
+    active: bool = Field(description="Whether its posterior mean varies over the data.")
+
+
+class Warning(BaseModel):
+    """Something about the model that deserves a look."""
+
+    type: str
+    message: str
+
+
+class Evaluation(BaseModel):
+    """How good a run's model is: every observed subset of the modalities against every target."""
+
+    rows: EvaluatedRows
+    matrix: list[EvaluationEntry]
+    elbo: float | None = Field(description="Evidence lower bound with beta = 1, in nats a row.")
+    iwae_64: float | None = Field(description="Importance weighted bound of 64 draws, in nats a row.")
+    latent: list[LatentFeature]
+    active_units: int
+    expert_shares: dict[str, float] | None = Field(
+        description="Each modality's part of the joint precision, for products of experts."
+    )
+    warnings: list[Warning]
 
 
 class Origin(BaseModel):

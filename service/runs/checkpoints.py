@@ -1,51 +1,16 @@
-"""The states of a training that are kept: to go on from, to download, to register as a version."""
+"""The checkpoints of a run: to list, to download, and to register as a model version."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from service.runs.tables import Run, RunCheckpoint
-from service.shared import storage
+from service.datasets.tables import Dataset, DatasetVersion
+from service.registry import operations as registry
+from service.registry.schemas import Lineage, ModelVersion, VersionRequest
+from service.runs.tables import Run, RunCheckpoint, RunMetric
 from service.shared.errors import NotFound
-from service.shared.storage import Stored
 from service.shared.storage.tables import Artifact
-from service.shared.table_base import new_id
-
-# Of those that are made only so that little is lost: the newest, and one to fall back to.
-KEPT_INTERVALS = 2
-
-
-def keep(
-    session: Session,
-    run_id: str,
-    attempt: int,
-    stored: Stored,
-    max_bytes: int | None,
-    step: int,
-    reason: str,
-    libraries: Mapping[str, str],
-    git_revision: str | None,
-) -> None:
-    """T5: record a checkpoint whose file is durable, in the transaction that renews the attempt's lease.
-
-    max_bytes: what the project may store. libraries, git_revision: what has computed it. Raises TooMany.
-    """
-    if reason == "interval":
-        _forget_older(session, run_id)  # first, so that there is room for the new one
-    artifact = storage.record(session, stored, max_bytes)
-    checkpoint = RunCheckpoint(
-        id=new_id("ckp"),
-        run_id=run_id,
-        attempt=attempt,
-        step=step,
-        reason=reason,
-        artifact_id=artifact.id,
-        libraries=dict(libraries),
-        git_revision=git_revision,
-    )
-    session.add(checkpoint)
-    session.flush()
 
 
 def of_run(session: Session, run_id: str) -> Sequence[Row[RunCheckpoint, Artifact]]:
@@ -56,7 +21,7 @@ def of_run(session: Session, run_id: str) -> Sequence[Row[RunCheckpoint, Artifac
 
 
 def find(session: Session, project_id: str, run_id: str, step: int | None) -> tuple[RunCheckpoint, Artifact]:
-    """The checkpoint of a step, or the newest. Raises NotFound."""
+    """The checkpoint of a step; without one the newest. Raises NotFound."""
     owner = session.scalar(select(Run.id).where(Run.project_id == project_id, Run.id == run_id))
     if owner is None:
         raise NotFound("run", run_id)
@@ -66,13 +31,30 @@ def find(session: Session, project_id: str, run_id: str, step: int | None) -> tu
     raise NotFound("checkpoint", f"{run_id} step {'any' if step is None else step}")
 
 
-def _forget_older(session: Session, run_id: str) -> None:
-    """Leave room for one more."""
-    of_intervals = (
-        select(RunCheckpoint)
-        .where(RunCheckpoint.run_id == run_id, RunCheckpoint.reason == "interval")
-        .order_by(RunCheckpoint.id.desc())
+def register(session: Session, project_id: str, name: str, request: VersionRequest) -> ModelVersion:
+    """Make a checkpoint the next version of a model, which may be new. Raises NotFound."""
+    checkpoint, artifact = find(session, project_id, request.run, request.step)
+    run, dataset, version, samples = session.execute(
+        select(Run, Dataset.name, DatasetVersion.version, DatasetVersion.sha256)
+        .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(Run.id == request.run)
+    ).one()
+    reported = select(RunMetric.name, RunMetric.value).where(
+        RunMetric.run_id == run.id, RunMetric.step == checkpoint.step
     )
-    old = session.scalars(of_intervals.offset(KEPT_INTERVALS - 1)).all()
-    session.execute(delete(RunCheckpoint).where(RunCheckpoint.id.in_([checkpoint.id for checkpoint in old])))
-    storage.release(session, [checkpoint.artifact_id for checkpoint in old])
+    lineage = Lineage(
+        run=run.id,
+        attempt=checkpoint.attempt,
+        step=checkpoint.step,
+        dataset=dataset,
+        dataset_version=version,
+        dataset_sha256=samples,
+        seed=run.seed,
+        training=run.training,
+        libraries=checkpoint.libraries,
+        git_revision=checkpoint.git_revision,
+    )
+    metrics = {row.name: row.value for row in session.execute(reported)}
+    number = registry.add_version(session, project_id, name, artifact.id, run.architecture, metrics, lineage)
+    return registry.get_version(session, project_id, name, number)

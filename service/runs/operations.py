@@ -3,48 +3,49 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Row, Select, bindparam, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from models.config.size import memory_bytes, size_of
+from service.access import operations as access
+from service.access.quotas import RETRY_SECONDS
+from service.access.tables import Project
 from service.datasets import operations as datasets
-from service.datasets.tables import Dataset, DatasetVersion
+from service.datasets.tables import DatasetVersion
 from service.jobs import operations as jobs
-from service.jobs import queue_position
-from service.jobs.queue_position import Wait
-from service.jobs.tables import FINAL_STATES, Job, JobEvent, JobLog, Worker
-from service.registry.tables import ModelVersion
-from service.runs import listing, schemas, training_plan
-from service.runs.listing import Filters
+from service.jobs.operations import RunningLimit
+from service.jobs.tables import FINAL_STATES, Job
+from service.registry import operations as registry
+from service.runs import lookup, schemas, training_plan
+from service.runs.lookup import KIND
 from service.runs.tables import Run, RunCheckpoint, RunMetric, RunProgress, RunTag
 from service.runs.training_plan import Resolved
 from service.shared import storage
-from service.shared.errors import Conflict, NotFound
+from service.shared.errors import Conflict, NotFound, TooMany
 from service.shared.samples import Schema
+from service.shared.settings import Settings
 from service.shared.table_base import new_id
 
-Found = tuple[Run, Job, str, int, int | None, dict[str, Any] | None]
-
-# Made once: who waits for a run polls it, and to put a statement together takes longer than to run it.
-_RUNS: Select[*Found] = (
-    select(Run, Job, Dataset.name, DatasetVersion.version, ModelVersion.version, RunProgress.metrics)
-    .join(Job, Job.id == Run.job_id)
-    .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
-    .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-    .outerjoin(ModelVersion, ModelVersion.run_id == Run.id)
-    .outerjoin(RunProgress, RunProgress.run_id == Run.id)
-)
-_ASKED_FOR = (Run.project_id == bindparam("project_id"), Run.id == bindparam("run_id"))
-_RUN = _RUNS.where(*_ASKED_FOR)
-_JOB_ID = select(Run.job_id).where(*_ASKED_FOR)
-_TAGS = (
-    select(RunTag.run_id, RunTag.tag)
-    .where(RunTag.run_id.in_(bindparam("run_ids", expanding=True)))
-    .order_by(RunTag.tag)
-)
-
 QUEUE: Literal["train"] = "train"
-KIND = "train"
+
+
+def running_limit(settings: Settings) -> RunningLimit:
+    """How many runs of a project may be running."""
+    return RunningLimit(KIND, Project.most_running_runs, settings.project_running_runs)
+
+
+def check_queued(session: Session, project_id: str, max_queued: int | None) -> None:
+    """Raise TooMany when a project has as many queued runs as it may have; None is no limit.
+
+    Called in the transaction that queues one more. It locks the project, so that two of them do not exceed the limit
+    together.
+    """
+    if max_queued is None:
+        return
+    access.lock_project(session, project_id)
+    if (count := jobs.queued_count(session, project_id, KIND)) >= max_queued:
+        detail = f"the project has {count} queued runs, at most {max_queued} are allowed"
+        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
 
 
 class Queued(NamedTuple):
@@ -106,27 +107,11 @@ def retry(session: Session, project_id: str, run_id: str) -> Queued:
         **{name: getattr(run, name) for name in (*copied, "init_from", "init_artifact_id", "seed", "description")},
         retry_of=run.id,
     )
-    tags = _tags(session, [run.id])[run.id]
+    tags = lookup.tags_of(session, [run.id])[run.id]
     wanted = jobs.create(
         session, project_id, KIND, QUEUE, job.priority, job.max_attempts, job.timeout_seconds, job.devices
     )
     return _queued(session, again, wanted, tags)
-
-
-def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
-    """One run, with its place in the queue. Raises NotFound."""
-    row = session.execute(_RUN, {"project_id": project_id, "run_id": run_id}).one_or_none()
-    if row is None:
-        raise NotFound("run", run_id)
-    return _described(row, _tags(session, [run_id])[run_id], queue_position.find(session, [row[1]])[row[1].id])
-
-
-def list_runs(
-    session: Session, project_id: str, filters: Filters, after: str | None, size: int
-) -> list[tuple[str, schemas.Run]]:
-    """Runs newest first, each with the id of its job, by which pages go on; those behind the job `after`."""
-    found = listing.page(session, project_id, filters, after, size)
-    return list(zip(found, _describe(session, found), strict=True))
 
 
 def cancel(session: Session, project_id: str, run_id: str) -> schemas.Run:
@@ -141,7 +126,7 @@ def pause(session: Session, project_id: str, run_id: str) -> schemas.Run:
 
 def resume(session: Session, project_id: str, run_id: str) -> Queued:
     """Queue a paused run again, from its last checkpoint. Raises NotFound, and Conflict when it has ended."""
-    return Queued(_changed(session, project_id, run_id, jobs.resume), job_of(session, project_id, run_id))
+    return Queued(_changed(session, project_id, run_id, jobs.resume), lookup.job_of(session, project_id, run_id))
 
 
 def change(session: Session, project_id: str, run_id: str, changes: schemas.RunChanges) -> schemas.Run:
@@ -153,7 +138,7 @@ def change(session: Session, project_id: str, run_id: str, changes: schemas.RunC
     if "description" in changes.model_fields_set:
         run.description = changes.description
     session.flush()
-    return _describe(session, [job.id])[0]
+    return lookup.describe(session, [job.id])[0]
 
 
 def remove(session: Session, project_id: str, run_id: str) -> None:
@@ -165,39 +150,15 @@ def remove(session: Session, project_id: str, run_id: str) -> None:
     if job.state not in FINAL_STATES:
         raise Conflict("run_has_not_ended", f"it is {job.state}: cancel it first")
     files = session.scalars(select(RunCheckpoint.artifact_id).where(RunCheckpoint.run_id == run.id)).all()
-    session.execute(update(ModelVersion).where(ModelVersion.run_id == run.id).values(run_id=None))
-    session.execute(update(Worker).where(Worker.job_id == job.id).values(job_id=None))
+    registry.forget_run(session, run.id)
     session.execute(delete(RunMetric).where(RunMetric.run_id == run.id))
     session.execute(update(Run).where(Run.retry_of == run.id).values(retry_of=None))
     for table in (RunTag, RunProgress, RunCheckpoint):
         session.execute(delete(table).where(table.run_id == run.id))
     init, job_id = run.init_artifact_id, job.id
     session.execute(delete(Run).where(Run.id == run.id))
-    for of_job in (JobEvent, JobLog):
-        session.execute(delete(of_job).where(of_job.job_id == job_id))
-    session.execute(delete(Job).where(Job.id == job_id))
+    jobs.remove(session, job_id)
     storage.release(session, [*files, *([init] if init else [])])
-
-
-def job_of(session: Session, project_id: str, run_id: str) -> str:
-    """The id of a run's job. Raises NotFound."""
-    job_id = session.scalar(_JOB_ID, {"project_id": project_id, "run_id": run_id})
-    if job_id is None:
-        raise NotFound("run", run_id)
-    return job_id
-
-
-def evaluation(session: Session, project_id: str, run_id: str) -> schemas.Evaluation:
-    """How good a run's model is. Raises NotFound, also for a run that has not ended with a model."""
-    run, _ = _find(session, project_id, run_id)
-    if run.evaluation is None:
-        raise NotFound("evaluation of run", run_id)
-    return schemas.Evaluation.model_validate(run.evaluation)
-
-
-def keep_evaluation(session: Session, run_id: str, found: Mapping[str, Any]) -> None:
-    """Record what the trainer found on held-out rows."""
-    session.get_one(Run, run_id).evaluation = dict(found)
 
 
 def _estimate(asked: Resolved, statistics: Mapping[str, Any]) -> dict[str, int | None]:
@@ -213,19 +174,12 @@ def _queued(session: Session, run: Run, job: Job, tags: Sequence[str]) -> Queued
     session.flush()
     _tag(session, run, tags)
     session.flush()
-    return Queued(get(session, run.project_id, run.id), job.id)
+    return Queued(lookup.get(session, run.project_id, run.id), job.id)
 
 
 def _tag(session: Session, run: Run, tags: Sequence[str]) -> None:
     for tag in dict.fromkeys(tags):
         session.add(RunTag(run_id=run.id, tag=tag, project_id=run.project_id, job_id=run.job_id))
-
-
-def _tags(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
-    for run_id, tag in session.execute(_TAGS, {"run_ids": run_ids}):
-        found[run_id].append(tag)
-    return found
 
 
 def _find(session: Session, project_id: str, run_id: str) -> tuple[Run, Job]:
@@ -237,53 +191,6 @@ def _find(session: Session, project_id: str, run_id: str) -> tuple[Run, Job]:
 
 
 def _changed(session: Session, project_id: str, run_id: str, transition: Any) -> schemas.Run:
-    transition(session, job_of(session, project_id, run_id))
+    transition(session, lookup.job_of(session, project_id, run_id))
     session.expire_all()
-    return get(session, project_id, run_id)
-
-
-def _describe(session: Session, job_ids: Sequence[str]) -> list[schemas.Run]:
-    """The runs of these jobs, in their order."""
-    rows = {row[1].id: row for row in session.execute(_RUNS.where(Run.job_id.in_(job_ids)))}
-    tags = _tags(session, [row[0].id for row in rows.values()])
-    waits = queue_position.find(session, [row[1] for row in rows.values()])
-    return [_described(rows[job_id], tags[rows[job_id][0].id], waits[job_id]) for job_id in job_ids]
-
-
-def _described(row: Row[*Found], tags: list[str], waits: Wait) -> schemas.Run:
-    run, job, dataset, dataset_version, version, newest = row
-    return schemas.Run(
-        id=run.id,
-        state=job.state,
-        phase=job.phase,
-        progress=job.progress,
-        eta_seconds=job.eta_seconds,
-        attempt=job.attempt,
-        failures=job.failures,
-        preemptions=job.preemptions,
-        cancel_requested=job.cancel_requested,
-        pause_requested=job.pause_requested,
-        queue_position=waits.position,
-        waiting_reason=waits.reason,
-        error=schemas.RunError.model_validate(job.error) if job.error else None,
-        dataset=schemas.DatasetReference(name=dataset, version=dataset_version),
-        model=run.model_name,
-        version=version,
-        preset=run.preset,
-        architecture=run.architecture,
-        training=run.training,
-        init_from=run.init_from,
-        seed=run.seed,
-        priority=job.priority,
-        devices=job.devices,
-        max_attempts=job.max_attempts,
-        timeout_seconds=job.timeout_seconds,
-        retry_of=run.retry_of,
-        tags=tags,
-        description=run.description,
-        estimate=run.estimate,
-        metrics=dict(newest or {}),
-        created_at=run.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-    )
+    return lookup.get(session, project_id, run_id)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.http.dependencies import Moment
 from service.http.query_parameters import PageQuery, QueryModel
-from service.runs.listing import Filters
+from service.runs.lookup import Filters
 from service.runs.schemas import RunState
 from service.shared.resource_names import Reference
 

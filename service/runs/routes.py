@@ -3,28 +3,25 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
-from service.access.quotas import check_queued_runs, check_stored_bytes
-from service.http import downloads
+from service.access.quotas import check_stored_bytes
 from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
-from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody
 from service.http.paging import page_of
 from service.jobs import history
 from service.jobs.event_feed import AccessLost, Feed
-from service.runs import checkpoints, queries, run_metrics, schemas
+from service.registry.schemas import Evaluation
+from service.runs import lookup, queries, run_metrics, schemas
 from service.runs import operations as runs
 from service.shared import broker, storage
 from service.shared.resource_names import Reference
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
-
-Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that were done.")]
 
 EVENT_STREAM = "text/event-stream"
 # Without an id, so that a client that comes back with another key goes on behind the last event of the run.
@@ -63,7 +60,7 @@ def list_runs(
     """The project's runs, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        found = runs.list_runs(session, caller.project_id, query.filters(), page.after, page.size + 1)
+        found = lookup.list_runs(session, caller.project_id, query.filters(), page.after, page.size + 1)
     items, token = page.cut(found)
     return schemas.RunPage(runs=items, next_page_token=token)
 
@@ -72,7 +69,7 @@ def list_runs(
 def get_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """Where a run stands."""
     with services.database.reader() as session:
-        return runs.get(session, caller.project_id, run_id)
+        return lookup.get(session, caller.project_id, run_id)
 
 
 @router.patch("/{run_id}", operation_id="change_run")
@@ -108,7 +105,7 @@ def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
 def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
     """Queue a paused run again; it goes on from its checkpoint."""
     with services.database.writer.begin() as session:
-        check_queued_runs(session, caller.project_id, caller.quotas.queued_runs)
+        runs.check_queued(session, caller.project_id, caller.quotas.queued_runs)
         queued = runs.resume(session, caller.project_id, run_id)
     after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)
     return queued.run
@@ -130,7 +127,7 @@ def get_run_metrics(
 ) -> schemas.MetricHistories:
     """What the run reported, by metric and step."""
     with services.database.reader() as session:
-        runs.job_of(session, caller.project_id, run_id)
+        lookup.job_of(session, caller.project_id, run_id)
         found = run_metrics.history(session, run_id, query.name, query.points)
         histories = {
             key: [schemas.MetricPoint.model_validate(row, from_attributes=True) for row in rows]
@@ -140,10 +137,10 @@ def get_run_metrics(
 
 
 @router.get("/{run_id}/evaluation", operation_id="get_run_evaluation")
-def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> schemas.Evaluation:
+def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Evaluation:
     """How good the run's model is on rows it was not trained on; 404 until the run has succeeded."""
     with services.database.reader() as session:
-        return runs.evaluation(session, caller.project_id, run_id)
+        return lookup.evaluation(session, caller.project_id, run_id)
 
 
 @router.get(
@@ -170,7 +167,7 @@ def get_run_events(
 ) -> schemas.RunEvents | Response:
     """What happened to a run, oldest first; as server-sent events for those who accept them."""
     with services.database.reader() as session:
-        job_id = runs.job_of(session, caller.project_id, run_id)
+        job_id = lookup.job_of(session, caller.project_id, run_id)
         if EVENT_STREAM in accept:
             seen = query.after if last_event_id is None else last_event_id
             if history.is_complete(session, job_id, seen):
@@ -189,43 +186,9 @@ def get_run_logs(
 ) -> PlainTextResponse:
     """What the run's attempts wrote, as text: the end, or all of it."""
     with services.database.reader() as session:
-        job_id = runs.job_of(session, caller.project_id, run_id)
+        job_id = lookup.job_of(session, caller.project_id, run_id)
         most = query.characters if query.part == "tail" else WHOLE_LOG_CHARACTERS
         return PlainTextResponse(history.log_tail(session, job_id, most))
-
-
-@router.get("/{run_id}/checkpoints", operation_id="list_run_checkpoints")
-def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> schemas.Checkpoints:
-    """The states of the training that are kept, newest first."""
-    with services.database.reader() as session:
-        runs.job_of(session, caller.project_id, run_id)
-        found = [
-            schemas.Checkpoint(
-                step=checkpoint.step,
-                attempt=checkpoint.attempt,
-                reason=checkpoint.reason,
-                sha256=artifact.sha256,
-                size_bytes=artifact.size_bytes,
-                created_at=checkpoint.created_at,
-            )
-            for checkpoint, artifact in checkpoints.of_run(session, run_id)
-        ]
-    return schemas.Checkpoints(checkpoints=found)
-
-
-@router.get(
-    "/{run_id}/checkpoints/{step}/content",
-    operation_id="download_run_checkpoint",
-    response_class=Response,
-    responses=downloads.answers({downloads.MEDIA_TYPE: BINARY}),
-)
-def download_run_checkpoint(
-    run_id: Reference, step: Step, caller: Caller, services: Web, range: Range = None, if_range: IfRange = None
-) -> Response:
-    """The file of a checkpoint: a model that `models.load` reads."""
-    with services.database.reader() as session:
-        _, artifact = checkpoints.find(session, caller.project_id, run_id, step)
-    return downloads.stored(services, artifact.file, f"{run_id}-step-{step}.safetensors", range, if_range)
 
 
 async def _stream(feed: Feed, job_id: str, after: int, key_id: str) -> AsyncIterator[bytes]:
@@ -251,7 +214,7 @@ def _queued(
     """Queue a run, once, unless the project has too many that wait, or no room for what the run would make."""
 
     def create(session: Session) -> schemas.Run:
-        check_queued_runs(session, caller.project_id, caller.quotas.queued_runs)
+        runs.check_queued(session, caller.project_id, caller.quotas.queued_runs)
         check_stored_bytes(session, caller.project_id, caller.quotas.stored_bytes)
         queued = queue(session)
         after.add_task(broker.wake, services.messages, runs.QUEUE, queued.job_id)  # once it is committed

@@ -1,60 +1,21 @@
-"""The values that a run reports while it trains."""
+"""The history of a run's metrics."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.runs.tables import RunMetric, RunProgress
+from service.runs.tables import RunMetric
 
 
-def record(session: Session, run_id: str, attempt: int, step: int, epoch: int, values: Mapping[str, float]) -> None:
-    """Add one value of each metric. JSON has no NaN and no infinity: they are kept as null and a word."""
-    session.add_all(
-        RunMetric(
-            run_id=run_id,
-            attempt=attempt,
-            name=name,
-            step=step,
-            epoch=epoch,
-            value=finite(value),
-            not_finite=None if math.isfinite(value) else str(value),
-        )
-        for name, value in values.items()
-    )
-    newest = session.get(RunProgress, run_id) or RunProgress(run_id=run_id, metrics={})
-    newest.step, newest.epoch = step, epoch
-    newest.metrics = {**newest.metrics, **{name: finite(value) for name, value in values.items()}}
-    session.add(newest)
-
-
-def finite(value: float) -> float | None:
-    """The value as JSON can hold it: None for NaN and the infinities."""
-    return value if math.isfinite(value) else None
-
-
-def finite_throughout(value: Any) -> Any:
-    """The same nested mappings and lists with None for every NaN and infinity."""
-    match value:
-        case float():
-            return finite(value)
-        case Mapping():
-            return {key: finite_throughout(part) for key, part in value.items()}
-        case list():
-            return [finite_throughout(part) for part in value]
-    return value
-
-
-def history(session: Session, run_id: str, names: Sequence[str], most: int) -> dict[str, list[RunMetric]]:
-    """Metric -> at most `most` of its values in order of step, evenly thinned, the newest among them.
+def history(session: Session, run_id: str, names: Sequence[str], max_points: int) -> dict[str, list[RunMetric]]:
+    """Metric -> at most `max_points` of its values in order of step, evenly thinned; the newest is always among them.
 
     No names means all metrics.
     """
     backwards = func.row_number().over(partition_by=RunMetric.name, order_by=RunMetric.id.desc()) - 1
     count = func.count().over(partition_by=RunMetric.name)
-    numbered = select(RunMetric.id, backwards.label("place"), ((count + most - 1) / most).label("stride"))
+    numbered = select(RunMetric.id, backwards.label("place"), ((count + max_points - 1) / max_points).label("stride"))
     numbered = numbered.where(RunMetric.run_id == run_id)
     if names:
         numbered = numbered.where(RunMetric.name.in_(names))

@@ -1,4 +1,4 @@
-"""From what a request asks for to everything a training needs, checked against the dataset."""
+"""Completes a request with defaults, and checks it against the dataset and its statistics."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,6 @@ from models.config.wording import sentences
 from service.registry.tables import Model, ModelVersion
 from service.runs import checkpoints, schemas
 from service.runs.tables import Run
-from service.runs.trainability import misfits_of_values
 from service.shared.errors import BadInput, Fault, NotFound, pointer
 from service.shared.samples import ModalitySchema, Schema
 
@@ -92,7 +91,7 @@ def resolve(
         raise BadInput(faults) from error
     unfit = misfits(training, config, rows, splits, request.devices)
     faults = [Fault(pointer("training", *m.place), "misfit", m.detail) for m in unfit]
-    faults += misfits_of_values(config, statistics)
+    faults += _misfits_of_values(config, statistics)
     artifact_id = None
     if request.init_from is not None:
         artifact_id, other = _init(session, project_id, request.init_from)
@@ -177,3 +176,30 @@ def _modality(schema: ModalitySchema, names: CategoryNames | None) -> ModalityCo
         category_names=names,
         likelihood=schema.likelihood or default_likelihood(schema.dtype, schema.categories),
     )
+
+
+def _misfits_of_values(config: MMVAEConfig | MMVRNNConfig, statistics: Mapping[str, Any]) -> list[Fault]:
+    """Everything that would end the training before its first step."""
+    found = []
+    if (shortest := statistics.get("lengths", {}).get("minimum", 1)) < 1:
+        detail = f"its shortest sequence has {shortest} time steps, expected at least one in each; leave those rows out"
+        found.append(Fault("/dataset", "misfit", detail))
+    for modality in config.modalities:
+        figures = statistics.get("modalities", {}).get(modality.name, {})
+        if figures.get("present") == 0:
+            detail = f"no row has modality {modality.name!r}, expected it in some; leave it out of the dataset"
+            found.append(Fault("/dataset", "misfit", detail))
+        elif why := _outside(modality, figures):
+            found.append(Fault(pointer("architecture", "modalities", modality.name, "likelihood"), "misfit", why))
+    return found
+
+
+def _outside(modality: ModalityConfig, figures: Mapping[str, Any]) -> str | None:
+    """Why the likelihood gives some of the values no density; None where it does."""
+    if "minimum" not in figures:
+        return None
+    least, most = figures["minimum"], figures["maximum"]
+    what = f"modality {modality.name!r} has values from {least:g} to {most:g}"
+    if modality.support.contains(least) and modality.support.contains(most):
+        return None
+    return f"{what}, and {modality.likelihood} is for {modality.support}; choose another likelihood"

@@ -8,13 +8,13 @@ from sqlalchemy.orm import Session
 from service.datasets import operations as datasets
 from service.datasets.tables import DatasetVersion
 from service.jobs.operations import Claim
-from service.runs import operations as runs
+from service.runs import lookup
 from service.runs.tables import Run
 from worker.jobs.claimed_job import ClaimedJob
 from worker.jobs.convert import ConvertJob
 from worker.jobs.train import TrainJob
 
-KINDS: dict[str, Callable[[Session, Claim], ClaimedJob]] = {runs.KIND: TrainJob, datasets.KIND: ConvertJob}
+KINDS: dict[str, Callable[[Session, Claim], ClaimedJob]] = {lookup.KIND: TrainJob, datasets.KIND: ConvertJob}
 
 
 def log_fields(session: Session, claim: Claim) -> dict[str, str]:

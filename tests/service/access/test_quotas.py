@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from service.access.tables import Project
-from service.runs import checkpoints
+from service.runs import training
+from service.runs.training import Origin
 from service.shared import storage
 from service.shared.errors import TooMany
 from service.shared.settings import Settings
@@ -150,7 +151,7 @@ def test_a_later_checkpoint_that_does_not_fit_leaves_the_earlier_ones(limited: S
 def keep(service: Service, run: str, step: int, reason: str, max_bytes: int) -> None:
     file = Stored(service.project_id, f"{step:064}", 1000)
     with service.worker.database.writer.begin() as session:
-        checkpoints.keep(session, run, 1, file, max_bytes, step, reason, {}, None)
+        training.record_checkpoint(session, run, 1, file, max_bytes, step, reason, Origin({}, None))
 
 
 def test_runs_at_once_do_not_exceed_the_queue(limited: Service) -> None:

@@ -19,7 +19,6 @@ from models.io import checkpoint
 from service.access import operations as access
 from service.registry import operations as registry
 from service.registry.schemas import Lineage
-from service.registry.tables import ModelVersion
 from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
@@ -69,10 +68,8 @@ def served(
         session.flush()
         _, key = access.create_key(session, project.id, "test")
         file = record(session, from_settings(settings).adopt(project.id, home / "checkpoint"), None)
-        lineage = Lineage.model_validate({**NO_LINEAGE, "libraries": {}}).model_dump(mode="json")
-        config = CONFIG.model_dump(mode="json")
-        made = ModelVersion(artifact_id=file.id, config=config, metrics={}, lineage=lineage)
-        registry.number(session, project.id, "m", made)
+        lineage = Lineage.model_validate({**NO_LINEAGE, "libraries": {}})
+        registry.add_version(session, project.id, "m", file.id, CONFIG.model_dump(mode="json"), {}, lineage)
     database.close()
     with api(settings) as url:
         yield settings, httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)

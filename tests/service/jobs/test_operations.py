@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Progress
+from service.jobs.operations.clauses import MAX_BACKOFF_SECONDS
+from service.jobs.operations.submission import FIRST_WAKE_SECONDS
 from service.jobs.tables import Job
 from service.shared.database import Database, now
 from service.shared.errors import Conflict
@@ -87,7 +89,7 @@ def test_a_new_job_is_queued_and_its_history_begins(database: Database, project_
 
 def test_a_new_job_is_not_announced_again_at_once(database: Database, project_id: str) -> None:
     job = row(database, create(database, project_id))
-    assert jobs.FIRST_WAKE_SECONDS - 5 < (job.dispatch_after - job.created_at).total_seconds() <= 31
+    assert FIRST_WAKE_SECONDS - 5 < (job.dispatch_after - job.created_at).total_seconds() <= 31
     assert change(database, jobs.due) == []
 
 
@@ -402,7 +404,7 @@ def test_the_back_off_has_an_upper_bound(database: Database, project_id: str) ->
     mine = claimed(database, project_id)
     change(database, lambda session: jobs.fail(session, mine, FAULT, 1e6))
     job = row(database, mine.job_id)
-    assert (job.not_before - job.created_at).total_seconds() < jobs.LONGEST_BACKOFF_SECONDS + 60
+    assert (job.not_before - job.created_at).total_seconds() < MAX_BACKOFF_SECONDS + 60
 
 
 def test_the_last_attempt_fails_for_good(database: Database, project_id: str) -> None:

@@ -240,6 +240,7 @@ def _copied(database: Database, service: Service) -> tuple[str, str, int, int]:
                     size_bytes=artifact.size_bytes,
                 )
             )
+            session.flush()
             session.add(
                 ModelVersion(
                     id=version.id,

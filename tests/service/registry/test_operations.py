@@ -5,7 +5,8 @@ from threading import Barrier
 
 from service.jobs.operations import Claim
 from service.registry import operations as registry
-from service.runs import training_assignment
+from service.runs import training
+from service.runs.training import Origin
 from service.shared.database import Database
 from service.shared.storage import Stored
 from tests.service.rows import claimed_run
@@ -13,9 +14,9 @@ from tests.service.rows import claimed_run
 
 def add(database: Database, claim: Claim, sha256: str) -> int:
     with database.writer.begin() as session:
-        assignment = training_assignment.assignment(session, claim.job_id)
+        assigned = training.assignment(session, claim)
         stored = Stored(claim.project_id, sha256, 10)
-        return registry.add_version(session, assignment, claim.attempt, stored, None, {"loss": 1.0}, {"torch": "2"})
+        return training.complete(session, assigned, stored, None, {"loss": 1.0}, None, [], Origin({"torch": "2"}, None))
 
 
 def test_a_version_remembers_its_lineage(database: Database, project_id: str) -> None:
@@ -23,7 +24,7 @@ def test_a_version_remembers_its_lineage(database: Database, project_id: str) ->
     assert add(database, claim, "a" * 64) == 1
     with database.reader() as session:
         found = registry.get_version(session, project_id, "m", 1)
-        run_id = training_assignment.assignment(session, claim.job_id).run_id
+        run_id = training.assignment(session, claim).run_id
     assert (found.metrics, found.sha256, found.size_bytes) == ({"loss": 1.0}, "a" * 64, 10)
     assert (found.lineage.run, found.lineage.attempt, found.lineage.seed) == (run_id, 1, 0)
     assert (found.lineage.dataset, found.lineage.dataset_version, found.lineage.dataset_sha256) == ("d", 1, "1" * 64)

@@ -1,7 +1,7 @@
 """Models and their versions over HTTP."""
 
-from service.registry import operations as registry
-from service.runs import training_assignment
+from service.runs import training
+from service.runs.training import Origin
 from service.shared.storage import Stored
 from tests.conftest import Service
 from tests.service.rows import claimed_run
@@ -12,10 +12,9 @@ def add(service: Service, model: str, sha256: str) -> None:
     database = service.worker.database
     claim = claimed_run(database, service.project_id, model)
     with database.writer.begin() as session:
-        assignment = training_assignment.assignment(session, claim.job_id)
-        registry.add_version(
-            session, assignment, 1, Stored(service.project_id, sha256, 10), None, {"loss": 2.5}, {"torch": "2"}
-        )
+        assigned = training.assignment(session, claim)
+        stored = Stored(service.project_id, sha256, 10)
+        training.complete(session, assigned, stored, None, {"loss": 2.5}, None, [], Origin({"torch": "2"}, None))
 
 
 def test_a_model_has_versions_with_their_config_and_lineage(service: Service) -> None:

@@ -8,8 +8,9 @@ from sqlalchemy import event
 
 from service.jobs import operations as jobs
 from service.jobs.tables import Job
+from service.runs import lookup
 from service.runs import operations as runs
-from service.runs.listing import Filters
+from service.runs.lookup import Filters
 from service.runs.schemas import DatasetReference, RunChanges, RunRequest
 from service.shared.database import Database
 from tests.service.rows import ready_dataset
@@ -41,7 +42,7 @@ def listed(database: Database, project_id: str, size: int = 100, **filters: obje
     after = None
     while True:
         with database.reader() as session:
-            page = runs.list_runs(session, project_id, Filters(**filters), after, size)  # type: ignore[arg-type]
+            page = lookup.list_runs(session, project_id, Filters(**filters), after, size)  # type: ignore[arg-type]
         found += [run.id for _, run in page]
         if len(page) < size:
             return found
@@ -58,7 +59,7 @@ def test_a_list_says_where_each_run_stands_with_as_many_queries_for_one_as_for_a
     database: Database, project_id: str, made: list[str]
 ) -> None:
     with database.writer.begin() as session:
-        session.get_one(Job, runs.job_of(session, project_id, made[5])).priority = 7
+        session.get_one(Job, lookup.job_of(session, project_id, made[5])).priority = 7
     counts: list[int] = []
     found: dict[int, dict[str, tuple[int | None, str | None]]] = {}
     for size in (1, 6):
@@ -69,7 +70,7 @@ def test_a_list_says_where_each_run_stands_with_as_many_queries_for_one_as_for_a
 
         event.listen(database.engine, "before_cursor_execute", count)
         with database.reader() as session:
-            page = runs.list_runs(session, project_id, Filters(), None, size)
+            page = lookup.list_runs(session, project_id, Filters(), None, size)
         event.remove(database.engine, "before_cursor_execute", count)
         counts.append(len(statements))
         found[size] = {run.id: (run.queue_position, run.waiting_reason) for _, run in page}
@@ -79,7 +80,7 @@ def test_a_list_says_where_each_run_stands_with_as_many_queries_for_one_as_for_a
     assert found[6][made[0]] == (None, None)
     assert found[6][made[2]][1] == "no train worker is alive"
     with database.reader() as session:
-        alone = {run_id: runs.get(session, project_id, run_id) for run_id in made}
+        alone = {run_id: lookup.get(session, project_id, run_id) for run_id in made}
     assert {run_id: (run.queue_position, run.waiting_reason) for run_id, run in alone.items()} == found[6]
     assert found[1] == {made[5]: found[6][made[5]]}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy.orm import Session
 
-from service.runs import run_metrics
+from service.runs import run_metrics, training
 from service.runs.tables import RunProgress
 from service.shared.database import Database
 from tests.service.rows import queued_run
@@ -21,7 +21,7 @@ def test_values_come_back_by_name_and_in_order(database: Database, project_id: s
     run_id = queued_run(database, project_id)
     for step in (1, 2, 3):
         with database.writer.begin() as session:
-            run_metrics.record(session, run_id, 1, step, step, {"loss": 1 / step, "kl": float(step)})
+            training.record_metrics(session, run_id, 1, step, step, {"loss": 1 / step, "kl": float(step)})
     with database.reader() as session:
         found = run_metrics.history(session, run_id, [], 100)
         assert [row.value for row in found["loss"]] == [1, 1 / 2, 1 / 3]
@@ -37,7 +37,7 @@ def test_a_long_history_is_thinned_evenly_and_keeps_its_newest_value(
     run_id = queued_run(database, project_id)
     with database.writer.begin() as session:
         for step in range(30):
-            run_metrics.record(session, run_id, 1, step, step, {"loss": 1.0, "kl": 2.0})
+            training.record_metrics(session, run_id, 1, step, step, {"loss": 1.0, "kl": 2.0})
     with database.reader() as session:
         found = run_metrics.history(session, run_id, [], points)
     for rows in found.values():
@@ -48,10 +48,12 @@ def test_a_long_history_is_thinned_evenly_and_keeps_its_newest_value(
         assert len(set(np.diff(steps).tolist())) <= 1
 
 
-def test_a_value_that_is_not_finite_is_null_and_a_word(database: Database, project_id: str) -> None:
+def test_a_value_that_is_not_finite_is_null_and_a_flag(database: Database, project_id: str) -> None:
     run_id = queued_run(database, project_id)
     with database.writer.begin() as session:
-        run_metrics.record(session, run_id, 1, 1, 1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": float(np.pi)})
+        training.record_metrics(
+            session, run_id, 1, 1, 1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": float(np.pi)}
+        )
     with database.reader() as session:
         found = run_metrics.history(session, run_id, [], 100)
         assert {name: (rows[0].value, rows[0].not_finite) for name, rows in found.items()} == {

@@ -1,0 +1,1 @@
+"""What runs and models were made of, and what may therefore not be deleted."""

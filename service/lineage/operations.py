@@ -1,0 +1,113 @@
+"""What was made of a dataset, and its deletion: the rows stay for the runs and models that were made of it."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.datasets import operations as datasets
+from service.datasets.tables import Dataset, DatasetVersion, Upload
+from service.jobs import operations as jobs
+from service.jobs.tables import FINAL_STATES, Job
+from service.lineage import schemas
+from service.registry.tables import Model, ModelVersion
+from service.runs.tables import Run
+from service.shared.errors import Conflict, Fault
+from service.shared.storage.tables import Artifact
+
+MAX_USERS = 1000
+MAX_NAMED_USERS = 20
+
+
+def lineage(session: Session, project_id: str, name: str, number: int) -> schemas.DatasetLineage:
+    """What a version was made of, and what was made of it. Raises NotFound."""
+    dataset, version, _ = datasets.find_version(session, project_id, name, number)
+    uploaded = (
+        select(Artifact.sha256)
+        .join(Upload, Upload.artifact_id == Artifact.id)
+        .where(Upload.id == version.source.get("upload", ""))
+    )
+    return schemas.DatasetLineage(
+        dataset=dataset.name,
+        version=version.version,
+        sha256=version.sha256,
+        source=version.source,
+        source_sha256=session.scalar(uploaded),
+        users=[*users(session, project_id, dataset.name, [version])],
+    )
+
+
+def users(
+    session: Session, project_id: str, name: str, versions: Sequence[DatasetVersion]
+) -> Sequence[schemas.DatasetUser]:
+    """Models that were made of some versions of a dataset, and runs of these versions, newest first."""
+    runs = (
+        select(Run.id, Run.created_at)
+        .where(Run.dataset_version_id.in_([version.id for version in versions]))
+        .order_by(Run.job_id.desc())
+        .limit(MAX_USERS)
+    )
+    # A model version remembers the dataset by its name: its run may have been deleted.
+    models = (
+        select(Model.name, ModelVersion.version, ModelVersion.created_at)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .where(
+            Model.project_id == project_id,
+            ModelVersion.lineage["dataset"].as_string() == name,
+            ModelVersion.lineage["dataset_version"].as_integer().in_([version.version for version in versions]),
+            # an imported version may name a dataset of another server
+            ModelVersion.lineage["dataset_sha256"].as_string().in_([version.sha256 for version in versions]),
+        )
+        .order_by(ModelVersion.id.desc())
+        .limit(MAX_USERS)
+    )
+    found = [
+        schemas.DatasetUser(kind="model version", name=f"{row.name}/{row.version}", created_at=row.created_at)
+        for row in session.execute(models)
+    ]
+    return found + [
+        schemas.DatasetUser(kind="run", name=row.id, created_at=row.created_at) for row in session.execute(runs)
+    ]
+
+
+def remove_version(session: Session, project_id: str, name: str, number: int, force: bool) -> None:
+    """Delete one version.
+
+    Raises NotFound, and Conflict that names the runs and models of it, unless forced: then runs that have not ended
+    are cancelled, and models stay.
+    """
+    dataset, version, _ = datasets.find_version(session, project_id, name, number)
+    _remove(session, dataset, [version], force)
+
+
+def remove_dataset(session: Session, project_id: str, name: str, force: bool) -> None:
+    """Delete all versions of a dataset, as `remove_version` deletes one."""
+    dataset, _, _ = datasets.find_version(session, project_id, name, None)
+    _remove(session, dataset, datasets.locked_versions(session, dataset), force)
+
+
+def _remove(session: Session, dataset: Dataset, versions: Sequence[DatasetVersion], force: bool) -> None:
+    used = users(session, dataset.project_id, dataset.name, versions)
+    if used and not force:
+        raise _in_use(dataset.name, [f"{user.kind} {user.name}" for user in used])
+    for job_id in _unfinished(session, versions):
+        jobs.cancel(session, job_id)
+    datasets.remove(session, dataset, versions)
+
+
+def _unfinished(session: Session, versions: Sequence[DatasetVersion]) -> Sequence[str]:
+    """Jobs that make these versions, or train on them."""
+    runs = select(Run.job_id).where(Run.dataset_version_id.in_([version.id for version in versions]))
+    conversions = [version.job_id for version in versions]
+    unfinished = select(Job.id).where(
+        Job.id.in_(conversions) | Job.id.in_(runs), Job.state.not_in(FINAL_STATES), Job.cancel_requested.is_(False)
+    )
+    return session.scalars(unfinished).all()
+
+
+def _in_use(name: str, used: Sequence[str]) -> Conflict:
+    more = f" and {len(used) - MAX_NAMED_USERS} more" if len(used) > MAX_NAMED_USERS else ""
+    named = ", ".join(used[:MAX_NAMED_USERS])
+    conflict = Conflict("dataset_in_use", f"dataset {name!r} is used by {named}{more}; force deletes it anyway")
+    conflict.faults = tuple(Fault("", "used_by", user) for user in used[:MAX_NAMED_USERS])
+    return conflict

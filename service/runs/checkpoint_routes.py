@@ -1,0 +1,67 @@
+"""The checkpoints of /v1/runs, and POST /v1/models/{name}/versions, which makes a model version of one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from service.http import downloads
+from service.http.authenticated_route import AuthenticatedRoute
+from service.http.dependencies import Caller, Web
+from service.http.downloads import BINARY, IfRange, Range
+from service.http.idempotency import OnceByBody
+from service.registry.schemas import ModelVersion, VersionRequest
+from service.runs import checkpoints, lookup, schemas
+from service.shared.resource_names import Name, Reference
+
+router = APIRouter(route_class=AuthenticatedRoute)
+
+Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that were done.")]
+
+
+@router.get("/v1/runs/{run_id}/checkpoints", operation_id="list_run_checkpoints", tags=["runs"])
+def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> schemas.Checkpoints:
+    """The states of the training that are kept, newest first."""
+    with services.database.reader() as session:
+        lookup.job_of(session, caller.project_id, run_id)
+        found = [
+            schemas.Checkpoint(
+                step=checkpoint.step,
+                attempt=checkpoint.attempt,
+                reason=checkpoint.reason,
+                sha256=artifact.sha256,
+                size_bytes=artifact.size_bytes,
+                created_at=checkpoint.created_at,
+            )
+            for checkpoint, artifact in checkpoints.of_run(session, run_id)
+        ]
+    return schemas.Checkpoints(checkpoints=found)
+
+
+@router.get(
+    "/v1/runs/{run_id}/checkpoints/{step}/content",
+    operation_id="download_run_checkpoint",
+    tags=["runs"],
+    response_class=Response,
+    responses=downloads.answers({downloads.MEDIA_TYPE: BINARY}),
+)
+def download_run_checkpoint(
+    run_id: Reference, step: Step, caller: Caller, services: Web, range: Range = None, if_range: IfRange = None
+) -> Response:
+    """The file of a checkpoint: a model that `models.load` reads."""
+    with services.database.reader() as session:
+        _, artifact = checkpoints.find(session, caller.project_id, run_id, step)
+    return downloads.stored(services, artifact.file, f"{run_id}-step-{step}.safetensors", range, if_range)
+
+
+@router.post("/v1/models/{name}/versions", status_code=201, operation_id="create_model_version", tags=["registry"])
+def create_model_version(
+    name: Name, body: VersionRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
+) -> ModelVersion:
+    """Make a run's checkpoint the next version of a model."""
+    version = once.do(
+        services.database,
+        lambda session: checkpoints.register(session, caller.project_id, name, body),
+        ModelVersion,
+    )
+    response.headers["Location"] = f"/v1/models/{name}/versions/{version.version}"
+    return version
