@@ -142,7 +142,7 @@ def test_a_later_checkpoint_that_does_not_fit_leaves_the_earlier_ones(limited: S
     max_bytes = stored(limited) + 3500
     for step, reason in ((1, "interval"), (2, "interval"), (3, "interval"), (4, "epoch")):
         keep(limited, run, step, reason, max_bytes)
-    with pytest.raises(TooMany, match="that it may store"):
+    with pytest.raises(TooMany, match=f"of at most {max_bytes} bytes"):
         keep(limited, run, 5, "epoch", max_bytes)
     kept = limited.http.get(f"/v1/runs/{run}/checkpoints").json()["checkpoints"]
     assert [checkpoint["step"] for checkpoint in kept] == [4, 3, 2]
