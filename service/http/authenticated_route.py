@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.http.authentication import Operation, authenticate
 from service.shared import json_documents
+from service.shared.errors import UnsupportedMediaType
 
 
 class AuthenticatedRoute(APIRoute):
@@ -25,8 +26,16 @@ class AuthenticatedRoute(APIRoute):
 
         async def authenticated(request: Request) -> Response:
             await authenticate(request.scope, operation)
-            if operation.body is not None:  # before FastAPI parses and validates it in the event loop
-                json_documents.check(await request.body())
+            if operation.body is not None and (body := await request.body()):
+                _check_document(request.headers.get("content-type", ""), body)
             return await handle(request)
 
         return authenticated
+
+
+def _check_document(content_type: str, body: bytes) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if not media_type.startswith("application/") or not media_type.endswith(("/json", "+json")):
+        detail = f"content type {content_type or 'none'!r}, expected application/json"
+        raise UnsupportedMediaType("unsupported_media_type", detail)
+    json_documents.check(body)

@@ -1,10 +1,10 @@
 """/v2: health, metadata, statistics and the repository. A version is named by its number or by an alias."""
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import version as installed
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
@@ -14,7 +14,7 @@ from service.http.dependencies import Caller, Services, Web
 from service.open_inference import metadata
 from service.open_inference.calls import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
-from service.shared import json_documents, json_syntax
+from service.shared import json_documents
 from service.shared.errors import BadInput, Fault
 
 health = APIRouter(prefix="/v2/health", tags=["operations"])
@@ -134,11 +134,9 @@ def _all_versions(services: Services, project_id: str) -> Sequence[tuple[str, in
 
 def _ignored(body: bytes) -> None:
     """Read what these calls may bring: nothing, or an object. Raises BadInput for parameters that we do not have."""
-    json_documents.check(body)
-    try:
-        given = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError as error:
-        raise BadInput([Fault("", "not_json", f"the body is not JSON: {json_syntax.reason(error)}")]) from error
+    if body:
+        json_documents.check(body)
+    given = json.loads(body) if body else {}
     if not isinstance(given, dict):
         raise BadInput([Fault("", "not_an_object", "the body is no object, expected {} or nothing")])
     parameters = given.get("parameters") or {}

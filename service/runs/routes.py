@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
@@ -23,12 +24,12 @@ from service.shared.resource_names import Reference
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
 
-EVENT_STREAM = "text/event-stream"
-# Without an id, so that a client that comes back with another key goes on behind the last event of the run.
-ACCESS_ENDED = (
-    b"event: access_ended\n"
-    b'data: {"code":"invalid_api_key","detail":"the API key was revoked, has expired, or may no longer read: '
-    b'no more events come; take another key, and send the id of the last event"}\n\n'
+EVENT_STREAM = EventSourceResponse.media_type
+# Without an id, so that a client that reconnects with another key resumes after the last event of the run.
+ACCESS_ENDED = format_sse_event(
+    event="access_ended",
+    data_str='{"code":"invalid_api_key","detail":"the API key was revoked, has expired, or may no longer read: '
+    'no more events come; take another key, and send the id of the last event"}',
 )
 WHOLE_LOG_CHARACTERS = 2**31
 
@@ -172,9 +173,8 @@ def get_run_events(
             seen = query.after if last_event_id is None else last_event_id
             if history.is_complete(session, job_id, seen):
                 return Response(status_code=204)
-            return StreamingResponse(
-                _stream(feed, job_id, seen, caller.key_id), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
-            )
+            stream = _stream(feed, job_id, seen, caller.key_id)
+            return EventSourceResponse(stream, headers={"X-Accel-Buffering": "no"})  # nginx sends each event at once
         found = history.events(session, job_id, query.after, query.limit)
         events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in found]
     return schemas.RunEvents(events=events)
@@ -195,10 +195,10 @@ async def _stream(feed: Feed, job_id: str, after: int, key_id: str) -> AsyncIter
     try:
         async for events in feed.follow(job_id, after, key_id):
             if not events:
-                yield b": still here\n\n"
+                yield KEEPALIVE_COMMENT
             for event in events:
                 data = schemas.RunEvent.model_validate(event, from_attributes=True).model_dump_json()
-                yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
+                yield format_sse_event(id=str(event.id), event=event.type, data_str=data)
     except AccessLost:
         yield ACCESS_ENDED
 

@@ -1,8 +1,10 @@
-"""Checks of JSON request bodies: size before parsing, repeated keys, zero characters."""
+"""Checks of JSON request bodies: size before parsing, syntax, repeated keys, zero characters."""
 
+import contextlib
 import json
 from typing import Any
 
+from service.shared import json_syntax
 from service.shared.errors import BadInput, Fault, pointer
 
 MAX_BYTES = 1024**2
@@ -15,19 +17,38 @@ ZERO = rb"\u0000"
 _PARTS = (b",", b":", b"[", b"{")
 
 
+class UnreadableJson(BadInput):
+    """Bytes that no JSON parser reads."""
+
+    status = 400
+    title = "Bad Request"
+
+
 def check(raw: bytes) -> None:
-    """Raise BadInput for too many parts, a repeated key or a zero character. The parser reports invalid JSON."""
+    """Raise BadInput for invalid JSON, too many parts, a repeated key or a zero character."""
     parts = sum(raw.count(part) for part in _PARTS)
     if parts > MAX_PARTS:
         detail = f"the body has {parts} commas, colons and opening brackets, expected at most {MAX_PARTS}"
         raise BadInput([Fault("", "too_many_values", f"{detail}; send a smaller body")])
-    refuse_repeated_keys(raw)
+    try:
+        _load_unique(raw)
+    except json.JSONDecodeError as error:
+        raise BadInput([Fault("", "not_json", f"the body is not JSON: {json_syntax.reason(error)}")]) from error
+    except (RecursionError, ValueError) as error:
+        detail = "the body is bytes that are no UTF-8, is nested too deep, or has a number too long, expected JSON"
+        raise UnreadableJson([Fault("", "not_json", detail)], code="not_json") from error
     if ZERO in raw:
         refuse_zero_characters(raw)
 
 
 def refuse_repeated_keys(raw: bytes) -> None:
-    """Raise BadInput with the place of the first key that its object repeats."""
+    """Raise BadInput with the place of the first key that its object repeats. Another parser reports invalid JSON."""
+    with contextlib.suppress(RecursionError, ValueError):
+        _load_unique(raw)
+
+
+def _load_unique(raw: bytes) -> None:
+    """Parse JSON. Raises BadInput for a repeated key, and the errors of `json.loads`."""
     repeated: dict[int, tuple[dict[str, Any], str]] = {}
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,10 +57,7 @@ def refuse_repeated_keys(raw: bytes) -> None:
             repeated[id(entries)] = entries, _first_repeated(pairs)  # the reference keeps the id from being reused
         return entries
 
-    try:
-        document = json.loads(raw, object_pairs_hook=unique)
-    except (RecursionError, ValueError):
-        return
+    document = json.loads(raw, object_pairs_hook=unique)
     if repeated:
         place, (_, key) = _find(document, repeated)
         shown = key[:MAX_KEY_CHARACTERS]

@@ -52,10 +52,34 @@ def test_all_faults_of_a_body_are_told_at_once(service: Service) -> None:
 
 
 def test_a_body_that_is_not_json_is_refused(service: Service) -> None:
-    for content in (b"", b"{", b"\xff\xfe", b"{'a': 1}"):
+    expected = {
+        b"": (422, "missing"),
+        b"{": (422, "not_json"),
+        b"{'a': 1}": (422, "not_json"),
+        b"\xff\xfe": (422, "not_json"),  # nothing, in UTF-16
+        b'{"model": "\xff"}': (400, "not_json"),
+        b"[" * 20_000: (400, "not_json"),
+        b'{"seed": ' + b"1" * 5000 + b"}": (400, "not_json"),
+    }
+    for content, (status, code) in expected.items():
         answer = service.http.post("/v1/runs", content=content, headers={"content-type": "application/json"})
-        assert answer.status_code in (400, 422)
-        problem(answer, answer.status_code)
+        assert fault(answer, status) == ("", code)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json; charset=utf-8", 404),
+        ("Application/merge-patch+JSON", 404),
+        ("text/plain", 415),
+        ("json", 415),
+        ("", 415),
+    ],
+)
+def test_a_document_is_read_if_its_content_type_is_json(service: Service, content_type: str, status: int) -> None:
+    content = b'{"dataset": {"name": "none"}, "model": "m"}'
+    answer = service.http.post("/v1/runs", content=content, headers={"content-type": content_type})
+    problem(answer, status)
 
 
 @pytest.mark.parametrize(
