@@ -72,6 +72,7 @@ _CODES: dict[str, tuple[str, ...]] = {
     ),
     "too_short": ("too_short", "string_too_short"),
     "too_long": ("too_long", "string_too_long"),
+    "zero_character": ("zero_character",),
 }  # fmt: skip
 _CODE_OF = {type: code for code, types in _CODES.items() for type in types}
 CODES = (*_CODES, INVALID_VALUE)

@@ -36,7 +36,7 @@ NOT_JSON = (b"", b"{", b"\xff", b"{'a': 1}", b'{"a": 1,}', b"[" * 5000, b'"\\ud8
 JSON = {"content-type": "application/json"}
 WRONG_PARAMETERS = ("", "-1", "0", "1.5", "9" * 30, "9" * 5000, "?", "x" * 500, "2026-01-01T00:00:00", "yesterday", "é")
 # Bodies of the API provoke every code for values, parameters these.
-IN_BODIES = {*CODES}
+IN_BODIES = {*CODES} - {"zero_character"}  # `service.shared.json_documents` refuses it earlier
 IN_REQUESTS = {"wrong_type", "wrong_format", "out_of_range", "unknown_value", "too_short", "too_long", "not_json"}
 
 

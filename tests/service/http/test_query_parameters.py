@@ -63,8 +63,8 @@ def test_a_single_value_is_refused_when_it_is_repeated_and_a_list_is_not() -> No
         ("/v2/models/none?x=1", "?x", "unknown_parameter"),
         ("/v1/runs?tag=a%00b", "?tag", "zero_character"),
         ("/v1/projects?page_token=%00", "?page_token", "zero_character"),
-        ("/v1/projects?page_size=0", "?page_size", "greater_than_equal"),
-        (f"/v1/projects?page_size={query_parameters.MAX_PAGE_SIZE + 1}", "?page_size", "less_than_equal"),
+        ("/v1/projects?page_size=0", "?page_size", "out_of_range"),
+        (f"/v1/projects?page_size={query_parameters.MAX_PAGE_SIZE + 1}", "?page_size", "out_of_range"),
     ],
 )
 def test_a_bad_parameter_is_refused_with_its_place(service: Service, path: str, place: str, code: str) -> None:
