@@ -7,15 +7,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.config import likelihood as likelihoods
-from service.datasets.conversion_warnings import DataWarning
-from service.datasets.layout import Declaration, DeclaredModality
-from service.datasets.split import SplitColumn
+from service.datasets.declaration import Declaration, DeclaredModality, SplitColumn
+from service.datasets.layout import DataWarning
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.samples import ModalitySchema, Samples
 
 KEY = "sensorium.schema"
 """An array of an .npz file, an entry of Parquet's metadata, a key in the first row of JSON Lines."""
 MAX_BYTES = 16 * 1024**2
+
+# The columns of ids, labels and splits in downloads; underscores are appended to a name that a modality has.
+IDS, LABELS, SPLIT = "row_id", "row_label", "split"
+_WHAT = {"ids": "the rows' ids", "labels": "the rows' labels", "split": "the rows' split"}
 
 
 def of(samples: Samples, ids: str, labels: str, split: str) -> Declaration:
@@ -61,6 +64,33 @@ def completed(
         changes["step_seconds"] = told.step_seconds
     detail = f"the file carries the schema of a dataset it was downloaded from ({KEY}); it says what was not declared"
     return said.model_copy(update=changes), [DataWarning("own_schema", detail)]
+
+
+def role_columns(declaration: Declaration) -> dict[str, str]:
+    """The column that gives each role of which nothing was declared, if the file has it."""
+    taken = declaration.left_out() | declaration.names().keys()
+    found = {}
+    for role, name in (("ids", IDS), ("labels", LABELS), ("split", SPLIT)):
+        while name in declaration.modalities:  # as downloads do
+            name += "_"
+        if getattr(declaration, role) is None and name not in taken:
+            found[role] = name
+    return found
+
+
+def with_known_columns(declaration: Declaration, columns: Collection[str]) -> tuple[Declaration, list[DataWarning]]:
+    """The declaration with the roles of those of these columns that have a known name."""
+    found = {role: column for role, column in role_columns(declaration).items() if column in columns}
+    changes = {role: SplitColumn(column=name) if role == "split" else name for role, name in found.items()}
+    warnings = [
+        DataWarning(
+            f"read_as_{role}",
+            f"column {name!r} was read as {_WHAT[role]}, as in downloads; declare it in modalities to make it one",
+            name,
+        )
+        for role, name in found.items()
+    ]
+    return declaration.model_copy(update=changes), warnings
 
 
 def _modalities(said: Declaration, told: Declaration, free: set[str]) -> dict[str, DeclaredModality]:

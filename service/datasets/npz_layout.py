@@ -4,18 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.datasets import known_columns
-from service.datasets.conversion_warnings import DataWarning
+from service.datasets import exported_schema
+from service.datasets.declaration import Declaration, Kind
 from service.datasets.layout import (
     LENGTHS,
-    MOST_FAULTS,
+    MAX_FAULTS,
     PRESENT,
     SUFFIXES,
     TIME,
     Column,
     ColumnKind,
-    Declaration,
-    Kind,
+    DataWarning,
     Layout,
     settle,
 )
@@ -25,9 +24,9 @@ from service.shared.npz import ArrayHeader
 
 def known(arrays: Sequence[ArrayHeader], declaration: Declaration) -> tuple[Declaration, list[DataWarning]]:
     """What was declared, with the roles of arrays that are called as downloads call them: a text or number a row."""
-    split = known_columns.wanted(declaration).get("split")
+    split = exported_schema.role_columns(declaration).get("split")
     fit = [a.name for a in arrays if len(a.shape) == 1 and a.dtype.kind in ("US" if a.name == split else "USiu")]
-    return known_columns.completed(declaration, fit)
+    return exported_schema.with_known_columns(declaration, fit)
 
 
 def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:
@@ -69,7 +68,7 @@ def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:
     except BadInput as error:
         faults = [*error.faults, *faults]
     if faults or settled is None:
-        raise BadInput(faults[:MOST_FAULTS])
+        raise BadInput(faults[:MAX_FAULTS])
     return settled
 
 

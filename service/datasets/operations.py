@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from service.datasets import formats, schemas, uploads
-from service.datasets.layout import REJECTED, Declaration
+from service.datasets.declaration import Declaration
+from service.datasets.layout import REJECTED
 from service.datasets.tables import Dataset, DatasetVersion, Upload
 from service.jobs import operations as jobs
 from service.jobs.tables import Job

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from service.datasets.conversion_warnings import DataWarning
+from service.datasets.declaration import Declaration
 from service.datasets.formats.names import FormatName, KeptFormatName
-from service.datasets.layout import Declaration
+from service.datasets.layout import DataWarning
 from service.shared.errors import Fault
 from service.shared.resource_names import Name, Reference
 from service.shared.samples import Schema

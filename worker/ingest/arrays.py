@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from service.datasets import layout
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared.samples import SPLITS
 from worker.ingest.block import Array, Block, Column
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from service.datasets.layout import Declaration, Layout
+from service.datasets.declaration import Declaration
+from service.datasets.layout import Layout
 from worker.ingest.faults import Faults
 
 Array = np.ndarray[Any, np.dtype[Any]]

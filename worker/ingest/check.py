@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.config.likelihood import find
-from service.datasets.layout import MOST_CATEGORIES, PlannedModality
+from service.datasets.declaration import MAX_CATEGORIES
+from service.datasets.layout import PlannedModality
 from service.shared.errors import Fault, pointer
 from worker.ingest.block import Array, Column
 from worker.ingest.faults import Faults
@@ -23,7 +24,7 @@ class Checker:
         self.nan = 0
         self._modality = modality
         self._nan_is_missing = nan_is_missing
-        count = len(category_names) if category_names else MOST_CATEGORIES
+        count = len(category_names) if category_names else MAX_CATEGORIES
         self._highest = (modality.categories or count) - 1
         self._expected = f"a category from 0 to {self._highest}"
         self._numbers: Array | None = None

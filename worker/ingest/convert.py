@@ -8,8 +8,7 @@ import numpy as np
 
 from models.config import default_likelihood
 from models.config.likelihood import find
-from service.datasets.conversion_warnings import DataWarning
-from service.datasets.layout import PlannedModality
+from service.datasets.layout import DataWarning, PlannedModality
 from service.shared.errors import BadInput, Fault, pointer
 from service.shared.samples import ModalitySchema, Samples, Schema, Writer
 from worker.ingest import grid, infer

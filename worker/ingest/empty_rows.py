@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.datasets.conversion_warnings import DataWarning
+from service.datasets.layout import DataWarning
 from service.shared.samples import Samples
 from worker.ingest.block import Array
 

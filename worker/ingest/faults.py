@@ -1,6 +1,6 @@
 """Collects the faults of a file, up to a number that a person can still read."""
 
-from service.datasets.layout import MOST_FAULTS
+from service.datasets.layout import MAX_FAULTS
 from service.shared.errors import BadInput, Fault, pointer
 
 
@@ -15,7 +15,7 @@ class Faults:
 
     def room(self) -> int:
         """The number of faults that can still be added."""
-        return MOST_FAULTS - len(self._found)
+        return MAX_FAULTS - len(self._found)
 
     def add(self, fault: Fault) -> None:
         """Add a fault. Raises BadInput with all faults when the maximum is reached."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from models.config.wording import shown
-from service.datasets.conversion_warnings import DataWarning
-from service.datasets.export.row_chunks import SPLIT
-from service.datasets.layout import MOST_CATEGORIES, Declaration, Layout, PlannedModality
+from service.datasets.declaration import MAX_CATEGORIES, Declaration
+from service.datasets.exported_schema import SPLIT
+from service.datasets.layout import DataWarning, Layout, PlannedModality
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest.numbers import Numbers
 
@@ -187,7 +187,7 @@ def _perhaps_split(modality: PlannedModality, different: Iterable[str]) -> list[
 def _categories(modality: PlannedModality, seen: Numbers) -> PlannedModality:
     """Categories of the values that occur, which are their names unless they count from 0."""
     if seen.distinct is None:
-        detail = f"{modality.column!r} holds more than {MOST_CATEGORIES} different numbers, expected at most as many "
+        detail = f"{modality.column!r} holds more than {MAX_CATEGORIES} different numbers, expected at most as many "
         detail += "categories; leave out dtype and likelihood to read it as numbers"
         raise BadInput([Fault(pointer(modality.column), "too_many_categories", detail)])
     values = tuple(int(value) for value in seen.distinct) if seen.whole else ()
@@ -208,7 +208,7 @@ def _few(seen: Numbers) -> str:
 
 
 def _many(modality: PlannedModality, seen: Numbers) -> str:
-    count = f"more than {MOST_CATEGORIES}" if seen.distinct is None else str(len(seen.distinct))
+    count = f"more than {MAX_CATEGORIES}" if seen.distinct is None else str(len(seen.distinct))
     detail = f"holds {count} different whole numbers, more than {FEW}, which were read as numbers"
     return f"{detail}; declare modalities: {_as(modality, 'int64')} where they are categories"
 

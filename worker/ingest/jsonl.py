@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from service.datasets import exported_schema, known_columns
-from service.datasets.layout import TIME, Declaration
+from service.datasets import exported_schema
+from service.datasets.declaration import Declaration
+from service.datasets.layout import TIME
 from service.shared import json_syntax
 from service.shared.errors import BadInput, Fault
 from worker.ingest import infer
@@ -50,13 +51,13 @@ class JsonLinesSource:
         self._done = 0
         self._columns: dict[str, JsonColumn] = {}
         self._numbers: dict[str, Numbers] = {}
-        known = known_columns.wanted(declaration)
+        known = exported_schema.role_columns(declaration)
         unread = {column for role, column in known.items() if role != "split"}
         scouts, others, rows = self._survey(surveys.out_of_sight(declaration) | unread)
         if (split := known.get("split")) in scouts and self._is_split(scouts[split]):
             others.append(split)
             del scouts[split], self._columns[split]
-        declaration, of_roles = known_columns.completed(declaration, others)
+        declaration, of_roles = exported_schema.with_known_columns(declaration, others)
         self.declaration = declaration
         self._roles = declaration.role_columns()
         forms, faults = {}, []

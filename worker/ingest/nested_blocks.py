@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from service.datasets.layout import TIME, Declaration, Layout, PlannedModality
+from service.datasets.declaration import Declaration
+from service.datasets.layout import TIME, Layout, PlannedModality
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest import nested_arrow as arrow
 from worker.ingest.block import BLOCK_BYTES, Array, Block, Column

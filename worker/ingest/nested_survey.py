@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.datasets import layout as layouts
-from service.datasets.layout import MOST_CATEGORIES, TIME, ColumnKind, Declaration, Kind, Layout
+from service.datasets.declaration import MAX_CATEGORIES, Declaration, Kind
+from service.datasets.layout import TIME, ColumnKind, Layout
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest.faults import Faults, no_value
 from worker.ingest.infer import Words
@@ -83,8 +84,8 @@ class Scout:
             detail = f"{self.name!r} holds a text of {len(longest)} letters, expected a category's name of at most "
             detail += f"{MAX_NAME_CHARACTERS}; ignore the column, or declare it as ids or labels"
             raise BadInput([Fault(pointer(self.name), "not_a_category", detail)])
-        if len(self.names) > MOST_CATEGORIES:
-            detail = f"{self.name!r} holds more than {MOST_CATEGORIES} different texts; ignore it, or declare it as ids"
+        if len(self.names) > MAX_CATEGORIES:
+            detail = f"{self.name!r} holds more than {MAX_CATEGORIES} different texts; ignore it, or declare it as ids"
             raise BadInput([Fault(pointer(self.name), "too_many_categories", detail)])
 
 
@@ -154,7 +155,7 @@ def settle(
         else:
             columns.append(layouts.Column(name, shape, form.kind))
     if faults:
-        raise BadInput(faults[: layouts.MOST_FAULTS])
+        raise BadInput(faults[: layouts.MAX_FAULTS])
     settled = layouts.settle(kind, rows, columns, declaration)
     _refuse_large(settled, rows, max_bytes)
     return settled

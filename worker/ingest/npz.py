@@ -13,7 +13,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from service.datasets import exported_schema
-from service.datasets.layout import LENGTHS, PRESENT, TIME, Declaration, PlannedModality
+from service.datasets.declaration import Declaration
+from service.datasets.layout import LENGTHS, PRESENT, TIME, PlannedModality
 from service.datasets.npz_layout import known, plan
 from service.shared import npz
 from service.shared.errors import BadInput, Fault, pointer

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.datasets.layout import MOST_CATEGORIES
+from service.datasets.declaration import MAX_CATEGORIES
 from worker.ingest.block import Array
 
 
@@ -12,7 +12,7 @@ class Numbers:
     def __init__(self) -> None:
         self.count = 0
         self.distinct: Array | None = np.zeros(0, np.int64)
-        """The different values, sorted; None if there are more than MOST_CATEGORIES."""
+        """The different values, sorted; None if there are more than MAX_CATEGORIES."""
         self.whole = True
         """Whether all values are whole numbers."""
         self._low: int | float = 0
@@ -48,4 +48,4 @@ class Numbers:
             return
         found = np.unique(values)
         found = found if not len(self.distinct) else np.union1d(self.distinct, found)
-        self.distinct = found if len(found) <= MOST_CATEGORIES else None
+        self.distinct = found if len(found) <= MAX_CATEGORIES else None

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from service.datasets.conversion_warnings import DataWarning
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
+from service.datasets.layout import DataWarning
 from worker.ingest.block import Array
 
 METADATA = b"pandas"

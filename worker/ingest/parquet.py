@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.datasets import exported_schema, known_columns
-from service.datasets.conversion_warnings import DataWarning
-from service.datasets.layout import TIME, Declaration, PlannedModality
+from service.datasets import exported_schema
+from service.datasets.declaration import Declaration
+from service.datasets.layout import TIME, DataWarning, PlannedModality
 from service.shared.errors import BadInput, Fault, pointer
 from worker.ingest import infer, pandas_index, parquet_groups
 from worker.ingest import nested_arrow as arrow
@@ -44,7 +44,7 @@ class ParquetSource:
         schema = self._file.schema_arrow
         own = (schema.metadata or {}).get(exported_schema.KEY.encode())
         declaration, warnings = exported_schema.completed(declaration, own, schema.names)
-        declaration, of_roles = known_columns.completed(declaration, self._known(declaration))
+        declaration, of_roles = exported_schema.with_known_columns(declaration, self._known(declaration))
         declaration, of_index = self._with_index(declaration)
         declaration, of_dates = infer.without_dates(declaration, self._dates(declaration))
         self.declaration = declaration
@@ -76,7 +76,7 @@ class ParquetSource:
     def _known(self, declaration: Declaration) -> list[str]:
         """The columns that have the name of a role and fit it: ids, labels, and a split that names splits."""
         schema, found = self._file.schema_arrow, []
-        for role, name in known_columns.wanted(declaration).items():
+        for role, name in exported_schema.role_columns(declaration).items():
             if name not in schema.names or not _has_text(schema.field(name).type):
                 continue
             if role != "split":

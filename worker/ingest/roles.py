@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from service.datasets.layout import Declaration
-from service.datasets.split import SplitColumn, SplitFractions
+from service.datasets.declaration import Declaration, SplitColumn, SplitFractions
 from service.shared.errors import Fault, pointer
 from service.shared.samples import SPLITS
 from worker.ingest.block import Array, Block

@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 
 from service.datasets import exported_schema
-from service.datasets.export.row_chunks import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
+from service.datasets.export.row_chunks import column, named, own_schema_of, pieces, steps
+from service.datasets.exported_schema import IDS, LABELS, SPLIT
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 
 # NumPy's numbers are written with as many digits as their own type needs.

@@ -10,7 +10,8 @@ from numpy.lib import format as npy
 
 from service.datasets import exported_schema
 from service.datasets.export.chunk_buffer import Sink
-from service.datasets.export.row_chunks import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
+from service.datasets.export.row_chunks import column, named, own_schema_of, pieces, steps
+from service.datasets.exported_schema import IDS, LABELS, SPLIT
 from service.datasets.layout import LENGTHS, PRESENT
 from service.shared.npz import NPY
 from service.shared.samples import SPLITS, Samples, longest

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from service.datasets import exported_schema
 from service.datasets.export.chunk_buffer import Sink
-from service.datasets.export.row_chunks import IDS, LABELS, SPLIT, column, named, own_schema_of, pieces, steps
+from service.datasets.export.row_chunks import column, named, own_schema_of, pieces, steps
+from service.datasets.exported_schema import IDS, LABELS, SPLIT
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 
 

@@ -16,7 +16,7 @@ from anyio import CancelScope
 from ulid import ULID
 
 from service.datasets import formats
-from service.shared import samples
+from service.shared import garbage_collection, samples
 from service.shared.errors import Unavailable
 from service.shared.parser_process import Read, ReadingProcess, Said
 
@@ -58,6 +58,7 @@ class Exporter:
 def begin(export: Said, _: bytes) -> Read:
     """Runs in the process: open the stored file."""
     _lower_priority()
+    garbage_collection.freeze()  # the process collects after every message
     write = formats.downloads()[export["format"]].write
     _running[export["id"]] = write(samples.open(Path(export["path"])))
     return {}, {}

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from service.datasets import exported_schema
+from service.datasets.exported_schema import IDS, LABELS, SPLIT
 from service.shared.samples import ModalitySchema, Samples, longest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_BYTES = 4 * 1024**2
-# What rides along is named like this, with as many underscores behind it as it takes to differ from the modalities.
-IDS, LABELS, SPLIT = "row_id", "row_label", "split"
 
 
 def pieces(samples: Samples, piece_bytes: int = PIECE_BYTES) -> Iterator[range]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared.npz import ArrayHeader
 from service.shared.samples import Samples
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from service.datasets import exported_schema
+from service.datasets.declaration import Declaration
 from service.datasets.export import npz as export
 from service.datasets.formats.format import Download, Format
-from service.datasets.layout import Declaration
 from service.datasets.npz_layout import known, plan
 from service.shared import npz
 from service.shared.errors import Conflict

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from service.datasets.layout import Declaration, Layout
+from service.datasets.declaration import Declaration
+from service.datasets.layout import Layout
 from service.datasets.npz_layout import plan
 from service.shared.errors import BadInput
 from service.shared.npz import ArrayHeader

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared import samples
 from service.shared.errors import BadInput
 from tests.hostile import corpus

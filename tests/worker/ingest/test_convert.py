@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared import samples
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import Samples

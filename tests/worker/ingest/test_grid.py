@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared.errors import BadInput
 from tests.worker.ingest.test_convert import converted, faults
 from worker.ingest import grid

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared import samples
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import Samples

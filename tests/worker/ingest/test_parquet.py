@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared import samples
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import Samples

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.datasets import exported_schema
+from service.datasets.declaration import Declaration
 from service.datasets.export import jsonl, npz, parquet, row_chunks
-from service.datasets.layout import Declaration
 from service.shared import samples
 from service.shared.errors import BadInput
 from service.shared.samples import Samples

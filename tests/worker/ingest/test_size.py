@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.datasets.layout import Declaration
+from service.datasets.declaration import Declaration
 from service.shared import samples
 from service.shared.errors import BadInput
 from service.shared.settings import Settings
 from tests.service.files import packed
-from worker.ingest import sources
 from worker.ingest.convert import Converted, convert
+from worker.ingest.converter import open_source
 from worker.ingest.faults import Faults
 from worker.ingest.size import Limits
 
@@ -29,7 +29,7 @@ def converted(folder: Path, content: bytes, format: str, limits: Limits = Limits
     path, told = folder / "file", Faults()
     path.write_bytes(content)
     settings = Settings(home=folder, unpacked_bytes=LIMIT)
-    source = sources.open({"file": str(path), "format": format}, Declaration(**declared), settings, folder, told)
+    source = open_source({"file": str(path), "format": format}, Declaration(**declared), settings, folder, told)
     return convert(source, told, folder / "stored", lambda done: None, limits)
 
 
@@ -108,7 +108,7 @@ def test_a_row_of_an_npz_file_that_does_not_fit_in_memory_is_refused(tmp_path: P
     path, told = tmp_path / "file", Faults()
     path.write_bytes(content)
     settings = Settings(home=tmp_path)
-    source = sources.open({"file": str(path), "format": "npz"}, Declaration(), settings, tmp_path, told)
+    source = open_source({"file": str(path), "format": "npz"}, Declaration(), settings, tmp_path, told)
     with pytest.raises(BadInput, match="a row of the arrays has 314572800 bytes, expected at most 268435456"):
         convert(source, told, tmp_path / "stored", lambda done: None)
 

@@ -1,0 +1,194 @@
+"""What a caller declares about a dataset. Everything has defaults that follow from the file."""
+
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from models.config import LikelihoodName
+from models.config.likelihood import Dtype, find
+from service.shared.resource_names import ColumnName, Name
+
+MAX_COLUMNS = 1000
+"""Of one file."""
+MAX_CATEGORIES = 100_000
+MAX_CATEGORY_CHARACTERS = 200
+
+Kind = Literal["static", "sequence"]
+Extent = Annotated[int, Field(ge=1, le=2**24)]
+
+
+def _category_names(value: Any) -> tuple[int | str, ...]:
+    names = tuple(value) if isinstance(value, list | tuple) else ()
+    kinds = {type(name) for name in names}
+    if kinds not in ({int}, {str}) or len(names) > MAX_CATEGORIES:
+        raise ValueError(f"expected a list of up to {MAX_CATEGORIES} names, all of them texts or all whole numbers")
+    if any(isinstance(name, str) and len(name) > MAX_CATEGORY_CHARACTERS for name in names):
+        raise ValueError(f"a name is longer than {MAX_CATEGORY_CHARACTERS} letters, expected a shorter one")
+    if len({*names}) < len(names):
+        raise ValueError("a name is there twice, expected one for each category")
+    return names
+
+
+CategoryNames = Annotated[tuple[int | str, ...], BeforeValidator(_category_names)]
+
+
+class SplitColumn(BaseModel):
+    """The rows' split stands in a column: training (or train), validation (or valid, val) or test; or 0, 1, 2."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: ColumnName
+
+
+class SplitFractions(BaseModel):
+    """Rows are held out at random."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0, le=2**53 - 1)
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation and test are {self.validation + self.test} together, expected less than 1")
+        return self
+
+
+def _kind_of_split(split: Any) -> str:
+    """Which of the two is meant, so that faults are about that one alone."""
+    if isinstance(split, BaseModel):
+        return type(split).__name__
+    return "SplitColumn" if isinstance(split, dict) and "column" in split else "SplitFractions"
+
+
+Split = Annotated[
+    Annotated[SplitColumn, Tag("SplitColumn")] | Annotated[SplitFractions, Tag("SplitFractions")],
+    Discriminator(_kind_of_split),
+]
+
+
+class DeclaredModality(BaseModel):
+    """What the caller knows of a modality that the file does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: ColumnName | None = Field(
+        default=None, description="The column of the file that holds it, where that has another name."
+    )
+    dtype: Literal["float32", "int64"] | None = Field(
+        default=None,
+        description="float32 for numbers, int64 for categories. By default text is categories, and so are whole "
+        "numbers without a shape that have few different values.",
+    )
+    shape: Annotated[tuple[Extent, ...], Field(max_length=6)] | None = Field(
+        default=None, description="Shape of one value; what the file holds must have it."
+    )
+    categories: Annotated[int, Field(ge=2, le=MAX_CATEGORIES)] | None = Field(
+        default=None, description="Number of categories, counted from 0; by default they are the values that occur."
+    )
+    category_names: CategoryNames | None = Field(
+        default=None,
+        description="What the categories are called, by their number. Texts that the column holds, or that stand for "
+        "the numbers that it holds; or the whole numbers that it holds.",
+    )
+    units: Annotated[str, Field(max_length=40)] | None = Field(default=None, description="For people.")
+    likelihood: LikelihoodName | None = Field(
+        default=None, description="The density that a model gives it; by default what its type and values suggest."
+    )
+
+    @property
+    def is_category(self) -> bool:
+        """Whether it was said to have categories: by their number, type or density."""
+        counted = self.categories is not None or self.category_names is not None
+        return counted or "int64" in (self.dtype, self.dtype_of_likelihood)
+
+    @property
+    def dtype_of_likelihood(self) -> Dtype | None:
+        """The type of the values that the declared likelihood is for; None without one."""
+        return None if self.likelihood is None else find(self.likelihood).dtype
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.categories is not None and self.dtype == "float32":
+            raise ValueError("categories are int64; leave out one of dtype and categories")
+        names = self.category_names or ()
+        if names and self.dtype == "float32":
+            raise ValueError("categories are int64; leave out one of dtype and category_names")
+        if self.categories is not None and len(names) > self.categories:
+            raise ValueError(f"category_names has {len(names)} names, expected at most {self.categories} as declared")
+        if self.dtype_of_likelihood == "int64" and self.dtype == "float32":
+            raise ValueError(f"likelihood {self.likelihood} is for int64, and dtype is float32; leave out one of them")
+        if self.dtype_of_likelihood == "float32" and self.is_category:
+            said = "categories are given" if self.categories is not None else "dtype is int64"
+            raise ValueError(f"likelihood {self.likelihood} is for float32, and {said}; leave out one of them")
+        return self
+
+
+class Declaration(BaseModel):
+    """What the caller says of the data. All of it has defaults that follow from the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind | None = Field(
+        default=None,
+        description="sequence: values have a time axis. By default it follows from the file: lengths, times, or "
+        "nested lists of different lengths make sequences.",
+    )
+    modalities: dict[Name, DeclaredModality] = Field(
+        default={},
+        max_length=MAX_COLUMNS,
+        description="By name, which is its column's unless `column` says another. All other columns are "
+        "modalities too.",
+    )
+    nan: Literal["refuse", "missing"] = Field(
+        default="refuse", description="missing: a value or time step that holds a NaN counts as not given."
+    )
+    split: Split | None = Field(
+        default=None, description="Which rows are held out: a column that says so, or fractions."
+    )
+    ids: ColumnName | None = Field(default=None, description="A column with the rows' names, which is no modality.")
+    labels: ColumnName | None = Field(default=None, description="A column to tell rows apart by, which is no modality.")
+    ignore: Annotated[list[ColumnName], Field(max_length=MAX_COLUMNS)] = Field(
+        default=[], description="Columns to leave out."
+    )
+    step_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        description="For sequences with times (`NAME.time`, in seconds): the length of the time steps that readings "
+        "are sorted into. A step without a reading is absent.",
+    )
+
+    @model_validator(mode="after")
+    def _no_column_has_two_roles(self) -> Self:
+        of_modalities = [declared.column or name for name, declared in self.modalities.items()]
+        roles = Counter([*of_modalities, *self.ignore, *self.role_columns().values()])
+        if twice := sorted(name for name, count in roles.items() if count > 1):
+            raise ValueError(
+                f"{', '.join(twice[:10])} has two roles; a column is a modality, ids, labels, split or ignored"
+            )
+        if self.step_seconds is not None and self.kind == "static":
+            raise ValueError("step_seconds is for sequences; leave it out, or declare kind: sequence")
+        return self
+
+    def role_columns(self) -> dict[str, str]:
+        """The columns that are no modality, by their role: ids, labels, split."""
+        split = self.split.column if isinstance(self.split, SplitColumn) else None
+        roles = {"ids": self.ids, "labels": self.labels, "split": split}
+        return {role: column for role, column in roles.items() if column is not None}
+
+    def left_out(self) -> set[str]:
+        """The columns that are no modality."""
+        return {*self.ignore, *self.role_columns().values()}
+
+    def names(self) -> dict[str, str]:
+        """The modalities that are declared, by their column in the file."""
+        return {self.column_of(name): name for name in self.modalities}
+
+    def column_of(self, modality: str) -> str:
+        """The column of the file that holds a modality."""
+        declared = self.modalities.get(modality)
+        return modality if declared is None or declared.column is None else declared.column
