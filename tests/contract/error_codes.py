@@ -1,7 +1,8 @@
 """Which `code` the problem documents of the service can have, found in its source."""
 
 import ast
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from service.shared import errors
@@ -9,54 +10,74 @@ from service.shared import errors
 SERVICE = Path(__file__).parents[2] / "service"
 # Errors that the framework raises are called by the phrase of their status.
 OF_THE_FRAMEWORK = {"not_found", "method_not_allowed"}
-# Where in a call the code stands; first, where nothing is said. Of NotFound it is the kind of what is missing.
-PLACES = {"BadInput": 1, "NotOurs": 1, "Refusal": 1}
+# Where in a call the code stands: first, where nothing is said. None: the class gives it.
+PLACES = {"BadInput": 1, "NotOurs": 1, "Forbidden": 2, "Refusal": 1, "StorageFull": None, "TimedOut": None}
+
+Trees = Mapping[Path, ast.Module]
 
 
 def codes() -> dict[str, set[str]]:
     """Every code, with the files that give it."""
+    # the errors of the command line are printed, those of settings end a process
+    paths = [path for path in sorted(SERVICE.rglob("*.py")) if not path.is_relative_to(SERVICE / "cli")]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    kinds = _kinds(trees)
     found = {code: {"the framework"} for code in OF_THE_FRAMEWORK}
-    for path in sorted(SERVICE.rglob("*.py")):
-        if path.is_relative_to(SERVICE / "cli"):  # its errors are printed
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        given = _defaults(tree) if path == Path(errors.__file__) else _given(tree)
-        for code in given:
+    for path, tree in trees.items():
+        for code in (*_of_classes(tree, kinds), *_of_calls(tree, kinds)):
             found.setdefault(code, set()).add(str(path.relative_to(SERVICE)))
     return found
 
 
-def _defaults(tree: ast.AST) -> Iterator[str]:
-    """The codes that classes of errors give themselves."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__":
-            yield from _literals(node.args[0])
-        elif isinstance(node, ast.FunctionDef):
-            for argument, default in zip(reversed(node.args.args), reversed(node.args.defaults), strict=False):
-                if argument.arg == "code":
-                    yield from _literals(default)
+def _kinds(trees: Trees) -> dict[str, str]:
+    """The classes of errors by name, each with the one in `errors` whose arguments it takes."""
+    kinds = {
+        name: name
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.SensoriumError)
+    }
+    kinds["Refusal"] = "Refusal"  # of the protocol, before there is a request
+    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    count = 0
+    while count < len(kinds):
+        count = len(kinds)
+        for node in classes:
+            for base in node.bases:
+                name = ast.unparse(base).rpartition(".")[2]
+                if name in kinds:
+                    kinds.setdefault(node.name, kinds[name])
+    return kinds
 
 
-def _given(tree: ast.AST) -> Iterator[str]:
+def _of_classes(tree: ast.Module, kinds: Mapping[str, str]) -> Iterator[str]:
+    """The codes that classes of errors give themselves: to the class above, or as the default of an argument."""
+    for kind in ast.walk(tree):
+        if not (isinstance(kind, ast.ClassDef) and kind.name in kinds):
+            continue
+        for node in ast.walk(kind):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__":
+                yield from _literals(node.args[0])
+            elif isinstance(node, ast.FunctionDef):
+                for argument, default in zip(reversed(node.args.args), reversed(node.args.defaults), strict=False):
+                    if argument.arg == "code":
+                        yield from _literals(default)
+
+
+def _of_calls(tree: ast.Module, kinds: Mapping[str, str]) -> Iterator[str]:
     """The codes that a file gives to the errors that it makes."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        name = ast.unparse(node.func).rpartition(".")[2]
-        kind = getattr(errors, name, None)
-        if not (name == "Refusal" or (isinstance(kind, type) and issubclass(kind, errors.SensoriumError))):
+        kind = kinds.get(ast.unparse(node.func).rpartition(".")[2])
+        if kind is None:
             continue
-        if name in ("StorageFull", "TimedOut", "Misconfigured"):
+        if kind == "NotFound":
+            yield from (f"{missing.replace(' ', '_')}_not_found" for missing in _literals(node.args[0]))
             continue
-        given = {keyword.arg: keyword.value for keyword in node.keywords}
-        place = PLACES.get(name, 0)
-        code = given.get("code") or (node.args[place] if len(node.args) > place else None)
-        if name == "NotFound":
-            yield from (f"{kind.replace(' ', '_')}_not_found" for kind in _literals(node.args[0]))
-        elif code is not None and name != "Forbidden":
-            yield from _literals(code)
-        elif "code" in given:
-            yield from _literals(given["code"])
+        place = PLACES.get(kind, 0)
+        named = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        for given in named or (node.args[place : place + 1] if place is not None else []):
+            yield from _literals(given)
 
 
 def _literals(node: ast.expr) -> Iterator[str]:

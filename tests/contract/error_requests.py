@@ -38,9 +38,11 @@ UNPROVOKED = {
     "client_gone": "the client has closed its connection and reads no answer",
     "database_unavailable": "the database must be away (tests/chaos, test_database)",
     "engine_busy": "as many requests as the queue holds must wait at the same moment (test_batcher)",
+    "inference_unavailable": "no `infer` worker may answer (test_remote)",
     "manifest_too_large": "a model must have a manifest of more than 4 MiB (test_bundles)",
     "misconfigured": "ends a process that starts, and is no answer (test_cli)",
     "rows_too_large": "a model must take rows of gigabytes (test_sizes, test_payload)",
+    "storage_unavailable": "the bucket must be away (test_storage_away)",
 }
 """The codes that no request can provoke here, each with the reason and where it is tested."""
 
@@ -231,6 +233,7 @@ LIMITED: dict[str, Request] = {
     "project_exists": _ask("POST", "/v1/projects", json={"name": "clinic"}),
     "project_not_found": lambda target: target.ask("GET", "/v1/audit-events?project_id=prj_nothing", target.stranger),
     "quota_exceeded": _quota,
+    "range_not_satisfiable": _ask("GET", f"{SMALL}/export", headers={"Range": "bytes=99999999-"}),
     "rate_limited": _rate_limited,
     "request_timeout": _raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n"),
     "revision_mismatch": _ask("PUT", "/v1/models/small/aliases/live", json={"version": 1}, headers={"If-Match": '"9"'}),
@@ -292,7 +295,7 @@ def described(answer: Answer) -> Body:
     assert headers["content-type"] == "application/problem+json", answer
     kept = {name.lower(): value for name, value in headers.items() if name.lower() not in UNSTABLE_HEADERS}
     if "retry-after" in kept:
-        kept["retry-after"] = re.sub(r"\d{2,}", "<seconds>", kept["retry-after"])
+        kept["retry-after"] = re.sub(r"\d+", "<seconds>", kept["retry-after"])
     body = json.loads(TIME.sub("<time>", ID.sub(r"\1_…", content.decode())))
     body["request_id"] = "…" if body["request_id"] else ""
     return {"status": status, "headers": dict(sorted(kept.items())), "body": body}
