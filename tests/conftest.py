@@ -20,7 +20,7 @@ from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
-from tests import schema, servers
+from tests import schema, servers, table_ownership
 from worker import supervisor
 from worker.launcher import Launcher
 from worker.worker_state import WorkerState
@@ -48,6 +48,17 @@ LONG = (
     "e2e/test_logs.py",
     "contract/test_schemathesis.py",
 )
+
+
+table_ownership.watch()
+
+
+@pytest.fixture(autouse=True)
+def _writes_of_owners_only() -> Iterator[None]:
+    """Fail a test in which a domain wrote a table of another one."""
+    yield
+    found, table_ownership.found[:] = [*table_ownership.found], []
+    assert found == []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import delete, select, update
 
+from service.access.tables import Project
 from service.datasets import operations as datasets
+from service.jobs.tables import Job
+from service.registry.tables import ModelVersion
 from service.runs import lookup
 from service.shared import broker
+from tests import table_ownership
 from tests.conftest import Service
 from worker import tasks
 from worker.jobs import KINDS
@@ -139,4 +144,73 @@ def test_operations_never_commit() -> None:
     """One transaction, at the edge, in sight: in a route, a task or a tick, which are given no session."""
     sources = [path for folder in ("service", "worker") for path in (ROOT / folder).rglob("*.py")]
     found = {path.name: calls for path in sources if (calls := _transactions(path.read_text()))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "write", "found"),
+    [
+        ("service.runs.planted", "session.execute(update(ModelVersion).values(run_id=None))", "service.registry owns"),
+        ("service.runs.planted", "session.execute(delete(Job))", "service.jobs.operations owns"),
+        ("service.jobs.planted", "session.execute(update(Project).values(served_at=None))", "service.access owns"),
+        ("service.jobs.planted", "session.execute(update(Job).values(state='queued'))", "service.jobs.operations owns"),
+        ("service.jobs.planted", "session.add(Project(id='prj_1', name='planted'))", "service.access owns"),
+        ("service.datasets.planted", "session.scalars(select(Project)).first().name = 'n'", "service.access owns"),
+        ("worker.planted", "session.scalars(select(Project)).first().name = 'n'", "service.access owns"),
+        ("service.access.planted", "session.scalars(select(Project)).first().name = 'n'", None),
+        ("service.access.planted", "session.execute(update(Project).values(served_at=None))", None),
+        ("service.jobs.operations.planted", "session.execute(update(Job).values(priority=1))", None),
+        ("service.runs.planted", "session.scalars(select(Project)).first().name", None),
+    ],
+)
+def test_a_write_to_a_table_of_another_domain_is_found(
+    service: Service, module: str, write: str, found: str | None
+) -> None:
+    names = {"__name__": module, "update": update, "delete": delete, "select": select}
+    names |= {"Job": Job, "Project": Project, "ModelVersion": ModelVersion}
+    with service.worker.database.writer() as session:
+        exec(write, {**names, "session": session})  # noqa: S102
+    writes, table_ownership.found[:] = [*table_ownership.found], []
+    assert len({*writes}) == (found is not None)
+    assert all(one.startswith(f"{module} ") and one.endswith(f"which {found}") for one in writes)
+
+
+def _foreign_writes(module: str, source: str) -> list[str]:
+    """Table classes that a module imports from another domain and inserts, updates, deletes or constructs."""
+    tree = ast.parse(source)
+    owners = {
+        alias.asname or alias.name: node.module.removesuffix(".tables")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.endswith(".tables")
+        for alias in node.names
+    }
+    written = [
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        for name in ([node.func] if node.func.id in owners else node.args[:1])
+        if isinstance(name, ast.Name) and (name is node.func or node.func.id in {"insert", "update", "delete"})
+    ]
+    return [name.id for name in written if name.id in owners and not module.startswith(owners[name.id])]
+
+
+def test_a_foreign_write_in_code_that_no_test_runs_would_be_found() -> None:
+    source = (
+        "from service.jobs.tables import Job\ndef f(session):\n    session.execute(update(Job).values(state='failed'))"
+    )
+    assert _foreign_writes("service.runs.operations", source) == ["Job"]
+    assert _foreign_writes("service.jobs.operations.recovery", source) == []
+    assert _foreign_writes("service.runs.operations", source.replace("update(Job)", "select(Job)")) == []
+    assert _foreign_writes("worker.presence", "from service.jobs.tables import Worker\nWorker(id='wrk_1')") == [
+        "Worker"
+    ]
+
+
+def test_a_domain_changes_its_own_tables_only() -> None:
+    """Attributes that are assigned are found while tests run: see `tests.table_ownership`."""
+    found = {}
+    for path in [path for folder in ("service", "worker") for path in (ROOT / folder).rglob("*.py")]:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if writes := _foreign_writes(module, path.read_text()):
+            found[module] = writes
     assert found == {}
