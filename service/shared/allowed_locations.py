@@ -5,8 +5,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.shared.errors import BadInput, Fault
+from service.shared.s3 import Bucket
 from service.shared.settings import Settings
-from service.shared.storage.s3 import Bucket
 
 CHUNK_BYTES = 1024 * 1024
 SCHEMES = ("s3", "file")

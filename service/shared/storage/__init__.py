@@ -5,12 +5,12 @@ finds files without rows.
 """
 
 from service.shared.disk_space import Space
+from service.shared.s3 import Bucket, StorageAway
 from service.shared.settings import Settings
 from service.shared.storage.artifact import CorruptArtifact, Stored
 from service.shared.storage.artifact_rows import discard, record, release, stored_bytes, sweep
 from service.shared.storage.bucket import BucketStorage
 from service.shared.storage.folder import FolderStorage
-from service.shared.storage.s3 import Bucket, StorageAway
 from service.shared.storage.storage import Storage
 from service.shared.storage.writer import Writer
 

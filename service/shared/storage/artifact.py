@@ -4,21 +4,11 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 
 class CorruptArtifact(OSError):
     """A stored file that is missing, or whose size or digest differs from what was recorded."""
-
-
-class Entry(NamedTuple):
-    """A file as a store lists it."""
-
-    key: str
-    size_bytes: int
-    modified_at: datetime
 
 
 @dataclass(frozen=True)

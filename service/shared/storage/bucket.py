@@ -12,8 +12,8 @@ from ulid import ULID
 from service.shared.disk_space import Space
 from service.shared.errors import StorageFull
 from service.shared.full_disk import is_disk_full
-from service.shared.storage.artifact import CorruptArtifact, Entry, Stored, verify
-from service.shared.storage.s3 import Bucket
+from service.shared.s3 import Bucket, Entry
+from service.shared.storage.artifact import CorruptArtifact, Stored, verify
 from service.shared.storage.storage import Storage
 
 # A copy stays for at least this long after `fetch`: a trainer gets several paths, and opens them seconds later.

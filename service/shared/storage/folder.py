@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from service.shared.storage.artifact import Entry, Stored, verify
+from service.shared.s3 import Entry
+from service.shared.storage.artifact import Stored, verify
 from service.shared.storage.storage import Storage
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.shared.database import Database
-from service.shared.storage.artifact import Entry, Stored
+from service.shared.s3 import Entry
+from service.shared.storage.artifact import Stored
 from service.shared.storage.artifact_rows import lock, sweep
 from service.shared.storage.storage import Storage
 from service.shared.storage.tables import Artifact

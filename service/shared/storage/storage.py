@@ -11,7 +11,8 @@ from pathlib import Path
 from ulid import ULID
 
 from service.shared.disk_space import Space
-from service.shared.storage.artifact import Entry, Stored
+from service.shared.s3 import Entry
+from service.shared.storage.artifact import Stored
 from service.shared.storage.writer import Writer
 
 UNFINISHED = "tmp"

@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 
 from service.shared import storage
 from service.shared.database import Database
+from service.shared.s3 import READ_BYTES, Bucket
 from service.shared.settings import Settings
 from service.shared.storage import BucketStorage, CorruptArtifact, FolderStorage, Storage, StorageAway, Stored
-from service.shared.storage.s3 import READ_BYTES, Bucket
 from service.shared.storage.tables import Artifact
 
 CONTENT = b"0123456789" * 100_000

@@ -1,11 +1,11 @@
-"""Objects in a bucket of an S3-compatible store."""
+"""Objects in a bucket of an S3-compatible store. Apart from `storage`, so that conversions read buckets without SQL."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import obstore
@@ -16,7 +16,6 @@ from obstore.store import S3Store
 from service.shared.errors import StorageFull, Unavailable
 from service.shared.outage_log import Outage
 from service.shared.settings import Settings
-from service.shared.storage.artifact import Entry
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -33,6 +32,14 @@ RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=1
 # How a store says that it, or the quota of a bucket, is full: HTTP in general, MinIO, Ceph. obstore's errors carry
 # neither a status nor a code, only this text, so pyproject.toml caps its version; a test has a server for each text.
 FULL = ("507 Insufficient Storage", "XMinioStorageFull", "QuotaExceeded")
+
+
+class Entry(NamedTuple):
+    """A file as a store lists it."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class StorageAway(Unavailable):
