@@ -2,10 +2,12 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from models.config import ModalityConfig
@@ -48,12 +50,13 @@ class Count(Likelihood):
         """Variance of every element given the parameters."""
 
     @abstractmethod
-    def distribution(self, raw: Tensor, count: Array) -> Array:
-        """P(x <= count) of every element, by SciPy; raw: in float64."""
+    def distribution_parameters(self, raw: Tensor) -> tuple[Array, ...]:
+        """The parameters of `distribution`: (..., *shape) each; raw: in float64."""
 
+    @staticmethod
     @abstractmethod
-    def real_quantile(self, raw: Tensor, probability: Array) -> Array:
-        """Where the distribution function, continued between whole numbers, is `probability`; raw: in float64."""
+    def distribution(count: Array, *parameters: Array) -> Array:
+        """P(x <= count) of every element, by SciPy."""
 
     def describe(self, raw: Tensor) -> dict[str, Tensor]:
         """Rate and standard deviation of the mixture of the draws, by the law of total variance."""
@@ -65,12 +68,34 @@ class Count(Likelihood):
         """The smallest count k with P(x <= k) >= probability."""
         # in float32 p(0) of a rate above 103 is 0
         exact = raw.detach().double()
-        chance = inner(probability).cpu().double().numpy()
-        count = np.maximum(np.ceil(self.real_quantile(exact, chance)), 0)
-        # rounding may leave the real number just above a whole one
-        below = np.maximum(count - 1, 0)
-        count = np.where(self.distribution(exact, below) >= chance, below, count)
-        return torch.from_numpy(count.astype(np.float32)).to(raw.device)
+        given = [inner(probability).double(), self.log_rate(exact).exp(), self.variance(exact)]
+        arrays = (tensor.detach().cpu().numpy() for tensor in given)
+        chance, rate, variance, *parameters = np.broadcast_arrays(*arrays, *self.distribution_parameters(exact))
+        # Cornish-Fisher expansion; the third cumulant of both likelihoods is variance * (2 variance / rate - 1)
+        z = special.ndtri(chance)
+        guess = rate + z * np.sqrt(variance) + (z**2 - 1) / 6 * (2 * variance / rate - 1)
+        flat = [parameter.ravel() for parameter in parameters]
+        count = self._first_count(flat, chance.ravel(), np.maximum(np.ceil(guess.ravel()), 0))
+        return torch.from_numpy(count.reshape(rate.shape).astype(np.float32)).to(raw.device)
+
+    def _first_count(self, parameters: Sequence[Array], chance: Array, guess: Array) -> Array:
+        """The smallest counts whose distribution reaches `chance`, searched from a guess: (N,) each.
+
+        The distance from the guess doubles until the count is between two counts; then bisection. NaN propagates.
+        """
+        low, high = np.full(len(guess), -1.0), np.where(np.isnan(guess), np.nan, np.inf)
+        searched = np.flatnonzero(~np.isnan(guess))
+        count, step = guess[searched], 1.0
+        while len(searched):
+            is_reached = self.distribution(count, *(each[searched] for each in parameters)) >= chance[searched]
+            high[searched[is_reached]] = count[is_reached]
+            low[searched[~is_reached]] = count[~is_reached]
+            searched = searched[high[searched] - low[searched] > 1]
+            below, above = low[searched], high[searched]
+            outside = np.where(below < 0, np.maximum(above - step, 0), below + step)
+            count = np.where((below < 0) | np.isinf(above), outside, np.floor((below + above) / 2))
+            step *= 2
+        return high
 
     def fill(self, described: dict[str, Tensor]) -> Tensor:
         """The rate."""

@@ -45,19 +45,15 @@ class NegativeBinomialLikelihood(Count):
         rate = self.log_rate(raw).exp()
         return rate + rate.square() / self.dispersion(raw)
 
-    def distribution(self, raw: Tensor, count: Array) -> Array:
+    @staticmethod
+    def distribution(count: Array, *parameters: Array) -> Array:
         """The regularised incomplete beta function I_p(r, count + 1), p = r / (r + lambda)."""
-        dispersion, chance = self._dispersion_and_chance(raw)
+        dispersion, chance = parameters
         found: Array = special.betainc(dispersion, count + 1, chance)
         return found
 
-    def real_quantile(self, raw: Tensor, probability: Array) -> Array:
-        """The inverse of `distribution` in the count."""
-        found: Array = special.nbdtrik(probability, *self._dispersion_and_chance(raw))
-        return found
-
-    def _dispersion_and_chance(self, raw: Tensor) -> tuple[Array, Array]:
-        """r and p = r / (r + lambda): (..., *shape) each."""
+    def distribution_parameters(self, raw: Tensor) -> tuple[Array, ...]:
+        """r and p = r / (r + lambda)."""
         rate = self.log_rate(raw).exp()
         dispersion = self.dispersion(raw).detach().double().expand_as(rate)
         return dispersion.cpu().numpy(), (dispersion / (dispersion + rate)).cpu().numpy()

@@ -18,12 +18,13 @@ class PoissonLikelihood(Count):
         """lambda."""
         return self.log_rate(raw).exp()
 
-    def distribution(self, raw: Tensor, count: Array) -> Array:
-        """The regularised upper incomplete gamma function Q(count + 1, lambda)."""
-        found: Array = special.pdtr(count, self.variance(raw).cpu().numpy())
-        return found
+    def distribution_parameters(self, raw: Tensor) -> tuple[Array, ...]:
+        """lambda."""
+        return (self.variance(raw).cpu().numpy(),)
 
-    def real_quantile(self, raw: Tensor, probability: Array) -> Array:
-        """The inverse of `distribution` in the count."""
-        found: Array = special.pdtrik(probability, self.variance(raw).cpu().numpy())
+    @staticmethod
+    def distribution(count: Array, *parameters: Array) -> Array:
+        """The regularised upper incomplete gamma function Q(count + 1, lambda)."""
+        (rate,) = parameters
+        found: Array = special.pdtr(count, rate)
         return found

@@ -39,7 +39,7 @@ class ConvertJob:
     def crash_error(self, ending: str) -> dict[str, Any] | None:
         """Reject the file: its reader would crash at every attempt."""
         detail = f"the process that reads the file {ending}: the file is damaged, or unpacks to more memory than a "
-        detail += "conversion may take; write it again, in smaller row groups and pages"
+        detail += "conversion may take; write it again, Parquet in smaller row groups and pages"
         errors = [{"pointer": "", "code": "reader_crashed", "detail": detail}]
         return {"code": REJECTED, "detail": detail, "errors": errors}
 

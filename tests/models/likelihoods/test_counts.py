@@ -167,3 +167,11 @@ def test_quantiles_of_large_overdispersed_counts_are_near_the_true_ones(
     for probability, expected in zip((0.05, 0.5, 0.95), quantiles, strict=True):
         found = density.quantile(raw, torch.tensor([[probability]])).item()
         assert abs(found - expected) <= max(1, 0.02 * expected)
+
+
+@kinds
+def test_a_rate_that_is_nan_has_a_quantile_that_is_nan(name: str, scale: str) -> None:
+    density = _build(name, scale, (2,))
+    raw = torch.zeros(1, *density.parameter_shape)
+    raw[0, 0] = math.nan
+    assert density.quantile(raw, torch.tensor(0.5)).isnan().tolist() == [[True, False]]
