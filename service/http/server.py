@@ -1,4 +1,7 @@
-"""uvicorn's server, which ends without failing anybody: who has knocked is let in, and who was let in is answered."""
+"""uvicorn's server with a graceful shutdown that fails no request: accept the listen backlog, then drain.
+
+It uses attributes of uvicorn that are not documented; its version is capped for that (decision 62).
+"""
 
 import asyncio
 import socket
@@ -10,29 +13,29 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises OSError."""
+    """A listening socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
 class Server(uvicorn.Server):
-    """`on_drain` is called when the server was told to end, before the first connection is closed."""
+    """`on_drain` is called at the beginning of the shutdown, before any connection is closed."""
 
     def __init__(self, config: uvicorn.Config, on_drain: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_drain = on_drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take in who waits at the door, close it, and answer what has been asked and what comes within a moment."""
+        """Accept the listen backlog, close the listeners, and answer all requests that came or come within a moment."""
         self._on_drain()
-        knocked = _accept_all(sockets or [])
-        # At once: whom the system lets in between is cut off. Closing a socket twice does no harm.
+        backlog = _accept_all(sockets or [])
+        # Close at once: a connection that the system makes after `_accept_all` is lost. uvicorn closes them again.
         for server in self.servers:
             server.close()
         for listener in sockets or []:
             listener.close()
         loop = asyncio.get_running_loop()
-        for connection in knocked:
+        for connection in backlog:
             await loop.connect_accepted_socket(self._protocol, connection)
         await super().shutdown(sockets)
 
@@ -44,13 +47,13 @@ class Server(uvicorn.Server):
 
 
 def _accept_all(listeners: Sequence[socket.socket]) -> list[socket.socket]:
-    """The connections that the system has made and nobody has taken."""
+    """The connections of the listen backlog."""
     accepted = []
     for listener in listeners:
         listener.setblocking(False)
         try:
             while True:
                 accepted.append(listener.accept()[0])
-        except OSError:  # none is left
+        except OSError:  # the backlog is empty
             continue
     return accepted

@@ -36,7 +36,7 @@ def binary() -> str | None:
 
 
 @contextmanager
-def proxy(folder: Path, ports: Sequence[int]) -> Iterator[str]:
+def proxy(folder: Path, ports: Sequence[int], locations: Path = PROXY / "locations.conf") -> Iterator[str]:
     """A proxy in front of these ports; yields its URL."""
     folder.mkdir()
     port = free_port()
@@ -45,7 +45,7 @@ def proxy(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     filled = template.safe_substitute(SENSORIUM_API="http://api", SENSORIUM_RESOLVER="127.0.0.1")
     for production, here in {
         "listen 8080;": f"listen 127.0.0.1:{port};",
-        "/etc/nginx/sensorium/locations.conf": str(PROXY / "locations.conf"),
+        "/etc/nginx/sensorium/locations.conf": str(locations),
         "/var/cache/nginx/bodies": str(folder / "bodies"),
         "/dev/stdout": str(folder / "access.log"),
     }.items():
