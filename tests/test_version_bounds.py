@@ -41,7 +41,7 @@ USES = (
     Use("kombu", "service/shared/folder_broker.py", "overrides `_put` and `_get` of the filesystem transport"),
     Use("celery", "worker/celery_consumer.py", "imports a message text of the consumer and knows its loggers"),
     Use("redis", "service/shared/broker.py", "the set with celery and kombu that survives a lost broker"),
-    Use("obstore", "service/shared/storage/s3.py", "knows a full bucket by the text of the error"),
+    Use("obstore", "service/shared/s3.py", "knows a full bucket by the text of the error"),
     Use("safetensors", "service/shared/full_disk.py", "knows a full disk by the text of the error"),
     Use("torch", "models/ops/dense.py", "reads hooks, children and parameters of modules where torch keeps them"),
 )
