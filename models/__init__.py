@@ -1,7 +1,7 @@
-"""Multimodal generative models in PyTorch, to import as a library.
+"""Multimodal generative models in PyTorch, as a library.
 
-Names are looked up when they are first used, so that `import models` and `models.config` do not import torch: a
-process that only checks configurations starts in milliseconds instead of seconds.
+Names are imported when they are first used, so that `import models` and `models.config` do not import torch: a process
+that only checks configurations starts in milliseconds instead of seconds.
 """
 
 from importlib import import_module
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from models.architectures import build as build
     from models.batch import Batch as Batch
     from models.devices import cards as cards
+    from models.devices import ran_out_of_memory as ran_out_of_memory
+    from models.devices import use_threads as use_threads
     from models.io.bundle import BundleError as BundleError
     from models.io.bundle import describe as describe
     from models.io.checkpoint import CheckpointError as CheckpointError
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from models.ops.explain import in_words as in_words
     from models.predictor import Predictor as Predictor
     from models.predictor import load as load
-    from models.predictor import ran_out_of_memory as ran_out_of_memory
-    from models.predictor import use_threads as use_threads
     from models.training.checks import UnusableData as UnusableData
     from models.training.dataset import Dataset as Dataset
     from models.training.evaluate import evaluate as evaluate
@@ -68,9 +68,9 @@ HOMES = {
     "fit": "models.training.loop",
     "in_words": "models.ops.explain",
     "load": "models.predictor",
-    "ran_out_of_memory": "models.predictor",
+    "ran_out_of_memory": "models.devices",
     "save": "models.io.checkpoint",
-    "use_threads": "models.predictor",
+    "use_threads": "models.devices",
     "verify": "models.io.verification",
 }
 
@@ -83,5 +83,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The names that can be imported from here."""
+    """The public names."""
     return sorted(HOMES)

@@ -1,19 +1,19 @@
-"""A trained model behind NumPy arrays: the only face of `models` that serving sees."""
+"""A trained model that takes and returns NumPy arrays. The service uses models through it alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from models import batch, generation, ops
+from models import generation, ops
 from models.architectures import Model
+from models.arrays import Arrays, to_arrays, to_batch, to_tensor
 from models.batch import Batch, BatchError
-from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.config import MMVAEConfig, MMVRNNConfig
 from models.io import bundle, checkpoint
 from models.io.checkpoint import CheckpointError
 from models.io.manifests import ARTIFACT
@@ -27,7 +27,8 @@ from models.ops.explain import Served, explain
 class Latent(NamedTuple):
     """Mean and standard deviation of q(z | inputs): (B, Z) or (B, T, Z) each.
 
-    state: (B, F), what a sequence's next piece goes on from; None for samples, and for models that smooth.
+    state: (B, F), the state from which the sequence's next piece continues; None for samples, and for models that
+    smooth.
     """
 
     mean: np.ndarray
@@ -36,10 +37,10 @@ class Latent(NamedTuple):
 
 
 class Score(NamedTuple):
-    """The evidence bound in nats, and its parts: (B,), or (B, T) for sequences, every step by itself.
+    """The evidence lower bound in nats and its parts: (B,) for samples, (B, T) for the steps of sequences.
 
-    bound = sum over m of log_likelihood[m] - kl. log_likelihood: name -> expected log p(x_m | z), of the observed
-    modalities, 0 where one is absent. kl: KL(q(z | inputs) || p(z)).
+    bound = sum over m of log_likelihood[m] - kl. log_likelihood: name -> expected log p(x_m | z) of each given
+    modality, 0 where it is absent. kl: KL(q(z | inputs) || p(z)).
     """
 
     bound: np.ndarray
@@ -48,20 +49,20 @@ class Score(NamedTuple):
 
 
 class Predictor:
-    """Answers questions about samples with any subset of the modalities. Threads may share it.
+    """Inference for batches whose rows have any subset of the modalities. Several threads may share it.
 
     values: name -> (B, *shape) or (B, T, *shape). present: name -> (B,) or (B, T) bool, or one bool per element in the
-    shape of the values; the keys of `values`. Numbers in absent places never matter. lengths: (B,) for sequences, None
-    if all have T steps. A modality that is not in `values` is absent everywhere. Rows with different subsets share a
-    batch, and a row's answer does not depend on the other rows. Answers at padding steps have no meaning. Raises
-    `models.batch.BatchError` for values that do not fit.
+    shape of the values; it has the keys of `values`. Numbers in absent places never matter. lengths: (B,) for
+    sequences, None if all have T steps. A modality that is not in `values` is absent everywhere. Rows with different
+    subsets share a batch, and a row's answer does not depend on the other rows. Answers at padding steps have no
+    meaning. Raises `models.batch.BatchError` for values that do not fit.
 
-    state: (B, F) from the answer about the sequences' earlier steps, None at their beginning. A sequence that comes in
-    pieces gets the answers it would get as a whole. Models that smooth look at the whole, and refuse a state.
+    state: (B, F), from the answer for the sequences' earlier steps; None at their beginning. A sequence that comes in
+    pieces gets the same answers as the whole sequence. Models that smooth need the whole sequence and refuse a state.
 
-    n_samples = 0 follows the posterior mean. n_samples = S > 0 averages over S draws of the latent. The draws follow
-    from `seed` alone and are the same for every row: rows do not depend on their place, and step t does not depend on
-    the padding.
+    n_samples = 0 uses the posterior mean. n_samples = S > 0 averages over S draws of the latent code. The draws depend
+    on `seed` alone and are the same for each row: an answer does not depend on the row's place in the batch, and step t
+    does not depend on the padding.
     """
 
     def __init__(self, model: Model) -> None:
@@ -80,12 +81,12 @@ class Predictor:
 
     @property
     def memory_bytes(self) -> int:
-        """What the weights take."""
+        """The size of the weights and buffers."""
         tensors = [*self._model.parameters(), *self._model.buffers()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def warm_up(self, rows: int = 1, steps: int = 2) -> None:
-        """Answer once, about nothing in particular: pages are read and kernels chosen before anybody waits for it."""
+        """Answer once for made-up values: the first request then waits for no memory page and no choice of kernels."""
         lead = (rows,) if self.config.kind == "static" else (rows, steps)
         values = {
             modality.name: np.full((*lead, *modality.shape), modality.support.inside, modality.dtype)
@@ -97,8 +98,8 @@ class Predictor:
 
     def encode(
         self,
-        values: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
+        values: Arrays,
+        present: Arrays,
         lengths: np.ndarray | None = None,
         state: np.ndarray | None = None,
     ) -> Latent:
@@ -113,8 +114,8 @@ class Predictor:
     @torch.inference_mode()
     def _encode(
         self,
-        values: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
+        values: Arrays,
+        present: Arrays,
         lengths: np.ndarray | None,
         state: np.ndarray | None,
     ) -> Latent:
@@ -132,35 +133,35 @@ class Predictor:
     @torch.inference_mode()
     def reconstruct(
         self,
-        values: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
+        values: Arrays,
+        present: Arrays,
         lengths: np.ndarray | None,
         targets: Sequence[str],
         n_samples: int = 0,
         seed: int = 0,
         state: np.ndarray | None = None,
     ) -> dict[str, dict[str, np.ndarray]]:
-        """The predictive distribution of every target, observed or not, in the user's units.
+        """The predictive distribution of each target, observed or missing, in the user's units.
 
-        What each answers is the `outputs` of its likelihood's `Facts`, and means what `Likelihood.describe` says:
-        Gaussian and Laplace mean, standard_deviation, of the target's shape; Poisson and negative binomial rate,
-        standard_deviation; Bernoulli probability; categorical probabilities (..., K) and category (...).
+        Returns the `outputs` of each likelihood's `Facts`, as `Likelihood.describe` defines them: mean and
+        standard_deviation for Gaussian and Laplace, rate and standard_deviation for Poisson and negative binomial,
+        probability for Bernoulli, each of the target's shape; for categorical, probabilities (..., K) and category.
         """
         self._known(targets)
         inputs = self._batch(values, present, lengths)
         raws = self._decoded(inputs, targets, n_samples, seed, self._state(state, inputs))
-        return {name: _arrays(self._model.describe(name, raw, inputs.absence(name))) for name, raw in raws.items()}
+        return {name: to_arrays(self._model.describe(name, raw, inputs.absence(name))) for name, raw in raws.items()}
 
     @torch.inference_mode()
     def impute(
         self,
-        values: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
+        values: Arrays,
+        present: Arrays,
         lengths: np.ndarray | None = None,
         n_samples: int = 0,
         seed: int = 0,
     ) -> dict[str, np.ndarray]:
-        """All modalities complete: the given values and elements, elsewhere the predicted mean or most likely value."""
+        """Complete values of all modalities: the given elements, and predictions (`Likelihood.fill`) elsewhere."""
         inputs = self._batch(values, present, lengths)
         filled = {}
         for name, raw in self._decoded(inputs, list(self._model.index), n_samples, seed).items():
@@ -176,13 +177,13 @@ class Predictor:
     @torch.inference_mode()
     def score(
         self,
-        values: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
+        values: Arrays,
+        present: Arrays,
         lengths: np.ndarray | None = None,
         n_samples: int = 0,
         seed: int = 0,
     ) -> Score:
-        """How likely the model finds what was observed: low is unusual."""
+        """A lower bound of the observed values' log-likelihood: low for unusual values."""
         inputs = self._batch(values, present, lengths)
         noises: Iterable[Tensor | None] = [None]
         if n_samples:
@@ -194,13 +195,13 @@ class Predictor:
         names = list(terms[0].log_likelihood)
         each = {name: torch.stack([term.log_likelihood[name] for term in terms]).mean(dim=0) for name in names}
         bound = torch.stack(list(each.values())).sum(dim=0) - kl
-        return Score(bound.numpy(), _arrays(each), kl.numpy())
+        return Score(bound.numpy(), to_arrays(each), kl.numpy())
 
     @torch.inference_mode()
     def forecast(
         self,
-        values: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
+        values: Arrays,
+        present: Arrays,
         lengths: np.ndarray | None,
         horizon: int,
         targets: Sequence[str],
@@ -209,10 +210,10 @@ class Predictor:
         quantiles: Sequence[float] = (0.05, 0.5, 0.95),
         state: np.ndarray | None = None,
     ) -> dict[str, dict[str, np.ndarray]]:
-        """The `horizon` steps that follow each sequence: what `reconstruct` gives, of shape (B, horizon, ...).
+        """The `horizon` steps after the end of each sequence: what `reconstruct` gives, of shape (B, horizon, ...).
 
-        From S paths on which the model sees what it has drawn before; numbers and counts have quantiles too,
-        (B, horizon, *shape, Q), of the paths' values. n_samples = 0 follows means, and has no quantiles.
+        Rolls out S paths; the values drawn at one step are inputs of the next. Numbers and counts also have quantiles
+        of the paths' values, (B, horizon, *shape, Q). n_samples = 0 rolls out means and gives no quantiles.
         """
         self._known(targets)
         model = self._model
@@ -223,13 +224,13 @@ class Predictor:
         inputs = self._batch(values, present, lengths)
         _, last = model.decode_from(inputs, [], None, self._state(state, inputs))
         answers = generation.forecast(model, last, horizon, targets, n_samples, seed, quantiles)
-        return {name: _arrays(answer) for name, answer in answers.items()}
+        return {name: to_arrays(answer) for name, answer in answers.items()}
 
     @torch.inference_mode()
     def sample(self, rows: int, steps: int | None = None, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-        """Draws from the prior: `value`, a value of every modality, beside the distribution it was drawn from.
+        """Draws from the prior: for each modality a `value`, and the distribution from which it was drawn.
 
-        steps: of every sequence, None for samples. Shapes (rows, ...) or (rows, steps, ...).
+        steps: the length of the sequences, None for samples. Shapes (rows, ...) or (rows, steps, ...).
         """
         if rows < 1 or (steps is not None and steps < 1):
             raise BatchError(f"rows is {rows} and steps {steps}, expected at least 1")
@@ -240,12 +241,12 @@ class Predictor:
             answers = generation.sequences(model, rows, steps, seed)
         else:
             raise BatchError(f"steps is {steps} for a model of {self.config.kind} data")
-        return {name: _arrays(answer) for name, answer in answers.items()}
+        return {name: to_arrays(answer) for name, answer in answers.items()}
 
     def _decoded(
         self, inputs: Batch, targets: Sequence[str], n_samples: int, seed: int, state: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Likelihood parameters (S, B, ...) of every target: of S draws, or along the posterior mean alone."""
+        """Likelihood parameters of each target, (S, B, ...): for S draws, or S = 1 for the posterior mean."""
         model = self._model
         noise = self._noise(model.latent_shape(inputs), n_samples, seed) if n_samples else None
         if isinstance(model, MMVAE):
@@ -266,26 +267,13 @@ class Predictor:
         expected = (inputs.rows, model.recurrence.state_features)
         if state.shape != expected:
             raise BatchError(f"state has shape {state.shape}, expected {expected}")
-        return _tensor(state, np.float32)
+        return to_tensor(state, np.float32)
 
-    def _batch(
-        self, values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], lengths: np.ndarray | None
-    ) -> Batch:
-        known = {modality.name: modality for modality in self.config.modalities}
-        masks = {name: _tensor(mask, np.bool_) for name, mask in present.items()}
-        if lengths is None and self.config.kind == "sequence" and masks:
-            shape = next(iter(masks.values())).shape
-            lengths = np.full(shape[:1], shape[1] if len(shape) > 1 else 0)
-        inputs = Batch(
-            values={name: _value(known.get(name), value, present.get(name)) for name, value in values.items()},
-            present=masks,
-            lengths=None if lengths is None else _tensor(lengths, np.int64),
-        )
-        batch.check(inputs, self.config.modalities, self.config.kind)
-        return inputs
+    def _batch(self, values: Arrays, present: Arrays, lengths: np.ndarray | None) -> Batch:
+        return to_batch(self.config.modalities, self.config.kind, values, present, lengths)
 
     def _noise(self, latent_shape: tuple[int, ...], n_samples: int, seed: int) -> Tensor:
-        """(S, 1, Z) or (S, 1, T, Z). Drawn step by step: what padding adds comes after all that counts."""
+        """(S, 1, Z) or (S, 1, T, Z). Drawn step by step, so that padding changes no earlier number."""
         *steps, features = latent_shape
         noise = np.random.default_rng(seed).standard_normal((*steps, n_samples, features), dtype=np.float32)
         return torch.from_numpy(np.moveaxis(noise, -2, 0)).unsqueeze(1)
@@ -307,34 +295,3 @@ def load(path: Path, parts: Parts = NO_PARTS, backend: Backend = "auto") -> Pred
             return Predictor(checkpoint.load(artifact, parts, backend))
         except CheckpointError as error:
             raise CheckpointError(f"{path.name}: {error}") from error
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Whether an answer failed for want of memory, of the host or of a card: torch has no one error for it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def use_threads(count: int) -> None:
-    """Compute with this many processor threads, in all of this process."""
-    torch.set_num_threads(count)
-    threadpool_limits(count, user_api="blas")  # NumPy's
-
-
-def _value(modality: ModalityConfig | None, value: np.ndarray, mask: np.ndarray | None) -> Tensor:
-    """A value as a tensor with zeros where it is absent, whatever stood there; misfits are left for `batch.check`."""
-    categorical = modality is not None and modality.categories is not None
-    if categorical and value.dtype.kind not in "iu":
-        return _tensor(value, value.dtype)
-    tensor = _tensor(value, np.int64 if categorical else np.float32)
-    if mask is None or mask.shape != value.shape[: mask.ndim] or np.count_nonzero(mask) == mask.size:
-        return tensor
-    return torch.where(_tensor(mask, np.bool_).reshape(*mask.shape, *[1] * (value.ndim - mask.ndim)), tensor, 0)
-
-
-def _tensor(array: np.ndarray, dtype: np.typing.DTypeLike) -> Tensor:
-    """A tensor of this type; copies only an array that is of another type or may not be written to."""
-    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
-
-
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {key: tensor.numpy() for key, tensor in tensors.items()}

@@ -1,18 +1,15 @@
-// What the native functions share: arrays (features, columns) with a sample or a sequence in each column, their products,
-// and the functions of a number. One instruction computes several columns; a column's arithmetic does not depend on the
-// others, nor on how many there are.
+// What the kernels share: arrays (features, columns) with a sample or a sequence in each column, their products, and their
+// transposition. The arithmetic of a column does not depend on the other columns or on their number.
 
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#define INLINE static inline __attribute__((always_inline))
+#include "vector.h"
 
 namespace {
 
@@ -22,109 +19,7 @@ constexpr int64_t ROWS = 24;  // rows of what products write to are padded to a 
 
 int64_t padded(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
-// What the compiler was told to compile for: build.py makes a library of each. LANES floats at once, products in tiles of
-// HEIGHT rows and WIDTH vectors, as many as there are registers.
-#if defined(__AVX512F__)
-constexpr int LANES = 16, HEIGHT = 8;
-#elif defined(__AVX2__)
-constexpr int LANES = 8, HEIGHT = 6;
-#elif defined(__aarch64__)
-constexpr int LANES = 4, HEIGHT = 8;
-#else
-constexpr int LANES = 4, HEIGHT = 6;
-#endif
-constexpr int WIDTH = 2;
-
-
-typedef float Float __attribute__((vector_size(LANES * 4)));
-typedef int32_t Int __attribute__((vector_size(LANES * 4)));
-typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-INLINE Float load(const float* from) {
-    return *reinterpret_cast<const Unaligned*>(from);
-}
-
-INLINE void store(float* to, Float value) {
-    *reinterpret_cast<Unaligned*>(to) = value;
-}
-
-// The same, and asks for what stands `ahead` of it: rows are far apart, and no processor guesses that by itself.
-INLINE Float load(const float* from, int64_t ahead) {
-    __builtin_prefetch(from + ahead, 0);
-    return load(from);
-}
-
-INLINE void store(float* to, int64_t ahead, Float value) {
-    __builtin_prefetch(to + ahead, 1);
-    store(to, value);
-}
-
-INLINE Float all(float value) {
-    return value - Float{};  // to add zero would be an instruction: -0 + 0 is 0
-}
-
-// exp(x) to 2 units in the last place, by the polynomial of Cephes. NaN propagates.
-INLINE Float exponential(Float x) {
-    x = x < all(-87.0F) ? all(-87.0F) : x;
-    x = x > all(88.0F) ? all(88.0F) : x;
-    Float power = x * 1.44269504F + 12582912.0F;  // adding 1.5 * 2^23 rounds
-    power -= 12582912.0F;
-    Float rest = x - power * 0.693359375F;
-    rest += power * 2.12194440e-4F;
-    Float sum = all(1.9875691500e-4F);
-    sum = sum * rest + 1.3981999507e-3F;
-    sum = sum * rest + 8.3334519073e-3F;
-    sum = sum * rest + 4.1665795894e-2F;
-    sum = sum * rest + 1.6666665459e-1F;
-    sum = sum * rest + 5.0000001201e-1F;
-    sum = sum * (rest * rest) + rest + 1.0F;
-    Int bits = (__builtin_convertvector(power, Int) + 127) << 23;
-    Float scale;
-    std::memcpy(&scale, &bits, sizeof scale);
-    return sum * scale;
-}
-
-INLINE Float sigmoid(Float x) {
-    return 1.0F / (1.0F + exponential(-x));
-}
-
-INLINE Float hyperbolic_tangent(Float x) {
-    Float size = x < 0.0F ? -x : x;
-    Float square = x * x;
-    Float sum = all(-5.70498872745e-3F);
-    sum = sum * square + 2.06390887954e-2F;
-    sum = sum * square - 5.37397155531e-2F;
-    sum = sum * square + 1.33314422036e-1F;
-    sum = sum * square - 3.33332819422e-1F;
-    Float near = sum * square * x + x;
-    Float far = 1.0F - 2.0F / (exponential(size + size) + 1.0F);
-    far = x < 0.0F ? -far : far;
-    return size < all(0.625F) ? near : far;
-}
-
-INLINE Float square_root(Float x) {
-    Float found;
-    for (int lane = 0; lane < LANES; ++lane) found[lane] = __builtin_sqrtf(x[lane]);
-    return found;
-}
-
-// log(1 + exp(x)) = max(x, 0) + 2 artanh(u / (2 + u)) with u = exp(-|x|).
-INLINE Float softplus(Float x) {
-    Float u = exponential(x < 0.0F ? x : -x);
-    Float s = u / (2.0F + u);
-    Float square = s * s;
-    Float sum = all(1.0F / 15);
-    sum = sum * square + 1.0F / 13;
-    sum = sum * square + 1.0F / 11;
-    sum = sum * square + 1.0F / 9;
-    sum = sum * square + 1.0F / 7;
-    sum = sum * square + 1.0F / 5;
-    sum = sum * square + 1.0F / 3;
-    sum = sum * square + 1.0F;
-    return (x < 0.0F ? all(0.0F) : x) + 2.0F * s * sum;
-}
-
-// Zeros to begin with, and a cache line to stand on.
+// Zeros at first, aligned to a cache line.
 class Array {
    public:
     explicit Array(int64_t size) {
@@ -141,13 +36,13 @@ class Array {
     std::unique_ptr<float, Free> data_;
 };
 
-// A weight (rows, inner) in the order that products read it: tiles of HEIGHT rows, in each column after column.
+// A weight (rows, inner) in the order in which products read it: tiles of HEIGHT rows, each tile column by column.
 struct Tiles {
     const float* data;
     int64_t rows, inner;
 };
 
-// The same with the room that it takes.
+// The same, with its memory.
 struct Packed {
     Array data;
     int64_t rows, inner;
@@ -155,7 +50,7 @@ struct Packed {
     operator Tiles() const { return {data.get(), rows, inner}; }
 };
 
-// weight[row * row_stride + column * column_stride]; `turn` columns at the end are read first. to: zeros to begin with.
+// weight[row * row_stride + column * column_stride]; The last `turn` columns are read first. to: zeros.
 void pack_into(const float* weight, int64_t rows, int64_t inner, int64_t row_stride, int64_t column_stride, int64_t turn,
                float* to) {
     for (int64_t row = 0; row < rows; ++row) {
@@ -211,7 +106,7 @@ INLINE void tile(const float* weight, int64_t inner, const float* in, int64_t co
     }
 }
 
-// out = weight in, plus `add` (an array like out, or out itself), or plus `bias` (one number a row, padded).
+// out = weight in, plus `add` (an array like out, or out itself), or plus `bias` (one number per row, padded).
 INLINE void multiply(const Tiles& weight, const float* in, int64_t columns, const float* bias, const float* add,
                      float* out) {
     int64_t column = 0;
@@ -285,7 +180,7 @@ INLINE void transposed(const float* from, int64_t from_stride, int64_t rows, int
     }
 }
 
-// What callers have, (sequences, ..., features) with a stride between sequences, to columns and back.
+// Arrays of callers, (sequences, ..., features) with a stride between sequences, to columns and back.
 INLINE void read_columns(const float* from, int64_t stride, int64_t sequences, int64_t features, int64_t columns,
                          float* to) {
     transposed(from, stride, sequences, features, columns, to);

@@ -159,7 +159,7 @@ class _Layout(NamedTuple):
         return torch.cat([weight.flatten() for weight in self.weights]), self.plans[()]
 
     def _plan(self, places: list[int]) -> _Plan:
-        """The model's numbers as `Model` in elbo.cpp reads them."""
+        """The model's numbers as `Model` in elbo.h reads them."""
         numbers, start = [self.latent_features, len(self.modalities)], 0
         for one in self.modalities:
             numbers += [one.features, one.buffers[1].numel(), one.predicted, one.errors > 0]

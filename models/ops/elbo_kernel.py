@@ -42,7 +42,7 @@ class Outputs(NamedTuple):
 
 
 def plan(numbers: Sequence[int]) -> tuple[Tensor, int]:
-    """A model's numbers as the kernel reads them (`Model` in elbo.cpp), and the rows of its workspace."""
+    """A model's numbers as the kernel reads them (`Model` in elbo.h), and the rows of its workspace."""
     with torch.inference_mode(False):
         found = torch.tensor(list(map(int, numbers)))
     rows = ctypes.c_int64()

@@ -10,7 +10,7 @@ from models import ops
 from models.config import ModalityConfig
 from models.inference_network import ConcatenationNetwork
 from models.mmvrnn import MMVRNN
-from models.ops import gru_loop, library
+from models.ops import gru_loop, gru_loop_kernel, library
 from models.ops.elbo import negative_elbo
 from models.recurrence import GRU
 from tests.models.small import randomly_present, sequence_batch, sequence_model
@@ -232,13 +232,13 @@ def _operands(
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_operators_are_registered_as_torch_asks(layers: int, drawn: bool) -> None:
     operands = _operands(layers, 3, 20, drawn)
-    torch.library.opcheck(gru_loop.gru_loop, operands)
-    means, deviations, codes, states, saved = gru_loop.gru_loop(*operands)
+    torch.library.opcheck(gru_loop_kernel.gru_loop, operands)
+    means, deviations, codes, states, saved = gru_loop_kernel.gru_loop(*operands)
     gradients = [torch.randn_like(each) for each in (means, deviations, codes)]
     detached = [weight.detach() for weight in operands[4]]
     noise = None if operands[3] is None else operands[3].detach()
     backward = (noise, deviations.detach(), saved, [*gradients, torch.randn_like(states)], detached)
-    torch.library.opcheck(gru_loop.gru_loop_backward, backward)
+    torch.library.opcheck(gru_loop_kernel.gru_loop_backward, backward)
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -43,7 +43,7 @@ def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
 
 
 def test_the_log_says_which_kernels_serve_a_version_that_is_loaded(tmp_path: Path) -> None:
-    store = Storage(tmp_path / "store")
+    store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     with capture_logs() as logged:
         Engine(store, ROOM, threads=1).answer(Question(version, "encode"), ROWS)
