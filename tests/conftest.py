@@ -22,7 +22,7 @@ from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from tests import schema, servers, table_ownership
 from worker import supervisor
-from worker.launcher import Launcher
+from worker.child_process import Launcher
 from worker.worker_state import WorkerState
 
 # Of every database that a test makes, and of the processes that it starts.

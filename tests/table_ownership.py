@@ -6,6 +6,7 @@ delete. The innermost module of `service` or `worker` on the stack is the one th
 
 import sys
 from functools import partial
+from types import FrameType
 from typing import Any
 
 from sqlalchemy import event
@@ -52,10 +53,10 @@ def _check(table: type[Table], does: str) -> None:
 
 
 def _writer() -> str | None:
-    frame = sys._getframe(3)
+    frame: FrameType | None = sys._getframe(3)
     while frame is not None:
         name: str = frame.f_globals.get("__name__", "")
         if name.partition(".")[0] in OURS and name not in ("service.shared.database", __name__):
             return name
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None

@@ -19,7 +19,7 @@ from service.runs import lookup
 from service.shared import broker
 from tests import table_ownership
 from tests.conftest import Service
-from worker import tasks
+from worker import supervisor
 from worker.jobs import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ def test_every_task_that_the_service_sends_is_registered_by_a_worker(service: Se
     messages = [json.loads(path.read_text()) for path in (service.settings.queue_folder / "messages").glob("*.msg")]
     sent = {message["headers"]["task"] for message in messages}
     worker = broker.connect(service.settings)
-    tasks.register(worker, service.worker)
+    supervisor.register(worker, service.worker)
     assert len(sent) == 2
     assert sent <= set(worker.tasks)
     service.http.post(f"/v1/runs/{answer.json()['id']}/cancel")

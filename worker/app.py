@@ -16,10 +16,10 @@ from service.shared.settings import Settings, log_settings
 from service.shared.startup_checks import read_settings
 from service.shared.storage import from_settings
 from service.shared.telemetry import configure_logging
-from worker import celery_consumer, inference, presence, supervisor, tasks, watchdog
+from worker import celery_consumer, inference, presence, supervisor, watchdog
+from worker.child_process import Launcher
 from worker.health import HealthServer
 from worker.jobs.train import TrainJob
-from worker.launcher import Launcher
 from worker.metrics import LeaseCollector
 from worker.worker_state import WorkerState
 
@@ -51,7 +51,7 @@ def serve_jobs(settings: Settings, database: Database, owner: str, queue: str) -
     launcher = Launcher(settings.log_bytes, spare, settings.log_json)
     worker = WorkerState(settings, database, from_settings(settings), messages, owner, launcher)
     launcher.prepare()
-    tasks.register(messages, worker)
+    supervisor.register(messages, worker)
     repairs = Reconciler(settings, database, worker.storage, messages)
     # Messages wake the worker up at once. This ticker finds work whose message was lost or never sent.
     work = Ticker("work", settings.reconcile_seconds, lambda: supervisor.work(worker, queue))

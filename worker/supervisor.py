@@ -5,32 +5,48 @@ SQL holds the owner of each job. Every write compares the attempt: a worker that
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
+from celery import Celery
 from structlog.contextvars import bound_contextvars
 
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
 from service.runs import operations as runs
-from service.shared import telemetry
+from service.shared import broker, telemetry
 from service.shared.errors import TooMany
 from service.shared.full_disk import is_disk_full
 from service.shared.outage_log import Outage
 from service.shared.periodic_thread import Ticker
 from service.shared.storage import CorruptArtifact
-from worker import errors, metrics, outcome
+from worker import attempt, errors, metrics
+from worker.attempt import DATABASE_AWAY, RETRY_SECONDS, PendingEvents
 from worker.child_process import ChildProcess
-from worker.events import PendingEvents
-from worker.jobs import KINDS, log_fields
-from worker.jobs.claimed_job import ClaimedJob
-from worker.outcome import DATABASE_AWAY, RETRY_SECONDS
+from worker.jobs import KINDS, ClaimedJob, log_fields
 from worker.worker_state import WorkerState
 
 log = structlog.get_logger(__name__)
+
+
+def register(app: Celery, worker: WorkerState) -> None:
+    """Register the Celery task of every queue that has jobs.
+
+    A message only wakes the worker up. Its name tells the queue. Its job id is a hint for the log: the worker claims
+    whichever job is due.
+    """
+
+    def task(queue: str) -> Callable[[str], None]:
+        def wake_up(job_id: str) -> None:
+            work(worker, queue)
+
+        return wake_up
+
+    for queue, name in broker.TASKS.items():
+        app.task(name=name)(task(queue))
 
 
 def work(worker: WorkerState, queue: str) -> None:
@@ -124,14 +140,14 @@ def _outcome(worker: WorkerState, claim: Claim) -> str:
         log.warning("job_lost", attempt=claim.attempt)
         return "lost"
     except TooMany as error:  # another attempt would fail too, until something is deleted
-        outcome.fail(worker, claim, {"code": error.code, "detail": error.detail}, retry=False)
+        attempt.fail(worker, claim, {"code": error.code, "detail": error.detail}, retry=False)
         return "failed"
     except Exception as error:  # a bug in the worker fails the attempt; the worker goes on
         log.exception("job_attempt_crashed", reference=errors.reference(error))
         if is_disk_full(error):
-            outcome.wait_for_space(worker, claim, "its files could not be stored")
+            attempt.wait_for_space(worker, claim, "its files could not be stored")
             return "stopped"
-        outcome.fail(worker, claim, errors.describe(error, "the log of the worker", *DATABASE_AWAY), retry=True)
+        attempt.fail(worker, claim, errors.describe(error, "the log of the worker", *DATABASE_AWAY), retry=True)
         return "failed"
 
 
@@ -144,7 +160,7 @@ def _run_child(worker: WorkerState, claim: Claim) -> str:
             paths = {"result": str(folder / "result"), "checkpoints": str(folder)}
             spec = {**job.spec(worker), **paths, **telemetry.of_job(claim.job_id, claim.request_id)}
         except CorruptArtifact as error:
-            outcome.fail(worker, claim, {"code": "artifact_corrupt", "detail": str(error)}, retry=False)
+            attempt.fail(worker, claim, {"code": "artifact_corrupt", "detail": str(error)}, retry=False)
             return "failed"
         with worker.launcher.start(job.program, job.devices, spec) as child:
             last = _follow(worker, claim, job, child)
@@ -193,7 +209,7 @@ def _follow(worker: WorkerState, claim: Claim, job: ClaimedJob, child: ChildProc
             is_saved = False
             time.sleep(RETRY_SECONDS)
         except TooMany:
-            outcome.discard(worker, events.checkpoints())
+            attempt.discard(worker, events.checkpoints())
             raise
         lacks_space = lacks_space or worker.storage.space.full()
         if not has_ended and (requests.any() or worker.draining.is_set() or lacks_space):
@@ -209,18 +225,18 @@ def _conclude(
     """Commit the outcome that the child's last event tells."""
     match last or {}:
         case {"event": "finished"} as event:
-            outcome.succeed(worker, claim, job, event)
+            attempt.succeed(worker, claim, job, event)
         case {"event": "failed", "code": jobs.STORAGE_FULL, "detail": detail}:
-            outcome.wait_for_space(worker, claim, detail)
+            attempt.wait_for_space(worker, claim, detail)
         case {"event": "failed", "retry": retry} as event:
             error: dict[str, Any] = {key: event[key] for key in ("code", "detail", "errors") if key in event}
-            outcome.fail(worker, claim, error, retry)
+            attempt.fail(worker, claim, error, retry)
         case {"event": "stopped", "lacks_space": [*places]} if places:
-            outcome.wait_for_space(worker, claim, f"full: {', '.join(places)}")
+            attempt.wait_for_space(worker, claim, f"full: {', '.join(places)}")
         case {"event": "stopped"}:
-            outcome.stop(worker, claim)
+            attempt.stop(worker, claim)
         case _ if child.crashed() and (crash := job.crash_error(child.ending())) is not None:
-            outcome.fail(worker, claim, crash, retry=False)
+            attempt.fail(worker, claim, crash, retry=False)
         case _:
             detail = f"the process of the job {child.ending()} and reported no result; the log of the job says more"
-            outcome.fail(worker, claim, {"code": "process_died", "detail": detail}, retry=True)
+            attempt.fail(worker, claim, {"code": "process_died", "detail": detail}, retry=True)

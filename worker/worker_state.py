@@ -11,7 +11,7 @@ from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import Storage
 from service.shared.storage.tables import Artifact
-from worker.launcher import Launcher
+from worker.child_process import Launcher
 
 
 @dataclass

@@ -22,8 +22,8 @@ from service.shared.storage import CorruptArtifact, Stored
 from service.shared.storage.tables import Artifact
 from tests.conftest import wait_until
 from worker import supervisor
+from worker.child_process import Launcher
 from worker.jobs import KINDS
-from worker.launcher import Launcher
 from worker.worker_state import WorkerState
 
 Do = Callable[[str], str]

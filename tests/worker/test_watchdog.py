@@ -12,7 +12,7 @@ from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from worker import watchdog
-from worker.launcher import Launcher
+from worker.child_process import Launcher
 from worker.worker_state import WorkerState
 
 

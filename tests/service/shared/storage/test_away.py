@@ -17,7 +17,7 @@ from service.shared.settings import Settings
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
 from tests.service.steps import problem, queue_dataset
-from worker.launcher import Launcher
+from worker.child_process import Launcher
 from worker.worker_state import WorkerState
 
 
