@@ -161,15 +161,15 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
         return Dataset(name=dataset.name, latest_version=version.version, created_at=dataset.created_at)
 
 
-@router.get(VERSIONS, operation_id="list_dataset_versions")
+@router.get(VERSIONS, operation_id="list_dataset_versions", response_model=schemas.DatasetVersionPage)
 def list_dataset_versions(
     name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
-) -> schemas.DatasetVersionPage:
+) -> Response:
     """A dataset's versions, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        items, token = page.cut(datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1))
-    return schemas.DatasetVersionPage(versions=items, next_page_token=token)
+        found = datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1)
+    return page.response("versions", found)
 
 
 @router.get(VERSION, operation_id="get_dataset_version")

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fastapi import Request
+import orjson
+from fastapi import Request, Response
+from pydantic import BaseModel
 
 from service.http.dependencies import services_of
 from service.http.query_parameters import PageQuery
@@ -29,6 +31,17 @@ class Page:
         if len(found) > self.size:
             token = self.token_of(shown[-1][0])
         return [item for _, item in shown], token
+
+    def response(self, field: str, found: Sequence[tuple[str, BaseModel]]) -> Response:
+        """This page as JSON, with its items in `field`.
+
+        For items that may be large: a plain `def` route writes them in its thread. FastAPI would write the whole page
+        in the event loop: 0.4 s for 200 versions of a dataset with 1,000 modalities.
+        """
+        items, token = self.cut(found)
+        listed = b",".join(item.model_dump_json(by_alias=True).encode() for item in items)
+        content = b'{"%b":[%b],"next_page_token":%b}' % (field.encode(), listed, orjson.dumps(token))
+        return Response(content, media_type="application/json")
 
 
 def page_of(query: PageQuery, request: Request) -> Page:

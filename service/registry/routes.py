@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from service.http.authenticated_route import AuthenticatedRoute
@@ -71,16 +71,15 @@ def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Mod
         return registry.get_model(session, caller.project_id, name)
 
 
-@router.get("/{name}/versions", operation_id="list_model_versions")
+@router.get("/{name}/versions", operation_id="list_model_versions", response_model=schemas.ModelVersionPage)
 def list_model_versions(
     name: Reference, query: Annotated[ModelQuery, Query()], request: Request, caller: Caller, services: Web
-) -> schemas.ModelVersionPage:
+) -> Response:
     """A model's versions, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
         found = registry.list_versions(session, caller.project_id, name, query.deleted, page.after, page.size + 1)
-    items, token = page.cut(found)
-    return schemas.ModelVersionPage(versions=items, next_page_token=token)
+    return page.response("versions", found)
 
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")

@@ -54,16 +54,13 @@ async def _feed(request: Request) -> Feed:
     return feed
 
 
-@router.get("", operation_id="list_runs")
-def list_runs(
-    query: Annotated[queries.RunQuery, Query()], request: Request, caller: Caller, services: Web
-) -> schemas.RunPage:
+@router.get("", operation_id="list_runs", response_model=schemas.RunPage)
+def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, caller: Caller, services: Web) -> Response:
     """The project's runs, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
         found = lookup.list_runs(session, caller.project_id, query.filters(), page.after, page.size + 1)
-    items, token = page.cut(found)
-    return schemas.RunPage(runs=items, next_page_token=token)
+    return page.response("runs", found)
 
 
 @router.get("/{run_id}", operation_id="get_run")

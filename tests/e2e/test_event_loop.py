@@ -15,11 +15,18 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
+from sqlalchemy import select, update
 
 from service.access import operations as access
+from service.access.tables import Project
+from service.datasets import operations as datasets
+from service.datasets.schemas import DatasetRequest
+from service.datasets.tables import DatasetVersion
+from service.jobs.tables import Job
 from service.shared import json_documents, migrate
 from service.shared.database import Database
 from service.shared.parser_process import LARGE_BYTES
+from service.shared.samples import ModalitySchema, Schema
 from service.shared.settings import Settings
 from tests.bundles import whole
 from tests.service.hostile_bodies import inputs, shapes, tensors
@@ -51,12 +58,13 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Server(NamedTuple):
-    """A running API process: address, process id, API key, and limit of request bodies."""
+    """A running API process: address, process id, API key, limit of request bodies, and URL of its database."""
 
     address: tuple[str, int]
     process_id: int
     key: str
     request_bytes: int
+    database_url: str
 
     def computed_seconds(self) -> float:
         """The CPU time of all threads of the process, without its children."""
@@ -117,7 +125,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         headers = {"Authorization": f"Bearer {key}"}
         httpx.post(f"{url}/v1/models/import", content=whole(), headers=headers, timeout=250).raise_for_status()
         parts = urlsplit(url)
-        yield Server((str(parts.hostname), int(parts.port or 0)), process_id, key, settings.request_bytes)
+        yield Server(
+            (str(parts.hostname), int(parts.port or 0)), process_id, key, settings.request_bytes, settings.database_url
+        )
 
 
 def faults(server: Server, method: str, path: str, shapes_of: Iterable[tuple[str, bytes, dict[str, str]]]) -> list[str]:
@@ -192,6 +202,29 @@ def test_tensors_of_the_maximum_size_do_not_block_the_event_loop(server: Server)
 @pytest.mark.serial
 def test_a_large_response_does_not_block_the_event_loop(server: Server) -> None:
     assert faults(server, "POST", f"{VERSION}/sample", [("sample", b'{"rows": 4096}', {})]) == []
+
+
+@pytest.mark.serial
+def test_a_page_of_versions_with_many_modalities_does_not_block_the_event_loop(server: Server) -> None:
+    names = [f"sensor_{number:04}" for number in range(1000)]
+    modalities = [ModalitySchema(name=name, shape=(8,), dtype="float32") for name in names]
+    figures = {"rows": 10, "present": 10, "nan": 0, "mean": 0.5, "standard_deviation": 0.25, "min": 0.125, "max": 1.0}
+    made = {
+        "schema": Schema(kind="static", modalities=tuple(modalities)).model_dump(mode="json"),
+        "statistics": {"rows": 10, "modalities": dict.fromkeys(names, figures)},
+        "rows": 10,
+    }
+    request = DatasetRequest.model_validate({"name": "wide", "source": {"generator": {"name": "spirals"}}})
+    database = Database(server.database_url)
+    with database.writer.begin() as session:
+        project_id = session.scalars(select(Project.id)).one()
+        for _ in range(200):
+            datasets.create_version(session, project_id, request)
+        session.execute(update(DatasetVersion).values(**made))
+        session.execute(update(Job).where(Job.kind == datasets.KIND).values(state="succeeded"))
+    database.close()
+    path = "/v1/datasets/wide/versions?page_size=200"
+    assert faults(server, "GET", path, [("200 versions with 1000 modalities", b"", {})]) == []
 
 
 @pytest.mark.slow
