@@ -1,31 +1,14 @@
-"""One request or more for every error code that a request alone can provoke, over the upgrade fixture's SQLite dump.
-
-`python -m tests.contract.error_requests` stores the answers anew. Run it after a change of an error, and review the
-difference of the fixtures with the change.
-"""
+"""One request or more for every error code that a request alone can provoke, over the upgrade fixture's SQLite dump."""
 
 import gzip
-import json
-import re
-import shutil
 import socket
 import sqlite3
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from http.client import HTTPResponse
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
+from tests.contract.error_target import ANSWER_SECONDS, Answer, Target, read
 from tests.e2e.stack import Caller
-from tests.fixtures.upgrade.installation import Body, Installation, load, stored, unpack
 
-ROOT = Path(__file__).parents[2]
-STORED = ROOT / "tests" / "fixtures" / "api" / "errors"
-COMMAND = "python -m tests.contract.error_requests"
-KIND = "sqlite"
-STILL = {"SENSORIUM_RECONCILE_SECONDS": "1000000", "SENSORIUM_LEASE_SECONDS": "1000000"}
 SMALL_LIMITS = {
     "SENSORIUM_UPLOAD_BYTES": "100000",
     "SENSORIUM_REQUEST_BYTES": "200000",
@@ -49,36 +32,6 @@ UNPROVOKED = {
 # One byte more than the server takes: with more than that it could close the connection before all of it was read,
 # and the client would not get the answer.
 MAX_HEAD_BYTES, MAX_FRAMING_BYTES = 64 * 1024, 16 * 1024
-
-Answer = tuple[int, Mapping[str, str], bytes]
-ID = re.compile(r"\b([a-z]{3})_[0-9A-HJKMNP-TV-Z]{26}\b")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
-UNSTABLE_HEADERS = ("date", "x-request-id", "content-length")
-
-
-class Target(NamedTuple):
-    """A running API over the dump, clients with keys, and what is known of the dump."""
-
-    caller: Caller
-    reader: Caller
-    stranger: Caller
-    known: Body
-    home: Path
-    database: str
-
-    def ask(self, method: str, path: str, caller: Caller | None = None, **request: Any) -> Answer:
-        """Send a request; with the operator's key unless another caller is named."""
-        answer = (caller or self.caller).http.request(method, path, **request)
-        return answer.status_code, answer.headers, answer.content
-
-    def raw(self, *pieces: bytes) -> Answer:
-        """Send bytes over a connection of their own, and read the answer."""
-        url = self.caller.http.base_url
-        with socket.create_connection((url.host, url.port or 80), timeout=120) as client:
-            for piece in pieces:
-                client.sendall(piece)
-            return _read(client)
-
 
 Request = Callable[[Target], Answer]
 SMALL, MOVES, V2 = "/v1/models/small/versions/1", "/v1/models/moves/versions/1", "/v2/models/small/versions/1/infer"
@@ -104,17 +57,11 @@ def _trailers(target: Target) -> Answer:
     """A trailer behind a body without content; it is sent when the server has asked for the body."""
     url, key = target.caller.http.base_url, target.known["key"]
     head = f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nTransfer-Encoding: chunked\r\n"
-    with socket.create_connection((url.host, url.port or 80), timeout=120) as client:
+    with socket.create_connection((url.host, url.port or 80), timeout=ANSWER_SECONDS) as client:
         client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
         client.sendall(b"0\r\nA: ".ljust(MAX_FRAMING_BYTES + 1, b"x"))
-        return _read(client)
-
-
-def _read(client: socket.socket) -> Answer:
-    answer = HTTPResponse(client)
-    answer.begin()
-    return answer.status, dict(answer.getheaders()), answer.read()
+        return read(client)
 
 
 def _rate_limited(target: Target) -> Answer:
@@ -129,6 +76,12 @@ def _quota(target: Target) -> Answer:
     body = {"name": "full", "quotas": {"stored_bytes": 0}}
     token = target.caller.call("POST", "/v1/projects", json=body)["token"]
     return target.ask("POST", "/v1/uploads", Caller(str(target.caller.http.base_url), token), content=b"{}")
+
+
+def _administrator(target: Target) -> Caller:
+    body = {"name": "administrator", "scopes": ["admin", "read"]}
+    token = target.caller.call("POST", "/v1/api-keys", json=body)["token"]
+    return Caller(str(target.caller.http.base_url), token)
 
 
 def _outlives(target: Target) -> Answer:
@@ -267,67 +220,3 @@ WITHOUT_ROOM: dict[str, Request] = {
     "internal_error": _fault,
 }
 """Asked of an API that has no memory for a model and no space for a file."""
-
-
-def _administrator(target: Target) -> Caller:
-    body = {"name": "administrator", "scopes": ["admin", "read"]}
-    token = target.caller.call("POST", "/v1/api-keys", json=body)["token"]
-    return Caller(str(target.caller.http.base_url), token)
-
-
-def answers() -> dict[str, Body]:
-    """The answers to all requests, by name, without what differs from time to time."""
-    found: dict[str, Body] = {}
-    slow = "request_timeout"  # the server waits for 15 s
-    with _target(SMALL_LIMITS) as target:
-        waiting = threading.Thread(target=lambda: found.update({slow: described(LIMITED[slow](target))}))
-        waiting.start()
-        found |= {name: described(ask(target)) for name, ask in LIMITED.items() if name != slow}
-        waiting.join()
-    with _target(NO_ROOM) as target:
-        found |= {name: described(ask(target)) for name, ask in WITHOUT_ROOM.items()}
-    return dict(sorted(found.items()))
-
-
-def described(answer: Answer) -> Body:
-    """Status, headers and body, without ids, times and counts that differ from time to time."""
-    status, headers, content = answer
-    assert headers["content-type"] == "application/problem+json", answer
-    kept = {name.lower(): value for name, value in headers.items() if name.lower() not in UNSTABLE_HEADERS}
-    if "retry-after" in kept:
-        kept["retry-after"] = re.sub(r"\d+", "<seconds>", kept["retry-after"])
-    body = json.loads(TIME.sub("<time>", ID.sub(r"\1_…", content.decode())))
-    body["request_id"] = "…" if body["request_id"] else ""
-    return {"status": status, "headers": dict(sorted(kept.items())), "body": body}
-
-
-@contextmanager
-def _target(settings: Mapping[str, str]) -> Iterator[Target]:
-    """An API without workers over the dump."""
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        home, database, known = Path(name) / "home", f"sqlite:///{name}/test.db", stored(KIND)
-        unpack(KIND, home / "artifacts")
-        load(KIND, database)
-        installation = Installation(home, database, "filesystem://", ROOT)
-        installation.command("migrate")
-        stranger = installation.command("key", "create", "another", "the test's")
-        caller, _ = stack.enter_context(installation.api(known["key"], **STILL, **settings))
-        url = str(caller.http.base_url)
-        yield Target(caller, Caller(url, known["reader_key"]), Caller(url, stranger), known, home, database)
-
-
-def canonical(answer: Body) -> str:
-    """The text of a fixture."""
-    return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
-
-
-def main() -> None:
-    """Store the answers."""
-    shutil.rmtree(STORED, ignore_errors=True)
-    STORED.mkdir()
-    for name, answer in answers().items():
-        (STORED / f"{name}.json").write_text(canonical(answer), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

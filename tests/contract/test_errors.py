@@ -5,8 +5,9 @@ import json
 import pytest
 
 from tests.contract.error_codes import codes
-from tests.contract.error_requests import COMMAND, LIMITED, STORED, UNPROVOKED, WITHOUT_ROOM, answers, canonical
+from tests.contract.error_requests import LIMITED, UNPROVOKED, WITHOUT_ROOM
 from tests.contract.store_document import differences
+from tests.contract.store_errors import COMMAND, STORED, answers, canonical
 
 
 def test_every_code_of_the_source_has_a_stored_answer_or_a_reason_why_not() -> None:

@@ -18,6 +18,7 @@ from tests.conftest import wait_until
 from tests.e2e.stack import FINAL, Caller
 from tests.fixtures.upgrade.installation import (
     KINDS,
+    STILL,
     SWAPPED,
     Body,
     Installation,
@@ -29,8 +30,6 @@ from tests.fixtures.upgrade.installation import (
 )
 
 ROOT = Path(__file__).parents[2]
-# No tick of the reconciler but the first: nothing changes while resources are compared.
-STILL = {"SENSORIUM_RECONCILE_SECONDS": "1000000", "SENSORIUM_LEASE_SECONDS": "1000000"}
 # Answers are numbers of a network: kernels of other processors round differently.
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 

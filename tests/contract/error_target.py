@@ -1,0 +1,81 @@
+"""A running API over the upgrade fixture's SQLite dump, and what of its answers stays the same from time to time."""
+
+import json
+import re
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.e2e.stack import Caller
+from tests.fixtures.upgrade.installation import STILL, Body, Installation, load, stored, unpack
+
+ROOT = Path(__file__).parents[2]
+KIND = "sqlite"
+ANSWER_SECONDS = 120
+
+Answer = tuple[int, Mapping[str, str], bytes]
+ID = re.compile(r"\b([a-z]{3})_[0-9A-HJKMNP-TV-Z]{26}\b")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
+UNSTABLE_HEADERS = ("date", "x-request-id", "content-length")
+
+
+class Target(NamedTuple):
+    """A running API over the dump, clients with keys, and what is known of the dump."""
+
+    caller: Caller
+    reader: Caller
+    stranger: Caller
+    known: Body
+    home: Path
+    database: str
+
+    def ask(self, method: str, path: str, caller: Caller | None = None, **request: Any) -> Answer:
+        """Send a request; with the operator's key unless another caller is named."""
+        answer = (caller or self.caller).http.request(method, path, **request)
+        return answer.status_code, answer.headers, answer.content
+
+    def raw(self, *pieces: bytes) -> Answer:
+        """Send bytes over a connection of their own, and read the answer."""
+        url = self.caller.http.base_url
+        with socket.create_connection((url.host, url.port or 80), timeout=ANSWER_SECONDS) as client:
+            for piece in pieces:
+                client.sendall(piece)
+            return read(client)
+
+
+def read(client: socket.socket) -> Answer:
+    """The answer that comes over a connection."""
+    answer = HTTPResponse(client)
+    answer.begin()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+@contextmanager
+def target(settings: Mapping[str, str]) -> Iterator[Target]:
+    """An API without workers over the dump."""
+    with tempfile.TemporaryDirectory() as name:
+        home, database, known = Path(name) / "home", f"sqlite:///{name}/test.db", stored(KIND)
+        unpack(KIND, home / "artifacts")
+        load(KIND, database)
+        installation = Installation(home, database, "filesystem://", ROOT)
+        installation.command("migrate")
+        stranger = installation.command("key", "create", "another", "the test's")
+        with installation.api(known["key"], **STILL, **settings) as (caller, _):
+            url = str(caller.http.base_url)
+            yield Target(caller, Caller(url, known["reader_key"]), Caller(url, stranger), known, home, database)
+
+
+def described(answer: Answer) -> Body:
+    """Status, headers and body, without ids, times and counts that differ from time to time."""
+    status, headers, content = answer
+    assert headers["content-type"] == "application/problem+json", answer
+    kept = {name.lower(): value for name, value in headers.items() if name.lower() not in UNSTABLE_HEADERS}
+    if "retry-after" in kept:
+        kept["retry-after"] = re.sub(r"\d+", "<seconds>", kept["retry-after"])
+    body = json.loads(TIME.sub("<time>", ID.sub(r"\1_…", content.decode())))
+    body["request_id"] = "…" if body["request_id"] else ""
+    return {"status": status, "headers": dict(sorted(kept.items())), "body": body}
