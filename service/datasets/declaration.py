@@ -26,7 +26,7 @@ def _category_names(value: Any) -> tuple[int | str, ...]:
     if any(isinstance(name, str) and len(name) > MAX_CATEGORY_CHARACTERS for name in names):
         raise ValueError(f"a name is longer than {MAX_CATEGORY_CHARACTERS} letters, expected a shorter one")
     if len({*names}) < len(names):
-        raise ValueError("a name is there twice, expected one for each category")
+        raise ValueError("a name occurs twice, expected one per category")
     return names
 
 
@@ -34,7 +34,7 @@ CategoryNames = Annotated[tuple[int | str, ...], BeforeValidator(_category_names
 
 
 class SplitColumn(BaseModel):
-    """The rows' split stands in a column: training (or train), validation (or valid, val) or test; or 0, 1, 2."""
+    """A column has the split of each row: training (or train), validation (or valid, val) or test; or 0, 1, 2."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,12 +53,12 @@ class SplitFractions(BaseModel):
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:
         if self.validation + self.test >= 1:
-            raise ValueError(f"validation and test are {self.validation + self.test} together, expected less than 1")
+            raise ValueError(f"validation and test add up to {self.validation + self.test}, expected less than 1")
         return self
 
 
 def _kind_of_split(split: Any) -> str:
-    """Which of the two is meant, so that faults are about that one alone."""
+    """The kind of split, so that faults refer to that kind only."""
     if isinstance(split, BaseModel):
         return type(split).__name__
     return "SplitColumn" if isinstance(split, dict) and "column" in split else "SplitFractions"
@@ -71,43 +71,41 @@ Split = Annotated[
 
 
 class DeclaredModality(BaseModel):
-    """What the caller knows of a modality that the file does not say."""
+    """What the caller declares about a modality that the file does not say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    column: ColumnName | None = Field(
-        default=None, description="The column of the file that holds it, where that has another name."
-    )
+    column: ColumnName | None = Field(default=None, description="The column of the file, if its name differs.")
     dtype: Literal["float32", "int64"] | None = Field(
         default=None,
-        description="float32 for numbers, int64 for categories. By default text is categories, and so are whole "
+        description="float32 for numbers, int64 for categories. By default texts are categories, and so are whole "
         "numbers without a shape that have few different values.",
     )
     shape: Annotated[tuple[Extent, ...], Field(max_length=6)] | None = Field(
-        default=None, description="Shape of one value; what the file holds must have it."
+        default=None, description="Shape of one value; the values of the file must have it."
     )
     categories: Annotated[int, Field(ge=2, le=MAX_CATEGORIES)] | None = Field(
-        default=None, description="Number of categories, counted from 0; by default they are the values that occur."
+        default=None, description="Number of categories, counted from 0; by default the values that occur."
     )
     category_names: CategoryNames | None = Field(
         default=None,
-        description="What the categories are called, by their number. Texts that the column holds, or that stand for "
+        description="The names of the categories, by their number: texts of the column, or texts for "
         "the numbers that it holds; or the whole numbers that it holds.",
     )
-    units: Annotated[str, Field(max_length=40)] | None = Field(default=None, description="For people.")
+    units: Annotated[str, Field(max_length=40)] | None = Field(default=None, description="Shown, not used.")
     likelihood: LikelihoodName | None = Field(
-        default=None, description="The density that a model gives it; by default what its type and values suggest."
+        default=None, description="The density of its values in a model; by default chosen by its type and values."
     )
 
     @property
     def is_category(self) -> bool:
-        """Whether it was said to have categories: by their number, type or density."""
+        """Whether categories are declared, by number, names, dtype or likelihood."""
         counted = self.categories is not None or self.category_names is not None
         return counted or "int64" in (self.dtype, self.dtype_of_likelihood)
 
     @property
     def dtype_of_likelihood(self) -> Dtype | None:
-        """The type of the values that the declared likelihood is for; None without one."""
+        """The dtype of the declared likelihood, None without one."""
         return None if self.likelihood is None else find(self.likelihood).dtype
 
     @model_validator(mode="after")
@@ -128,7 +126,7 @@ class DeclaredModality(BaseModel):
 
 
 class Declaration(BaseModel):
-    """What the caller says of the data. All of it has defaults that follow from the file."""
+    """What the caller declares about the data. The defaults follow from the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -140,26 +138,28 @@ class Declaration(BaseModel):
     modalities: dict[Name, DeclaredModality] = Field(
         default={},
         max_length=MAX_COLUMNS,
-        description="By name, which is its column's unless `column` says another. All other columns are "
+        description="By name, which is that of the column unless `column` is given. All other columns are "
         "modalities too.",
     )
     nan: Literal["refuse", "missing"] = Field(
-        default="refuse", description="missing: a value or time step that holds a NaN counts as not given."
+        default="refuse", description="missing: a value or time step with a NaN is absent."
     )
-    split: Split | None = Field(
-        default=None, description="Which rows are held out: a column that says so, or fractions."
+    split: Split | None = Field(default=None, description="Which rows are held out: by a column, or by fractions.")
+    ids: ColumnName | None = Field(
+        default=None, description="The column with the ids of the rows. It is not a modality."
     )
-    ids: ColumnName | None = Field(default=None, description="A column with the rows' names, which is no modality.")
-    labels: ColumnName | None = Field(default=None, description="A column to tell rows apart by, which is no modality.")
+    labels: ColumnName | None = Field(
+        default=None, description="The column with labels of the rows. It is not a modality."
+    )
     ignore: Annotated[list[ColumnName], Field(max_length=MAX_COLUMNS)] = Field(
-        default=[], description="Columns to leave out."
+        default=[], description="Columns to ignore."
     )
     step_seconds: float | None = Field(
         default=None,
         gt=0,
         le=1e9,
         description="For sequences with times (`NAME.time`, in seconds): the length of the time steps that readings "
-        "are sorted into. A step without a reading is absent.",
+        "are assigned to. A step without a reading is absent.",
     )
 
     @model_validator(mode="after")
@@ -175,20 +175,20 @@ class Declaration(BaseModel):
         return self
 
     def role_columns(self) -> dict[str, str]:
-        """The columns that are no modality, by their role: ids, labels, split."""
+        """The columns of ids, labels and split, by role."""
         split = self.split.column if isinstance(self.split, SplitColumn) else None
         roles = {"ids": self.ids, "labels": self.labels, "split": split}
         return {role: column for role, column in roles.items() if column is not None}
 
     def left_out(self) -> set[str]:
-        """The columns that are no modality."""
+        """The columns that are not modalities."""
         return {*self.ignore, *self.role_columns().values()}
 
     def names(self) -> dict[str, str]:
-        """The modalities that are declared, by their column in the file."""
+        """The declared modalities, by their column in the file."""
         return {self.column_of(name): name for name in self.modalities}
 
     def column_of(self, modality: str) -> str:
-        """The column of the file that holds a modality."""
+        """The column of a modality in the file."""
         declared = self.modalities.get(modality)
         return modality if declared is None or declared.column is None else declared.column

@@ -1,4 +1,4 @@
-"""The schema that a downloaded file carries: a declaration with which it makes the same dataset again."""
+"""What a downloaded file says about itself, so that its upload makes the same dataset: a schema, and column names."""
 
 import json
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from service.shared.errors import BadInput, Fault, pointer
 from service.shared.samples import ModalitySchema, Samples
 
 KEY = "sensorium.schema"
-"""An array of an .npz file, an entry of Parquet's metadata, a key in the first row of JSON Lines."""
+"""The name of the schema: an array of an .npz file, an entry of Parquet's metadata, a key of the first JSON line."""
 MAX_BYTES = 16 * 1024**2
 
 # The columns of ids, labels and splits in downloads; underscores are appended to a name that a modality has.
@@ -22,7 +22,7 @@ _WHAT = {"ids": "the rows' ids", "labels": "the rows' labels", "split": "the row
 
 
 def of(samples: Samples, ids: str, labels: str, split: str) -> Declaration:
-    """What to declare of a file with these samples, whose ids, labels and split stand in columns of these names."""
+    """The declaration of a file with these samples. ids, labels, split: the names of their columns."""
     return Declaration(
         kind=samples.schema.kind,
         modalities={modality.name: _declared(modality) for modality in samples.schema.modalities},
@@ -34,17 +34,17 @@ def of(samples: Samples, ids: str, labels: str, split: str) -> Declaration:
 
 
 def written(declaration: Declaration) -> str:
-    """As the file carries it."""
+    """The text that the file contains."""
     return declaration.model_dump_json(exclude_defaults=True)
 
 
 def completed(
     said: Declaration, own: str | bytes | dict[str, Any] | None, columns: Collection[str]
 ) -> tuple[Declaration, list[DataWarning]]:
-    """What the caller said, completed with a file's own schema. What the caller said of a column comes first.
+    """The caller's declaration, completed with the schema of the file. The declaration of a column takes precedence.
 
     own: the schema as the file carries it, None for none. columns: those that the file has.
-    Raises BadInput for a schema that cannot be understood.
+    Raises BadInput for an invalid schema.
     """
     if own is None:
         return said, []
@@ -62,12 +62,12 @@ def completed(
         changes["split"] = told.split
     if said.step_seconds is None and kind == "sequence":
         changes["step_seconds"] = told.step_seconds
-    detail = f"the file carries the schema of a dataset it was downloaded from ({KEY}); it says what was not declared"
+    detail = f"the file carries the schema of a dataset it was downloaded from ({KEY}); it completes the declaration"
     return said.model_copy(update=changes), [DataWarning("own_schema", detail)]
 
 
 def role_columns(declaration: Declaration) -> dict[str, str]:
-    """The column that gives each role of which nothing was declared, if the file has it."""
+    """The column name of downloads for each role that is not declared."""
     taken = declaration.left_out() | declaration.names().keys()
     found = {}
     for role, name in (("ids", IDS), ("labels", LABELS), ("split", SPLIT)):
@@ -79,7 +79,7 @@ def role_columns(declaration: Declaration) -> dict[str, str]:
 
 
 def with_known_columns(declaration: Declaration, columns: Collection[str]) -> tuple[Declaration, list[DataWarning]]:
-    """The declaration with the roles of those of these columns that have a known name."""
+    """The declaration, completed with the roles of the columns that have such a name."""
     found = {role: column for role, column in role_columns(declaration).items() if column in columns}
     changes = {role: SplitColumn(column=name) if role == "split" else name for role, name in found.items()}
     warnings = [
@@ -94,7 +94,7 @@ def with_known_columns(declaration: Declaration, columns: Collection[str]) -> tu
 
 
 def _modalities(said: Declaration, told: Declaration, free: set[str]) -> dict[str, DeclaredModality]:
-    """Those of the file's schema, with what the caller said of them: one of the two says what kind of values it has."""
+    """The modalities of the file's schema. The caller's description of a column replaces the one of the file."""
     found = {}
     for column, name in told.names().items():
         theirs, ours = said.modalities.get(name), told.modalities[name]
@@ -113,17 +113,17 @@ def _read(own: str | bytes | dict[str, Any]) -> Declaration:
     except ValidationError as error:
         steps = error.errors()[0]["loc"]
         where = f" at {pointer(*steps)}" if steps else ""
-        detail = f"the file carries a schema ({KEY}) that is not one{where}; download the file again, or remove it"
+        detail = f"the file carries a schema ({KEY}) that is not valid{where}; download the file again, or remove it"
         raise BadInput([Fault(pointer(KEY, *steps), "bad_own_schema", detail)]) from error
     except (ValueError, RecursionError) as error:
-        detail = f"the file carries a schema ({KEY}) that is no JSON; download the file again, or remove it"
+        detail = f"the file carries a schema ({KEY}) that is not JSON; download the file again, or remove it"
         raise BadInput([Fault(pointer(KEY), "bad_own_schema", detail)]) from error
 
 
 def _declared(modality: ModalitySchema) -> DeclaredModality:
     likelihood = modality.likelihood
     if likelihood not in likelihoods.names() or likelihoods.find(likelihood).dtype != modality.dtype:
-        likelihood = None  # no longer installed, or of a dataset that no model could be trained on
+        likelihood = None  # no longer installed, or not usable with this dtype
     return DeclaredModality(
         dtype=modality.dtype,
         categories=modality.categories,

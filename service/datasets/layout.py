@@ -39,7 +39,7 @@ class DataWarning:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a file as its header, or its first rows, show it. `shape` is that of one value or time step."""
+    """A column of a file, as its header or first rows show it. shape: of one value or time step."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True)
 class PlannedModality:
-    """One modality before its values were read. `column` is where the file has it."""
+    """One modality before its values are read. column: its name in the file."""
 
     name: str
     column: str
@@ -56,18 +56,18 @@ class PlannedModality:
     dtype: Literal["float32", "int64"]
     categories: int | None
     integral: bool
-    """Whether the column holds whole numbers by its type."""
+    """Whether the type of the column holds whole numbers only."""
     text: bool = False
-    """Whether the column holds the categories' names."""
+    """Whether the column holds names of categories."""
     category_names: CategoryNames | None = None
-    """As declared, or as the numbers of the file are."""
+    """Declared, or the numbers of the file."""
     units: str | None = None
     likelihood: LikelihoodName | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All modalities of a file, sorted by name; `rows` is None where only reading it all can tell."""
+    """All modalities of a file, sorted by name. rows: None if it is only known after reading the whole file."""
 
     kind: Kind
     rows: int | None
@@ -76,9 +76,9 @@ class Layout:
 
 
 def settle(kind: Kind, rows: int | None, columns: Sequence[Column], declaration: Declaration) -> Layout:
-    """Make modalities of the columns that have no other role.
+    """Plan one modality per column that has no other role.
 
-    Raises BadInput with everything that does not fit: names, columns that are declared and not there, wrong types.
+    Raises BadInput with all faults: names, declared columns that the file lacks, wrong types.
     """
     left_out, names = declaration.left_out(), declaration.names()
     known = {column.name for column in columns}
@@ -104,19 +104,19 @@ def settle(kind: Kind, rows: int | None, columns: Sequence[Column], declaration:
         faults += _unfit(column, declared)
         planned.append(_planned(name, column, declared))
     if not planned and not faults:
-        faults.append(Fault("", "no_modality", "the file has no column that could be a modality"))
+        faults.append(Fault("", "no_modality", "the file has no column that can be a modality, expected at least one"))
     if faults:
         raise BadInput(faults[:MAX_FAULTS])
     return Layout(kind, rows, tuple(sorted(planned, key=lambda modality: modality.name)))
 
 
 def _unfit_name(name: str, declaration: Declaration) -> Fault | None:
-    """Why a column of which nothing was declared cannot be a modality by its own name."""
+    """Why the name of an undeclared column cannot be the name of a modality, if so."""
     if not re.fullmatch(NAME_PATTERN, name):
         short = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100].strip("_-") or "x"
         example = json.dumps({short: {"column": name[:100] if name.isprintable() else "…"}}, ensure_ascii=False)
         detail = (
-            f"column name {name[:100]!r} does not match {NAME_PATTERN}, as a modality's must; name it with "
+            f"column name {name[:100]!r} does not match {NAME_PATTERN}, the pattern of modality names; name it with "
             f'"modalities": {example}, or declare the column as ids, labels, split or ignore'
         )
         return Fault("", "bad_name", detail)
@@ -134,7 +134,7 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
         detail = f"a value of {column.name!r} has shape {column.shape}, expected {declared.shape} as declared"
         faults.append(Fault(place, "wrong_shape", detail))
     if declared.is_category and column.shape:
-        detail = f"{column.name!r} is {column.kind} of shape {column.shape}, expected one category a value"
+        detail = f"{column.name!r} is {column.kind} of shape {column.shape}, expected one category per value"
         faults.append(Fault(place, "not_a_category", detail))
     if column.kind == "decimal" and not (declared.dtype or declared.likelihood or declared.is_category):
         detail = f"{column.name!r} holds decimals, expected floats; cast it, or declare dtype float32 to round it"
@@ -146,7 +146,9 @@ def _unfit(column: Column, declared: DeclaredModality) -> list[Fault]:
         detail = f"{column.name!r} is text, and its likelihood is declared {declared.likelihood}, expected numbers"
         faults.append(Fault(place, "not_numeric", detail))
     if column.kind == "text" and (declared.dtype == "float32" or column.shape):
-        detail = f"{column.name!r} is text of shape {column.shape}, expected numbers, or one category's name a value"
+        detail = (
+            f"{column.name!r} is text of shape {column.shape}, expected numbers, or the name of one category per value"
+        )
         faults.append(Fault(place, "not_numeric", detail))
     return faults
 

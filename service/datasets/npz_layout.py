@@ -23,7 +23,7 @@ from service.shared.npz import ArrayHeader
 
 
 def known(arrays: Sequence[ArrayHeader], declaration: Declaration) -> tuple[Declaration, list[DataWarning]]:
-    """What was declared, with the roles of arrays that are called as downloads call them: a text or number a row."""
+    """The declaration, with the roles of arrays that have the names of downloads and one text or number per row."""
     split = exported_schema.role_columns(declaration).get("split")
     fit = [a.name for a in arrays if len(a.shape) == 1 and a.dtype.kind in ("US" if a.name == split else "USiu")]
     return exported_schema.with_known_columns(declaration, fit)
@@ -32,7 +32,7 @@ def known(arrays: Sequence[ArrayHeader], declaration: Declaration) -> tuple[Decl
 def plan(arrays: Sequence[ArrayHeader], declaration: Declaration) -> Layout:
     """Lay out the arrays of an .npz file as modalities.
 
-    Raises BadInput with everything that does not fit, each fault with the array it is about.
+    Raises BadInput with all faults, each with its array.
     """
     by_name = {array.name: array for array in arrays}
     left_out = declaration.left_out()
@@ -84,8 +84,10 @@ def _kind_of(dtype: np.dtype[np.generic]) -> ColumnKind:
 
 
 def _masks_steps(array: ArrayHeader, by_name: dict[str, ArrayHeader]) -> bool:
-    """Whether an array of vectors, or larger values, has a mask of rows and steps. Of single numbers it tells nothing:
-    (rows, n) may be n features as well as n steps."""
+    """Whether an array of vectors or larger values has a mask per row and step.
+
+    The mask of an array (rows, n) says nothing about steps: n may be features.
+    """
     present = by_name.get(array.name + PRESENT)
     return present is not None and len(array.shape) > 2 and present.shape == array.shape[:2]
 

@@ -1,4 +1,4 @@
-"""Datasets and their versions in SQL."""
+"""The rows of datasets and their versions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from service.shared.table_base import new_id
 QUEUE: Literal["data"] = "data"
 KIND = "convert"
 
-# A dataset version has no state of its own: it follows from its job's.
+# The state of a dataset version follows from the state of its job.
 _STATES: dict[str, schemas.DatasetState] = {
     "queued": "validating",
     "running": "validating",
@@ -36,7 +36,7 @@ _STATES: dict[str, schemas.DatasetState] = {
 
 
 class Conversion(NamedTuple):
-    """What a convert job has to do. `file` and `format` are an upload's."""
+    """The input of a convert job. file and format: those of an upload."""
 
     source: dict[str, Any]
     declaration: Declaration
@@ -52,11 +52,11 @@ def create_version(
     Raises NotFound for an unknown upload, BadInput with everything in it that does not fit.
     """
     if isinstance(request.source, schemas.UploadSource):
-        # locked, so that it is still there when the conversion begins
+        # locked, so that it is not deleted before the version refers to it
         _check(uploads.find(session, project_id, request.source.upload, lock=True), request.declaration)
     named = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == request.name)
     new = Dataset(id=new_id("dat"), project_id=project_id, name=request.name)
-    # locked, so that two versions asked for at once are numbered one after the other
+    # locked, so that concurrent requests get different numbers
     dataset = find_or_add(session, named.with_for_update(), new)
     dataset.deleted_at = None
     newest = session.scalar(select(func.max(DatasetVersion.version)).where(DatasetVersion.dataset_id == dataset.id))
@@ -84,7 +84,7 @@ def get_version(session: Session, project_id: str, name: str, number: int) -> sc
 def find_version(
     session: Session, project_id: str, name: str, number: int | None, lock: bool = False
 ) -> tuple[Dataset, DatasetVersion, Job]:
-    """The rows of a version, the newest one without a number; locked, nobody deletes it before the transaction ends.
+    """The rows of a version; number None is the newest one. lock: prevent its deletion until the transaction ends.
 
     Raises NotFound, for deleted ones too.
     """
@@ -111,7 +111,7 @@ def find_version(
 def ready_version(
     session: Session, project_id: str, name: str, number: int | None, lock: bool = False
 ) -> tuple[Dataset, DatasetVersion, Artifact]:
-    """A version that can be read, as `find_version` finds it, and its file. Raises NotFound, Conflict."""
+    """The rows of a ready version, as `find_version` finds it, and its file. Raises NotFound, Conflict."""
     dataset, version, job = find_version(session, project_id, name, number, lock)
     state = state_of(job)
     if state != "ready" or version.artifact_id is None:
@@ -122,7 +122,7 @@ def ready_version(
 def list_versions(
     session: Session, project_id: str, name: str, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.DatasetVersion]]:
-    """A dataset's versions newest first, each with its id for paging. Raises NotFound for an unknown dataset."""
+    """The versions of a dataset, newest first, each with its id for paging. Raises NotFound for an unknown dataset."""
     dataset, _, _ = find_version(session, project_id, name, None)
     query = (
         select(DatasetVersion, Job, Artifact)
@@ -140,7 +140,7 @@ def list_versions(
 def list_datasets(
     session: Session, project_id: str, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Dataset]]:
-    """Datasets newest first, each with its id for paging."""
+    """The datasets of a project, newest first, each with its id for paging."""
     newest = (
         select(func.max(DatasetVersion.version))
         .where(DatasetVersion.dataset_id == Dataset.id, _kept())
@@ -161,7 +161,7 @@ def list_datasets(
 
 
 def conversion(session: Session, job_id: str) -> Conversion:
-    """What a convert job has to do: its source, the file of an upload, and what the caller said of it."""
+    """The input of a convert job: its source, the file of an upload, and the declaration."""
     version = session.scalars(select(DatasetVersion).where(DatasetVersion.job_id == job_id)).one()
     declaration = Declaration.model_validate(version.declaration)
     if "upload" not in version.source:
@@ -180,7 +180,7 @@ def complete(
     stored: Stored,
     max_bytes: int | None,
 ) -> None:
-    """Record what a conversion made; the caller ends the job in the same transaction.
+    """Record the result of a conversion. The caller ends the job in the same transaction.
 
     max_bytes: what the project may store. Raises TooMany.
     """
@@ -215,7 +215,7 @@ def remove(session: Session, dataset: Dataset, versions: Sequence[DatasetVersion
 
 
 def state_of(job: Job) -> schemas.DatasetState:
-    """A dataset version's state, which its job's state implies."""
+    """The state of a dataset version, derived from its job."""
     if job.state == "failed" and job.error and job.error["code"] == REJECTED:
         return "rejected"
     return _STATES[job.state]
@@ -226,7 +226,7 @@ def _kept() -> ColumnElement[bool]:
 
 
 def _check(upload: Upload, declaration: Declaration) -> None:
-    """Check what the format can check before anything is queued; a fault of the file is one at `/source/upload`."""
+    """Check the upload as far as its format can before the conversion. Faults of the file point to `/source/upload`."""
     try:
         formats.find(upload.format).check_declaration(uploads.headers(upload), declaration)
     except BadInput as error:
@@ -258,7 +258,7 @@ def _describe(name: str, version: DatasetVersion, job: Job, artifact: Artifact |
 
 
 def _declared(stored: dict[str, Any]) -> dict[str, Any]:
-    """What was said, without what is so by default. Earlier declarations may say what is refused today."""
+    """The declaration without defaults. It is not validated: one of an earlier release may not be valid today."""
     defaults = Declaration().model_dump(mode="json")
     said = {field: value for field, value in stored.items() if value != defaults.get(field)}
     if "modalities" in said:

@@ -96,7 +96,7 @@ def _keep(services: Services, caller: Caller, received: Writer, once: Once) -> U
 def list_uploads(
     query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.UploadPage:
-    """The project's uploads, newest first."""
+    """The uploads of the project, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
         items, token = page.cut(uploads.list_uploads(session, caller.project_id, page.after, page.size + 1))
@@ -105,14 +105,14 @@ def list_uploads(
 
 @router.get(UPLOADS + "/{upload_id}", operation_id="get_upload")
 def get_upload(upload_id: Reference, caller: Caller, services: Web) -> Upload:
-    """What an upload holds."""
+    """The format, size, digest and arrays of an upload."""
     with services.database.reader() as session:
         return uploads.get(session, caller.project_id, upload_id)
 
 
 @router.delete(UPLOADS + "/{upload_id}", status_code=204, operation_id="delete_upload")
 def delete_upload(upload_id: Reference, caller: Caller, services: Web) -> None:
-    """Delete an upload. Datasets that were made of it stay; while one is being made it is refused."""
+    """Delete an upload. Its datasets stay. Refused while a dataset is being made of it."""
     with services.database.writer.begin() as session:
         uploads.remove(session, caller.project_id, upload_id)
 
@@ -126,7 +126,7 @@ def create_dataset(
     services: Web,
     once: OnceByBody,
 ) -> DatasetVersion:
-    """Make a dataset version of an upload, a file elsewhere, or a generator.
+    """Make a dataset version of an upload, of a file at a URI, or by a generator.
 
     A worker converts it: `validating`, then `ready`, or `rejected` with up to 100 faults.
     """
@@ -136,7 +136,7 @@ def create_dataset(
     def create(session: Session) -> DatasetVersion:
         quotas.check_stored_bytes(session, caller.project_id, caller.quotas.stored_bytes)
         version, job_id = datasets.create_version(session, caller.project_id, body)
-        after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)  # once all of this is committed
+        after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)  # after the commit
         return version
 
     version = once.do(services.database, create, DatasetVersion)
@@ -146,7 +146,7 @@ def create_dataset(
 
 @router.get("/v1/datasets", operation_id="list_datasets")
 def list_datasets(query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web) -> DatasetPage:
-    """The project's datasets, newest first."""
+    """The datasets of the project, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
         items, token = page.cut(datasets.list_datasets(session, caller.project_id, page.after, page.size + 1))
@@ -155,7 +155,7 @@ def list_datasets(query: Annotated[PageQuery, Query()], request: Request, caller
 
 @router.get("/v1/datasets/{name}", operation_id="get_dataset")
 def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
-    """A dataset's name and newest version."""
+    """The name and the newest version of a dataset."""
     with services.database.reader() as session:
         dataset, version, _ = datasets.find_version(session, caller.project_id, name, None)
         return Dataset(name=dataset.name, latest_version=version.version, created_at=dataset.created_at)
@@ -165,7 +165,7 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
 def list_dataset_versions(
     name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> Response:
-    """A dataset's versions, newest first."""
+    """The versions of a dataset, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
         found = datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1)
@@ -174,7 +174,7 @@ def list_dataset_versions(
 
 @router.get(VERSION, operation_id="get_dataset_version")
 def get_dataset_version(name: Reference, version: Number, caller: Caller, services: Web) -> DatasetVersion:
-    """A version's state, schema, statistics, and what is wrong with it."""
+    """The state, schema, statistics, warnings and errors of a version."""
     with services.database.reader() as session:
         return datasets.get_version(session, caller.project_id, name, version)
 
@@ -190,7 +190,7 @@ def preview_dataset(
     caller: Caller,
     services: Web,
 ) -> Response:
-    """Some rows as they are stored."""
+    """Some rows of a version."""
     readers: Readers = request.app.state.readers
     shown = readers.open(_file(services, caller, name, version))
     found = preview(shown, query.first_row, query.rows, query.steps)

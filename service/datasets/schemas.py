@@ -14,13 +14,13 @@ from service.shared.samples import Schema
 
 DatasetState = Literal["validating", "ready", "rejected", "failed", "cancelled"]
 
-MOST_GENERATED_STEPS = 5_000_000
+MAX_GENERATED_STEPS = 5_000_000
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SHA256 = Annotated[str, Field(description="Hexadecimal.", examples=["9f86d081884c7d65…"])]
 
 
 class UploadedArray(BaseModel):
-    """An array in an uploaded file, as its header announces it."""
+    """An array of an uploaded file, as its header announces it."""
 
     name: str
     shape: list[int]
@@ -28,25 +28,25 @@ class UploadedArray(BaseModel):
 
 
 class Upload(BaseModel):
-    """A raw file as it came in."""
+    """An uploaded file."""
 
     id: str
-    format: KeptFormatName = Field(description="Told by the file's first bytes.")
+    format: KeptFormatName = Field(description="Recognised by the first bytes of the file.")
     size_bytes: int
     sha256: SHA256
-    arrays: list[UploadedArray] = Field(description="Those that the headers of an .npz file announce.")
+    arrays: list[UploadedArray] = Field(description="Announced by the headers of an .npz file.")
     created_at: datetime
 
 
 class UploadPage(BaseModel):
-    """A part of the list of uploads, newest first."""
+    """A page of the list of uploads, newest first."""
 
     uploads: list[Upload]
     next_page_token: str | None
 
 
 class UploadSource(BaseModel):
-    """A file that was uploaded."""
+    """An uploaded file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,51 +56,51 @@ class UploadSource(BaseModel):
 
 
 class UriSource(BaseModel):
-    """A file that stands somewhere the installation allows to read: `s3://…`, `file://…`."""
+    """A file at a location that the installation allows to read: `s3://…`, `file://…`."""
 
     model_config = ConfigDict(extra="forbid")
 
     uri: Annotated[str, Field(min_length=1, max_length=2000, examples=["s3://measurements/2026/patients.parquet"])]
-    format: FormatName | None = Field(default=None, description="By default the end of the name tells it.")
+    format: FormatName | None = Field(default=None, description="By default the suffix of the file name tells it.")
 
 
 class _Sequences(BaseModel):
-    """Generated sequences, all in memory at once."""
+    """Generated sequences. All of them are in memory at once."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rows: int = Field(default=1000, ge=2, le=MOST_GENERATED_STEPS)
-    steps: int = Field(default=50, ge=1, le=MOST_GENERATED_STEPS)
+    rows: int = Field(default=1000, ge=2, le=MAX_GENERATED_STEPS)
+    steps: int = Field(default=50, ge=1, le=MAX_GENERATED_STEPS)
 
     @model_validator(mode="after")
     def _fits_in_memory(self) -> Self:
-        if self.rows * self.steps > MOST_GENERATED_STEPS:
-            raise ValueError(f"rows times steps is {self.rows * self.steps}, expected at most {MOST_GENERATED_STEPS}")
+        if self.rows * self.steps > MAX_GENERATED_STEPS:
+            raise ValueError(f"rows times steps is {self.rows * self.steps}, expected at most {MAX_GENERATED_STEPS}")
         return self
 
 
 class Spirals(_Sequences):
-    """Noisy spirals and their linear images: sequences m1 and m2 of two numbers a step."""
+    """Noisy spirals and their linear images: sequences m1 and m2, two numbers per step."""
 
     name: Literal["spirals"]
     seed: Seed = 0
 
 
 class QuadraticSinusoidal(BaseModel):
-    """A noisy parabola and a curve made of it: samples m1 and m2 of two numbers."""
+    """A noisy parabola and a curve derived from it: samples m1 and m2, two numbers each."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: Literal["quadratic_sinusoidal"]
-    rows: int = Field(default=5000, ge=2, le=MOST_GENERATED_STEPS)
+    rows: int = Field(default=5000, ge=2, le=MAX_GENERATED_STEPS)
     seed: Seed = 0
 
 
 class MdmmSpirals(_Sequences):
-    """The spirals of the multimodal deep Markov model: sequences x and y of a number a step, 60 % for training."""
+    """The spirals of the multimodal deep Markov model: sequences x and y, one number per step, 60 % for training."""
 
     name: Literal["mdmm_spirals"]
-    steps: int = Field(default=100, ge=1, le=MOST_GENERATED_STEPS)
+    steps: int = Field(default=100, ge=1, le=MAX_GENERATED_STEPS)
     seed: Seed = 1
 
 
@@ -113,7 +113,7 @@ class GeneratorSource(BaseModel):
 
 
 def _kind_of_source(source: Any) -> str:
-    """Which source is meant, so that faults are about that one alone."""
+    """The kind of source, so that faults refer to that kind only."""
     if isinstance(source, BaseModel):
         return type(source).__name__
     named = source if isinstance(source, dict) else {}
@@ -130,7 +130,7 @@ Source = Annotated[
 
 
 class DatasetRequest(BaseModel):
-    """Make a dataset version. The same name again makes the next version."""
+    """Make a dataset version. A request with the name of a dataset makes its next version."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -148,7 +148,7 @@ class DatasetRequest(BaseModel):
 
 
 class DatasetVersion(BaseModel):
-    """Immutable samples, with what they are and what they hold."""
+    """Immutable samples, with their schema and statistics."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -158,20 +158,20 @@ class DatasetVersion(BaseModel):
     rows: int | None
     schema_: Schema | None = Field(serialization_alias="schema")
     statistics: dict[str, Any] | None
-    warnings: list[DataWarning] = Field(description="What was inferred from the data, and what seems wrong with them.")
+    warnings: list[DataWarning] = Field(description="What was inferred from the data, and what seems doubtful.")
     sha256: SHA256 | None
     size_bytes: int | None
     source: dict[str, Any]
-    declared: dict[str, Any] = Field(description="What was said of the data when the version was asked for.")
-    errors: list[Fault] = Field(description="Why it was rejected: at most the first 100 faults.")
-    detail: str | None = Field(description="Why it was rejected or failed, in a sentence.")
+    declared: dict[str, Any] = Field(description="The declaration of the request, without defaults.")
+    errors: list[Fault] = Field(description="Why it was rejected: the first 100 faults at most.")
+    detail: str | None = Field(description="Why it was rejected or failed, in one sentence.")
     waiting_reason: str | None = Field(description="Why it is not converted yet: `storage_full`, or null.")
-    progress: float = Field(description="How much of the conversion is done, from 0 to 1.")
+    progress: float = Field(description="The fraction of the conversion that is done, from 0 to 1.")
     created_at: datetime
 
 
 class DatasetVersionPage(BaseModel):
-    """A part of the list of a dataset's versions, newest first."""
+    """A page of the versions of a dataset, newest first."""
 
     versions: list[DatasetVersion]
     next_page_token: str | None
@@ -186,14 +186,14 @@ class Dataset(BaseModel):
 
 
 class DatasetPage(BaseModel):
-    """A part of the list of datasets, newest first."""
+    """A page of the list of datasets, newest first."""
 
     datasets: list[Dataset]
     next_page_token: str | None
 
 
 class PreviewRow(BaseModel):
-    """One row: the value of every modality, null where it is absent; of sequences a list of the steps' values."""
+    """One row: the value of every modality, null if absent; for sequences a list with one value per step."""
 
     row: int
     id: str | None
@@ -203,7 +203,7 @@ class PreviewRow(BaseModel):
 
 
 class Preview(BaseModel):
-    """Some rows of a dataset version as they are stored."""
+    """Some rows of a dataset version."""
 
     rows: list[PreviewRow]
     total_rows: int

@@ -11,7 +11,7 @@ from service.shared.table_base import Table
 
 
 class Upload(Table):
-    """A raw file as it came in."""
+    """An uploaded file."""
 
     __tablename__ = "uploads"
 
@@ -19,7 +19,7 @@ class Upload(Table):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), index=True)
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
     format: Mapped[str] = mapped_column(String(20))
-    # Of .npz files, from the arrays' headers: name, shape, dtype.
+    # Name, shape and dtype of every array of an .npz file, from its headers.
     arrays: Mapped[list[Any]]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
@@ -28,7 +28,7 @@ _THERE = text("deleted_at IS NULL")
 
 
 class Dataset(Table):
-    """A name under which versions are kept."""
+    """A name with numbered versions."""
 
     __tablename__ = "datasets"
 
@@ -36,7 +36,7 @@ class Dataset(Table):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now())
-    # Set when all its versions were deleted; a new version brings the name back, and numbers go on.
+    # Set when all its versions are deleted. A new version clears it; numbers are not reused.
     deleted_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -46,7 +46,7 @@ class Dataset(Table):
 
 
 class DatasetVersion(Table):
-    """Immutable samples with a schema and statistics, once its job has made them. The job carries its state."""
+    """Immutable samples with a schema and statistics. Its job makes them and carries its state."""
 
     __tablename__ = "dataset_versions"
 
@@ -55,18 +55,18 @@ class DatasetVersion(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
     version: Mapped[int]
     source: Mapped[dict[str, Any]]
-    # What the caller declared: a schema, how NaN is meant.
+    # The declaration of the request.
     declaration: Mapped[dict[str, Any]]
     artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
     rows: Mapped[int | None] = mapped_column(BigInteger)
     schema: Mapped[dict[str, Any] | None]
     statistics: Mapped[dict[str, Any] | None]
-    # What the conversion inferred and doubts: code, detail, column.
+    # What the conversion inferred or found doubtful: code, detail, column.
     warnings: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
-    # Of the stored file; what was trained on it is told by this when the file is gone.
+    # Of the stored file. It stays after the file is deleted, to identify what models were trained on.
     sha256: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())
-    # Its file is gone then; the row stays for the runs and models that were made of it.
+    # Then its file is deleted. The row stays for the runs and models that refer to it.
     deleted_at: Mapped[datetime | None]
 
     __table_args__ = (UniqueConstraint("dataset_id", "version"), Index(None, "artifact_id"))

@@ -1,4 +1,4 @@
-"""Uploads in SQL."""
+"""The rows of uploads."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def create(
     format: str,
     arrays: Sequence[ArrayHeader] = (),
 ) -> schemas.Upload:
-    """Record a file that is in the store; `arrays` are those that its headers announce.
+    """Add the row of a stored file. arrays: those that the headers of an .npz file announce.
 
     max_bytes: what the project may store. Raises TooMany.
     """
@@ -48,7 +48,7 @@ def get(session: Session, project_id: str, upload_id: str) -> schemas.Upload:
 
 
 def find(session: Session, project_id: str, upload_id: str, lock: bool = False) -> Upload:
-    """The row of an upload; locked, nobody deletes it before the transaction ends. Raises NotFound."""
+    """The row of an upload. lock: prevent its deletion until the transaction ends. Raises NotFound."""
     query = select(Upload).where(Upload.id == upload_id, Upload.project_id == project_id)
     upload = session.scalar(query.with_for_update() if lock else query)
     if upload is None:
@@ -59,7 +59,7 @@ def find(session: Session, project_id: str, upload_id: str, lock: bool = False) 
 def list_uploads(
     session: Session, project_id: str, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Upload]]:
-    """A project's uploads newest first, each with its id for paging."""
+    """The uploads of a project, newest first, each with its id for paging."""
     query = (
         select(Upload, Artifact)
         .join(Artifact, Artifact.id == Upload.artifact_id)
@@ -73,7 +73,7 @@ def list_uploads(
 
 
 def remove(session: Session, project_id: str, upload_id: str) -> None:
-    """Delete an upload; datasets that were made of it stay. Raises NotFound, and Conflict while it is converted."""
+    """Delete an upload; its datasets stay. Raises NotFound, and Conflict while a dataset is being made of it."""
     upload = find(session, project_id, upload_id, lock=True)
     waiting = session.execute(
         select(Dataset.name, DatasetVersion.version)
@@ -92,7 +92,7 @@ def remove(session: Session, project_id: str, upload_id: str) -> None:
 
 
 def headers(upload: Upload) -> list[ArrayHeader]:
-    """The arrays that the headers of the file announce."""
+    """The arrays that the headers of the file announced."""
     return [ArrayHeader(a["name"], tuple(a["shape"]), np.dtype(a["dtype"])) for a in upload.arrays]
 
 

@@ -1,30 +1,30 @@
-"""Which bytes of a download are asked for (RFC 9110, section 14)."""
+"""Parses the `Range` header (RFC 9110, section 14)."""
 
 import re
 
 from service.shared.errors import SensoriumError
 
-# Longer numbers than any file has bytes are not worth reading.
+# Up to 18 digits: no file is larger.
 _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 
 class Unsatisfiable(SensoriumError):
-    """A range that begins behind the end."""
+    """A range that begins after the end of the file."""
 
     status = 416
     title = "Range not satisfiable"
 
     def __init__(self, header: str, size: int) -> None:
-        detail = f"Range is {header[:80]!r}, expected a part of the {size} bytes that there are"
+        detail = f"Range is {header[:80]!r}, expected a part of the {size} bytes of the file"
         super().__init__("range_not_satisfiable", detail)
         self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 def parse(header: str, size: int) -> tuple[int, int] | None:
-    """First byte and the one behind the last, of `size` bytes. None where the whole is to be sent.
+    """The first byte and the end (exclusive) of a range, or None to send the whole file.
 
-    That is what the standard allows for several ranges, and asks for with units and words that mean nothing. Raises
-    Unsatisfiable.
+    The standard allows the whole file for several ranges, and requires it for unknown units and invalid syntax.
+    Raises Unsatisfiable.
     """
     found = _ONE_RANGE.fullmatch(header.strip())
     if found is None:

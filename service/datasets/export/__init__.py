@@ -1,1 +1,1 @@
-"""Datasets as files again: the stored form becomes what was uploaded, piece by piece, in bounded memory."""
+"""Writes stored datasets in the formats of uploads, in pieces and bounded memory."""

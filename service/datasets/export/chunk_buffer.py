@@ -1,18 +1,18 @@
-"""A file that is written to and emptied in turns, so that an answer can be sent while it is made."""
+"""A file object whose content is taken while it is written, so that an answer can be sent while it is made."""
 
 import io
 from typing import Any
 
 
 class Sink(io.RawIOBase):
-    """Collects what writers write; `take` hands it on."""
+    """Collects written bytes until `take`."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._written = 0
 
     def writable(self) -> bool:
-        """It can be written to, and neither read nor moved in."""
+        """It supports writing; reading and seeking are not supported."""
         return True
 
     def write(self, data: Any) -> int:
@@ -23,11 +23,11 @@ class Sink(io.RawIOBase):
         return len(part)
 
     def tell(self) -> int:
-        """How much was written."""
+        """The number of bytes that were written."""
         return self._written
 
     def take(self) -> bytes:
-        """All that was written since the last time."""
+        """The bytes that were written since the last call."""
         taken = b"".join(self._parts)
         self._parts.clear()
         return taken

@@ -1,4 +1,4 @@
-"""A stored dataset as JSON Lines: an object a row, absent modalities and steps null; the first has the schema too."""
+"""A stored dataset as JSON Lines: one object per row, null for absent modalities and steps, the schema in the first."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +10,12 @@ from service.datasets.export.row_chunks import column, named, own_schema_of, pie
 from service.datasets.exported_schema import IDS, LABELS, SPLIT
 from service.shared.samples import SPLITS, ModalitySchema, Samples
 
-# NumPy's numbers are written with as many digits as their own type needs.
+# NumPy numbers are written with the digits that their own type needs.
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
 def write(samples: Samples) -> Iterator[bytes]:
-    """The file, some rows at a time."""
+    """The file, in pieces of some rows."""
     names = {kind: column(samples, kind) for kind in (IDS, LABELS, SPLIT)}
     for rows in pieces(samples):
         lines = []
@@ -32,11 +32,11 @@ def write(samples: Samples) -> Iterator[bytes]:
         yield b"".join(lines)
 
 
-def values_of(samples: Samples, row: int, most_steps: int | None = None) -> dict[str, Any]:
-    """Every modality's value of a row, ready for JSON: null where absent; of sequences the first `most_steps`."""
+def values_of(samples: Samples, row: int, max_steps: int | None = None) -> dict[str, Any]:
+    """The value of every modality in a row, for JSON: None if absent. max_steps: of a sequence."""
     place = steps(samples, range(row, row + 1))
-    if most_steps is not None:
-        place = slice(place.start, min(place.stop, place.start + most_steps))
+    if max_steps is not None:
+        place = slice(place.start, min(place.stop, place.start + max_steps))
     found: dict[str, Any] = {}
     for modality in samples.schema.modalities:
         values, present = samples.values[modality.name][place], samples.present[modality.name][place]

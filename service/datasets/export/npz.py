@@ -20,15 +20,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def unpacked_bytes(samples: Samples) -> int:
-    """How large the padded arrays are together, with the ids and labels, which are padded to the longest too."""
-    most_steps = 1 if samples.offsets is None else int(np.diff(samples.offsets).max())
+    """The size of all padded arrays. Ids and labels are padded to the longest text."""
+    max_steps = 1 if samples.offsets is None else int(np.diff(samples.offsets).max())
     elements = [values.itemsize * int(np.prod(values.shape[1:])) + 1 for values in samples.values.values()]
     texts = longest(samples.ids) + longest(samples.labels)
-    return samples.rows * (most_steps * sum(elements) + texts)
+    return samples.rows * (max_steps * sum(elements) + texts)
 
 
 def write(samples: Samples) -> Iterator[bytes]:
-    """The file, some rows of an array at a time."""
+    """The file, in pieces of some rows of one array."""
     sink = Sink()
     with zipfile.ZipFile(sink, "w") as archive:
         told = np.array(own_schema_of(samples).encode())
@@ -48,7 +48,7 @@ Described = tuple[str, "np.dtype[Any]", tuple[int, ...], Callable[[range], Array
 
 
 def _arrays(samples: Samples) -> Iterator[Described]:
-    """Every array: its name, dtype, shape, and what some rows of it are."""
+    """Every array: its name, dtype, shape, and a function that returns some of its rows."""
     for name, texts in ((IDS, samples.ids), (LABELS, samples.labels)):
         if texts is not None:
             yield _texts(column(samples, name), texts)
@@ -74,15 +74,15 @@ def _padded(samples: Samples, name: str, values: Array, written: Callable[[Array
     if samples.offsets is None:
         return name, values.dtype, values.shape, lambda rows: written(values[rows.start : rows.stop])
     lengths = np.diff(samples.offsets)
-    most_steps = int(lengths.max())
+    max_steps = int(lengths.max())
 
     def rows_of(rows: range) -> Array:
-        padded = np.zeros((len(rows), most_steps, *item), values.dtype)
-        inside = np.arange(most_steps) < lengths[rows.start : rows.stop, None]
+        padded = np.zeros((len(rows), max_steps, *item), values.dtype)
+        inside = np.arange(max_steps) < lengths[rows.start : rows.stop, None]
         padded[inside] = written(values[steps(samples, rows)])
         return padded
 
-    return name, values.dtype, (samples.rows, most_steps, *item), rows_of
+    return name, values.dtype, (samples.rows, max_steps, *item), rows_of
 
 
 def _head(member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A stored dataset as Parquet: a column a modality; sequences are lists, vectors lists of one size, absent is null."""
+"""A stored dataset as Parquet: one column per modality, lists for sequences, fixed-size lists for vectors, null."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from service.shared.samples import SPLITS, ModalitySchema, Samples
 
 
 def write(samples: Samples) -> Iterator[bytes]:
-    """The file, a group of rows at a time."""
+    """The file, one row group at a time."""
     sink = Sink()
     writer = None
     metadata = {exported_schema.KEY: own_schema_of(samples)}

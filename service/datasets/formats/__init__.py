@@ -31,7 +31,7 @@ def registered() -> Mapping[str, Format]:
 
 
 def find(name: str) -> Format:
-    """The format of this name. Raises BadInput, for the format of a package that is not installed any more too."""
+    """The format of this name. Raises BadInput if it is unknown or its package is no longer installed."""
     if name not in registered():
         detail = f"there is no format {name!r}, expected one of {', '.join(registered())}"
         raise BadInput([Fault("/source/format", "unknown_format", detail)])
@@ -39,12 +39,12 @@ def find(name: str) -> Format:
 
 
 def downloads() -> Mapping[str, Download]:
-    """How each format that samples can be downloaded in is written, by name."""
+    """The formats of downloads, by name."""
     return {name: format.download for name, format in registered().items() if format.download is not None}
 
 
 def recognise(path: Path) -> Format:
-    """The format of a file, which its first bytes tell. Raises BadInput."""
+    """Recognise the format of a file by its first bytes. Raises BadInput."""
     with path.open("rb") as file:
         first = file.read(FIRST_BYTES)
     if not first:
@@ -58,10 +58,10 @@ def recognise(path: Path) -> Format:
 
 
 def of_uri(uri: str) -> Format:
-    """The format that the end of a URI tells. Raises BadInput."""
+    """The format for the suffix of a URI. Raises BadInput."""
     suffixes = {suffix: format for format in registered().values() for suffix in format.suffixes}
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix not in suffixes:
-        detail = f"{uri[:200]!r} ends with {suffix!r}, expected one of {', '.join(suffixes)}, or a format beside it"
+        detail = f"{uri[:200]!r} ends with {suffix!r}, expected one of {', '.join(suffixes)}; or give source.format"
         raise BadInput([Fault("/source/uri", "unknown_format", detail)])
     return suffixes[suffix]

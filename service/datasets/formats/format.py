@@ -23,36 +23,36 @@ def _any_samples(samples: Samples, max_bytes: int) -> None:
 
 @dataclass(frozen=True)
 class Download:
-    """How a format is written."""
+    """Writes samples in a format."""
 
     write: Callable[[Samples], Iterator[bytes]]
-    """The samples as a file, some rows at a time."""
+    """The file, in pieces of some rows."""
     check: Callable[[Samples, int], None] = _any_samples
     """(samples, max_bytes): raises Conflict for samples that the format cannot hold in max_bytes."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format of uploads, and of downloads when it has `download`."""
+    """A file format of uploads, and of downloads if `download` is set."""
 
     name: str
     """The name in the API, and the suffix of downloads."""
     title: str
     """The name in messages and in the documentation."""
     suffixes: tuple[str, ...]
-    """The endings of file names that tell the format of a file behind a URI: in lower case, with the dot."""
+    """The suffixes of file names at URIs, in lower case, with the dot."""
     media_type: str
     """Of downloads."""
     recognises: Callable[[bytes], bool]
-    """Whether a file that begins with these bytes has this format: `FIRST_BYTES` of them, fewer in a shorter file."""
+    """Whether a file with these first `FIRST_BYTES` bytes, or fewer if it is shorter, has this format."""
     reader: str
-    """MODULE:FUNCTION, a `worker.ingest.block.Reader`. The converter process alone imports it."""
+    """MODULE:FUNCTION, a `worker.ingest.block.Reader`. Only the converter process imports it."""
     inspect: Callable[[Path, int], list[ArrayHeader]] = _no_arrays
     """(path, max_bytes): the arrays that the headers of an upload announce. Runs while the upload is stored.
 
     Raises BadInput for a damaged file, or for one with more than max_bytes once unpacked.
     """
     check_declaration: Callable[[Sequence[ArrayHeader], Declaration], None] = _any_declaration
-    """(arrays, declaration): raises BadInput for what does not fit, before a conversion is queued."""
+    """(arrays, declaration): raises BadInput for faults that are known before the conversion."""
     download: Download | None = None
     """None: samples cannot be downloaded in this format."""

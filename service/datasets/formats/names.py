@@ -1,4 +1,4 @@
-"""Names of formats in requests and responses; the API description lists those that are registered."""
+"""Types for names of formats in requests and responses. The API description lists the registered formats."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ STORED = "stored"
 
 @dataclass(frozen=True)
 class _Listed:
-    """The JSON schema lists `names`, which are known at run time only."""
+    """Lists `names`, which are only known at run time, in the JSON schema."""
 
     names: Callable[[], Iterable[str]]
 
@@ -23,7 +23,7 @@ class _Listed:
 
 
 class _OneOf(_Listed):
-    """As `Literal[names]`: other texts are refused."""
+    """As `Literal[names]`: other texts are not valid."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -38,6 +38,6 @@ class _OneOf(_Listed):
 FormatName = Annotated[str, _OneOf(formats.registered)]
 """A format of uploads, in a request."""
 KeptFormatName = Annotated[str, _Listed(formats.registered)]
-"""A format of uploads, in an answer: perhaps of a package that is not installed any more."""
+"""A format of uploads, in an answer. Its package may no longer be installed."""
 DownloadName = Annotated[str, _OneOf(lambda: (*formats.downloads(), STORED))]
 """A format of downloads, or `stored`: the safetensors file itself."""

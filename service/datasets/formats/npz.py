@@ -17,19 +17,19 @@ MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def check_declaration(arrays: Sequence[ArrayHeader], declaration: Declaration) -> None:
-    """Plan the layout once before anything is queued. Raises BadInput.
+    """Plan the layout before the conversion is queued. Raises BadInput.
 
-    A file that carries its own schema is checked by the worker alone, which reads that schema.
+    A file with its own schema is only checked by the worker, which reads that schema.
     """
     if not any(array.name == exported_schema.KEY for array in arrays):
         plan(arrays, known(arrays, declaration)[0])
 
 
 def check_download(samples: Samples, max_bytes: int) -> None:
-    """Raise Conflict for sequences whose padded arrays have more than max_bytes."""
+    """Raise Conflict if the padded arrays have more than max_bytes."""
     size = export.unpacked_bytes(samples)
     if size > max_bytes:
-        detail = f"padded to the longest sequence it has {size} bytes, expected at most {max_bytes}"
+        detail = f"padded to the longest sequence, the file has {size} bytes, expected at most {max_bytes}"
         detail += "; choose another format"
         raise Conflict("too_ragged_for_npz", detail)
 

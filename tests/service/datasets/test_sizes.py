@@ -39,7 +39,7 @@ def test_a_piece_of_a_download_counts_the_names_of_categories() -> None:
 
 def test_a_preview_counts_texts_and_the_names_of_categories() -> None:
     long = replace(static(100), ids=["x" * LONG] * 100)
-    with pytest.raises(BadInput, match="that may be 20000000 characters of text") as error:
+    with pytest.raises(BadInput, match="the rows may have 20000000 characters of text") as error:
         preview(long, 0, 20, 100)
     assert error.value.faults[0].pointer == "?rows"
     assert preview(long, 0, 1, 100)["rows"][0]["id"] == "x" * LONG
