@@ -84,7 +84,7 @@ def test_a_column_of_any_name_may_have_any_role(service: Service, format: str) -
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_column_that_cannot_name_a_modality_is_told_what_to_declare(service: Service, format: str) -> None:
+def test_the_fault_of_a_bad_column_name_says_what_to_declare(service: Service, format: str) -> None:
     content = FORMATS[format]({name: COLUMNS[name] for name in ("größe", "my")})
     body = {"name": f"unnamed-{format}", "source": {"upload": upload(service, content)}}
     answer = service.http.post("/v1/datasets", json=body)
@@ -120,7 +120,7 @@ def test_a_renamed_column_has_its_times_beside_it(service: Service) -> None:
     assert [row["values"]["heart"] for row in rows_of(service, "times")] == [[60, None, 61.5], [70]]
 
 
-def test_a_fault_points_to_the_column_as_the_file_calls_it(service: Service) -> None:
+def test_a_fault_points_to_the_column_by_its_name_in_the_file(service: Service) -> None:
     columns = {"größe": [1.5, float("inf")], "my": [True, False]}
     version = converted(service, "pointed", parquet(columns), {"modalities": {"height": {"column": "größe"}}})
     assert [error["pointer"] for error in version["errors"]] == ["/größe/1"]
@@ -136,7 +136,7 @@ def test_a_fault_points_to_the_column_as_the_file_calls_it(service: Service) -> 
     ],
     ids=str,
 )
-def test_a_declaration_that_uses_a_column_twice_or_none_could_have_is_refused(service: Service, declared: Body) -> None:
+def test_a_declaration_with_a_column_twice_or_an_impossible_name_is_refused(service: Service, declared: Body) -> None:
     body = {"name": "twice", "source": {"upload": upload(service, npz(COLUMNS))}, "schema": declared}
     assert fault(service.http.post("/v1/datasets", json=body))[0].startswith("/schema")
 
@@ -175,7 +175,7 @@ def test_a_unique_pandas_index_gives_the_ids(service: Service, name: str) -> Non
 
 
 @pytest.mark.parametrize("values", [[3, 7, 3], [3, None, 4]])
-def test_another_pandas_index_is_left_out(service: Service, values: list[int | None]) -> None:
+def test_a_pandas_index_with_repeats_or_gaps_is_left_out(service: Service, values: list[int | None]) -> None:
     content = parquet({"x": [1.5, 2.5, 0.5], "day": values}, {"index_columns": ["day"]})
     name = f"repeated-{values.count(None)}"
     version = converted(service, name, content, {})
@@ -191,7 +191,7 @@ def test_an_index_of_several_levels_is_left_out(service: Service) -> None:
     assert warned(version) == [("index_left_out", "a"), ("index_left_out", "b")]
 
 
-def test_what_is_declared_of_an_index_stands(service: Service) -> None:
+def test_a_declaration_of_the_index_takes_precedence(service: Service) -> None:
     content = parquet({"x": [1.5, 2.5], "day": [3, 7], "who": ["a", "b"]}, {"index_columns": ["day"]})
     version = converted(service, "kept", content, {"ids": "who", "modalities": {"day": {"dtype": "float32"}}})
     assert [m["name"] for m in version["schema"]["modalities"]] == ["day", "x"]
@@ -205,12 +205,12 @@ def test_what_is_declared_of_an_index_stands(service: Service) -> None:
 @pytest.mark.parametrize(
     "metadata", [[], {"index_columns": 3}, {"index_columns": [{"kind": "range"}, 4, "none"]}, "x"], ids=str
 )
-def test_other_metadata_of_pandas_says_nothing(service: Service, metadata: Any) -> None:
+def test_other_pandas_metadata_is_ignored(service: Service, metadata: Any) -> None:
     version = converted(service, f"odd-{len(str(metadata))}", parquet({"x": [1.5, 2.5]}, metadata), {})
     assert (version["state"], warned(version)) == ("ready", [])
 
 
-def test_labels_that_pandas_made_doubles_can_be_learned_and_asked_with(service: Service) -> None:
+def test_labels_that_pandas_converted_to_doubles_are_categories_in_training_and_inference(service: Service) -> None:
     arrays: dict[str, Any] = pictures()
     arrays["label"] = arrays["label"].astype(float)
     arrays["label"][::10] = np.nan

@@ -98,13 +98,13 @@ def test_modalities_of_different_numbers_of_steps_share_rows() -> None:
         ([header("a\n", (5,))], {}, ("", "bad_name")),
     ],
 )
-def test_what_does_not_fit_is_named(
+def test_every_fault_names_its_array(
     arrays: list[ArrayHeader], declared: dict[str, Any], expected: tuple[str, str]
 ) -> None:
     assert expected in faults(*arrays, **declared)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     found = faults(header("a", (5,)), header("b", (6,)), header("c", (4,)), modalities={"d": {}})
     assert found == [("/schema/modalities/d", "unknown_column"), ("/a", "bad_shape"), ("/c", "bad_shape")]
 
@@ -124,14 +124,14 @@ def test_the_kind_follows_from_lengths_and_times(arrays: list[ArrayHeader], kind
 
 
 @pytest.mark.parametrize(("shape", "declared"), [((5, 3), {}), ((5, 3, 2), {"kind": "static"})])
-def test_a_mask_of_steps_in_a_static_dataset_is_told_what_to_declare(
+def test_the_fault_of_a_step_mask_in_a_static_dataset_says_what_to_declare(
     shape: tuple[int, ...], declared: dict[str, Any]
 ) -> None:
     with pytest.raises(BadInput, match='if the second axis is time, declare "kind": "sequence"'):
         layout(header("a", shape), header("a.present", (5, 3), "bool"), **declared)
 
 
-def test_ids_labels_split_and_ignored_columns_are_no_modalities() -> None:
+def test_ids_labels_split_and_ignored_columns_are_not_modalities() -> None:
     found = layout(
         *(header(name, (5,), "<U4") for name in ("who", "what", "fold")),
         header("x", (5,)),
@@ -165,6 +165,6 @@ def test_ids_labels_split_and_ignored_columns_are_no_modalities() -> None:
     ],
     ids=str,
 )
-def test_a_declaration_that_makes_no_sense_is_refused(declared: dict[str, Any]) -> None:
+def test_a_contradictory_declaration_is_refused(declared: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Declaration.model_validate(declared)

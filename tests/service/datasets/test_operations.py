@@ -1,4 +1,4 @@
-"""Versions of datasets count up, however many ask at once."""
+"""Dataset versions are numbered without gaps under concurrent requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -9,7 +9,7 @@ from service.shared.database import Database
 from tests.service.rows import uploaded
 
 
-def test_versions_asked_for_at_once_are_numbered_without_gaps(database: Database, project_id: str) -> None:
+def test_concurrent_requests_get_consecutive_version_numbers(database: Database, project_id: str) -> None:
     request = DatasetRequest(name="d", source=UploadSource(upload=uploaded(database, project_id)))
     start = Barrier(6)
 

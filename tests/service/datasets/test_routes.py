@@ -26,7 +26,7 @@ class Trap:
 # Uploads
 
 
-def test_an_upload_says_what_it_holds(service: Service) -> None:
+def test_an_upload_lists_its_arrays(service: Service) -> None:
     answer = service.http.post("/v1/uploads", content=packed(image=IMAGE, label=np.arange(6)))
     assert answer.status_code == 201
     body = answer.json()
@@ -61,7 +61,7 @@ def test_the_same_file_twice_is_two_uploads_and_one_artifact(service: Service) -
     ],
     ids=["nothing", "no zip", "cut short", "empty", "no array", "pickle", "too few bytes", "header lies"],
 )
-def test_a_file_that_is_no_npz_of_numbers_is_refused_and_leaves_nothing(
+def test_a_file_that_is_not_an_npz_of_numbers_is_refused_and_leaves_no_file(
     service: Service, content: bytes, code: str
 ) -> None:
     before = kept(service.settings.artifacts)
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_npz_of_numbers_is_refused_and_leaves_nothing(
     assert service.http.get("/healthz").status_code == 200
 
 
-def test_a_damaged_header_within_a_good_archive_is_refused_and_leaves_nothing(service: Service) -> None:
+def test_a_damaged_header_within_a_good_archive_is_refused_and_leaves_no_file(service: Service) -> None:
     before = kept(service.settings.artifacts)
     content = bytearray(packed(a=np.random.default_rng(0).random(100)))
     content[35:60] = b"\xff" * 25
@@ -181,7 +181,7 @@ def test_labels_of_every_integer_type_are_categories(service: Service, dtype: st
     assert found["schema"]["modalities"][0]["categories"] == 3
 
 
-def test_a_row_without_any_modality_is_left_out_and_told(service: Service) -> None:
+def test_a_row_without_any_modality_is_left_out_with_a_warning(service: Service) -> None:
     found = dataset(service, "gaps", a=IMAGE, **{"a.present": np.array([1, 0, 1, 1, 1, 1], dtype=bool)})
     assert (found["state"], found["rows"]) == ("ready", 5)
     assert found["statistics"]["empty_rows"] == 1
@@ -189,7 +189,7 @@ def test_a_row_without_any_modality_is_left_out_and_told(service: Service) -> No
     assert found["warnings"][0]["detail"].endswith("left out: 1")
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_queued(service: Service) -> None:
+def test_faults_of_the_headers_are_refused_before_a_job_is_queued(service: Service) -> None:
     source = {"upload": upload(service, packed(a=IMAGE))}
     for schema, place in [
         ({"modalities": {"b": {}}}, "/schema/modalities/b"),
@@ -224,7 +224,7 @@ def test_a_conversion_of_a_damaged_upload_fails_and_the_service_goes_on(service:
     assert "other bytes" in found["detail"]
 
 
-def test_data_that_does_not_inflate_is_rejected_and_not_tried_again(service: Service) -> None:
+def test_data_that_does_not_inflate_is_rejected_and_not_retried(service: Service) -> None:
     content = bytearray(packed(a=np.random.default_rng(0).random(20_000)))
     content[len(content) // 2 : len(content) // 2 + 200] = b"\xff" * 200
     service.http.post("/v1/datasets", json={"name": "broken", "source": {"upload": upload(service, bytes(content))}})
@@ -269,7 +269,7 @@ def test_page_parameters_out_of_range_are_refused(service: Service) -> None:
 
 
 @pytest.mark.parametrize("token", ["!", "a", "%%%", "ä", "//8", "_w"])
-def test_a_page_token_that_no_list_gave_is_refused(service: Service, token: str) -> None:
+def test_an_invalid_page_token_is_refused(service: Service, token: str) -> None:
     answer = service.http.get("/v1/datasets", params={"page_token": token})
     assert fault(answer, 400) == ("?page_token", "invalid_page_token")
 

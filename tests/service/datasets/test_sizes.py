@@ -1,4 +1,4 @@
-"""How large an answer with rows of a dataset may become is counted before it is made."""
+"""The size of an answer with rows of a dataset is computed before the answer is made."""
 
 from dataclasses import replace
 
@@ -48,6 +48,6 @@ def test_a_preview_counts_texts_and_the_names_of_categories() -> None:
     assert preview(named(100), 0, 1, 1)["rows"][0]["values"] == {"word": "x" * 200}
 
 
-def test_all_rows_are_in_some_piece() -> None:
+def test_the_pieces_cover_all_rows() -> None:
     for found in (static(10), replace(static(10), ids=["x" * 3 * PIECE_BYTES] * 10), named(100_000)):
         assert [row for rows in pieces(found) for row in rows] == list(range(found.rows))

@@ -98,13 +98,13 @@ def test_mdmm_spirals_hold_out_their_test_rows(service: Service) -> None:
         (7, "/source"),
     ],
 )
-def test_a_source_that_makes_no_sense_is_refused_with_its_place(service: Service, source: Body, place: str) -> None:
+def test_an_invalid_source_is_refused_with_its_place(service: Service, source: Body, place: str) -> None:
     answer = service.http.post("/v1/datasets", json={"name": "nonsense", "source": source})
     assert fault(answer)[0] == place
 
 
 @pytest.mark.parametrize("name", ["days.jsonl", "days.txt"])
-def test_a_file_that_stands_elsewhere_becomes_a_dataset(
+def test_a_file_at_a_uri_becomes_a_dataset(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / name).write_bytes(b'{"x": 1.5}\n{"x": 2.5}\n')

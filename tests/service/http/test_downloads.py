@@ -1,4 +1,4 @@
-"""Files are sent whole or in part; what is wrong with a `Range` is answered as everywhere."""
+"""Files are sent whole or in part; a range that cannot be satisfied is refused with a problem document."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ KINDS = pytest.mark.parametrize("kind", ["dataset", "checkpoint"])
 
 
 @KINDS
-def test_a_part_is_sent_and_a_broken_download_goes_on(service: Service, files: dict[str, str], kind: str) -> None:
+def test_parts_are_sent_and_an_interrupted_download_resumes(service: Service, files: dict[str, str], kind: str) -> None:
     whole = service.http.get(files[kind])
     size, etag = len(whole.content), whole.headers["etag"]
     assert (whole.status_code, whole.headers["content-length"]) == (200, str(size))
@@ -51,18 +51,16 @@ def test_a_part_is_sent_and_a_broken_download_goes_on(service: Service, files: d
 
 @KINDS
 @pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-3", "bytes=-", "bytes", "rows=0-1", "bytes=a-b"])
-def test_a_range_that_means_nothing_is_passed_over(
-    service: Service, files: dict[str, str], kind: str, header: str
-) -> None:
+def test_an_invalid_range_is_ignored(service: Service, files: dict[str, str], kind: str, header: str) -> None:
     answer = service.http.get(files[kind], headers={"Range": header})
     assert (answer.status_code, len(answer.content)) == (200, int(answer.headers["content-length"]))
 
 
 @KINDS
-def test_a_range_behind_the_end_is_refused(service: Service, files: dict[str, str], kind: str) -> None:
+def test_a_range_after_the_end_is_refused(service: Service, files: dict[str, str], kind: str) -> None:
     size = len(service.http.get(files[kind]).content)
     for header in (f"bytes={size}-", "bytes=-0"):
         answer = service.http.get(files[kind], headers={"Range": header})
         problem(answer, 416, "range_not_satisfiable")
         assert answer.headers["content-range"] == f"bytes */{size}"
-        assert f"the {size} bytes that there are" in answer.json()["detail"]
+        assert f"the {size} bytes of the file" in answer.json()["detail"]
