@@ -88,6 +88,12 @@ class PendingEvents:
         """The stored checkpoints that have no row yet."""
         return [event["stored"] for event in self._events if event["event"] == "checkpoint"]
 
+    def drop_older_checkpoints(self) -> list[Stored]:
+        """Leave only the newest checkpoint pending. Returns the stored files of the others."""
+        older = [event for event in self._events if event["event"] == "checkpoint"][:-1]
+        self._events = [event for event in self._events if event not in older]
+        return [event["stored"] for event in older]
+
     def clear(self) -> None:
         """Forget what `save` has saved, once its transaction is committed."""
         self._events, self._log = [], ""

@@ -209,8 +209,11 @@ def _follow(worker: WorkerState, claim: Claim, job: ClaimedJob, child: ChildProc
             is_saved = False
             time.sleep(RETRY_SECONDS)
         except TooMany:
-            attempt.discard(worker, events.checkpoints())
-            raise
+            if not (older := events.drop_older_checkpoints()):
+                attempt.discard(worker, events.checkpoints())
+                raise
+            attempt.discard(worker, older)  # the newest one may fit alone: the next round saves it
+            is_saved = False
         lacks_space = lacks_space or worker.storage.space.full()
         if not has_ended and (requests.any() or worker.draining.is_set() or lacks_space):
             child.stop(worker.settings.trainer_stop_seconds)

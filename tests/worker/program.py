@@ -67,6 +67,11 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
             sys.stdout.write('printed by a library\n{"event": "finished"}\n')
             sys.stdout.flush()
             subprocess.run(["/bin/echo", "printed by a child"], check=True)
+        case "keep two checkpoints":
+            for step in (1, 2):
+                path = Path(spec["checkpoints"]) / f"step-{step}"
+                path.write_bytes(bytes([step]) * 1000)
+                emit({"event": "checkpoint", "path": str(path), "step": step, "n": step})
         case "leave a child behind":
             child = subprocess.Popen(["/bin/sleep", "1000"])
             Path(spec["mark"]).write_text(str(child.pid))

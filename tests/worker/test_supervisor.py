@@ -44,6 +44,8 @@ class Task:
         return {"do": self._do, "mark": str(self._mark)}
 
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
+        if event["event"] == "checkpoint":
+            storage.record(session, event["stored"], max_bytes)
         history.record_event(session, self._claim.job_id, self._claim.attempt, "info", "saved", str(event["n"]))
 
     def crash_error(self, ending: str) -> dict[str, Any] | None:
@@ -306,6 +308,20 @@ def test_a_damaged_artifact_fails_the_job_before_a_child_starts(worker: WorkerSt
     assert found.error is not None
     assert found.error["code"] == "artifact_corrupt"
     assert log(worker, job_id) == ""
+
+
+def test_of_two_checkpoints_in_one_heartbeat_the_newer_is_kept_where_both_exceed_the_quota(
+    worker: WorkerState, job: Do
+) -> None:
+    # the heartbeat is longer than the job, so that both arrive in one
+    worker.settings = worker.settings.model_copy(update={"heartbeat_seconds": 60, "project_stored_bytes": 1500})
+    job_id = job("keep two checkpoints")
+    supervisor.work(worker, "data")
+    assert row(worker, job_id).state == "succeeded"
+    with worker.database.reader() as session:
+        saved = [event.message for event in history.events(session, job_id, 0, 100) if event.type == "saved"]
+    assert saved == ["2"]
+    assert len([path for path in worker.settings.artifacts.rglob("*") if path.is_file()]) == artifacts(worker) == 2
 
 
 def test_a_fault_of_ours_fails_the_attempt_and_not_the_worker(worker: WorkerState, job: Do) -> None:
