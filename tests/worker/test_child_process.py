@@ -1,4 +1,4 @@
-"""The supervisor's side of a child: what it hears, how it stops it, and what it leaves behind."""
+"""The supervisor's side of a child process: its output, how it is stopped, and what it leaves behind."""
 
 import os
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def test_all_that_a_child_said_is_heard_once_it_has_ended(tmp_path: Path) -> None:
+def test_all_output_of_a_child_is_read_once_it_has_ended(tmp_path: Path) -> None:
     with started(tmp_path, "finish") as process:
         assert process.wait(300)
         assert [event["event"] for event in process.events()] == ["note", "progress", "finished"]
@@ -52,13 +52,13 @@ def test_all_that_a_child_said_is_heard_once_it_has_ended(tmp_path: Path) -> Non
         assert process.ending() == "ended with status 0"
 
 
-def test_waiting_ends_after_the_time_that_was_given(tmp_path: Path) -> None:
+def test_wait_returns_after_the_given_time(tmp_path: Path) -> None:
     with started(tmp_path, "ignore") as process:
         heard(process, "progress")
         assert not process.wait(0.1)  # the child itself never ends
 
 
-def test_stop_lets_a_child_end_in_order(tmp_path: Path) -> None:
+def test_stop_lets_a_child_end_gracefully(tmp_path: Path) -> None:
     with started(tmp_path, "wait") as process:
         heard(process, "progress")
         process.stop(20)
@@ -66,7 +66,7 @@ def test_stop_lets_a_child_end_in_order(tmp_path: Path) -> None:
         assert "stopped in order" in process.log()
 
 
-def test_stop_kills_a_child_that_does_not_listen(tmp_path: Path) -> None:
+def test_stop_kills_a_child_that_ignores_sigterm(tmp_path: Path) -> None:
     with started(tmp_path, "ignore") as process:
         heard(process, "progress")
         process.stop(0.2)
@@ -80,7 +80,7 @@ def test_leaving_the_block_ends_the_child(tmp_path: Path) -> None:
     assert not alive(pid)
 
 
-def test_how_a_child_died_is_said_in_words(tmp_path: Path) -> None:
+def test_ending_tells_how_a_child_ended(tmp_path: Path) -> None:
     with started(tmp_path, "die") as process:
         assert process.wait(300)
         assert process.ending() == "was killed by SIGKILL"
@@ -90,13 +90,13 @@ def test_how_a_child_died_is_said_in_words(tmp_path: Path) -> None:
         assert process.ending() == "ended with status 3"
 
 
-def test_a_program_that_does_not_start_ends_with_a_log(tmp_path: Path) -> None:
+def test_program_that_does_not_start_leaves_a_log(tmp_path: Path) -> None:
     with started(tmp_path, "", program="tests.worker.no_such_program") as process:
         assert process.wait(300)
         assert "no_such_program" in process.log()
 
 
-def test_a_long_log_keeps_its_beginning_and_its_end_and_says_so(tmp_path: Path) -> None:
+def test_long_log_keeps_its_beginning_and_end_with_a_note(tmp_path: Path) -> None:
     with started(tmp_path, "chatter", max_log_bytes=5000) as process:
         assert process.wait(300)
         log = process.log()
@@ -106,7 +106,7 @@ def test_a_long_log_keeps_its_beginning_and_its_end_and_says_so(tmp_path: Path) 
     assert len(log) < 5000 + 8192 + 65_536 + 100
 
 
-def test_what_a_dead_child_left_running_is_ended_and_holds_nobody_up(
+def test_processes_that_a_dead_child_left_are_killed_and_do_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as the data loaders of a trainer that was killed: they hold its pipes open."""

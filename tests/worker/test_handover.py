@@ -1,4 +1,4 @@
-"""Real trainings that are stopped on the way: paused, drained, cut off, timed out, and what they go on from."""
+"""Real trainings that are paused, drained, cut off or timed out, and resume from their checkpoints."""
 
 import threading
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_paused_run_goes_on_and_becomes_what_it_would_have_become(ready: Service) -> None:
+def test_paused_run_resumes_with_the_same_result_as_without_a_pause(ready: Service) -> None:
     undisturbed = queue_run(ready, "data", "whole", training=TRAINING, seed=3)
     ready.work("train")
     run = queue_run(ready, "data", "paused", training=TRAINING, seed=3)
@@ -76,7 +76,7 @@ def test_a_paused_run_goes_on_and_becomes_what_it_would_have_become(ready: Servi
     assert steps == sorted(set(steps))
 
 
-def test_a_worker_that_drains_hands_over_its_training(ready: Service) -> None:
+def test_draining_worker_hands_its_training_to_another_worker(ready: Service) -> None:
     run = queue_run(ready, "data", "drained", training=TRAINING)
     while_it_trains(ready, run["id"], ready.worker.draining.set)
     given_back = get(ready, run["id"])
@@ -89,7 +89,7 @@ def test_a_worker_that_drains_hands_over_its_training(ready: Service) -> None:
     assert any(f"{kept['step']} of them done before" in message for message in messages)
 
 
-def test_a_retry_goes_on_from_the_last_checkpoint_of_what_was_cancelled(ready: Service) -> None:
+def test_retry_resumes_from_the_last_checkpoint_of_the_cancelled_run(ready: Service) -> None:
     run = queue_run(ready, "data", "again", training=TRAINING, seed=4, tags=["a"], priority=2)
     while_it_trains(ready, run["id"], lambda: post(ready, run["id"], "cancel"))
     assert get(ready, run["id"])["state"] == "cancelled"
@@ -103,7 +103,7 @@ def test_a_retry_goes_on_from_the_last_checkpoint_of_what_was_cancelled(ready: S
     problem(ready.http.post(f"/v1/runs/{again['id']}/retry"), 409, "run_cannot_be_retried")
 
 
-def test_a_damaged_checkpoint_is_passed_over(ready: Service) -> None:
+def test_damaged_checkpoint_is_skipped(ready: Service) -> None:
     run = queue_run(ready, "data", "damaged", training=SHORT | {"epochs": 300})
     while_it_trains(ready, run["id"], lambda: post(ready, run["id"], "pause"))
     (kept,) = get(ready, run["id"], "/checkpoints")["checkpoints"]
@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_is_passed_over(ready: Service) -> None:
     assert get(ready, run["id"])["state"] == "succeeded"
 
 
-def test_a_run_that_takes_too_long_fails_and_keeps_its_checkpoint(ready: Service) -> None:
+def test_run_that_exceeds_its_timeout_fails_and_keeps_its_checkpoint(ready: Service) -> None:
     run = queue_run(ready, "data", "late", training=TRAINING, timeout_seconds=1000)
 
     def let_time_pass() -> None:
@@ -129,7 +129,7 @@ def test_a_run_that_takes_too_long_fails_and_keeps_its_checkpoint(ready: Service
     assert [kept["reason"] for kept in get(ready, run["id"], "/checkpoints")["checkpoints"]] == ["stopped"]
 
 
-def test_checkpoints_are_downloaded_and_registered_and_begun_from(ready: Service) -> None:
+def test_checkpoints_can_be_downloaded_registered_and_trained_from(ready: Service) -> None:
     run = queue_run(ready, "data", "kept", training=SHORT | {"checkpoint_epochs": 4})
     ready.work("train")
     found = get(ready, run["id"], "/checkpoints")["checkpoints"]
@@ -165,7 +165,7 @@ def test_checkpoints_are_downloaded_and_registered_and_begun_from(ready: Service
             torch.testing.assert_close(moved[name], kept[name], rtol=0, atol=1e-12)
 
 
-def test_a_warm_start_from_another_kind_of_model_is_refused_with_what_differs(ready: Service) -> None:
+def test_warm_start_from_another_architecture_is_refused_with_the_differences(ready: Service) -> None:
     run = queue_run(
         ready, "data", "narrow", training=SHORT, architecture={"architecture": "mmvae", "latent_features": 3}
     )
@@ -178,7 +178,7 @@ def test_a_warm_start_from_another_kind_of_model_is_refused_with_what_differs(re
     problem(ready.http.post("/v1/runs", json={**body, "training": SHORT}), 404, "model_version_not_found")
 
 
-def test_a_deleted_run_leaves_nothing_but_its_version(ready: Service) -> None:
+def test_deleted_run_leaves_only_its_model_version(ready: Service) -> None:
     run = queue_run(ready, "data", "deleted", training=SHORT | {"checkpoint_epochs": 4}, seed=77)
     problem(ready.http.delete(f"/v1/runs/{run['id']}"), 409, "run_has_not_ended")
     ready.work("train")
@@ -191,7 +191,7 @@ def test_a_deleted_run_leaves_nothing_but_its_version(ready: Service) -> None:
     assert ready.http.get("/v1/models/deleted/versions/1").status_code == 200
 
 
-def test_a_run_on_two_devices_is_trained_by_two_processes_and_can_be_paused(ready: Service) -> None:
+def test_run_on_two_devices_is_trained_by_two_processes_and_can_be_paused(ready: Service) -> None:
     run = queue_run(ready, "data", "two", training=TRAINING, devices=2)
     ready.work("train")
     assert get(ready, run["id"])["state"] == "queued"  # this worker has one device

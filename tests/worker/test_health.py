@@ -1,4 +1,4 @@
-"""A worker's own port: metrics, and whether it goes on."""
+"""The HTTP port of a worker: metrics, liveness and readiness."""
 
 import threading
 from collections.abc import Iterator
@@ -25,7 +25,9 @@ def stuck() -> Iterator[Ticker]:
     stuck.close()
 
 
-def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_check_names_a_ticker_that_hangs(
+    stuck: Ticker, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = Settings(metrics_port=free_port())
     health = HealthServer(settings, [stuck], [LeaseCollector(service.worker)], {})
     url = f"http://127.0.0.1:{settings.metrics_port}"
@@ -42,7 +44,7 @@ def test_health_names_a_ticker_that_hangs(stuck: Ticker, service: Service, monke
     assert not is_open(settings.metrics_port or 0)
 
 
-def test_it_is_ready_once_messages_are_taken(service: Service) -> None:
+def test_worker_is_ready_once_it_takes_messages(service: Service) -> None:
     settings = Settings(metrics_port=free_port())
     health = HealthServer(settings, [], [], {})
     url = f"http://127.0.0.1:{settings.metrics_port}/readyz"
@@ -54,7 +56,7 @@ def test_it_is_ready_once_messages_are_taken(service: Service) -> None:
         health.close()
 
 
-def test_it_is_not_ready_while_something_that_it_needs_is_away(service: Service) -> None:
+def test_worker_is_not_ready_while_a_dependency_is_away(service: Service) -> None:
     settings = Settings(metrics_port=free_port())
     present = {"broker": True, "database": True}
     health = HealthServer(settings, [], [], {name: lambda name=name: present[name] for name in present})  # type: ignore[misc]
@@ -70,14 +72,14 @@ def test_it_is_not_ready_while_something_that_it_needs_is_away(service: Service)
         health.close()
 
 
-def test_without_a_port_nothing_is_opened() -> None:
+def test_no_port_is_opened_without_the_setting() -> None:
     before = threading.enumerate()
     health = HealthServer(Settings(), [], [], {})
     assert threading.enumerate() == before  # nothing serves
     health.close()
 
 
-def test_a_ticker_hangs_once_it_has_died_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ticker_whose_thread_has_died_counts_as_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
     def die() -> None:

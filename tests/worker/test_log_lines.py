@@ -1,4 +1,4 @@
-"""A job's log as JSON lines, whatever its process writes."""
+"""The log of a job becomes JSON lines, whatever its process writes."""
 
 import json
 
@@ -7,7 +7,7 @@ from worker.child_process import ChildProcess
 from worker.log_lines import JsonLines
 
 
-def test_lines_that_are_json_stay_and_others_become_it() -> None:
+def test_json_lines_stay_unchanged_and_other_lines_become_json() -> None:
     lines = JsonLines()
     own = '{"event": "ours"}\n'
     assert lines.feed(own) == own
@@ -17,7 +17,7 @@ def test_lines_that_are_json_stay_and_others_become_it() -> None:
     assert lines.end() == ""
 
 
-def test_a_log_that_is_cut_has_whole_lines() -> None:
+def test_truncated_log_has_whole_lines() -> None:
     with ChildProcess(["tests.worker.talker"], 4000, log_json=True) as process:
         wait_until(lambda: process.wait(1), 60)
         log = [json.loads(line)["event"] for line in process.log().splitlines()]

@@ -1,4 +1,4 @@
-"""The child's side, spoken to over its pipes as the supervisor would."""
+"""The child's side of the protocol, over its pipes as a supervisor uses them."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def run(tmp_path: Path, do: str) -> tuple[list[dict[str, Any]], str, int]:
     return ended(start({"do": do, "result": str(tmp_path / "result")}))
 
 
-def test_events_come_on_standard_output_and_the_log_on_standard_error(tmp_path: Path) -> None:
+def test_events_go_to_standard_output_and_the_log_to_standard_error(tmp_path: Path) -> None:
     events, log, status = run(tmp_path, "finish")
     assert [event["event"] for event in events] == ["note", "progress", "finished"]
     assert events[-1] == {"event": "finished", "result": str(tmp_path / "result"), "n": 2}
@@ -56,7 +56,7 @@ def test_events_come_on_standard_output_and_the_log_on_standard_error(tmp_path: 
     assert status == 0
 
 
-def test_what_a_library_prints_is_log_and_never_an_event(tmp_path: Path) -> None:
+def test_output_of_libraries_goes_to_the_log_and_is_no_event(tmp_path: Path) -> None:
     events, log, _ = run(tmp_path, "print")
     assert [event["event"] for event in events] == ["finished"]
     assert events[0]["n"] == 2
@@ -80,19 +80,21 @@ def test_what_a_library_prints_is_log_and_never_an_event(tmp_path: Path) -> None
         ),
     ],
 )
-def test_a_failure_says_why_and_whether_to_try_again(tmp_path: Path, do: str, expected: dict[str, Any]) -> None:
+def test_failed_event_has_a_code_a_detail_and_whether_to_retry(
+    tmp_path: Path, do: str, expected: dict[str, Any]
+) -> None:
     events, _, _ = run(tmp_path, do)
     assert events == [{"event": "failed", **expected}]
 
 
-def test_a_fault_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:
+def test_unexpected_exception_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:
     _, log, _ = run(tmp_path, "break")
     assert "Traceback" in log
     assert BROKE_AT_7[-8:] in log
     assert log.endswith("RuntimeError: it broke\nafter 7 of 9 steps\n")
 
 
-def test_sigterm_asks_to_stop_in_order(tmp_path: Path) -> None:
+def test_sigterm_stops_the_program_gracefully(tmp_path: Path) -> None:
     process = start({"do": "wait", "result": str(tmp_path / "result"), "mark": str(tmp_path / "mark")})
     assert next_event(process)["event"] == "progress"
     process.send_signal(signal.SIGTERM)
@@ -101,7 +103,7 @@ def test_sigterm_asks_to_stop_in_order(tmp_path: Path) -> None:
     assert "stopped in order" in log
 
 
-def test_ctrl_c_is_left_to_the_supervisor(tmp_path: Path) -> None:
+def test_sigint_is_ignored(tmp_path: Path) -> None:
     process = start({"do": "wait", "result": str(tmp_path / "result"), "mark": str(tmp_path / "mark")})
     next_event(process)
     process.send_signal(signal.SIGINT)
@@ -109,7 +111,7 @@ def test_ctrl_c_is_left_to_the_supervisor(tmp_path: Path) -> None:
     assert ended(process)[0] == [{"event": "stopped"}]
 
 
-def test_a_child_whose_supervisor_is_gone_ends(tmp_path: Path) -> None:
+def test_child_ends_when_its_supervisor_is_gone(tmp_path: Path) -> None:
     process = start({"do": "ignore", "result": str(tmp_path / "result")})
     next_event(process)
     assert process.stdin is not None

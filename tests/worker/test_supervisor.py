@@ -1,4 +1,4 @@
-"""A claimed job is done by a real child process, and what came of it is committed, whatever happens on the way."""
+"""The supervisor does a claimed job in a real child process and commits its outcome, whatever happens."""
 
 import threading
 from collections.abc import Callable
@@ -116,7 +116,7 @@ def cancel(worker: WorkerState, job_id: str) -> None:
         jobs.cancel(session, job_id)
 
 
-def test_a_job_that_is_done_leaves_its_outcome_and_nothing_else(worker: WorkerState, job: Do) -> None:
+def test_finished_job_leaves_its_outcome_and_no_scratch_files(worker: WorkerState, job: Do) -> None:
     job_id = job("finish")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -139,7 +139,7 @@ def goes_on(worker: WorkerState, job_id: str) -> Job:
     return row(worker, job_id)
 
 
-def test_a_job_that_finds_no_space_waits_without_a_failure(worker: WorkerState, job: Do) -> None:
+def test_job_that_finds_no_disk_space_waits_without_a_failure(worker: WorkerState, job: Do) -> None:
     job_id = job("find no space")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -151,7 +151,7 @@ def test_a_job_that_finds_no_space_waits_without_a_failure(worker: WorkerState, 
     assert (found.state, found.failures, found.waiting_reason) == ("succeeded", 0, None)
 
 
-def test_a_result_that_cannot_be_stored_waits_without_a_failure(
+def test_job_whose_result_cannot_be_stored_waits_without_a_failure(
     worker: WorkerState, job: Do, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = job("finish")
@@ -168,7 +168,7 @@ def test_a_result_that_cannot_be_stored_waits_without_a_failure(
     assert (found.state, found.failures) == ("succeeded", 0)
 
 
-def test_a_job_is_stopped_in_order_when_the_disk_is_full_and_none_is_taken(worker: WorkerState, job: Do) -> None:
+def test_full_disk_stops_the_job_gracefully_and_no_other_job_is_claimed(worker: WorkerState, job: Do) -> None:
     running, other = job("wait"), job("wait")
     while_it_runs(worker, running, lambda: worker.storage.space.refused("bucket"))
     found = row(worker, running)
@@ -179,7 +179,7 @@ def test_a_job_is_stopped_in_order_when_the_disk_is_full_and_none_is_taken(worke
     assert row(worker, other).attempt == 0
 
 
-def test_what_waits_for_space_each_time_waits_longer(worker: WorkerState, job: Do) -> None:
+def test_back_off_doubles_each_time_a_job_waits_for_space(worker: WorkerState, job: Do) -> None:
     job_id = job("finish")
     waits = []
     for _ in range(4):
@@ -194,13 +194,13 @@ def test_what_waits_for_space_each_time_waits_longer(worker: WorkerState, job: D
     assert row(worker, job_id).failures == 0
 
 
-def test_all_jobs_that_are_due_are_done(worker: WorkerState, job: Do) -> None:
+def test_worker_does_all_jobs_that_are_due(worker: WorkerState, job: Do) -> None:
     ids = [job("finish") for _ in range(3)]
     supervisor.work(worker, "data")
     assert [row(worker, job_id).state for job_id in ids] == ["succeeded"] * 3
 
 
-def test_a_child_that_is_killed_is_tried_again_and_then_given_up(worker: WorkerState, job: Do) -> None:
+def test_killed_child_is_retried_up_to_the_limit(worker: WorkerState, job: Do) -> None:
     job_id = job("die")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -214,7 +214,7 @@ def test_a_child_that_is_killed_is_tried_again_and_then_given_up(worker: WorkerS
     assert scratch(worker) == []
 
 
-def test_a_child_that_crashes_over_a_file_is_not_tried_again(worker: WorkerState, job: Do) -> None:
+def test_child_that_crashes_over_a_file_is_not_retried(worker: WorkerState, job: Do) -> None:
     job_id = job("crash over a file")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -223,7 +223,7 @@ def test_a_child_that_crashes_over_a_file_is_not_tried_again(worker: WorkerState
     assert scratch(worker) == []
 
 
-def test_a_crash_of_which_its_kind_says_nothing_is_tried_again(worker: WorkerState, job: Do) -> None:
+def test_crash_without_a_crash_error_is_retried(worker: WorkerState, job: Do) -> None:
     job_id = job("crash")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -232,14 +232,14 @@ def test_a_crash_of_which_its_kind_says_nothing_is_tried_again(worker: WorkerSta
     assert found.error["code"] == "process_died"
 
 
-def test_a_child_that_is_killed_once_succeeds_at_the_second_attempt(worker: WorkerState, job: Do) -> None:
+def test_child_that_is_killed_once_succeeds_at_the_second_attempt(worker: WorkerState, job: Do) -> None:
     job_id = job("die once")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
     assert (found.state, found.attempt, found.failures, found.error) == ("succeeded", 2, 1, None)
 
 
-def test_a_child_that_ends_without_a_word_is_a_fault(worker: WorkerState, job: Do) -> None:
+def test_child_that_ends_without_a_last_event_fails_the_attempt(worker: WorkerState, job: Do) -> None:
     job_id = job("exit")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -248,7 +248,7 @@ def test_a_child_that_ends_without_a_word_is_a_fault(worker: WorkerState, job: D
     assert "ended with status 3" in found.error["detail"]
 
 
-def test_a_child_that_breaks_at_the_same_step_is_tried_once_more_with_its_traceback_in_the_log(
+def test_exception_at_the_same_step_is_retried_once_and_its_traceback_is_in_the_log(
     worker: WorkerState, job: Do
 ) -> None:
     job_id = job("break")
@@ -262,9 +262,7 @@ def test_a_child_that_breaks_at_the_same_step_is_tried_once_more_with_its_traceb
     assert log(worker, job_id).count("RuntimeError: it broke") == 2
 
 
-def test_a_child_that_breaks_at_another_step_each_time_is_tried_again_to_the_limit(
-    worker: WorkerState, job: Do
-) -> None:
+def test_exception_at_another_step_each_time_is_retried_up_to_the_limit(worker: WorkerState, job: Do) -> None:
     job_id = job("break elsewhere")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -277,7 +275,7 @@ def test_a_child_that_breaks_at_another_step_each_time_is_tried_again_to_the_lim
     assert "RuntimeError" not in found.error["detail"]
 
 
-def test_surroundings_that_fail_alike_are_tried_again_to_the_limit(worker: WorkerState, job: Do) -> None:
+def test_equal_errors_of_the_environment_are_retried_up_to_the_limit(worker: WorkerState, job: Do) -> None:
     job_id = job("lose the network")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -289,7 +287,7 @@ def test_surroundings_that_fail_alike_are_tried_again_to_the_limit(worker: Worke
 
 
 @pytest.mark.parametrize(("do", "code"), [("bad input", "dataset_rejected"), ("refuse", "unusable_data")])
-def test_bad_input_is_not_tried_again(worker: WorkerState, job: Do, do: str, code: str) -> None:
+def test_bad_input_is_not_retried(worker: WorkerState, job: Do, do: str, code: str) -> None:
     job_id = job(do)
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -300,7 +298,7 @@ def test_bad_input_is_not_tried_again(worker: WorkerState, job: Do, do: str, cod
         assert found.error["errors"] == [{"pointer": "/a/1", "code": "bad_value", "detail": "it is NaN"}]
 
 
-def test_a_damaged_artifact_fails_the_job_before_a_child_starts(worker: WorkerState, job: Do) -> None:
+def test_damaged_artifact_fails_the_job_before_a_child_starts(worker: WorkerState, job: Do) -> None:
     job_id = job("corrupt")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -310,7 +308,7 @@ def test_a_damaged_artifact_fails_the_job_before_a_child_starts(worker: WorkerSt
     assert log(worker, job_id) == ""
 
 
-def test_of_two_checkpoints_in_one_heartbeat_the_newer_is_kept_where_both_exceed_the_quota(
+def test_newer_of_two_checkpoints_in_one_heartbeat_is_kept_if_both_exceed_the_quota(
     worker: WorkerState, job: Do
 ) -> None:
     # the heartbeat is longer than the job, so that both arrive in one
@@ -324,7 +322,7 @@ def test_of_two_checkpoints_in_one_heartbeat_the_newer_is_kept_where_both_exceed
     assert len([path for path in worker.settings.artifacts.rglob("*") if path.is_file()]) == artifacts(worker) == 2
 
 
-def test_a_fault_of_ours_fails_the_attempt_and_not_the_worker(worker: WorkerState, job: Do) -> None:
+def test_exception_in_the_supervisor_fails_the_attempt_and_not_the_worker(worker: WorkerState, job: Do) -> None:
     job_id = job("finish badly")
     supervisor.work(worker, "data")
     found = row(worker, job_id)
@@ -338,7 +336,7 @@ def test_a_fault_of_ours_fails_the_attempt_and_not_the_worker(worker: WorkerStat
     assert scratch(worker) == []
 
 
-def test_a_job_of_an_unknown_kind_fails_and_the_next_one_is_done(worker: WorkerState, job: Do, project_id: str) -> None:
+def test_job_of_an_unknown_kind_fails_and_the_next_job_is_done(worker: WorkerState, job: Do, project_id: str) -> None:
     with worker.database.writer.begin() as session:
         unknown = jobs.create(session, project_id, "juggle", "data", priority=9).id
     known = job("finish")
@@ -356,27 +354,27 @@ def test_cancellation_stops_the_child(worker: WorkerState, job: Do) -> None:
     assert scratch(worker) == []
 
 
-def test_what_a_child_wrote_while_it_stopped_is_kept(worker: WorkerState, job: Do) -> None:
+def test_events_and_log_of_a_stopping_child_are_saved(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
     while_it_runs(worker, job_id, lambda: cancel(worker, job_id))
     assert log(worker, job_id) == "this goes to the log\nstopped in order\n"
 
 
-def test_cancellation_kills_a_child_that_does_not_listen(worker: WorkerState, job: Do) -> None:
+def test_cancellation_kills_a_child_that_ignores_sigterm(worker: WorkerState, job: Do) -> None:
     worker.settings = worker.settings.model_copy(update={"trainer_stop_seconds": 0.1})
     job_id = job("ignore")
     while_it_runs(worker, job_id, lambda: cancel(worker, job_id))
     assert row(worker, job_id).state == "cancelled"
 
 
-def test_a_result_that_comes_after_the_cancellation_is_not_kept(worker: WorkerState, job: Do) -> None:
+def test_result_after_a_cancellation_is_discarded(worker: WorkerState, job: Do) -> None:
     job_id = job("finish when stopped")
     while_it_runs(worker, job_id, lambda: cancel(worker, job_id))
     assert row(worker, job_id).state == "cancelled"
     assert artifacts(worker) == 0
 
 
-def test_draining_gives_the_job_back(worker: WorkerState, job: Do) -> None:
+def test_draining_worker_returns_its_job_to_the_queue(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
     while_it_runs(worker, job_id, worker.draining.set)
     found = row(worker, job_id)
@@ -385,7 +383,7 @@ def test_draining_gives_the_job_back(worker: WorkerState, job: Do) -> None:
     assert row(worker, job_id).attempt == 1
 
 
-def test_a_job_that_was_given_back_is_done_by_the_next_worker(worker: WorkerState, job: Do) -> None:
+def test_returned_job_is_done_by_the_next_worker(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
     while_it_runs(worker, job_id, worker.draining.set)
     worker.draining = threading.Event()
@@ -399,14 +397,14 @@ def test_a_job_that_was_given_back_is_done_by_the_next_worker(worker: WorkerStat
     assert (found.state, found.attempt, found.owner) == ("running", 2, "wrk_2")
 
 
-def test_a_result_that_comes_while_draining_is_kept(worker: WorkerState, job: Do) -> None:
+def test_result_during_draining_is_kept(worker: WorkerState, job: Do) -> None:
     job_id = job("finish when stopped")
     while_it_runs(worker, job_id, worker.draining.set)
     assert row(worker, job_id).state == "succeeded"
     assert artifacts(worker) == 1
 
 
-def test_an_owner_that_lost_its_lease_stops_its_child_and_writes_nothing(
+def test_worker_that_lost_its_lease_stops_its_child_and_writes_nothing(
     worker: WorkerState, job: Do, tmp_path: Path
 ) -> None:
     job_id = job("wait")
@@ -428,7 +426,7 @@ def test_an_owner_that_lost_its_lease_stops_its_child_and_writes_nothing(
     assert not Path(f"/proc/{(tmp_path / 'mark').read_text()}").exists()
 
 
-def test_a_lease_outlives_a_child_that_works_for_longer(worker: WorkerState, job: Do) -> None:
+def test_lease_is_renewed_while_a_child_runs_for_longer_than_the_lease(worker: WorkerState, job: Do) -> None:
     worker.settings = worker.settings.model_copy(update={"lease_seconds": 5.0})
     job_id = job("wait")
     leases = set()
@@ -441,7 +439,7 @@ def test_a_lease_outlives_a_child_that_works_for_longer(worker: WorkerState, job
     assert row(worker, job_id).state == "cancelled"
 
 
-def test_the_progress_of_a_running_job_can_be_read(worker: WorkerState, job: Do) -> None:
+def test_progress_of_a_running_job_is_saved(worker: WorkerState, job: Do) -> None:
     job_id = job("wait")
     seen: list[Job] = []
 

@@ -1,4 +1,4 @@
-"""The trainer as a process: alone, resumed, and several that train one model."""
+"""The trainer as a process: alone, resumed, and as a group that trains one model."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ def _losses(events: list[dict[str, Any]]) -> list[float]:
     return [event["metrics"]["loss"] for event in events if event["event"] == "progress" and event["metrics"]]
 
 
-def test_a_training_ends_with_a_model_and_its_evaluation(tmp_path: Path) -> None:
+def test_training_ends_with_a_model_and_its_evaluation(tmp_path: Path) -> None:
     events = _run(ALONE, _spec(tmp_path))
     finished = events[-1]
     assert finished["event"] == "finished"
@@ -61,7 +61,7 @@ def test_a_training_ends_with_a_model_and_its_evaluation(tmp_path: Path) -> None
     assert models.load(Path(finished["result"])).config == two()
 
 
-def test_it_writes_checkpoints_and_goes_on_from_one(tmp_path: Path) -> None:
+def test_trainer_writes_checkpoints_and_resumes_from_one(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     spec = _spec(tmp_path, checkpoints=str(folder), checkpoint_seconds=0.0)
@@ -74,7 +74,7 @@ def test_it_writes_checkpoints_and_goes_on_from_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])
-def test_two_processes_give_the_loss_curve_of_one(kind: str, tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_curve_of_one_process(kind: str, tmp_path: Path) -> None:
     spec = _spec(tmp_path, kind)
     one, both = _run(ALONE, spec), _run(TWO, {**spec, "result": str(tmp_path / "both")})
     assert both[-1]["event"] == "finished"

@@ -1,4 +1,4 @@
-"""A worker that idles while work waits ends itself, and no other does."""
+"""A worker that is idle while work is due ends itself; other workers do not."""
 
 import os
 import time
@@ -30,7 +30,7 @@ def worker(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return WorkerState(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Launcher(1024))
 
 
-def test_idle_while_work_waits(worker: WorkerState, project_id: str) -> None:
+def test_only_an_idle_worker_with_work_due_ends_itself(worker: WorkerState, project_id: str) -> None:
     watchdog.end_if_deaf(worker, "data")
     with worker.database.writer.begin() as session:
         job_id = jobs.create(session, project_id, "t", "data").id

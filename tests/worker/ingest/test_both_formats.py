@@ -1,4 +1,4 @@
-"""The same data makes the same dataset, whatever format it came in; and no file of a stranger does harm."""
+"""The same data makes the same dataset in every format, and hostile files do no harm."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ def tables(draw: st.DrawFn) -> dict[str, Array]:
 
 @settings(max_examples=60, deadline=None)
 @given(arrays=tables(), kind=st.sampled_from([None, "static"]))
-def test_single_values_are_stored_alike_from_every_format(arrays: dict[str, Array], kind: str | None) -> None:
+def test_static_datasets_are_equal_from_every_format(arrays: dict[str, Array], kind: str | None) -> None:
     rows: Rows = {name: arrays[name].tolist() for name in ("x", "label", "flag")}
     rows["x"] = [value if there else None for value, there in zip(rows["x"], arrays["x.present"], strict=True)]
     lists = pa.float32()
@@ -114,7 +114,7 @@ def sequences(draw: st.DrawFn) -> dict[str, Array]:
 
 @settings(max_examples=60, deadline=None)
 @given(arrays=sequences(), empty_is_null=st.booleans())
-def test_sequences_are_stored_alike_from_every_format(arrays: dict[str, Array], empty_is_null: bool) -> None:
+def test_sequences_are_equal_from_every_format(arrays: dict[str, Array], empty_is_null: bool) -> None:
     rows: Rows = {"x": [], "mood": []}
     for name, column in rows.items():
         there = arrays.get(f"{name}.present", np.ones(arrays[name].shape[:2], bool))
@@ -134,7 +134,7 @@ def test_sequences_are_stored_alike_from_every_format(arrays: dict[str, Array], 
 
 @settings(max_examples=60, deadline=None)
 @given(words=st.lists(st.none() | st.text("aäβ😀", min_size=1, max_size=4), min_size=1, max_size=9))
-def test_texts_are_stored_alike_as_categories_and_as_names(words: list[str | None]) -> None:
+def test_texts_become_equal_categories_and_ids_from_every_format(words: list[str | None]) -> None:
     words.append("a")
     rows: Rows = {"x": [1.5] * len(words), "word": words, "who": words}
     with tempfile.TemporaryDirectory() as name:
@@ -145,7 +145,7 @@ def test_texts_are_stored_alike_as_categories_and_as_names(words: list[str | Non
 
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])
-def test_a_vector_with_an_absent_element_counts_as_not_given_in_every_format(tmp_path: Path, kind: str) -> None:
+def test_vector_with_an_absent_element_is_absent_in_every_format(tmp_path: Path, kind: str) -> None:
     """pandas writes a null, NumPy a NaN."""
     x = np.arange(4 * 3 * 2.0).reshape(4, 3, 2)
     x[1, 0, 1] = x[3, 2, 0] = np.nan
@@ -163,7 +163,7 @@ def test_a_vector_with_an_absent_element_counts_as_not_given_in_every_format(tmp
     np.testing.assert_array_equal(found.values["x"][0], x[0] if kind == "static" else x[0, 0])
 
 
-def test_an_absent_element_is_named_with_its_place_unless_nan_is_missing(tmp_path: Path) -> None:
+def test_fault_names_the_place_of_an_absent_element_unless_nan_is_missing(tmp_path: Path) -> None:
     rows: Rows = {"x": [[1.0, 2.0], [3.0, None]]}
     for write in (lambda: from_parquet(tmp_path, rows, {}), lambda: from_json(tmp_path, rows)):
         with pytest.raises(BadInput) as caught:
@@ -174,7 +174,7 @@ def test_an_absent_element_is_named_with_its_place_unless_nan_is_missing(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])
-def test_the_size_of_blocks_changes_nothing(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_does_not_depend_on_the_block_size(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.random.default_rng(0).normal(size=(20, 4, 3)).astype(np.float32).tolist()
     rows: Rows = {"x": [None if row % 5 == 1 else value for row, value in enumerate(vectors)]}
     rows["word"] = [["a", None, "bc"] if kind == "sequence" else "abc"[row % 3] for row in range(20)]
@@ -191,7 +191,7 @@ HOSTILE = [(name, content) for name, content in corpus().items() if not name.sta
 
 
 @pytest.mark.parametrize(("name", "content"), HOSTILE, ids=[name for name, _ in HOSTILE])
-def test_a_hostile_file_is_refused_soon_and_with_a_reason(tmp_path: Path, name: str, content: bytes) -> None:
+def test_hostile_file_is_refused_quickly_with_a_reason(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "upload"
     path.write_bytes(content)
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Arrays become stored samples, and every value that cannot stand is named with its place."""
+"""Arrays become stored samples; a fault names the place of a value that cannot be stored."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def faults(folder: Path, arrays: dict[str, Array], **declared: Any) -> list[Faul
     return list(caught.value.faults)
 
 
-def test_values_keep_their_order_and_get_their_stored_types(tmp_path: Path) -> None:
+def test_values_keep_their_order_and_become_their_stored_types(tmp_path: Path) -> None:
     found = converted(tmp_path, {"b": np.array([1, 0], dtype=np.uint8), "a": np.array([[1.5, 2], [3, 4]])})
     assert found.schema.names() == ["a", "b"]
     assert found.rows == 2
@@ -50,7 +50,7 @@ def test_values_keep_their_order_and_get_their_stored_types(tmp_path: Path) -> N
     assert found.offsets is None
 
 
-def test_every_block_is_reported_when_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_after_every_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(npz, "BLOCK_BYTES", 16)
     path = tmp_path / "upload.npz"
     path.write_bytes(packed(a=np.zeros(4), b=np.zeros(4)))
@@ -75,7 +75,7 @@ SEQUENCES = {
 
 @pytest.mark.parametrize("arrays", [ARRAYS, SEQUENCES])
 @pytest.mark.parametrize("block_bytes", [1, 100, 250])
-def test_the_size_of_blocks_changes_nothing(
+def test_result_does_not_depend_on_the_block_size(
     tmp_path: Path, arrays: dict[str, Array], block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declared = {"split": {"validation": 0.3, "test": 0.2, "seed": 4}}
@@ -95,7 +95,7 @@ def _rounded(figures: Any) -> Any:
     return round(figures, 9) if isinstance(figures, float) else figures
 
 
-def test_an_array_in_fortran_order_is_read_as_any_other(tmp_path: Path) -> None:
+def test_fortran_order_is_read(tmp_path: Path) -> None:
     array = np.arange(24.0).reshape(4, 2, 3)
     found = converted(tmp_path, {"a": np.asfortranarray(array)})
     np.testing.assert_array_equal(found.values["a"], array)
@@ -107,7 +107,7 @@ def test_big_endian_and_half_precision_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.values["b"], [0.5, 1])
 
 
-def test_names_labels_and_splits_ride_along(tmp_path: Path) -> None:
+def test_ids_labels_and_splits_are_stored(tmp_path: Path) -> None:
     arrays = {
         "x": np.zeros(3),
         "patient": np.array(["p1", "p2", "Zoë"]),
@@ -123,14 +123,14 @@ def test_names_labels_and_splits_ride_along(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.splits, [0, 2, 1])
 
 
-def test_a_word_that_names_no_split_is_named(tmp_path: Path) -> None:
+def test_fault_names_a_text_that_is_no_split(tmp_path: Path) -> None:
     arrays = {"x": np.zeros(2), "fold": np.array(["train", "tset"])}
     (found,) = faults(tmp_path, arrays, split={"column": "fold"})
     assert (found.pointer, found.code) == ("/fold/1", "bad_split")
     assert found.detail == "'fold' is 'tset' at row 1, expected one of training, validation, test"
 
 
-def test_fractions_hold_rows_out_by_seed(tmp_path: Path) -> None:
+def test_declared_fractions_hold_out_rows_by_seed(tmp_path: Path) -> None:
     declared = {"split": {"validation": 0.2, "test": 0.1, "seed": 1}}
     found = converted(tmp_path, {"x": np.zeros(2000)}, **declared).splits
     assert found is not None
@@ -140,17 +140,17 @@ def test_fractions_hold_rows_out_by_seed(tmp_path: Path) -> None:
     assert not np.array_equal(found, other)
 
 
-def test_text_is_no_modality(tmp_path: Path) -> None:
+def test_text_array_is_no_modality(tmp_path: Path) -> None:
     (found,) = faults(tmp_path, {"x": np.zeros(2), "name": np.array(["a", "b"])})
     assert (found.pointer, found.code) == ("/name", "not_numeric")
 
 
-def test_an_ignored_array_is_left_out(tmp_path: Path) -> None:
+def test_ignored_array_is_left_out(tmp_path: Path) -> None:
     found = converted(tmp_path, {"x": np.zeros(2), "name": np.array(["a", "b"])}, ignore=["name"])
     assert found.schema.names() == ["x"]
 
 
-def test_what_was_declared_stands_in_the_schema(tmp_path: Path) -> None:
+def test_declared_facts_are_in_the_schema(tmp_path: Path) -> None:
     declared = {"x": {"units": "mmHg", "likelihood": "laplace", "shape": [2]}}
     (modality,) = converted(tmp_path, {"x": np.zeros((3, 2))}, modalities=declared).schema.modalities
     assert (modality.units, modality.likelihood) == ("mmHg", "laplace")
@@ -163,7 +163,7 @@ def test_lengths_make_sequences(tmp_path: Path) -> None:
     assert found.schema.kind == "sequence"
 
 
-def test_a_mask_hides_values_whatever_they_are(tmp_path: Path) -> None:
+def test_mask_hides_any_value(tmp_path: Path) -> None:
     arrays = {
         "a": np.array([1.0, NAN, INF]),
         "a.present": np.array([True, False, False]),
@@ -187,7 +187,7 @@ def test_a_mask_hides_values_whatever_they_are(tmp_path: Path) -> None:
         (1e39, "a number within float32's range, at most 3.4e+38 in size"),
     ],
 )
-def test_a_value_that_is_not_finite_is_named(tmp_path: Path, value: float, expected: str) -> None:
+def test_fault_names_a_value_that_is_not_finite(tmp_path: Path, value: float, expected: str) -> None:
     array = np.zeros((4, 2, 3))
     array[2, 1, 0] = value
     (found,) = faults(tmp_path, {"image": array})
@@ -195,7 +195,7 @@ def test_a_value_that_is_not_finite_is_named(tmp_path: Path, value: float, expec
     assert found.detail.endswith(f"is {value} at row 2, element [1, 0], expected {expected}")
 
 
-def test_a_value_in_a_sequence_is_named_with_its_step(tmp_path: Path) -> None:
+def test_fault_names_the_step_of_a_value_in_a_sequence(tmp_path: Path) -> None:
     array = np.zeros((4, 5, 3))
     array[2, 4, 1] = NAN
     (found,) = faults(tmp_path, {"x": array}, kind="sequence")
@@ -203,28 +203,28 @@ def test_a_value_in_a_sequence_is_named_with_its_step(tmp_path: Path) -> None:
     assert "row 2, step 4, element [1]" in found.detail
 
 
-def test_nan_may_mean_missing_and_infinity_never_does(tmp_path: Path) -> None:
+def test_nan_may_mean_missing_and_infinity_may_not(tmp_path: Path) -> None:
     found = converted(tmp_path, {"a": np.array([[1, NAN], [1, 2]]), "b": np.zeros(2)}, nan="missing")
     np.testing.assert_array_equal(found.present["a"], [False, True])
     (fault,) = faults(tmp_path, {"a": np.array([1, INF]), "b": np.zeros(2)}, nan="missing")
     assert fault.pointer == "/a/1"
 
 
-def test_nan_in_a_time_step_makes_that_step_missing(tmp_path: Path) -> None:
+def test_nan_in_a_time_step_makes_the_step_missing(tmp_path: Path) -> None:
     array = np.ones((1, 3, 2))
     array[0, 1, 0] = NAN
     found = converted(tmp_path, {"x": array}, kind="sequence", nan="missing")
     np.testing.assert_array_equal(found.present["x"], [True, False, True])
 
 
-def test_a_category_out_of_range_is_named(tmp_path: Path) -> None:
+def test_fault_names_a_category_out_of_range(tmp_path: Path) -> None:
     declared = {"modalities": {"a": {"categories": 3}}}
     found = faults(tmp_path, {"a": np.array([0, 3, -1, 2])}, **declared)
     assert [fault.pointer for fault in found] == ["/a/1", "/a/2"]
     assert found[0].detail == "modality 'a' is 3 at row 1, expected a category from 0 to 2"
 
 
-def test_a_row_without_any_modality_is_left_out_and_told(tmp_path: Path) -> None:
+def test_row_without_any_modality_is_left_out_with_a_warning(tmp_path: Path) -> None:
     arrays = {
         "a": np.arange(3.0),
         "a.present": np.array([0, 0, 1]),
@@ -246,7 +246,7 @@ def test_a_row_without_any_modality_is_left_out_and_told(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("block_bytes", [1, 10**6])
-def test_a_sequence_without_any_modality_is_left_out(
+def test_sequence_without_any_modality_is_left_out(
     tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No steps at all, or nothing at any of them; a step without a reading within a sequence stays."""
@@ -264,12 +264,12 @@ def test_a_sequence_without_any_modality_is_left_out(
     np.testing.assert_array_equal(stored.values["x"], [3, 0, 5, 9])
 
 
-def test_a_file_of_empty_rows_alone_is_refused(tmp_path: Path) -> None:
+def test_file_of_only_empty_rows_is_refused(tmp_path: Path) -> None:
     (found,) = faults(tmp_path, {"x": np.ones(3), "x.present": np.zeros(3, bool)})
     assert found.code == "no_rows"
 
 
-def test_sequences_are_packed_behind_one_another(tmp_path: Path) -> None:
+def test_sequences_are_packed_one_after_the_other(tmp_path: Path) -> None:
     x = np.arange(12.0).reshape(3, 4)
     found = converted(tmp_path, {"x": x, "x.lengths": np.array([2, 4, 1])}, kind="sequence")
     assert found.offsets is not None
@@ -278,7 +278,7 @@ def test_sequences_are_packed_behind_one_another(tmp_path: Path) -> None:
     assert found.present["x"].all()
 
 
-def test_a_row_is_as_long_as_its_longest_modality(tmp_path: Path) -> None:
+def test_row_is_as_long_as_its_longest_modality(tmp_path: Path) -> None:
     arrays = {
         "x": np.arange(6.0).reshape(2, 3),
         "x.lengths": np.array([1, 3]),
@@ -294,7 +294,7 @@ def test_a_row_is_as_long_as_its_longest_modality(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.values["y"][:2], [0, 1])
 
 
-def test_a_mask_may_be_of_rows_or_of_steps(tmp_path: Path) -> None:
+def test_mask_may_be_by_row_or_by_step(tmp_path: Path) -> None:
     arrays = {
         "x": np.ones((2, 3)),
         "x.present": np.array([True, False]),
@@ -307,13 +307,13 @@ def test_a_mask_may_be_of_rows_or_of_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [-1, 4])
-def test_a_length_out_of_range_is_named(tmp_path: Path, length: int) -> None:
+def test_fault_names_a_length_out_of_range(tmp_path: Path, length: int) -> None:
     found = faults(tmp_path, {"x": np.ones((2, 3)), "x.lengths": np.array([1, length])}, kind="sequence")
     assert (found[0].pointer, found[0].code) == ("/x.lengths/1", "bad_length")
     assert f"is {length} at row 1, expected 0 to 3" in found[0].detail
 
 
-def test_many_faults_are_told_up_to_a_bound(tmp_path: Path) -> None:
+def test_number_of_reported_faults_is_bounded(tmp_path: Path) -> None:
     arrays = {
         "x": np.full((300, 3), NAN),
         "x.lengths": np.full(300, 9),

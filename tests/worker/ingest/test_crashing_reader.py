@@ -1,4 +1,4 @@
-"""A file over whose reader the converter process crashes is rejected at the first attempt, and the worker goes on."""
+"""A file that crashes its reader is rejected at the first attempt, and the worker goes on."""
 
 import sys
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     formats.registered.cache_clear()
 
 
-def test_a_file_over_which_its_reader_aborts_is_rejected_at_the_first_attempt(service: Service) -> None:
+def test_file_over_which_the_reader_aborts_is_rejected_at_the_first_attempt(service: Service) -> None:
     body = {"name": "hostile", "source": {"upload": upload(service, b"CRASH\n")}}
     assert service.http.post("/v1/datasets", json=body).status_code == 201
     queue_dataset(service, "harmless", x=np.ones((2, 1), np.float32))

@@ -1,4 +1,4 @@
-"""The format that docs/data.md adds: one file and its entry point take it from the upload to the download."""
+"""The format of docs/data.md: one file and its entry point suffice from the upload to the download."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def dataset(service: Service, name: str, source: Body) -> Body:
     return found
 
 
-def test_the_converter_process_reads_it(service: Service) -> None:
+def test_converter_process_reads_the_custom_format(service: Service) -> None:
     upload_id = upload(service, FILE)
     assert service.http.get(f"/v1/uploads/{upload_id}").json()["format"] == "tsv"
     found = dataset(service, "numbers", {"upload": upload_id})
@@ -57,21 +57,21 @@ def test_the_converter_process_reads_it(service: Service) -> None:
     assert [row["values"] for row in rows] == VALUES
 
 
-def test_a_file_behind_a_uri_is_told_by_its_suffix(service: Service) -> None:
+def test_suffix_of_a_uri_selects_the_custom_format(service: Service) -> None:
     folder = Path(service.settings.source_prefixes[0].removeprefix("file://"))
     (folder / "numbers.TSV").write_bytes(FILE)
     found = dataset(service, "elsewhere", {"uri": f"file://{folder}/numbers.TSV"})
     assert (found["state"], found["rows"]) == ("ready", 3), found
 
 
-def test_it_is_downloaded(service: Service) -> None:
+def test_custom_format_can_be_downloaded(service: Service) -> None:
     dataset(service, "returned", {"upload": upload(service, FILE)})
     answer = service.http.get("/v1/datasets/returned/versions/1/content?format=tsv")
     assert (answer.content, answer.headers["content-type"]) == (FILE, "text/tab-separated-values; charset=utf-8")
     assert answer.headers["content-disposition"].endswith('"returned-1.tsv"')
 
 
-def test_the_description_of_the_api_lists_it(service: Service) -> None:
+def test_openapi_document_lists_the_custom_format(service: Service) -> None:
     program = "import json; from service.app import create_app; from service.shared.settings import Settings\n"
     program += "print(json.dumps(create_app(Settings()).openapi()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=service.settings.home)
@@ -83,7 +83,7 @@ def test_the_description_of_the_api_lists_it(service: Service) -> None:
     assert format["schema"]["enum"] == ["npz", "parquet", "jsonl", "tsv", "stored"]
 
 
-def test_messages_list_it(service: Service) -> None:
+def test_error_messages_list_the_custom_format(service: Service) -> None:
     answer = service.http.post("/v1/uploads", content=b"\x00\x01")
     assert answer.json()["errors"][0]["detail"].endswith("expected .npz, Parquet, JSON Lines or TSV")
     body = {"name": "n", "source": {"uri": "file:///a", "format": "xml"}}

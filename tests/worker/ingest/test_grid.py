@@ -1,4 +1,4 @@
-"""Modalities read at different rates come to stand on common time steps."""
+"""Modalities that are read at different rates are aligned on common time steps."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def packed(block: Block, step_seconds: float, faults: Faults) -> grid.Packed:
     return grid.pack(block, grid.plan(block, step_seconds, faults), 0, block.rows)
 
 
-def test_readings_stand_at_the_step_of_their_time() -> None:
+def test_readings_are_placed_at_the_step_of_their_time() -> None:
     fast = timed([1, 2, 3, 4], [10.0, 10.1, 10.2, 10.3], [4])
     slow = timed([7, 8], [10.0, 10.3], [2])
     found = packed(Block(0, 1, {"fast": fast, "slow": slow}), 0.1, Faults())
@@ -31,7 +31,7 @@ def test_readings_stand_at_the_step_of_their_time() -> None:
     assert found.present["slow"].tolist() == [True, False, False, True]
 
 
-def test_every_row_begins_with_its_first_reading() -> None:
+def test_every_row_begins_at_its_first_reading() -> None:
     one = timed([1, 2, 3], [5.0, 6.0, 100.0], [2, 1])
     other = timed([4, 5], [6.5, 102.0], [1, 1])
     found = packed(Block(0, 2, {"one": one, "other": other}), 1.0, Faults())
@@ -40,7 +40,7 @@ def test_every_row_begins_with_its_first_reading() -> None:
     assert found.values["other"].tolist() == [0, 4, 0, 0, 5]
 
 
-def test_of_several_readings_in_a_step_numbers_are_averaged_and_the_last_category_stands() -> None:
+def test_several_readings_in_a_step_are_averaged_and_the_last_category_is_kept() -> None:
     number = timed([1, 2, 9], [0.0, 0.4, 1.0], [3])
     category = timed([1, 2, 0], [0.0, 0.4, 1.0], [3], np.int64)
     found = packed(Block(0, 1, {"number": number, "category": category}), 1.0, Faults())
@@ -48,19 +48,19 @@ def test_of_several_readings_in_a_step_numbers_are_averaged_and_the_last_categor
     assert found.values["category"].tolist() == [2, 0]
 
 
-def test_an_absent_reading_counts_for_nothing() -> None:
+def test_absent_reading_is_ignored() -> None:
     column = Column(np.array([1.0, 50.0]), np.array([True, False]), np.array([2]), np.array([0.0, 0.2]))
     found = packed(Block(0, 1, {"a": column}), 1.0, Faults())
     assert found.values["a"].tolist() == [1.0]
 
 
-def test_readings_need_not_be_in_order() -> None:
+def test_readings_may_be_unordered() -> None:
     found = packed(Block(0, 1, {"a": timed([3, 1, 2], [2.0, 0.0, 1.0], [3])}), 1.0, Faults())
     assert found.values["a"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("time", [np.nan, np.inf, -np.inf])
-def test_a_time_that_is_none_is_named(time: float) -> None:
+def test_fault_names_an_unusable_time(time: float) -> None:
     told = Faults()
     packed(Block(5, 2, {"a": timed([1, 2, 3], [0.0, 1.0, time], [1, 2])}), 1.0, told)
     with pytest.raises(BadInput) as caught:
@@ -69,14 +69,14 @@ def test_a_time_that_is_none_is_named(time: float) -> None:
     assert (found.pointer, found.code) == ("/a.time/6/1", "bad_time")
 
 
-def test_a_row_that_would_be_far_too_long_is_named() -> None:
+def test_fault_names_a_row_with_too_many_steps() -> None:
     told = Faults()
     packed(Block(0, 1, {"a": timed([1, 2], [0.0, 1e12], [2])}), 1e-3, told)
     with pytest.raises(BadInput, match="expected less than"):
         told.raise_if_any()
 
 
-def test_an_npz_file_with_times_is_aligned(tmp_path: Any) -> None:
+def test_npz_file_with_times_is_aligned(tmp_path: Any) -> None:
     arrays = {
         "heart": np.array([[60.0, 62, 64, 0]]),
         "heart.lengths": np.array([3]),
@@ -91,7 +91,7 @@ def test_an_npz_file_with_times_is_aligned(tmp_path: Any) -> None:
     assert found.present["mood"].tolist() == [True, False, True]
 
 
-def test_times_and_the_length_of_a_step_belong_together(tmp_path: Any) -> None:
+def test_times_require_step_seconds_and_all_modalities_have_times(tmp_path: Any) -> None:
     with_times = {"a": np.zeros((1, 2)), "a.time": np.zeros((1, 2))}
     assert [fault.code for fault in faults(tmp_path, with_times)] == ["no_step_seconds"]
     mixed = {**with_times, "b": np.zeros((1, 2))}

@@ -1,4 +1,4 @@
-"""What undeclared columns are taken for, alike in every format, and what a version says of it."""
+"""How undeclared columns are read, equally in every format, and the warnings about them."""
 
 import datetime
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_few_whole_numbers_are_categories_of_the_values_that_occur(tmp_path: Pat
     assert "holds 3 different whole numbers (2007, 2009, 2010), which were read as" in found.warnings[0].detail
 
 
-def test_whole_numbers_that_count_from_0_are_their_own_numbers(tmp_path: Path) -> None:
+def test_whole_numbers_from_0_on_are_categories_without_names(tmp_path: Path) -> None:
     found, data = read(tmp_path, {"x": X, "label": np.arange(60) % 10})
     label = modality(found, "label")
     assert (label.categories, label.category_names, label.likelihood) == (10, None, "categorical")
@@ -77,12 +77,12 @@ def test_many_whole_numbers_are_numbers(tmp_path: Path, values: Array, likelihoo
     assert '{"n": {"dtype": "int64"}}' in next(w.detail for w in found.warnings if w.code == "inferred_numbers")
 
 
-def test_whole_numbers_beyond_float32_are_told(tmp_path: Path) -> None:
+def test_whole_numbers_beyond_float32_give_a_warning(tmp_path: Path) -> None:
     found, _ = read(tmp_path, {"x": X, "stamp": 1_700_000_000 + COUNTS})
     assert ("inexact", "stamp") in warnings(found)
 
 
-def test_a_number_for_every_row_is_left_out_with_the_advice_to_make_it_ids(tmp_path: Path) -> None:
+def test_row_numbers_are_left_out_with_advice_to_declare_them_as_ids(tmp_path: Path) -> None:
     shuffled = GENERATOR.permutation(60) + 1
     found, _ = read(tmp_path, {"x": X, "patient": shuffled})
     assert found.schema.names() == ["x"]
@@ -98,7 +98,7 @@ def test_numbers_that_all_differ_may_be_ids(tmp_path: Path) -> None:
     assert warnings(found) == [("inferred_numbers", "income"), ("looks_like_ids", "income")]
 
 
-def test_a_column_of_one_whole_number_is_left_out_unless_it_is_declared(tmp_path: Path) -> None:
+def test_constant_whole_number_is_left_out_unless_declared(tmp_path: Path) -> None:
     found, _ = read(tmp_path, {"x": X, "site": np.full(60, 3)})
     assert (found.schema.names(), warnings(found)) == (["x"], [("constant", "site")])
     detail = "column 'site' holds no other value than 3 and was left out; to keep it, declare modalities: "
@@ -108,20 +108,20 @@ def test_a_column_of_one_whole_number_is_left_out_unless_it_is_declared(tmp_path
         assert (modality(found, "site").dtype, warnings(found)) == ("float32", [])
 
 
-def test_one_whole_number_in_all_is_a_number(tmp_path: Path) -> None:
+def test_single_whole_number_is_read_as_a_number(tmp_path: Path) -> None:
     found, _ = read(tmp_path, {"x": X[:1], "site": np.array([3])})
     assert (modality(found, "site").dtype, warnings(found)) == ("float32", [])
 
 
 @pytest.mark.parametrize("values", [np.full(60, 2.5), np.full(60, True), np.zeros((60, 2))])
-def test_numbers_that_are_all_the_same_are_kept_with_a_warning(tmp_path: Path, values: Array) -> None:
+def test_constant_numbers_are_kept_with_a_warning(tmp_path: Path, values: Array) -> None:
     found, _ = read(tmp_path, {"x": X, "same": values})
     assert (found.schema.names(), warnings(found)) == (["same", "x"], [("constant", "same")])
     found, _ = read(tmp_path, {"x": X, "same": values}, modalities={"same": {}})
     assert warnings(found) == []
 
 
-def test_declared_categories_without_a_number_are_the_values_that_occur(tmp_path: Path) -> None:
+def test_declared_categories_without_a_count_are_the_values_that_occur(tmp_path: Path) -> None:
     codes = np.array([100 + 10 * (row % 30) for row in range(60)])
     for said in ({"dtype": "int64"}, {"likelihood": "categorical"}):
         found, data = read(tmp_path, {"x": X, "code": codes}, modalities={"code": said})
@@ -152,7 +152,9 @@ def test_absent_values_are_no_categories(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block_bytes", [64, 2**20])
-def test_sequences_are_read_alike(tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sequences_are_inferred_like_single_values(
+    tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(npz, "BLOCK_BYTES", block_bytes)
     lengths = np.array([2, 3] * 15)
     arrays = {
@@ -179,7 +181,7 @@ def of_texts(folder: Path, words: list[Any], **declared: Any) -> Converted:
     return of_json(folder, **declared)[0]
 
 
-def test_a_text_for_every_row_is_left_out_unless_it_is_declared(tmp_path: Path) -> None:
+def test_text_that_differs_in_every_row_is_left_out_unless_declared(tmp_path: Path) -> None:
     words = [f"patient {row}" for row in range(60)]
     found = of_texts(tmp_path, words)
     assert (found.schema.names(), warnings(found)) == (["x"], [("looks_like_ids", "word")])
@@ -195,7 +197,7 @@ def test_many_dates_are_left_out_and_few_are_categories_with_a_warning(tmp_path:
     assert (modality(found, "word").categories, warnings(found)) == (3, [("looks_like_dates", "word")])
 
 
-def test_texts_of_which_few_come_twice_are_doubted(tmp_path: Path) -> None:
+def test_texts_that_rarely_repeat_give_a_warning(tmp_path: Path) -> None:
     found = of_texts(tmp_path, [f"word {row % 40}" for row in range(60)])
     assert (modality(found, "word").categories, warnings(found)) == (40, [("many_categories", "word")])
 
@@ -205,7 +207,7 @@ def test_repeated_texts_are_categories(tmp_path: Path) -> None:
     assert (modality(found, "word").category_names, warnings(found)) == (("a", "b"), [])
 
 
-def test_a_column_of_one_text_is_left_out_unless_it_is_declared(tmp_path: Path) -> None:
+def test_constant_text_is_left_out_unless_declared(tmp_path: Path) -> None:
     found = of_texts(tmp_path, ["a", None] * 30)
     assert (found.schema.names(), warnings(found)) == (["x"], [("constant", "word")])
     assert 'declare modalities: {"word": {"dtype": "int64"}}' in found.warnings[0].detail
@@ -213,7 +215,7 @@ def test_a_column_of_one_text_is_left_out_unless_it_is_declared(tmp_path: Path) 
     assert (modality(found, "word").category_names, warnings(found)) == (("a",), [])
 
 
-def test_a_parquet_column_of_dates_is_left_out(tmp_path: Path) -> None:
+def test_parquet_column_of_dates_is_left_out(tmp_path: Path) -> None:
     day = datetime.date(2026, 1, 1)
     table = pa.table({"x": X, "day": [day] * 60, "at": pa.array([0] * 60, pa.timestamp("ns"))})
     pq.write_table(table, tmp_path / "a.parquet")
@@ -222,14 +224,14 @@ def test_a_parquet_column_of_dates_is_left_out(tmp_path: Path) -> None:
     assert warnings(found) == [("looks_like_dates", "day"), ("looks_like_dates", "at")]
 
 
-def test_a_file_of_nothing_but_ids_is_refused_with_the_advice(tmp_path: Path) -> None:
+def test_file_of_only_ids_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         from_json(tmp_path, {"n": list(range(60))})
     (fault,) = caught.value.faults
     assert (fault.pointer, fault.code) == ("/n", "looks_like_ids")
 
 
-def test_columns_called_as_in_downloads_have_the_roles_that_they_have_there(tmp_path: Path) -> None:
+def test_columns_with_the_names_of_downloads_have_their_roles(tmp_path: Path) -> None:
     rows: Rows = {
         "x": X.tolist(),
         "row_id": [f"p{row}" for row in range(60)],
@@ -249,7 +251,7 @@ def test_columns_called_as_in_downloads_have_the_roles_that_they_have_there(tmp_
     assert warnings(found) == roles
 
 
-def test_a_column_split_of_numbers_is_data_with_the_advice_to_declare_it(tmp_path: Path) -> None:
+def test_numeric_column_split_is_data_with_advice_to_declare_it(tmp_path: Path) -> None:
     found, _ = read(tmp_path, {"x": X, "split": np.array([0, 1, 2] * 20)})
     assert found.schema.names() == ["split", "x"]
     assert warnings(found) == [("inferred_categories", "split"), ("perhaps_split", "split")]
@@ -263,7 +265,7 @@ def test_a_column_split_of_numbers_is_data_with_the_advice_to_declare_it(tmp_pat
     assert warnings(found) == [("inferred_categories", "split")]
 
 
-def test_a_column_of_other_words_or_a_declared_one_is_no_split(tmp_path: Path) -> None:
+def test_column_split_of_other_texts_or_declared_otherwise_is_no_split(tmp_path: Path) -> None:
     rows: Rows = {"x": X.tolist(), "split": ["left", "right"] * 30}
     assert from_json(tmp_path, rows) == from_parquet(tmp_path, rows, {"x": pa.float32()})
     assert of_json(tmp_path)[0].schema.names() == ["split", "x"]
@@ -273,14 +275,14 @@ def test_a_column_of_other_words_or_a_declared_one_is_no_split(tmp_path: Path) -
     assert of_json(tmp_path, **declared)[0].schema.names() == ["split", "x"]
 
 
-def test_floats_that_may_be_categories_are_told(tmp_path: Path) -> None:
+def test_floats_that_may_be_categories_give_a_warning(tmp_path: Path) -> None:
     """pandas makes floats of whole numbers beside a null."""
     found, _ = read(tmp_path, {"x": X, "label": np.array([0.0, 1.0, 2.0] * 20)})
     assert (modality(found, "label").dtype, warnings(found)) == ("float32", [("perhaps_categories", "label")])
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial", "gaussian", "laplace"])
-def test_a_declared_density_of_numbers_makes_whole_numbers_numbers(tmp_path: Path, likelihood: str) -> None:
+def test_declared_likelihood_of_numbers_makes_whole_numbers_numbers(tmp_path: Path, likelihood: str) -> None:
     found, data = read(tmp_path, {"x": X, "n": np.arange(60) % 7}, modalities={"n": {"likelihood": likelihood}})
     assert (modality(found, "n").dtype, modality(found, "n").likelihood) == ("float32", likelihood)
     np.testing.assert_array_equal(data.values["n"], np.arange(60) % 7)
@@ -294,7 +296,7 @@ def test_a_declared_density_of_numbers_makes_whole_numbers_numbers(tmp_path: Pat
         ("bernoulli", 2, "numbers from 0 to 1"),
     ],
 )
-def test_a_value_without_density_is_named_with_its_place(
+def test_fault_names_the_place_of_a_value_outside_the_support(
     tmp_path: Path, likelihood: str, value: float, expected: str
 ) -> None:
     arrays = {"n": np.array([[0, 1], [1, value], [0, 0]], np.float32)}
@@ -306,7 +308,7 @@ def test_a_value_without_density_is_named_with_its_place(
     assert f"is {value:g} at row 1, element [1], expected {expected}" in fault.detail
 
 
-def test_the_mean_of_counts_in_a_step_is_refused_where_counts_were_declared(tmp_path: Path) -> None:
+def test_mean_of_counts_that_is_not_whole_is_refused_for_declared_counts(tmp_path: Path) -> None:
     rows: Rows = {"n": [[1, 2, 4]], "n.time": [[0.0, 0.5, 1.0]]}
     declared: dict[str, Any] = {"step_seconds": 1, "modalities": {"n": {"likelihood": "poisson"}}}
     with pytest.raises(BadInput) as caught:
@@ -317,13 +319,13 @@ def test_the_mean_of_counts_in_a_step_is_refused_where_counts_were_declared(tmp_
     assert modality(of_json(tmp_path, **declared)[0], "n").likelihood == "gaussian"
 
 
-def test_text_has_no_density_of_numbers(tmp_path: Path) -> None:
+def test_text_with_a_likelihood_of_numbers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         from_json(tmp_path, {"w": ["a", "b"]}, modalities={"w": {"likelihood": "poisson"}})
     assert caught.value.faults[0].code == "not_numeric"
 
 
-def test_what_is_no_whole_number_of_a_declared_category_is_named(tmp_path: Path) -> None:
+def test_fault_names_a_value_that_is_no_whole_number_of_a_declared_category(tmp_path: Path) -> None:
     for value in (np.inf, 0.5):
         arrays = {"x": X, "n": np.array([0.0, 1.0, value] * 20)}
         with pytest.raises(BadInput) as caught:
@@ -331,7 +333,7 @@ def test_what_is_no_whole_number_of_a_declared_category_is_named(tmp_path: Path)
         assert (caught.value.faults[0].pointer, caught.value.faults[0].code) == ("/n/2", "bad_value")
 
 
-def test_true_and_false_that_are_declared_categories_are_alike_in_every_format(tmp_path: Path) -> None:
+def test_booleans_declared_as_categories_are_equal_from_every_format(tmp_path: Path) -> None:
     for flags in ([True, False] * 30, [True] * 60):
         found, _ = read(tmp_path, {"x": X, "flag": np.array(flags)}, modalities={"flag": {"dtype": "int64"}})
         assert modality(found, "flag").categories == 2

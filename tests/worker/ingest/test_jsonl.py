@@ -1,4 +1,4 @@
-"""Lines of JSON become rows, and what cannot is named with its line."""
+"""Lines of JSON become rows; a fault names the line that cannot."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def fault(folder: Path, text: str, max_bytes: int = 10**8, **declared: Any) -> F
     return caught.value.faults[0]
 
 
-def test_keys_are_modalities_and_may_be_left_out(tmp_path: Path) -> None:
+def test_keys_are_modalities_and_may_be_absent(tmp_path: Path) -> None:
     found = converted(tmp_path, '{"x": 1.5, "word": "b"}\n{"x": null, "v": [1, 2], "word": "a"}\n{"x": 2}\n\n\n')
     assert found.schema.names() == ["v", "word", "x"]
     assert found.values["x"].tolist() == [1.5, 0, 2]
@@ -41,7 +41,7 @@ def test_keys_are_modalities_and_may_be_left_out(tmp_path: Path) -> None:
     assert found.schema.modalities[1].category_names == ("a", "b")
 
 
-def test_whole_numbers_are_categories_and_a_fraction_among_them_makes_numbers(tmp_path: Path) -> None:
+def test_whole_numbers_are_categories_unless_a_fraction_is_among_them(tmp_path: Path) -> None:
     found = converted(tmp_path, '{"a": 1, "b": 1, "c": true}\n{"a": 2, "b": 2.5, "c": false}\n')
     assert [modality.dtype for modality in found.schema.modalities] == ["int64", "float32", "float32"]
 
@@ -53,20 +53,20 @@ def test_lists_of_different_lengths_make_sequences(tmp_path: Path) -> None:
     assert found.present["x"].tolist() == [True, True, False, True]
 
 
-def test_a_list_of_nulls_shows_no_shape(tmp_path: Path) -> None:
+def test_list_of_nulls_does_not_determine_the_shape(tmp_path: Path) -> None:
     found = converted(tmp_path, '{"x": [null, null], "y": [1]}\n{"x": [[1, 2], [3, 4]], "y": [2]}\n', kind="sequence")
     assert found.values["x"].tolist() == [[0, 0], [0, 0], [1, 2], [3, 4]]
     assert found.present["x"].tolist() == [False, False, True, True]
 
 
-def test_times_stand_in_a_column_of_their_own(tmp_path: Path) -> None:
+def test_times_have_their_own_column(tmp_path: Path) -> None:
     found = converted(tmp_path, '{"x": [[1], [2]], "x.time": [0, 2.5]}\n', step_seconds=1)
     assert found.present["x"].tolist() == [True, False, True]
     told = fault(tmp_path, '{"x": [1, 2], "x.time": [0]}\n', step_seconds=1)
     assert (told.pointer, told.code) == ("/x.time/0", "bad_times")
 
 
-def test_names_labels_and_splits_ride_along(tmp_path: Path) -> None:
+def test_ids_labels_and_splits_are_stored(tmp_path: Path) -> None:
     text = '{"x": 1, "who": "Zoë", "age": 4.5, "fold": 0}\n{"x": 2, "fold": "test", "note": {"a": [1, "b"]}}\n'
     found = converted(tmp_path, text, ids="who", labels="age", split={"column": "fold"}, ignore=["note"])
     assert [*(found.ids or ())] == ["Zoë", None]
@@ -77,7 +77,7 @@ def test_names_labels_and_splits_ride_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 5, 8192])
-def test_the_row_where_a_type_changes_is_named(tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_names_the_row_where_a_type_changes(tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonl, "MAX_BATCH_ROWS", rows)
     told = fault(tmp_path, '{"x": 1}\n' * 7 + '{"x": "1"}\n{"x": [1]}\n')
     assert (told.pointer, told.code) == ("/x/7", "mixed_types")
@@ -104,24 +104,24 @@ def test_the_row_where_a_type_changes_is_named(tmp_path: Path, rows: int, monkey
         ('{"x": [1, {}]}', "an object"),
     ],
 )
-def test_a_line_that_cannot_stand_is_named(tmp_path: Path, line: str, expected: str) -> None:
+def test_fault_names_the_line_that_cannot_be_read(tmp_path: Path, line: str, expected: str) -> None:
     told = fault(tmp_path, f'{{"y": 1}}\n{line}\n')
     assert expected in told.detail
     assert "row 1" in told.detail
 
 
-def test_only_the_end_may_have_empty_lines(tmp_path: Path) -> None:
+def test_empty_lines_are_allowed_at_the_end_only(tmp_path: Path) -> None:
     told = fault(tmp_path, '{"x": 1}\n\n{"x": 2}\n')
     assert told.detail.startswith("line 2 (row 1) is empty")
 
 
-def test_a_long_line_is_refused_without_reading_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_line_is_refused_before_it_is_read_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
     told = fault(tmp_path, '{"x": 1}\n{"x": [' + "1, " * 10_000 + "1]}\n")
     assert told.detail == "line 2 (row 1) has more than 1000 bytes, expected a shorter line"
 
 
-def test_absent_values_count_as_they_are_stored(tmp_path: Path) -> None:
+def test_absent_values_count_with_their_stored_size(tmp_path: Path) -> None:
     lines = ['{"x": [' + ", ".join(["0.5"] * 1000) + "]}"] + ['{"y": 1.5}'] * 1000
     assert fault(tmp_path, "\n".join(lines), 10**6, kind="static").code == "too_large"
     assert fault(tmp_path, '{"a": 1, "b": 1}\n' + "{}\n" * 9000, 10**4).code == "too_large"

@@ -1,4 +1,4 @@
-"""A file that would take more memory than a conversion may have is refused, by a converter that lives to say so."""
+"""A converter refuses a file that needs more memory than its limit, and survives to report it."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def empty_lists(path: Path) -> str:
 
 
 @pytest.mark.parametrize("write", [long_list, empty_lists])
-def test_a_file_that_needs_more_than_the_limit_is_too_large(
+def test_file_that_needs_more_memory_than_the_limit_is_too_large(
     write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SENSORIUM_CONVERSION_MEMORY_BYTES", str(LIMIT))
@@ -65,7 +65,7 @@ def test_a_file_that_needs_more_than_the_limit_is_too_large(
     assert not (tmp_path / "stored").exists()
 
 
-def test_a_file_within_the_limit_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_within_the_memory_limit_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENSORIUM_CONVERSION_MEMORY_BYTES", str(LIMIT))
     path = tmp_path / "upload"
     values = np.random.default_rng(0).normal(size=(200_000, 64)).astype(np.float32)

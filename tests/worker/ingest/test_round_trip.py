@@ -1,4 +1,4 @@
-"""What is downloaded makes the same dataset, byte for byte, although nothing is declared of it."""
+"""A download makes the same dataset again, byte for byte, without a declaration."""
 
 import io
 import json
@@ -98,7 +98,7 @@ def downloaded(format: str, found: Samples) -> bytes:
 @pytest.mark.parametrize("format", EXPORTS)
 @pytest.mark.parametrize("rides", [False, True], ids=["alone", "riding"])
 @pytest.mark.parametrize("kind", ["static", "sequence", "sequence of one length", "sequence of known steps"])
-def test_a_download_makes_the_same_dataset(
+def test_download_makes_the_same_dataset(
     tmp_path: Path, kind: str, rides: bool, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead = (ROWS,) if kind == "static" else (ROWS, STEPS)
@@ -124,7 +124,7 @@ def test_a_download_makes_the_same_dataset(
 
 
 @pytest.mark.parametrize("format", EXPORTS)
-def test_the_values_are_those_that_the_owner_knows(tmp_path: Path, format: str) -> None:
+def test_downloaded_values_equal_the_uploaded_values(tmp_path: Path, format: str) -> None:
     """Texts where the format has them, whole numbers by which categories are called, and not their codes."""
     first = made(tmp_path, arrays((ROWS,)), modalities=MODALITIES)
     content = downloaded(format, first)
@@ -144,7 +144,7 @@ def test_the_values_are_those_that_the_owner_knows(tmp_path: Path, format: str) 
 
 
 @pytest.mark.parametrize("format", EXPORTS)
-def test_what_is_declared_comes_before_the_files_own_schema(tmp_path: Path, format: str) -> None:
+def test_declaration_overrides_the_schema_in_the_file(tmp_path: Path, format: str) -> None:
     first = made(tmp_path, {**arrays((ROWS,)), **riding()}, modalities=MODALITIES, ids="who", ignore=["group", "fold"])
     declared = {
         "modalities": {
@@ -165,7 +165,7 @@ def test_what_is_declared_comes_before_the_files_own_schema(tmp_path: Path, form
     assert (second.ids, next(iter(second.labels or ()))) == (None, "row 0 ä")
 
 
-def test_rows_and_columns_that_were_taken_out_of_a_download_are_not_missed(tmp_path: Path) -> None:
+def test_download_with_rows_and_columns_removed_can_be_uploaded(tmp_path: Path) -> None:
     first = made(tmp_path, arrays((ROWS,)), modalities=MODALITIES)
     table = pq.read_table(io.BytesIO(downloaded("parquet", first))).drop_columns(["image", "flag"]).slice(3, 9)
     content = io.BytesIO()
@@ -195,7 +195,7 @@ def test_numpy_reads_a_download_and_writes_it_again(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_an_own_schema_that_is_none_is_named(tmp_path: Path, own: bytes, place: str) -> None:
+def test_fault_names_the_place_of_an_invalid_schema_in_the_file(tmp_path: Path, own: bytes, place: str) -> None:
     content = {"x": np.array([1.5, 2.5]), exported_schema.KEY: np.array(own)}
     with pytest.raises(BadInput) as caught:
         opened("npz", tmp_path, packed(**content))
@@ -206,13 +206,13 @@ def test_an_own_schema_that_is_none_is_named(tmp_path: Path, own: bytes, place: 
         opened("npz", tmp_path, packed(**content))
 
 
-def test_texts_that_are_none_of_the_declared_names_are_named(tmp_path: Path) -> None:
+def test_fault_names_texts_outside_the_declared_category_names(tmp_path: Path) -> None:
     content = b'{"mood": "calm"}\n{"mood": "glad"}\n'
     with pytest.raises(BadInput, match="'mood' holds 'glad', which is none of the declared category_names"):
         opened("jsonl", tmp_path, content, modalities={"mood": {"category_names": ["sad", "calm"]}})
 
 
-def test_numbers_that_are_none_of_the_declared_names_are_named(tmp_path: Path) -> None:
+def test_fault_names_numbers_outside_the_declared_category_names(tmp_path: Path) -> None:
     content = b'{"grade": 3}\n{"grade": 4}\n'
     source = opened("jsonl", tmp_path, content, modalities={"grade": {"category_names": [9, 3]}})
     with pytest.raises(BadInput, match="'grade' is 4 at row 1, expected one of the declared category_names"):
@@ -220,7 +220,7 @@ def test_numbers_that_are_none_of_the_declared_names_are_named(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("format", EXPORTS)
-def test_what_was_inferred_makes_the_same_dataset(tmp_path: Path, format: str) -> None:
+def test_download_of_an_inferred_dataset_makes_the_same_dataset(tmp_path: Path, format: str) -> None:
     """Nothing was declared of the first file either: whole numbers of few and of many values, texts, booleans."""
     generator = np.random.default_rng(3)
     columns: dict[str, list[Any]] = {

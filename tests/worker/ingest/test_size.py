@@ -1,4 +1,4 @@
-"""What a file becomes is counted before it is made: a few bytes may ask for gigabytes."""
+"""The size of a dataset is counted before it is made: a few bytes may ask for gigabytes."""
 
 import json
 import tracemalloc
@@ -65,7 +65,7 @@ WIDE_BESIDE_LONG = packed(a=np.zeros((1, 1, 10**6), np.float32), b=np.zeros((1, 
     ],
     ids=["json grid", "json grids", "parquet grid", "npz grid", "wide beside long", "narrow integers"],
 )
-def test_what_a_file_becomes_is_refused_before_it_is_there(
+def test_dataset_that_would_be_too_large_is_refused_before_it_is_made(
     tmp_path: Path, content: bytes, format: str, declared: dict[str, Any], said: str
 ) -> None:
     tracemalloc.start()
@@ -82,7 +82,7 @@ def test_what_a_file_becomes_is_refused_before_it_is_there(
     assert not (tmp_path / "stored").exists()
 
 
-def test_sparse_grids_within_the_limit_are_made_a_few_rows_at_a_time(tmp_path: Path) -> None:
+def test_sparse_grid_within_the_limit_is_made_a_few_rows_at_a_time(tmp_path: Path) -> None:
     made = converted(tmp_path, readings(999_999, rows=6), "jsonl", **TIMED)
     stored = samples.open(tmp_path / "stored")
     assert (made.rows, stored.rows) == (6, 6)
@@ -94,7 +94,7 @@ def test_sparse_grids_within_the_limit_are_made_a_few_rows_at_a_time(tmp_path: P
     assert made.statistics["lengths"] == {"minimum": 10**6, "mean": 10**6, "maximum": 10**6}
 
 
-def test_what_the_quota_leaves_is_the_limit_too(tmp_path: Path) -> None:
+def test_remaining_quota_limits_the_dataset(tmp_path: Path) -> None:
     content = packed(a=np.random.default_rng(0).normal(size=1000).astype(np.float32))
     with pytest.raises(BadInput) as error:
         converted(tmp_path, content, "npz", Limits(LIMIT, room=1000))
@@ -103,7 +103,7 @@ def test_what_the_quota_leaves_is_the_limit_too(tmp_path: Path) -> None:
     assert converted(tmp_path, content, "npz", Limits(LIMIT, room=10_000)).rows == 1000
 
 
-def test_a_row_of_an_npz_file_that_does_not_fit_in_memory_is_refused(tmp_path: Path) -> None:
+def test_npz_row_that_does_not_fit_in_memory_is_refused(tmp_path: Path) -> None:
     content = packed(a=np.zeros((1, 300 * MIB), np.int8))
     path, told = tmp_path / "file", Faults()
     path.write_bytes(content)
@@ -113,7 +113,7 @@ def test_a_row_of_an_npz_file_that_does_not_fit_in_memory_is_refused(tmp_path: P
         convert(source, told, tmp_path / "stored", lambda done: None)
 
 
-def test_pairs_are_counted_of_a_hundred_modalities_and_left_out_of_more(tmp_path: Path) -> None:
+def test_joint_presence_is_counted_for_up_to_100_modalities(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for count in (100, 101):
         rows = [{f"m{n:03}": float(n) for n in np.flatnonzero(generator.random(count) < 0.7)} for _ in range(50)]

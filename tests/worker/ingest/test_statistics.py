@@ -1,4 +1,4 @@
-"""The figures of a dataset, over present values alone, against a calculation by hand."""
+"""Statistics of the present values of a dataset, compared with a calculation by hand."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ NUMBER = ModalitySchema(name="a", shape=(2,), dtype="float32")
 LABEL = ModalitySchema(name="b", shape=(), dtype="int64", categories=4)
 
 
-def test_figures_count_present_values_only() -> None:
+def test_statistics_count_present_values_only() -> None:
     values = {"a": np.array([[1, 2], [100, 100], [3, 6]], dtype=np.float32), "b": np.array([3, 3, 0])}
     present = {"a": np.array([True, False, True]), "b": np.array([True, True, False])}
     found = describe(Samples(Schema(kind="static", modalities=(NUMBER, LABEL)), 3, values, present))
@@ -45,7 +45,7 @@ def test_figures_count_present_values_only() -> None:
     json.dumps(found)
 
 
-def test_a_modality_that_is_never_given_has_no_figures() -> None:
+def test_modality_without_values_has_no_statistics() -> None:
     values = {"a": np.zeros((2, 2), dtype=np.float32), "b": np.zeros(2, dtype=np.int64)}
     present = {"a": np.zeros(2, dtype=bool), "b": np.zeros(2, dtype=bool)}
     found = describe(Samples(Schema(kind="static", modalities=(NUMBER, LABEL)), 2, values, present))["modalities"]
@@ -53,7 +53,7 @@ def test_a_modality_that_is_never_given_has_no_figures() -> None:
     assert found["b"]["counts"] == [0, 0, 0, 0]
 
 
-def test_sequences_have_figures_of_their_lengths() -> None:
+def test_sequences_have_statistics_of_their_lengths() -> None:
     values = {"a": np.ones((5, 2), dtype=np.float32)}
     present = {"a": np.array([True, True, True, False, True])}
     schema = Schema(kind="sequence", modalities=(NUMBER,))
@@ -62,7 +62,7 @@ def test_sequences_have_figures_of_their_lengths() -> None:
     assert found["modalities"]["a"]["present"] == 4
 
 
-def test_large_numbers_keep_finite_figures() -> None:
+def test_statistics_of_large_numbers_are_finite() -> None:
     values = {"a": np.full((3, 2), 3e38, dtype=np.float32)}
     found = describe(Samples(Schema(kind="static", modalities=(NUMBER,)), 3, values, {"a": np.ones(3, dtype=bool)}))
     figures = found["modalities"]["a"]
@@ -70,7 +70,7 @@ def test_large_numbers_keep_finite_figures() -> None:
     assert figures["standard_deviation"] == 0
 
 
-def test_pieces_give_the_figures_of_the_whole() -> None:
+def test_statistics_of_pieces_equal_those_of_the_whole() -> None:
     values = np.random.default_rng(0).normal(1000, 0.1, size=(90, 2)).astype(np.float32)
     schema = Schema(kind="static", modalities=(NUMBER,))
 
@@ -82,7 +82,7 @@ def test_pieces_give_the_figures_of_the_whole() -> None:
     assert found["standard_deviation"] == pytest.approx(values.std(dtype=np.float64), rel=1e-6)
 
 
-def test_a_sequence_counts_once_however_many_steps_it_has() -> None:
+def test_sequence_counts_as_one_row_whatever_its_length() -> None:
     values = {"a": np.ones((5, 2), dtype=np.float32), "b": np.zeros(5, dtype=np.int64)}
     present = {"a": np.array([1, 1, 0, 0, 0], bool), "b": np.array([0, 1, 1, 1, 1], bool)}
     schema = Schema(kind="sequence", modalities=(NUMBER, LABEL))

@@ -1,4 +1,4 @@
-"""What a column may hold is the same for every format: labels as floats, booleans, decimals, and nothing at all."""
+"""Every format accepts the same values: categories as floats, booleans, decimals, and columns without values."""
 
 import json
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_whole_floats_are_categories_when_declared(source: Reader, tmp_path: Pat
 
 @FORMATS
 @pytest.mark.parametrize(("value", "said"), [(1.5, "1.5"), (3.0, "3.0"), (-1.0, "-1.0"), (1e300, "1e+300")])
-def test_a_float_that_is_no_category_is_named(source: Reader, tmp_path: Path, value: float, said: str) -> None:
+def test_fault_names_a_float_that_is_no_category(source: Reader, tmp_path: Path, value: float, said: str) -> None:
     columns = {"x": X, "label": [2.0, None, value, 1.0]}
     (found,) = faults(source, tmp_path, columns, modalities={"label": {"categories": 3}})
     assert (found.pointer, found.code) == ("/label/2", "bad_value")
@@ -88,7 +88,7 @@ def test_a_float_that_is_no_category_is_named(source: Reader, tmp_path: Path, va
 
 
 @pytest.mark.parametrize("source", [from_npz, from_parquet])
-def test_nan_among_labels_is_missing_when_declared(source: Reader, tmp_path: Path) -> None:
+def test_nan_among_categories_is_missing_when_declared(source: Reader, tmp_path: Path) -> None:
     columns = {"x": X, "label": [2.0, float("nan"), 0.0, 1.0]}
     label = {"label": {"categories": 3}}
     found = converted(source, tmp_path, columns, modalities=label, nan="missing")
@@ -110,7 +110,7 @@ def test_booleans_are_zero_and_one(source: Reader, tmp_path: Path) -> None:
 
 
 @FORMATS
-def test_a_modality_that_no_row_has_is_refused(source: Reader, tmp_path: Path) -> None:
+def test_modality_without_values_is_refused(source: Reader, tmp_path: Path) -> None:
     columns = {"x": X, "empty": [None] * 4}
     for declared in ({}, {"modalities": {"empty": {"dtype": "float32", "shape": []}}}):
         (found,) = faults(source, tmp_path, columns, **declared)
@@ -122,7 +122,7 @@ def test_a_modality_that_no_row_has_is_refused(source: Reader, tmp_path: Path) -
 @pytest.mark.parametrize(
     "type", [pa.null(), pa.string(), pa.int64(), pa.bool_(), pa.list_(pa.float32(), 2), pa.list_(pa.null())]
 )
-def test_a_column_of_any_type_that_is_all_null_is_refused(tmp_path: Path, type: Any) -> None:
+def test_column_of_nulls_is_refused_for_every_type(tmp_path: Path, type: Any) -> None:
     pq.write_table(pa.table({"x": X, "empty": pa.nulls(4, type)}), tmp_path / "upload")
     with pytest.raises(BadInput, match="no row of column 'empty' has a value"):
         convert(
@@ -133,7 +133,7 @@ def test_a_column_of_any_type_that_is_all_null_is_refused(tmp_path: Path, type: 
         )
 
 
-def test_sequences_without_a_step_of_a_modality_are_refused(tmp_path: Path) -> None:
+def test_sequences_with_no_step_of_a_modality_are_refused(tmp_path: Path) -> None:
     columns: Columns = {"x": [[1.5], [2.5, 3.5]], "y": [[None], [None, None]]}
     for source in (from_jsonl, from_parquet):
         table = columns if source is from_jsonl else columns | {"y": pa.array(columns["y"], pa.list_(pa.float32()))}
@@ -141,7 +141,7 @@ def test_sequences_without_a_step_of_a_modality_are_refused(tmp_path: Path) -> N
         assert (found.pointer, found.code) == ("/y", "no_value")
 
 
-def test_a_modality_of_nothing_but_nan_that_means_missing_is_refused(tmp_path: Path) -> None:
+def test_modality_of_only_missing_nan_is_refused(tmp_path: Path) -> None:
     (found,) = faults(from_npz, tmp_path, {"x": X, "y": [float("nan")] * 4}, nan="missing")
     assert (found.pointer, found.code) == ("/y", "no_value")
 
@@ -166,7 +166,7 @@ def test_decimals_without_a_fraction_are_categories_when_declared(tmp_path: Path
     assert found.values["grade"].tolist() == [2, 0, 0, 1]
 
 
-def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+def test_byte_order_mark_at_the_beginning_is_read(tmp_path: Path) -> None:
     """Notepad and PowerShell write one."""
     (tmp_path / "upload").write_text("\ufeff" + '{"x": 1.5}\n{"x": 2.5}\n')
     source = JsonLinesSource(tmp_path / "upload", Declaration(), MAX_BYTES)
@@ -175,7 +175,7 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert source.fraction() == 1
 
 
-def test_a_mask_of_steps_makes_vectors_a_sequence(tmp_path: Path) -> None:
+def test_mask_of_steps_makes_vectors_a_sequence(tmp_path: Path) -> None:
     mask = np.array([[1, 0, 1], [1, 1, 1]], bool)
     path = tmp_path / "upload"
     path.write_bytes(packed(**{"x": np.arange(12.0).reshape(2, 3, 2), "x.present": mask}))

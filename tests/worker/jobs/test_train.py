@@ -1,4 +1,4 @@
-"""What a training becomes in SQL."""
+"""The rows that a finished training leaves in SQL."""
 
 import math
 
@@ -12,7 +12,7 @@ from tests.service.rows import claimed_run
 from worker.jobs.train import TrainJob
 
 
-def test_a_model_whose_last_loss_is_not_finite_is_kept(database: Database, project_id: str) -> None:
+def test_model_with_a_last_loss_that_is_not_finite_is_kept(database: Database, project_id: str) -> None:
     """PostgreSQL takes no NaN in JSON."""
     claim = claimed_run(database, project_id)
     with database.writer.begin() as session:
