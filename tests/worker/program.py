@@ -14,7 +14,7 @@ from worker import protocol
 
 
 def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) -> dict[str, Any] | None:
-    """One behaviour a name."""
+    """Does what `spec["do"]` names."""
     _say("this goes to the log")
     match spec["do"]:
         case "finish":

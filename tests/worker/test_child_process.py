@@ -109,7 +109,7 @@ def test_long_log_keeps_its_beginning_and_end_with_a_note(tmp_path: Path) -> Non
 def test_processes_that_a_dead_child_left_are_killed_and_do_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as the data loaders of a trainer that was killed: they hold its pipes open."""
+    """For example the data loaders of a killed trainer, which keep its pipes open."""
     monkeypatch.setattr(child_process, "READ_SECONDS", 0.5)
     try:
         with started(tmp_path, "leave a child behind") as process:

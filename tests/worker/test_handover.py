@@ -35,7 +35,7 @@ def get(service: Service, run_id: str, path: str = "") -> Any:
 
 
 def while_it_trains(service: Service, run_id: str, change: Callable[[], object]) -> None:
-    """Let a worker take the run; once an epoch is done, do `change`; wait until the worker has nothing left to do."""
+    """Start a worker on the run, do `change` after its first epoch, and wait until the worker has no job left."""
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(supervisor.work, service.worker, "train")
         wait_until(lambda: working.done() or get(service, run_id)["progress"] > 0, 60, "the first epoch")

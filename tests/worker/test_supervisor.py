@@ -68,7 +68,7 @@ def worker(database: Database, tmp_path: Path) -> WorkerState:
 
 @pytest.fixture
 def job(worker: WorkerState, project_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Do:
-    """Queue a job that does as it is told; returns its id."""
+    """A function that queues a job with a behaviour of `program.py` and returns its id."""
 
     def create(do: str) -> str:
         monkeypatch.setitem(KINDS, "task", lambda session, claim: Task(do, claim, tmp_path / "mark"))
@@ -129,7 +129,7 @@ def test_finished_job_leaves_its_outcome_and_no_scratch_files(worker: WorkerStat
 
 
 def goes_on(worker: WorkerState, job_id: str) -> Job:
-    """The job, once it has ended by being worked on now and then."""
+    """The job after its end; the worker is called until then."""
 
     def has_ended() -> bool:
         supervisor.work(worker, "data")

@@ -17,7 +17,7 @@ from worker.worker_state import WorkerState
 
 
 class Ended(Exception):
-    """Instead of the end of the process."""
+    """Raised in place of `os._exit`."""
 
 
 @pytest.fixture

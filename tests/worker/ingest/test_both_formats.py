@@ -146,7 +146,7 @@ def test_texts_become_equal_categories_and_ids_from_every_format(words: list[str
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])
 def test_vector_with_an_absent_element_is_absent_in_every_format(tmp_path: Path, kind: str) -> None:
-    """pandas writes a null, NumPy a NaN."""
+    """pandas writes null for it, NumPy writes NaN."""
     x = np.arange(4 * 3 * 2.0).reshape(4, 3, 2)
     x[1, 0, 1] = x[3, 2, 0] = np.nan
     nulls = [[[None if np.isnan(n) else n for n in pair] for pair in row] for row in x.tolist()]

@@ -249,7 +249,7 @@ def test_row_without_any_modality_is_left_out_with_a_warning(tmp_path: Path) -> 
 def test_sequence_without_any_modality_is_left_out(
     tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No steps at all, or nothing at any of them; a step without a reading within a sequence stays."""
+    """A sequence is empty without steps, or without a value at any step. A single step without values is kept."""
     monkeypatch.setattr(npz, "BLOCK_BYTES", block_bytes)
     arrays = {
         "x": np.arange(12.0).reshape(4, 3),

@@ -22,7 +22,7 @@ VALUES = [{"x": 0.5, "y": 1.5}, {"x": 2.5, "y": 3.5}, {"x": 4.5, "y": 5.5}]
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service in an environment where the package is installed; its child processes inherit that."""
+    """A service where the package is installed, also for its child processes."""
     folder, home = tmp_path_factory.mktemp("package"), tmp_path_factory.mktemp("home")
     (folder / "tsv_format.py").write_text(TSV)
     information = folder / "tsv_format-1.dist-info"

@@ -276,7 +276,7 @@ def test_column_split_of_other_texts_or_declared_otherwise_is_no_split(tmp_path:
 
 
 def test_floats_that_may_be_categories_give_a_warning(tmp_path: Path) -> None:
-    """pandas makes floats of whole numbers beside a null."""
+    """pandas stores whole numbers beside a null as floats."""
     found, _ = read(tmp_path, {"x": X, "label": np.array([0.0, 1.0, 2.0] * 20)})
     assert (modality(found, "label").dtype, warnings(found)) == ("float32", [("perhaps_categories", "label")])
 

@@ -28,7 +28,7 @@ def convert(path: Path, format: str) -> list[dict[str, Any]]:
 
 
 def varint(number: int) -> bytes:
-    """A number as Parquet's footers and page headers have it: zigzag, then seven bits per byte."""
+    """A number as Parquet encodes it: zigzag, then seven bits per byte."""
     found, left = b"", 2 * number
     while left > 127:
         found, left = found + bytes([left & 127 | 128]), left >> 7

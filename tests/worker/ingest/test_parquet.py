@@ -211,7 +211,7 @@ def test_page_that_announces_more_than_the_footer_is_refused(tmp_path: Path) -> 
 
 
 def outcome(content: bytes, path: Path) -> str:
-    """What becomes of a file: "read", or "refused"."""
+    """Whether a file is "read" or "refused"."""
     path.write_bytes(content)
     try:
         read(path, kind="sequence", ignore=["word"])
@@ -221,7 +221,7 @@ def outcome(content: bytes, path: Path) -> str:
 
 
 def test_file_with_any_byte_changed_is_read_or_raises_bad_input(tmp_path: Path) -> None:
-    """In a process of its own, as Arrow aborts over damaged size statistics; the supervisor rejects such a file."""
+    """Reads in a child process: Arrow aborts over damaged size statistics, and the supervisor rejects such a file."""
     path = tmp_path / "a.parquet"
     table = pa.table({"x": [[1.0, 2.0], [3.0, 4.0]], "word": ["a", "b"], "y": [[1], [2, 3]]})
     pq.write_table(table, path)

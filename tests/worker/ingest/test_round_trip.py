@@ -125,7 +125,7 @@ def test_download_makes_the_same_dataset(
 
 @pytest.mark.parametrize("format", EXPORTS)
 def test_downloaded_values_equal_the_uploaded_values(tmp_path: Path, format: str) -> None:
-    """Texts where the format has them, whole numbers by which categories are called, and not their codes."""
+    """Categories are downloaded by their names, texts or whole numbers, and not by their codes."""
     first = made(tmp_path, arrays((ROWS,)), modalities=MODALITIES)
     content = downloaded(format, first)
     if format == "npz":
@@ -221,7 +221,7 @@ def test_fault_names_numbers_outside_the_declared_category_names(tmp_path: Path)
 
 @pytest.mark.parametrize("format", EXPORTS)
 def test_download_of_an_inferred_dataset_makes_the_same_dataset(tmp_path: Path, format: str) -> None:
-    """Nothing was declared of the first file either: whole numbers of few and of many values, texts, booleans."""
+    """The first file is undeclared too: whole numbers with few and with many values, texts, booleans."""
     generator = np.random.default_rng(3)
     columns: dict[str, list[Any]] = {
         "grade": generator.choice([7, 3, 9], 60).tolist(),

@@ -29,7 +29,7 @@ X = [0.5, 1.5, 2.5, 3.5]
 
 
 def from_npz(path: Path, columns: Columns, declaration: Declaration) -> Source:
-    """Null is a false mask, as NumPy has no other."""
+    """Null becomes a false mask, since NumPy has no null."""
     arrays = {}
     for name, values in columns.items():
         filled = next((value for value in values if value is not None), 0.0)
@@ -69,7 +69,7 @@ def faults(source: Reader, folder: Path, columns: Columns, **declared: Any) -> l
 @FORMATS
 @pytest.mark.parametrize("label", [{"categories": 3}, {"dtype": "int64"}, {"likelihood": "categorical"}], ids=str)
 def test_whole_floats_are_categories_when_declared(source: Reader, tmp_path: Path, label: dict[str, Any]) -> None:
-    """Pandas makes doubles of integer labels where one is missing."""
+    """pandas stores integer labels as doubles if one of them is missing."""
     columns = {"x": X, "label": [2.0, None, 0.0, 1.0]}
     found = converted(source, tmp_path, columns, modalities={"label": label})
     described = found.schema.modalities[0]
@@ -167,7 +167,7 @@ def test_decimals_without_a_fraction_are_categories_when_declared(tmp_path: Path
 
 
 def test_byte_order_mark_at_the_beginning_is_read(tmp_path: Path) -> None:
-    """Notepad and PowerShell write one."""
+    """Notepad and PowerShell write a byte order mark."""
     (tmp_path / "upload").write_text("\ufeff" + '{"x": 1.5}\n{"x": 2.5}\n')
     source = JsonLinesSource(tmp_path / "upload", Declaration(), MAX_BYTES)
     convert(source, Faults(), tmp_path / "stored", lambda done: None)

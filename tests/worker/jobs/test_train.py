@@ -13,7 +13,7 @@ from worker.jobs.train import TrainJob
 
 
 def test_model_with_a_last_loss_that_is_not_finite_is_kept(database: Database, project_id: str) -> None:
-    """PostgreSQL takes no NaN in JSON."""
+    """PostgreSQL does not accept NaN in JSON."""
     claim = claimed_run(database, project_id)
     with database.writer.begin() as session:
         training = TrainJob(session, claim)
