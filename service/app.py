@@ -16,25 +16,26 @@ from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.open_datasets import Readers
-from service.http import health, openapi, problems, request_metrics
+from service.http import health, openapi, problems, request_metrics, starlette_route
 from service.http.bulk_lane import BulkLane
 from service.http.dependencies import Services
 from service.http.middleware import RequestMiddleware
 from service.inference import routes as inference
+from service.inference.answering import InferenceService
 from service.inference.backend import Backend
 from service.inference.batcher import Batcher
+from service.inference.celery_backend import CeleryBackend
 from service.inference.engine import Engine
-from service.inference.holdings import EngineCollector, QueueCollector
-from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
-from service.inference.local import LocalBackend
-from service.inference.remote import CeleryBackend
-from service.inference.versions import VersionCache
+from service.inference.engine_host import BEAT_SECONDS, TICK_SECONDS, EngineHost
+from service.inference.local_backend import LocalBackend
+from service.inference.metrics import EngineCollector, QueueCollector
+from service.inference.version_cache import VersionCache
 from service.jobs import routes as jobs
 from service.jobs.event_feed import Feed
 from service.jobs.job_metrics import JobsCollector
 from service.jobs.reconciler import Reconciler
 from service.lineage import routes as lineage
-from service.open_inference import infer
+from service.open_inference import infer_routes
 from service.open_inference import routes as open_inference
 from service.open_inference.statistics import Statistics
 from service.registry import alias_routes as aliases
@@ -51,6 +52,8 @@ from service.shared.periodic_thread import Ticker
 from service.shared.settings import Settings
 from service.shared.storage import Storage, from_settings
 
+HOT_ROUTES = (*inference.ROUTES, *infer_routes.ROUTES)
+"""The routes that Starlette serves; the router tries them first."""
 ROUTERS = (
     runs.router,
     checkpoints.router,
@@ -70,12 +73,14 @@ ROUTERS = (
 
 
 class Api(FastAPI):
-    """FastAPI with the errors of the service in its OpenAPI document."""
+    """FastAPI, with the routes of Starlette and the errors of all routes in its OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         if self.openapi_schema is None:
-            self.openapi_schema = openapi.describe(super().openapi())
+            document = super().openapi()
+            starlette_route.add_to_document(document, HOT_ROUTES)
+            self.openapi_schema = openapi.describe(document)
         return self.openapi_schema
 
 
@@ -117,16 +122,15 @@ def create_app(settings: Settings) -> FastAPI:
         engine = _engine(settings, storage)
         backend = _backend(settings, messages, engine)
         await backend.open()
-        app.state.batcher = Batcher(
-            backend, settings.inference_queue, settings.inference_rows, settings.inference_steps
-        )
+        batcher = Batcher(backend, settings.inference_queue, settings.inference_rows, settings.inference_steps)
+        app.state.inference = InferenceService(batcher, signer)
         app.state.collectors = [
             JobsCollector(database, broker.QUEUES),
-            QueueCollector(app.state.batcher),
+            QueueCollector(lambda: batcher.waiting),
             SpaceCollector(storage.space),
         ]
         if engine is not None:
-            app.state.collectors.append(EngineCollector(engine))
+            app.state.collectors.append(EngineCollector(engine.use))
         host = EngineHost(database, engine, settings)
         repairs = Reconciler(settings, database, storage, messages)
         tickers = [
@@ -151,11 +155,10 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("sensorium"),
         summary="Trains and serves multimodal generative models that stay useful when modalities are missing.",
         lifespan=lifespan,
+        routes=[hot.route() for hot in HOT_ROUTES],
         # FastAPI looks for a tracer on every request otherwise, which takes 5 % of an echo request
         telemetry=dict.fromkeys(("tracing", "metrics", "logs"), settings.open_telemetry),  # type: ignore[arg-type]
     )
-    for router in (inference.router, infer.router):
-        app.router.routes.extend(router.routes)
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
@@ -163,7 +166,7 @@ def create_app(settings: Settings) -> FastAPI:
         RequestMiddleware,
         max_bytes=min(json_documents.MAX_BYTES, settings.request_bytes),
         max_bytes_of=partial(_max_bytes_of, settings),
-        takes_encoded=infer.takes_encoded,
+        takes_encoded=infer_routes.takes_encoded,
     )
     return app
 
@@ -172,6 +175,6 @@ def _max_bytes_of(settings: Settings, path: str) -> int | None:
     """The size limit of a body by path; None is no limit."""
     if path in (datasets.UPLOADS, bundles.IMPORT):  # limited by the project's quota
         return None
-    if inference.takes_rows(path) or infer.takes_encoded(path):
+    if inference.takes_rows(path) or infer_routes.takes_encoded(path):
         return settings.request_bytes
     return min(json_documents.MAX_BYTES, settings.request_bytes)

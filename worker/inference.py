@@ -8,12 +8,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 import models
-from service.inference import wire
+from service.inference import task_encoding
 from service.inference.backend import Computed
 from service.inference.engine import Engine
-from service.inference.holdings import EngineCollector
-from service.inference.host import BEAT_SECONDS, TICK_SECONDS, EngineHost
-from service.inference.wire import Order
+from service.inference.engine_host import BEAT_SECONDS, TICK_SECONDS, EngineHost
+from service.inference.metrics import EngineCollector
+from service.inference.task_encoding import Order
 from service.shared import broker, garbage_collection
 from service.shared.broker_health import BrokerWatch
 from service.shared.database import Database
@@ -54,7 +54,7 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
         ticker.start()
     # Without `load`, which takes as long as a version takes to load. Loaded versions do not need SQL.
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers}
-    health = HealthServer(settings, short, [EngineCollector(engine)], dependencies)
+    health = HealthServer(settings, short, [EngineCollector(engine.use)], dependencies)
     host.tick()  # load the versions that aliases name before the first batch comes
     garbage_collection.freeze()
     load.start()
@@ -70,7 +70,7 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
 
 def answer(engine: Engine, redis: Redis, packed: bytes) -> None:
     """Compute one batch and publish the answer, or the error. A batch that has expired is dropped."""
-    order = wire.read_order(packed)
+    order = task_encoding.unpack_order(packed)
     if time.time() > order.expires_at:
         log.warning("order_expired", order_id=order.id)
         metrics.BATCHES.labels("expired").inc()
@@ -85,13 +85,13 @@ def answer(engine: Engine, redis: Redis, packed: bytes) -> None:
 def _compute(engine: Engine, order: Order) -> bytes:
     started_at = time.monotonic()
     try:
-        tree = engine.answer(order.question, order.rows, order.state)
+        tree = engine.answer(order.computation, order.rows, order.state)
         seconds = time.monotonic() - started_at
-        reply = wire.pack_answer(order.id, Computed(tree, seconds))
+        reply = task_encoding.pack_answer(order.id, Computed(tree, seconds))
     except Exception as error:  # a bug fails the batch; the worker goes on
         log.warning("order_failed", order_id=order.id, error=f"{type(error).__name__}: {error}")
         metrics.BATCHES.labels("failed").inc()
-        return wire.pack_failure(order.id, error)
+        return task_encoding.pack_failure(order.id, error)
     metrics.BATCHES.labels("answered").inc()
     metrics.COMPUTE_SECONDS.inc(seconds)
     return reply
@@ -105,5 +105,5 @@ def _store(redis: Redis, order: Order, reply: bytes) -> bytes:
     except RedisError as error:  # Redis has no memory left, or limits the size of values
         log.warning("answer_not_kept", order_id=order.id, bytes=len(reply), error=str(error))
         detail = f"Redis does not take the batch's answer of {len(reply)} bytes; ask for less at once"
-        return wire.pack_failure(order.id, Unavailable("inference_unavailable", detail))
-    return wire.pack_kept(order.id, key)
+        return task_encoding.pack_failure(order.id, Unavailable("inference_unavailable", detail))
+    return task_encoding.pack_stored(order.id, key)

@@ -1,49 +1,49 @@
-"""Where batches are computed: one interface, in front of an engine here or of workers elsewhere."""
+"""Where batches are computed: one interface, for an engine in this process or for `infer` workers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from service.inference.payload import Rows
-from service.inference.questions import Loadable, Question, Tree
-from service.inference.values import Array
+from service.inference.modality_values import Array
+from service.inference.queries import Computation, Loadable, Tree
+from service.inference.rows import Rows
 from service.shared.errors import Unavailable
 
 
-class BackendAway(Unavailable):
-    """Nobody is there to compute, or to say what became of a batch; it may be asked for again."""
+class BackendUnavailable(Unavailable):
+    """No worker computes the batch, or its answer was lost. The client may try again."""
 
 
 class Computed(NamedTuple):
-    """An answer about all rows of a batch, and how long the model took."""
+    """The answer for all rows of a batch, and how long the model took."""
 
     tree: Tree
     seconds: float
 
 
 class Backend(Protocol):
-    """Computes batches. Everything happens in one event loop, which never waits for a computation."""
+    """Computes batches. Its methods run in one event loop and never block it."""
 
-    most_batches: int
-    """How many it takes at once. What comes while they are under way joins the next."""
+    max_batches: int
+    """How many batches it computes at once. Requests that arrive meanwhile join the next batch."""
     slot_seconds: float | None
-    """After so long a batch does not count as under way any more: who had it may be dead."""
+    """After this time a batch no longer counts towards `max_batches`: its worker may have been killed."""
 
     async def prepare(self, version: Loadable) -> None:
-        """Have a version loaded, so that a batch of it does not make others wait. Raises Damaged and Exhausted."""
+        """Load a version before its first batch, which would make other batches wait. Raises Damaged and Exhausted."""
 
-    async def forget(self, version: Loadable) -> None:
-        """Let a version go. It comes back with the next request."""
+    async def unload(self, version: Loadable) -> None:
+        """Free the memory of a version. The next request loads it again."""
 
     async def compute(
-        self, question: Question, parts: Sequence[Rows], state: Array | None, within_seconds: float
+        self, computation: Computation, parts: Sequence[Rows], state: Array | None, within_seconds: float
     ) -> Computed:
-        """The answer about the rows of all parts. Raises Damaged, Exhausted, Unavailable.
+        """The answer for the rows of all parts. Raises Damaged, Exhausted, Unavailable.
 
-        within_seconds: after that nobody waits for it any more.
+        within_seconds: after this time no request waits for the answer.
         """
 
     async def open(self) -> None:
-        """Begin to work."""
+        """Start threads and connections."""
 
     async def close(self) -> None:
-        """Let go of threads and connections."""
+        """Stop threads and connections."""

@@ -1,16 +1,17 @@
-"""Computes answers: loads a version once, verifies it, warms it up, and runs batches of rows with different subsets."""
+"""Compute batches: load a version once, verify it, warm it up, and run its model on rows."""
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
 import models
 from service.inference import metrics
-from service.inference.payload import Rows
-from service.inference.questions import Loadable, Question, Tree
-from service.inference.values import Array
+from service.inference.metrics import EngineUse
+from service.inference.modality_values import Array
+from service.inference.queries import Computation, Loadable, Tree
+from service.inference.rows import Rows
 from service.shared import garbage_collection
 from service.shared.errors import Damaged, Exhausted, Unavailable
 from service.shared.storage import CorruptArtifact, Storage
@@ -21,18 +22,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class Holdings(NamedTuple):
-    """How many versions an engine has, what their weights take, and what they may take."""
-
-    versions: int
-    memory_bytes: int
-    limit_bytes: int
-
-
 class Engine:
-    """Keeps as many versions as fit in `memory_bytes`, those that were used last.
+    """Keeps the most recently used versions loaded, as many as fit in `memory_bytes`.
 
-    Safe to share by threads: one computes at a time, and loading does not make it wait.
+    Threads may share it: one computes at a time, and does not wait while another loads.
     """
 
     def __init__(self, storage: Storage, memory_bytes: int, threads: int) -> None:
@@ -40,23 +33,23 @@ class Engine:
         self._memory_bytes = memory_bytes
         self._threads = threads
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
-        self._told = threading.local()
-        self._shelf = threading.Lock()
-        self._loading = threading.Lock()
-        self._turn = threading.Lock()
+        self._per_thread = threading.local()
+        self._loaded_lock = threading.Lock()
+        self._loading_lock = threading.Lock()
+        self._computing_lock = threading.Lock()
 
-    def answer(self, question: Question, rows: Rows, state: Array | None = None) -> Tree:
-        """What the model says about all rows, as arrays; of sequences padded.
+    def answer(self, computation: Computation, rows: Rows, state: Array | None = None) -> Tree:
+        """The model's answer for all rows, as arrays; sequences are padded.
 
-        encode: mean, standard_deviation and state. reconstruct and forecast: what the likelihood of every target has.
-        score: bound, kl, and log_likelihood by modality. sample: as many draws as there are rows, which are empty.
+        encode: mean, standard_deviation and, for sequences, state. reconstruct and forecast: the outputs of every
+        target's likelihood. score: bound, kl, and log_likelihood by modality. sample: one draw per (empty) row.
         Raises Damaged, Exhausted and Unavailable.
         """
-        predictor = self.load(question.version)
+        predictor = self.load(computation.version)
         try:
             self._use_threads()
-            with self._turn:
-                return _answer(predictor, question, rows, state)
+            with self._computing_lock:
+                return _answer(predictor, computation, rows, state)
         except Exception as error:
             if models.ran_out_of_memory(error):
                 detail = f"the engine has no memory left for {rows.count} rows; send fewer, or try again"
@@ -64,18 +57,18 @@ class Engine:
             raise
 
     def holds(self, version: Loadable) -> bool:
-        """Whether a version is loaded, so that nobody waits for it."""
+        """Whether a version is loaded."""
         return version.id in self._loaded
 
     def load(self, version: Loadable) -> "Predictor":
         """A version, loaded and warm. Raises Damaged and Exhausted."""
         if (predictor := self._take(version)) is not None:
             return predictor
-        with self._loading:
+        with self._loading_lock:
             if (predictor := self._take(version)) is not None:
                 return predictor
             predictor = self._read(version)
-            with self._shelf:
+            with self._loaded_lock:
                 self._loaded[version.id] = predictor
                 metrics.LOADS.inc()
                 while sum(one.memory_bytes for one in self._loaded.values()) > self._memory_bytes:
@@ -83,19 +76,19 @@ class Engine:
                     metrics.EVICTIONS.inc()
             return predictor
 
-    def holdings(self) -> Holdings:
-        """What is loaded now."""
-        with self._shelf:
+    def use(self) -> EngineUse:
+        """The number of loaded versions and their memory."""
+        with self._loaded_lock:
             sizes = [predictor.memory_bytes for predictor in self._loaded.values()]
-        return Holdings(len(sizes), sum(sizes), self._memory_bytes)
+        return EngineUse(len(sizes), sum(sizes), self._memory_bytes)
 
-    def forget(self, version: Loadable) -> None:
-        """Let a version go; who computes with it goes on."""
-        with self._shelf:
+    def unload(self, version: Loadable) -> None:
+        """Free the memory of a version, after the batch that is computed with it."""
+        with self._loaded_lock:
             self._loaded.pop(version.id, None)
 
     def _take(self, version: Loadable) -> "Predictor | None":
-        with self._shelf:
+        with self._loaded_lock:
             if (predictor := self._loaded.get(version.id)) is not None:
                 self._loaded.move_to_end(version.id)
             return predictor
@@ -122,28 +115,28 @@ class Engine:
         return predictor
 
     def _use_threads(self) -> None:
-        """OpenMP asks every thread of ours by itself how many more it may use."""
-        if not getattr(self._told, "threads", 0):
+        """Limit OpenMP's threads. The limit holds for the calling thread only."""
+        if not getattr(self._per_thread, "threads", 0):
             models.use_threads(self._threads)
-            self._told.threads = self._threads
+            self._per_thread.threads = self._threads
 
 
-def _answer(predictor: "Predictor", question: Question, rows: Rows, state: Array | None) -> Tree:
-    given = rows.values, rows.present, rows.lengths
-    asked = question.arguments
-    match question.operation:
+def _answer(predictor: "Predictor", computation: Computation, rows: Rows, state: Array | None) -> Tree:
+    inputs = rows.values, rows.present, rows.lengths
+    arguments = computation.arguments
+    match computation.operation:
         case "encode":
-            latent = predictor.encode(*given, state)
+            latent = predictor.encode(*inputs, state)
             states = {} if latent.state is None else {"state": latent.state}
             return {"mean": latent.mean, "standard_deviation": latent.standard_deviation, **states}
         case "reconstruct":
-            return predictor.reconstruct(*given, **asked, state=state)
+            return predictor.reconstruct(*inputs, **arguments, state=state)
         case "score":
-            return predictor.score(*given, **asked)._asdict()
+            return predictor.score(*inputs, **arguments)._asdict()
         case "forecast":
-            return predictor.forecast(*given, **asked, state=state)
+            return predictor.forecast(*inputs, **arguments, state=state)
         case "sample":
-            return predictor.sample(rows.count, **asked)
+            return predictor.sample(rows.count, **arguments)
 
 
 def _name(version: Loadable) -> str:

@@ -1,4 +1,4 @@
-"""Bodies of inference calls, for the OpenAPI document: the hot path carries values past Pydantic."""
+"""Bodies of the operations, for the OpenAPI document only: requests are decoded without Pydantic."""
 
 from typing import Any
 
@@ -9,25 +9,25 @@ EXAMPLE: dict[str, Any] = {"image": [[[[0.0, 12.0], [3.0, 16.0]]], None], "label
 
 
 class EncodeRequest(BaseModel):
-    """Samples, a column a modality, any subset of them."""
+    """Samples: one column per modality, any subset of the modalities."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
 
     timeout_seconds: float | None = Field(
-        default=None, gt=0, le=600, description="What is not computed by then is not computed at all: 504."
+        default=None, gt=0, le=600, description="A request without an answer by then gets 504."
     )
     inputs: Inputs = Field(
-        description="Modality -> one value a sample, null where the sample lacks it. A sequence is a list of steps, "
-        "null where a step lacks it.",
+        description="Modality -> one value per sample, null where the sample lacks it. A sequence is a list of "
+        "steps, null where a step lacks it.",
     )
 
 
 class StreamedRequest(EncodeRequest):
-    """Samples; or a piece of sequences, and what it goes on from."""
+    """Samples; or a piece of sequences, and the state that it continues from."""
 
     state: str | None = Field(
         default=None,
-        description="Of sequences that come in pieces: null with the first, then what the answer before has carried.",
+        description="For sequences in pieces: null with the first piece, then the state of the previous answer.",
     )
 
 
@@ -35,16 +35,16 @@ class ScoreRequest(EncodeRequest):
     """Samples to score."""
 
     n_samples: int = Field(default=0, ge=0, le=1000, description="0 scores at the posterior mean; more average draws.")
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Of the draws.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the draws.")
 
 
 class SampleRequest(BaseModel):
-    """How much to draw from the prior."""
+    """How many samples or sequences to draw from the prior."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rows": 4, "seed": 7}]})
 
     rows: int = Field(default=1, ge=1)
-    steps: int = Field(default=0, ge=0, description="Of every sequence; 0 for models of samples.")
+    steps: int = Field(default=0, ge=0, description="Length of every sequence; 0 for models of samples.")
     seed: int = Field(default=0, ge=0, le=2**53 - 1)
     timeout_seconds: float | None = Field(default=None, gt=0, le=600)
 
@@ -58,19 +58,23 @@ class ReconstructRequest(StreamedRequest):
     n_samples: int = Field(
         default=0, ge=0, le=1000, description="0 decodes the posterior mean; more averages over that many draws."
     )
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Of the draws.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the draws.")
 
 
 class ForecastRequest(StreamedRequest):
-    """Sequences, and how far to go on from them."""
+    """Sequences, and how many steps to forecast."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": {"x": [[0.1, 0.2, None]]}, "horizon": 5}]})
 
-    horizon: int = Field(default=1, ge=1, description="How many steps.")
+    horizon: int = Field(default=1, ge=1, description="Steps to forecast.")
     targets: list[str] | None = Field(default=None, description="By default all modalities.")
-    n_samples: int = Field(default=100, ge=0, le=1000, description="Paths to draw; 0 follows means, without quantiles.")
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Of the paths.")
-    quantiles: list[float] = Field(default=[0.05, 0.5, 0.95], max_length=20, description="Of the paths' values.")
+    n_samples: int = Field(
+        default=100, ge=0, le=1000, description="Paths to draw; 0 follows the means, without quantiles."
+    )
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the paths.")
+    quantiles: list[float] = Field(
+        default=[0.05, 0.5, 0.95], max_length=20, description="Quantiles of the values over paths."
+    )
 
 
 class EncodeResponse(BaseModel):
@@ -81,15 +85,15 @@ class EncodeResponse(BaseModel):
     request_id: str
     mean: list[Any]
     standard_deviation: list[Any]
-    state: str | None = Field(default=None, description="What the next piece goes on from, where one was asked for.")
+    state: str | None = Field(default=None, description="The state for the next piece, if the request had a `state`.")
 
 
 class ReconstructResponse(BaseModel):
-    """The predictive distribution of each target, as its likelihood describes it.
+    """The predictive distribution of each target, in the outputs of its likelihood.
 
     gaussian, laplace: mean and standard_deviation. poisson, negative_binomial: rate and standard_deviation. bernoulli:
     probability. categorical: probabilities and category, and category_name if the signature names the categories. An
-    installed likelihood has outputs of its own.
+    installed likelihood has its own outputs.
     """
 
     model: str
@@ -99,20 +103,20 @@ class ReconstructResponse(BaseModel):
 
 
 class ScoreResponse(BaseModel):
-    """The evidence bound in nats: bound = sum of log_likelihood over modalities - kl; of sequences step by step."""
+    """The evidence bound in nats: bound = sum of log_likelihood over modalities - kl; per step for sequences."""
 
     model: str
     version: int
     request_id: str
     bound: list[Any]
-    log_likelihood: dict[str, list[Any]] = Field(description="Of every observed modality, 0 where it is absent.")
+    log_likelihood: dict[str, list[Any]] = Field(description="For every observed modality, 0 where it is absent.")
     kl: list[Any]
 
 
 class ForecastResponse(BaseModel):
-    """For every target what its likelihood has at the steps to come: (rows, horizon, ...).
+    """For every target the outputs of its likelihood at the forecast steps: (rows, horizon, ...).
 
-    Numbers and counts have `quantiles` too: (rows, horizon, ..., quantiles).
+    Numbers and counts also have `quantiles`: (rows, horizon, ..., quantiles).
     """
 
     model: str
@@ -124,7 +128,7 @@ class ForecastResponse(BaseModel):
 class SampleResponse(BaseModel):
     """For every modality its drawn `value`, and the distribution that it was drawn from.
 
-    Categories that the signature names have `value_name` too.
+    Categories that the signature names also have `value_name`.
     """
 
     model: str

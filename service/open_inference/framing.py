@@ -1,4 +1,4 @@
-"""Bodies: a JSON head, then the bytes of binary tensors behind one another; the whole may be compressed."""
+"""The form of bodies: a JSON head, then the bytes of binary tensors one after the other. It may be compressed."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -6,65 +6,65 @@ from typing import Any
 
 import orjson
 
-from service.inference import writing
+from service.inference import encoding
 from service.shared import json_documents, json_syntax
 from service.shared.errors import BadInput, Fault, TooLarge, UnsupportedMediaType
 
 HEAD_LENGTH = "inference-header-content-length"
 ENCODINGS = ("gzip", "deflate")
-"""What a client may send in, and ask for. `deflate` is the zlib format, as HTTP says."""
-LEAST_PACKED = 1024
-"""Bytes from which compression is worth its time."""
-MOST_DIGITS = 18
-MOST_LEVELS = 4
-"""Of objects and lists of objects: a parameter stands in the head, in a list, in a tensor, in its parameters."""
+"""Of requests and answers. `deflate` is the zlib format, as HTTP defines it."""
+MIN_COMPRESSED_BYTES = 1024
+"""Shorter answers are not worth the time of compression."""
+MAX_DIGITS = 18
+MAX_LEVELS = 4
+"""Of nested objects: the deepest is a tensor's parameters, in the tensor, in a list, in the head."""
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-def unpacked(body: bytes, encoding: str | None, most_bytes: int) -> bytes:
-    """A body as it was before it was compressed. Raises UnsupportedMediaType, BadInput, and TooLarge."""
-    encoding = (encoding or "identity").strip().lower()
-    if encoding == "identity":
+def decompressed(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
+    """A body without its compression. Raises UnsupportedMediaType, BadInput, and TooLarge."""
+    name = (content_encoding or "identity").strip().lower()
+    if name == "identity":
         return body
-    if encoding not in ENCODINGS:
-        detail = f"content encoding {encoding[:40]!r}, expected one of {', '.join(ENCODINGS)}"
+    if name not in ENCODINGS:
+        detail = f"content encoding {name[:40]!r}, expected one of {', '.join(ENCODINGS)}"
         raise UnsupportedMediaType("unsupported_content_encoding", detail)
-    reader = zlib.decompressobj(_WINDOWS[encoding])
+    reader = zlib.decompressobj(_WINDOWS[name])
     try:
-        found = reader.decompress(body, most_bytes + 1)
+        found = reader.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise BadInput(
-            [Fault("", "not_compressed", f"the body is no {encoding} data, expected what Content-Encoding says")]
+            [Fault("", "not_compressed", f"the body is not {name} data, expected what Content-Encoding says")]
         ) from error
-    if len(found) > most_bytes:
-        raise TooLarge("body_too_large", f"the body has more than {most_bytes} bytes when unpacked")
+    if len(found) > max_bytes:
+        raise TooLarge("body_too_large", f"the body has more than {max_bytes} bytes when decompressed")
     if not reader.eof or reader.unused_data:
-        raise BadInput([Fault("", "not_compressed", f"the body is cut short, or goes on behind its {encoding} data")])
+        raise BadInput([Fault("", "not_compressed", f"the body is cut off, or continues after its {name} data")])
     return found
 
 
 def answer_encoding(accepted: str | None, size: int) -> str | None:
-    """What an answer of this size is compressed with, if at all.
+    """The compression of an answer of this size, None for no compression.
 
-    Only what a client names alone: HTTP libraries put a list of all that they know into every request, also for callers
-    who then do not unpack, as aiohttp does under tritonclient.
+    Only a client that names one encoding gets it. HTTP libraries list all encodings that they know in every request,
+    even if their caller does not decompress, as aiohttp under tritonclient.
     """
-    named = (accepted or "").strip().lower()
-    return named if named in ENCODINGS and size > LEAST_PACKED else None
+    name = (accepted or "").strip().lower()
+    return name if name in ENCODINGS and size > MIN_COMPRESSED_BYTES else None
 
 
-def packed(parts: Sequence[bytes], encoding: str) -> bytes:
-    """A body compressed for a client that asks for it."""
-    writer = zlib.compressobj(1, wbits=_WINDOWS[encoding])
+def compressed(parts: Sequence[bytes], content_encoding: str) -> bytes:
+    """A compressed body."""
+    writer = zlib.compressobj(1, wbits=_WINDOWS[content_encoding])
     return b"".join([*map(writer.compress, parts), writer.flush()])
 
 
 def head_bytes(body: bytes, head_length: str | None) -> int:
-    """How many bytes of a body are its JSON head. Raises BadInput."""
+    """The length of the JSON head of a body. Raises BadInput."""
     if head_length is None:
         return len(body)
-    number = head_length.isascii() and head_length.isdecimal() and len(head_length) <= MOST_DIGITS
-    if not number or int(head_length) > len(body):
+    is_number = head_length.isascii() and head_length.isdecimal() and len(head_length) <= MAX_DIGITS
+    if not is_number or int(head_length) > len(body):
         detail = (
             f"Inference-Header-Content-Length is {head_length[:40]!r}, expected at most the body's {len(body)} bytes"
         )
@@ -73,7 +73,7 @@ def head_bytes(body: bytes, head_length: str | None) -> int:
 
 
 def split(body: bytes, head_length: str | None) -> tuple[dict[str, Any], memoryview]:
-    """The JSON head, and the bytes behind it. Raises BadInput."""
+    """The JSON head, and the bytes after it. Raises BadInput."""
     size = head_bytes(body, head_length)
     raw = body[:size]
     try:
@@ -84,13 +84,13 @@ def split(body: bytes, head_length: str | None) -> tuple[dict[str, Any], memoryv
         ) from error
     if not isinstance(head, dict):
         raise BadInput([Fault("", "not_an_object", f"the head is a {type(head).__name__}, expected an object")])
-    if raw.count(b":") != _colons(head, MOST_LEVELS):
+    if raw.count(b":") != _colons(head, MAX_LEVELS):
         json_documents.refuse_repeated_keys(raw)
     return head, memoryview(body)[size:]
 
 
 def _colons(value: Any, levels: int) -> int:
-    """How many colons the JSON of a value has, unless keys repeat: one behind every key, and those in texts."""
+    """The colons in the JSON of a value without repeated keys: one after every key, and those in texts."""
     match value:
         case dict() if levels:
             return len(value) + sum(_colons(one, levels - 1) for one in value.values())
@@ -101,11 +101,11 @@ def _colons(value: Any, levels: int) -> int:
     return 0
 
 
-def joined(head: Mapping[str, Any], binary: Sequence[bytes], large: bool) -> tuple[list[bytes], dict[str, str]]:
-    """A body of this head and these tensors, in parts when it is large, and the headers that say how to read it."""
-    parts = writing.pieces(head) if large else [writing.dumps(head)]
+def joined(head: Mapping[str, Any], binary: Sequence[bytes], is_large: bool) -> tuple[list[bytes], dict[str, str]]:
+    """A body of this head and these tensors, in parts if it is large, and the headers that describe its form."""
+    parts = encoding.to_json_parts(head) if is_large else [encoding.to_json(head)]
     if not binary:
         return parts, {"Content-Type": "application/json"}
     length = sum(map(len, parts))
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
-    return [*parts, *binary] if large else [b"".join([*parts, *binary])], headers
+    return [*parts, *binary] if is_large else [b"".join([*parts, *binary])], headers

@@ -1,26 +1,25 @@
-"""What models are like, in the protocol's words; `optional` and masks are what it has no words for."""
+"""Metadata of models as the protocol describes it. Its extensions: `optional` inputs, and masks."""
 
 from typing import Any
 
 from models.config import ModalityConfig
-from service.inference.category_names import NAME
-from service.inference.payload import Config
-from service.inference.questions import Version
+from service.inference.encoding import CATEGORY_NAME
+from service.inference.queries import Config, Version
 from service.open_inference.datatypes import BYTES
-from service.open_inference.decoding import MASK
 from service.open_inference.outputs import known
+from service.open_inference.tensor_decoding import MASK
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics", "schedule_policy")
 PLATFORM = "sensorium"
 
 
 def of_server(version: str) -> dict[str, Any]:
-    """The answer about the server."""
+    """Metadata of the server."""
     return {"name": "sensorium", "version": version, "extensions": list(EXTENSIONS)}
 
 
 def of_version(version: Version) -> dict[str, Any]:
-    """The answer about a model's version: names, types, and shapes with -1 for any length."""
+    """Metadata of a version: names, types, and shapes with -1 for any length."""
     lead = _lead(version.config)
     inputs = [
         {"name": name, "datatype": datatype, "shape": [*lead, *dims], "optional": True}
@@ -34,14 +33,14 @@ def of_version(version: Version) -> dict[str, Any]:
     return {**named, "inputs": inputs, "outputs": outputs}
 
 
-def configuration(version: Version, most_rows: int) -> dict[str, Any]:
-    """The answer about a model's configuration, whose dimensions leave the rows out."""
+def configuration(version: Version, max_rows: int) -> dict[str, Any]:
+    """The configuration of a version, whose dimensions do not include the rows."""
     steps = _lead(version.config)[1:]
     return {
         "name": version.model,
         "platform": _platform(version.config),
         "backend": PLATFORM,
-        "max_batch_size": most_rows,
+        "max_batch_size": max_rows,
         "input": [
             {"name": name, "data_type": _type(datatype), "dims": [*steps, *dims], "optional": True}
             for name, datatype, dims in _inputs(version.config)
@@ -86,7 +85,7 @@ def _outputs(config: Config) -> list[tuple[str, str, list[int]]]:
 
 
 def _predicted(modality: ModalityConfig, part: str) -> tuple[str, list[int]]:
-    if part == NAME:
+    if part == CATEGORY_NAME:
         return BYTES, []
     (output,) = (output for output in modality.facts.outputs if output.name == part)
     return ("INT64" if output.holds == "category" else "FP32"), list(output.shape(modality.shape, modality.categories))

@@ -1,4 +1,4 @@
-"""/v2: health, metadata, statistics and the repository. A version is named by its number or by an alias."""
+"""/v2: health, metadata, statistics and the repository. A path names a version by its number or an alias."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.open_inference import metadata
-from service.open_inference.calls import ByVersion, Compute, Counted, Default
+from service.open_inference.dependencies import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
 from service.shared import json_documents
 from service.shared.errors import BadInput, Fault
@@ -25,7 +25,7 @@ MODEL = "/models/{name}"
 VERSION = "/models/{name}/versions/{version}"
 
 UNLOAD = "unload_dependents"
-"""What clients send along with every unload; no model of ours depends on another."""
+"""A parameter that clients send with every unload. It has no effect: no model depends on another."""
 
 
 @health.get("/live", operation_id="v2_live")
@@ -36,7 +36,7 @@ async def live() -> dict[str, bool]:
 
 @health.get("/ready", operation_id="v2_ready")
 def ready(services: Web) -> dict[str, bool]:
-    """Whether requests can be served: the database answers."""
+    """Whether the database answers, so that requests can be served."""
     with services.database.reader() as session:
         session.execute(select(1))
     return {"ready": True}
@@ -45,13 +45,13 @@ def ready(services: Web) -> dict[str, bool]:
 @router.get("/", include_in_schema=False)
 @router.get("", operation_id="v2_server")
 async def server() -> dict[str, Any]:
-    """What speaks here, and which extensions of the protocol it has."""
+    """The server, and the extensions of the protocol that it has."""
     return metadata.of_server(installed("sensorium"))
 
 
 @router.get("/models/stats", operation_id="v2_statistics")
 async def statistics(counted: Counted, caller: Caller) -> dict[str, Any]:
-    """How often this process was asked about the project's versions, and where the time went."""
+    """The requests to this process for the project's versions, and where their time went."""
     return counted.shown(caller.project_id)
 
 
@@ -69,19 +69,19 @@ async def version(served: ByVersion) -> dict[str, Any]:
 
 @router.get(MODEL + "/ready", operation_id="v2_model_ready")
 async def model_ready(served: Default) -> dict[str, Any]:
-    """Whether a model can be asked."""
+    """Whether a model can be used."""
     return {"name": served.model, "ready": True}
 
 
 @router.get(VERSION + "/ready", operation_id="v2_version_ready")
 async def version_ready(served: ByVersion) -> dict[str, Any]:
-    """Whether a version can be asked."""
+    """Whether a version can be used."""
     return {"name": served.model, "ready": True}
 
 
 @router.get(MODEL + "/config", operation_id="v2_model_config")
 async def model_config(served: Default, services: Web) -> dict[str, Any]:
-    """A model's configuration, as Triton has it."""
+    """A model's configuration, in the form of Triton."""
     return metadata.configuration(served, services.settings.inference_rows)
 
 
@@ -105,24 +105,24 @@ async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, A
 
 @router.post("/repository/index", operation_id="v2_index")
 async def index(request: Request, caller: Caller, services: Web) -> list[dict[str, str]]:
-    """Every version of the project. All of them are ready: one that is not loaded is when it is asked."""
-    _ignored(await request.body())
+    """Every version of the project. All are ready: a version is loaded with its first request."""
+    _check_ignored(await request.body())
     found = await run_in_threadpool(_all_versions, services, caller.project_id)
     return [{"name": name, "version": str(number), "state": "READY", "reason": ""} for name, number in found]
 
 
 @administration.post("/models/{name}/load", operation_id="v2_load")
 async def load(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
-    """Have a model's version loaded and warm in this process."""
-    _ignored(await request.body())
+    """Load a model's version in this process and warm it up."""
+    _check_ignored(await request.body())
     await batcher.load(served)
     return {}
 
 
 @administration.post("/models/{name}/unload", operation_id="v2_unload")
 async def unload(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
-    """Free what a model's version takes in this process. It comes back when it is asked for."""
-    _ignored(await request.body())
+    """Free the memory of a model's version in this process. The next request loads it again."""
+    _check_ignored(await request.body())
     await batcher.unload(served)
     return {}
 
@@ -132,14 +132,16 @@ def _all_versions(services: Services, project_id: str) -> Sequence[tuple[str, in
         return registry.all_versions(session, project_id)
 
 
-def _ignored(body: bytes) -> None:
-    """Read what these calls may bring: nothing, or an object. Raises BadInput for parameters that we do not have."""
+def _check_ignored(body: bytes) -> None:
+    """Check a body that has no effect: empty, or an object. Raises BadInput for unknown parameters."""
     if body:
         json_documents.check(body)
     given = json.loads(body) if body else {}
     if not isinstance(given, dict):
-        raise BadInput([Fault("", "not_an_object", "the body is no object, expected {} or nothing")])
+        raise BadInput([Fault("", "not_an_object", "the body is not an object, expected {} or an empty body")])
     parameters = given.get("parameters") or {}
     if not isinstance(parameters, dict) or set(given) - {"parameters", "ready"} or set(parameters) - {UNLOAD}:
-        detail = "models come from training and import alone, not from a configuration or files in this call"
+        detail = (
+            "parameters of a model configuration or of files came, expected none: models come from training and import"
+        )
         raise BadInput([Fault("/parameters", "unknown_parameter", detail)])

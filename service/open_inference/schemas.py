@@ -1,8 +1,6 @@
-"""Bodies of `infer`, for the OpenAPI document: the hot path carries tensors past Pydantic."""
+"""Bodies of `infer`, for the OpenAPI document only: requests are decoded without Pydantic."""
 
 from typing import Any
-
-from fastapi import Response
 
 _TENSORS = {
     "type": "array",
@@ -31,25 +29,19 @@ _ANSWER = {
     "properties": {**_FIELDS, "model_name": {"type": "string"}, "model_version": {"type": "string"}},
     "required": ["model_name", "model_version", "outputs"],
 }
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 INFER: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}},
-        "parameters": [
-            {
-                "name": "Inference-Header-Content-Length",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "string"},
-                "description": "Bytes of JSON before those of binary tensors.",
-            }
-        ],
-    },
-    "responses": {
-        200: {
-            "description": "The outputs that were asked for; bytes, when some of them are binary.",
-            "content": {"application/json": {"schema": _ANSWER}, "application/octet-stream": _BINARY},
-        }
-    },
-    "response_class": Response,
+    "tag": "inference",
+    "body": _BODY,
+    "content": {"application/json": _ANSWER, "application/octet-stream": {"type": "string", "format": "binary"}},
+    "parameters": (
+        {
+            "name": "Inference-Header-Content-Length",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "Bytes of JSON before those of binary tensors.",
+        },
+    ),
+    "response_description": "The outputs that were asked for; bytes, if some of them are binary.",
 }
+"""Arguments of `service.http.starlette_route.PostRoute`."""

@@ -1,13 +1,13 @@
-"""How often versions were asked since this process started, and where the time went."""
+"""Statistics of the protocol: requests per version since this process started, and where their time went."""
 
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.inference.questions import Version
+from service.inference.queries import Version
 
-MOST_VERSIONS = 10_000
+MAX_VERSIONS = 10_000
 
 
 @dataclass
@@ -38,13 +38,13 @@ class _Counts:
 
 
 class Statistics:
-    """Counts of this API process; each has its own. All of it happens in one event loop."""
+    """The counts of one API process. All of it runs in one event loop."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[str, _Counts] = OrderedDict()
 
     def succeeded(self, version: Version, rows: int, seconds: dict[str, float]) -> None:
-        """Count an answer; seconds: of the parts of its work, and `success`, all of it."""
+        """Count an answer. seconds: the durations of its parts, and of all of it as `success`."""
         counts = self._of(version)
         counts.rows += rows
         counts.last_milliseconds = int(time.time() * 1000)
@@ -52,11 +52,11 @@ class Statistics:
             counts.parts[name].add(one)
 
     def failed(self, version: Version, seconds: float) -> None:
-        """Count a request that could not be answered."""
+        """Count a request that failed."""
         self._of(version).parts["fail"].add(seconds)
 
     def shown(self, project_id: str, version: Version | None = None) -> dict[str, Any]:
-        """The answer about one version, or about all of a project that were asked."""
+        """The statistics of one version, or of all versions of a project that had requests."""
         if version is not None:
             return {"model_stats": [_shown(self._counts.get(version.id) or _Counts(version))]}
         mine = [counts for counts in self._counts.values() if counts.version.project_id == project_id]
@@ -65,7 +65,7 @@ class Statistics:
     def _of(self, version: Version) -> _Counts:
         counts = self._counts.setdefault(version.id, _Counts(version))
         self._counts.move_to_end(version.id)
-        if len(self._counts) > MOST_VERSIONS:
+        if len(self._counts) > MAX_VERSIONS:
             self._counts.popitem(last=False)
         return counts
 

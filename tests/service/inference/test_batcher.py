@@ -1,4 +1,4 @@
-"""Requests that wait share a batch, and nothing else."""
+"""Which requests share a batch, and that each is answered as if alone."""
 
 import asyncio
 import math
@@ -14,12 +14,11 @@ import torch
 from models.architectures import build
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.io import checkpoint
-from service.inference.batcher import Answered, Batcher
+from service.inference.batcher import MAX_BATCH_NUMBERS, Answered, Batcher
 from service.inference.engine import Engine
-from service.inference.local import LocalBackend
-from service.inference.payload import Config, Rows
-from service.inference.questions import Loadable, Question, Tree, Version, merged
-from service.inference.sizes import MOST_TOGETHER
+from service.inference.local_backend import LocalBackend
+from service.inference.queries import Computation, Config, Loadable, Tree, Version
+from service.inference.rows import Rows, merged
 from service.shared.errors import TimedOut, Unavailable
 from service.shared.storage import FolderStorage
 
@@ -56,7 +55,7 @@ def sequences(lengths: list[int], seed: int, *, b: bool) -> Rows:
 
 
 class Slow(Engine):
-    """An engine that waits for a sign, and remembers how many rows it was asked for at once."""
+    """An engine that computes once `go` is set, and records the rows of each batch."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -67,12 +66,12 @@ class Slow(Engine):
     def holds(self, version: Loadable) -> bool:
         return True
 
-    def answer(self, question: Question, rows: Rows, state: Any = None) -> Tree:
+    def answer(self, computation: Computation, rows: Rows, state: Any = None) -> Tree:
         self.batches.append(rows.count)
         assert self.go.wait(60)
         if self.fails(rows):
             raise ZeroDivisionError
-        return self._engine.answer(question, rows, state)
+        return self._engine.answer(computation, rows, state)
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -102,35 +101,37 @@ async def asked() -> None:
         await asyncio.sleep(0)
 
 
-def test_those_who_come_at_once_share_the_first_batch_too(tmp_path: Path) -> None:
+def test_requests_that_arrive_together_share_the_first_batch(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     slow.go.set()
     batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
 
     async def ask() -> list[Answered]:
-        return await asyncio.gather(*(batcher.ask(Question(served, "encode"), static(1, n, b=False)) for n in range(5)))
+        return await asyncio.gather(
+            *(batcher.answer(Computation(served, "encode"), static(1, n, b=False)) for n in range(5))
+        )
 
     assert [answered.batch_rows for answered in run(ask())] == [5] * 5
     assert slow.batches == [5]
 
 
-def test_a_batch_that_will_be_short_is_computed_without_a_thread(tmp_path: Path) -> None:
+def test_a_short_batch_is_computed_in_the_event_loop(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     threads = []
 
     class Watched(Slow):
-        def answer(self, question: Question, rows: Rows, state: Any = None) -> Tree:
+        def answer(self, computation: Computation, rows: Rows, state: Any = None) -> Tree:
             threads.append(threading.current_thread() is threading.main_thread())
-            return super().answer(question, rows, state)
+            return super().answer(computation, rows, state)
 
     slow = Watched(engine)
     slow.go.set()
     backend = LocalBackend(slow)
 
     async def ask(rows: Rows, seconds: float) -> None:
-        backend.remember(Question(served, "encode"), [static(1, 0, b=False)], seconds)
-        await backend.compute(Question(served, "encode"), [rows], None, math.inf)
+        backend.remember(Computation(served, "encode"), [static(1, 0, b=False)], seconds)
+        await backend.compute(Computation(served, "encode"), [rows], None, math.inf)
 
     run(ask(static(1, 0, b=False), 0.0005))
     run(ask(static(1, 0, b=False), 0.5))
@@ -139,41 +140,41 @@ def test_a_batch_that_will_be_short_is_computed_without_a_thread(tmp_path: Path)
 
 
 @pytest.mark.parametrize("config", [STATIC, SEQUENCE], ids=["static", "sequence"])
-def test_those_who_wait_share_a_batch_and_are_answered_as_if_alone(tmp_path: Path, config: Config) -> None:
+def test_waiting_requests_share_a_batch_and_are_answered_as_if_alone(tmp_path: Path, config: Config) -> None:
     engine, served = version(tmp_path, config)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     make = static if config is STATIC else lambda n, seed, b: sequences([n, 1, n + 2], seed, b=b)
     parts = [make(n + 1, n, b=bool(n % 2)) for n in range(6)]
-    question = Question(served, "reconstruct", {"targets": ["a", "b"], "n_samples": 3, "seed": 5})
+    computation = Computation(served, "reconstruct", {"targets": ["a", "b"], "n_samples": 3, "seed": 5})
 
     async def ask() -> list[Answered]:
-        asking = await begun(slow, (batcher.ask(question, part) for part in parts))
+        asking = await begun(slow, (batcher.answer(computation, part) for part in parts))
         slow.go.set()
         return await asyncio.gather(*asking)
 
     answers = run(ask())
     assert slow.batches == [parts[0].count, sum(part.count for part in parts[1:])]
     for part, answered in zip(parts, answers, strict=True):
-        alone = engine.answer(question, part)
+        alone = engine.answer(computation, part)
         steps = slice(None) if part.lengths is None else slice(part.lengths.max())
-        for target, told in alone.items():
-            for name, expected in told.items():
+        for target, outputs in alone.items():
+            for name, expected in outputs.items():
                 found = answered.tree[target][name]
                 found = found if part.lengths is None else found[:, steps]
                 inside = np.ones(part.count, bool) if part.lengths is None else part.present["a"]
                 np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-4, atol=1e-5)
 
 
-def test_other_questions_do_not_share_a_batch(tmp_path: Path) -> None:
+def test_different_computations_do_not_share_a_batch(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     rows = static(2, 0, b=True)
 
     async def ask() -> None:
-        questions = [Question(served, "score", {"n_samples": n % 2, "seed": 0}) for n in range(5)]
-        asking = await begun(slow, (batcher.ask(question, rows) for question in questions))
+        computations = [Computation(served, "score", {"n_samples": n % 2, "seed": 0}) for n in range(5)]
+        asking = await begun(slow, (batcher.answer(computation, rows) for computation in computations))
         slow.go.set()
         await asyncio.gather(*asking)
 
@@ -181,14 +182,14 @@ def test_other_questions_do_not_share_a_batch(tmp_path: Path) -> None:
     assert slow.batches == [2, 4, 4]
 
 
-def test_a_batch_has_no_more_rows_and_steps_than_it_may(tmp_path: Path) -> None:
+def test_a_batch_keeps_the_limit_of_rows(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 100, 5, 10_000)
 
     async def ask() -> None:
-        question = Question(served, "encode")
-        asking = await begun(slow, (batcher.ask(question, static(2, n, b=False)) for n in range(6)))
+        computation = Computation(served, "encode")
+        asking = await begun(slow, (batcher.answer(computation, static(2, n, b=False)) for n in range(6)))
         slow.go.set()
         await asyncio.gather(*asking)
 
@@ -196,7 +197,7 @@ def test_a_batch_has_no_more_rows_and_steps_than_it_may(tmp_path: Path) -> None:
     assert slow.batches == [2, 4, 4, 2]
 
 
-def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
+def test_a_bad_request_fails_alone(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     slow.fails = lambda rows: bool((rows.values["a"] == 7).any())
@@ -205,7 +206,7 @@ def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
 
     async def ask() -> list[Any]:
         parts = [static(1, 0, b=False), static(1, 1, b=False), bad, static(1, 2, b=False)]
-        asking = await begun(slow, (batcher.ask(Question(served, "encode"), part) for part in parts))
+        asking = await begun(slow, (batcher.answer(Computation(served, "encode"), part) for part in parts))
         slow.go.set()
         return await asyncio.gather(*asking, return_exceptions=True)
 
@@ -213,47 +214,47 @@ def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
     assert [type(answer) for answer in found] == [Answered, Answered, ZeroDivisionError, Answered]
 
 
-def test_what_nobody_waits_for_is_not_computed(tmp_path: Path) -> None:
+def test_requests_that_timed_out_or_were_cancelled_or_whose_client_is_gone_are_not_computed(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
     rows = static(1, 0, b=False)
 
     async def ask() -> None:
-        question = Question(served, "encode")
-        first = asyncio.create_task(batcher.ask(question, rows))
+        computation = Computation(served, "encode")
+        first = asyncio.create_task(batcher.answer(computation, rows))
         await at_work(slow)
         with pytest.raises(TimedOut):  # though the engine goes on
-            await batcher.ask(question, rows, timeout_seconds=0.1)
-        cancelled = asyncio.create_task(batcher.ask(question, rows))
-        gone = asyncio.create_task(batcher.ask(question, rows, is_gone=lambda: True))
+            await batcher.answer(computation, rows, timeout_seconds=0.1)
+        cancelled = asyncio.create_task(batcher.answer(computation, rows))
+        gone = asyncio.create_task(batcher.answer(computation, rows, is_gone=lambda: True))
         await asked()
         cancelled.cancel()
         await asyncio.sleep(0)
         slow.go.set()
         await first
-        with pytest.raises(Unavailable, match="nobody waits"):
+        with pytest.raises(Unavailable, match="disconnected"):
             await gone
-        await batcher.ask(question, rows)
+        await batcher.answer(computation, rows)
 
     run(ask())
     assert slow.batches == [1, 1]
 
 
-def test_who_gave_up_takes_no_place_in_the_queue(tmp_path: Path) -> None:
+def test_a_timed_out_request_leaves_the_queue(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 2, 1, 10_000)
     rows = static(1, 0, b=False)
 
     async def ask() -> Answered:
-        question = Question(served, "encode")
-        first = asyncio.create_task(batcher.ask(question, rows))
+        computation = Computation(served, "encode")
+        first = asyncio.create_task(batcher.answer(computation, rows))
         await at_work(slow)
-        for _ in range(5):  # each waits alone, and none of them is left behind
+        for _ in range(5):  # each leaves the queue
             with pytest.raises(TimedOut):
-                await batcher.ask(question, rows, timeout_seconds=0.02)
-        last = asyncio.create_task(batcher.ask(question, rows))
+                await batcher.answer(computation, rows, timeout_seconds=0.02)
+        last = asyncio.create_task(batcher.answer(computation, rows))
         await asked()
         slow.go.set()
         await first
@@ -263,8 +264,8 @@ def test_who_gave_up_takes_no_place_in_the_queue(tmp_path: Path) -> None:
     assert slow.batches == [1, 1]
 
 
-def test_a_batch_has_no_more_bytes_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of one modality has room for all modalities of the others."""
+def test_a_batch_keeps_the_limit_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row of a batch takes the bytes of all modalities of the batch."""
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     both = static(1, 0, b=True)
@@ -272,37 +273,37 @@ def test_a_batch_has_no_more_bytes_than_it_may(tmp_path: Path, monkeypatch: pyte
 
     async def ask() -> None:
         parts = [static(1, n, b=n == 1) for n in range(4)]
-        asking = await begun(slow, (batcher.ask(Question(served, "encode"), part) for part in parts))
+        asking = await begun(slow, (batcher.answer(Computation(served, "encode"), part) for part in parts))
         slow.go.set()
         await asyncio.gather(*asking)
 
     run(ask())
     assert slow.batches == [1, 3]
-    monkeypatch.setattr("service.inference.batcher.MOST_BYTES", both.nbytes)
-    batcher._bytes = -(10**9)  # what waits in all is another limit
+    monkeypatch.setattr("service.inference.batcher.MAX_BYTES", both.nbytes)
+    batcher._bytes = -(10**9)  # lifts the limit of all waiting requests
     slow.batches.clear()
     run(ask())
     assert slow.batches == [1, 1, 2]
 
 
-def test_a_batch_has_no_more_draws_and_numbers_than_it_may(tmp_path: Path) -> None:
+def test_a_batch_keeps_the_limits_of_draws_and_numbers(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
 
     async def ask(n_samples: int, numbers: int) -> list[int]:
         slow = Slow(engine)
         slow.go.set()
         batcher = Batcher(LocalBackend(slow), 100, 1000, 100)
-        question = Question(served, "reconstruct", {"targets": ["a"], "n_samples": n_samples, "seed": 0})
+        computation = Computation(served, "reconstruct", {"targets": ["a"], "n_samples": n_samples, "seed": 0})
         parts = [static(1, n, b=False) for n in range(6)]
-        await asyncio.gather(*(batcher.ask(question, part, numbers=numbers) for part in parts))
+        await asyncio.gather(*(batcher.answer(computation, part, numbers=numbers) for part in parts))
         return slow.batches
 
     assert run(ask(0, 1)) == [6]
     assert run(ask(40, 1)) == [2, 2, 2]
-    assert run(ask(0, MOST_TOGETHER // 3)) == [3, 3]
+    assert run(ask(0, MAX_BATCH_NUMBERS // 3)) == [3, 3]
 
 
-def test_a_batch_of_forecasts_counts_the_steps_to_come(tmp_path: Path) -> None:
+def test_a_batch_of_forecasts_counts_the_forecast_steps(tmp_path: Path) -> None:
     engine, served = version(tmp_path, SEQUENCE)
     slow = Slow(engine)
     slow.go.set()
@@ -311,60 +312,60 @@ def test_a_batch_of_forecasts_counts_the_steps_to_come(tmp_path: Path) -> None:
 
     async def ask() -> None:
         parts = [sequences([2], n, b=False) for n in range(5)]
-        await asyncio.gather(*(batcher.ask(Question(served, "forecast", asked), part) for part in parts))
+        await asyncio.gather(*(batcher.answer(Computation(served, "forecast", asked), part) for part in parts))
 
     run(ask())
     assert slow.batches == [2, 2, 1]
 
 
-def test_a_dear_batch_does_not_look_short_behind_a_cheap_one(tmp_path: Path) -> None:
+def test_a_long_batch_is_not_predicted_short_after_a_short_one_of_another_kind(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     backend = LocalBackend(engine)
-    cheap, dear = (Question(served, "reconstruct", {"targets": [name]}) for name in "ba")
+    short, long = (Computation(served, "reconstruct", {"targets": [name]}) for name in "ba")
     rows = [static(1, 0, b=True)]
-    backend.remember(cheap, rows, 0.0001)
-    assert backend._will_be_short(cheap, rows)
-    assert not backend._will_be_short(dear, rows)
-    assert not backend._will_be_short(cheap, [static(1, 0, b=False)])
-    drawn = Question(served, "reconstruct", {"targets": ["b"], "n_samples": 1000})
+    backend.remember(short, rows, 0.0001)
+    assert backend.is_short(short, rows)
+    assert not backend.is_short(long, rows)
+    assert not backend.is_short(short, [static(1, 0, b=False)])
+    drawn = Computation(served, "reconstruct", {"targets": ["b"], "n_samples": 1000})
     backend.remember(drawn, rows, 0.001)
-    assert backend._will_be_short(drawn, rows)
-    assert not backend._will_be_short(Question(served, "reconstruct", {"targets": ["b"], "n_samples": 999}), rows)
+    assert backend.is_short(drawn, rows)
+    assert not backend.is_short(Computation(served, "reconstruct", {"targets": ["b"], "n_samples": 999}), rows)
 
 
-def test_a_long_past_does_not_make_drawing_the_future_look_short(tmp_path: Path) -> None:
+def test_forecast_steps_count_for_every_draw_in_the_prediction(tmp_path: Path) -> None:
     engine, served = version(tmp_path, SEQUENCE)
     backend = LocalBackend(engine)
-    asked = Question(served, "forecast", {"targets": ["a"], "n_samples": 100, "horizon": 100})
+    asked = Computation(served, "forecast", {"targets": ["a"], "n_samples": 100, "horizon": 100})
     backend.remember(asked, [sequences([1000], 0, b=False)], 0.1)
-    assert not backend._will_be_short(asked, [sequences([1], 0, b=False)])
+    assert not backend.is_short(asked, [sequences([1], 0, b=False)])
 
 
-def test_a_full_queue_is_told_of(tmp_path: Path) -> None:
+def test_a_full_queue_refuses_requests(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 2, 1, 10_000)
     rows = static(1, 0, b=False)
 
     async def ask() -> list[Any]:
-        asking = await begun(slow, (batcher.ask(Question(served, "encode"), rows) for _ in range(5)))
+        asking = await begun(slow, (batcher.answer(Computation(served, "encode"), rows) for _ in range(5)))
         slow.go.set()
         return await asyncio.gather(*asking, return_exceptions=True)
 
     assert [type(answer) for answer in run(ask())] == [Answered] * 3 + [Unavailable] * 2
 
 
-def test_who_has_gone_makes_place_in_a_full_queue(tmp_path: Path) -> None:
+def test_requests_without_a_client_leave_a_full_queue(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 2, 1, 10_000)
-    question, rows = Question(served, "encode"), static(1, 0, b=False)
-    hung_up: list[bool] = []
+    computation, rows = Computation(served, "encode"), static(1, 0, b=False)
+    is_gone: list[bool] = []
 
     async def ask() -> list[Any]:
-        asking = await begun(slow, (batcher.ask(question, rows, is_gone=lambda: bool(hung_up)) for _ in range(3)))
-        hung_up.append(True)
-        asking.append(asyncio.create_task(batcher.ask(question, rows)))
+        asking = await begun(slow, (batcher.answer(computation, rows, is_gone=lambda: bool(is_gone)) for _ in range(3)))
+        is_gone.append(True)
+        asking.append(asyncio.create_task(batcher.answer(computation, rows)))
         await asked()
         slow.go.set()
         return await asyncio.gather(*asking, return_exceptions=True)
@@ -374,7 +375,7 @@ def test_who_has_gone_makes_place_in_a_full_queue(tmp_path: Path) -> None:
     assert batcher._bytes == 0
 
 
-def test_who_has_gone_is_not_asked_for_alone_when_a_batch_fails(tmp_path: Path) -> None:
+def test_requests_without_a_client_are_not_computed_alone_when_a_batch_fails(tmp_path: Path) -> None:
     engine, served = version(tmp_path, STATIC)
     slow = Slow(engine)
     together, fails = threading.Event(), threading.Event()
@@ -387,20 +388,20 @@ def test_who_has_gone_is_not_asked_for_alone_when_a_batch_fails(tmp_path: Path) 
 
     slow.fails = fail
     batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)
-    question = Question(served, "encode")
-    hung_up: list[bool] = []
+    computation = Computation(served, "encode")
+    is_gone: list[bool] = []
 
     async def ask() -> list[Any]:
-        first = [batcher.ask(question, static(1, 0, b=False))]
+        first = [batcher.answer(computation, static(1, 0, b=False))]
         others = (
-            batcher.ask(question, static(1, 1, b=False), is_gone=lambda: bool(hung_up)),
-            batcher.ask(question, static(2, 2, b=False), timeout_seconds=1),
-            batcher.ask(question, static(1, 3, b=False)),
+            batcher.answer(computation, static(1, 1, b=False), is_gone=lambda: bool(is_gone)),
+            batcher.answer(computation, static(2, 2, b=False), timeout_seconds=1),
+            batcher.answer(computation, static(1, 3, b=False)),
         )
         asking = await begun(slow, [*first, *others])
         slow.go.set()
         await asyncio.to_thread(together.wait, 60)
-        hung_up.append(True)
+        is_gone.append(True)
         with pytest.raises(TimedOut):
             await asking[2]
         fails.set()
@@ -411,7 +412,7 @@ def test_who_has_gone_is_not_asked_for_alone_when_a_batch_fails(tmp_path: Path) 
     assert slow.batches == [1, 4, 1]
 
 
-def test_merged_sequences_are_padded_and_absent_where_they_lack_something() -> None:
+def test_merged_sequences_are_padded_and_absent_where_a_part_lacks_a_modality() -> None:
     rows = merged([sequences([1], 0, b=False), sequences([3, 2], 1, b=True)])
     assert rows.values["a"].shape == (3, 3, 2)
     np.testing.assert_array_equal(rows.present["a"], [[1, 0, 0], [1, 1, 1], [1, 1, 0]])

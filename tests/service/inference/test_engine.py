@@ -1,4 +1,4 @@
-"""The engine loads a version once, keeps the last few, and refuses what is damaged."""
+"""The engine loads a version once, keeps the most recently used ones, and refuses damaged artifacts."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +14,8 @@ from models.io import checkpoint
 from models.ops.explain import explain, in_words
 from models.predictor import Predictor
 from service.inference.engine import Engine
-from service.inference.payload import Rows
-from service.inference.questions import Question, Version
+from service.inference.queries import Computation, Version
+from service.inference.rows import Rows
 from service.shared.errors import Damaged, Exhausted, Unavailable
 from service.shared.storage import FolderStorage, Storage
 
@@ -33,39 +33,39 @@ def stored_version(store: Storage, folder: Path, number: int) -> Version:
     return Version(f"mdv_{number}", "prj_a", "m", number, stored.sha256, stored.size_bytes, CONFIG)
 
 
-def test_a_version_that_is_loaded_is_not_read_again(tmp_path: Path) -> None:
+def test_a_loaded_version_is_not_read_again(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, ROOM, threads=1)
-    first = engine.answer(Question(version, "encode"), ROWS)
+    first = engine.answer(Computation(version, "encode"), ROWS)
     store.path("prj_a", version.sha256).unlink()
-    np.testing.assert_array_equal(engine.answer(Question(version, "encode"), ROWS)["mean"], first["mean"])
+    np.testing.assert_array_equal(engine.answer(Computation(version, "encode"), ROWS)["mean"], first["mean"])
 
 
 def test_the_log_says_which_kernels_serve_a_version_that_is_loaded(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     with capture_logs() as logged:
-        Engine(store, ROOM, threads=1).answer(Question(version, "encode"), ROWS)
+        Engine(store, ROOM, threads=1).answer(Computation(version, "encode"), ROWS)
     expected = in_words(explain(build(CONFIG).eval(), "cpu"))
     assert [entry["event"] for entry in logged] == [f"kernels of model 'm' version 1: {expected}"]
 
 
-def test_the_version_that_was_used_longest_ago_is_dropped(tmp_path: Path) -> None:
+def test_the_least_recently_used_version_is_unloaded(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     versions = [stored_version(store, tmp_path, number) for number in (1, 2, 3)]
     engine = Engine(store, 2 * WEIGHTS, threads=1)
     for index in (0, 1, 0, 2):
-        engine.answer(Question(versions[index], "encode"), ROWS)
+        engine.answer(Computation(versions[index], "encode"), ROWS)
     for version in versions:
         store.path("prj_a", version.sha256).unlink()
-    engine.answer(Question(versions[0], "encode"), ROWS)
-    engine.answer(Question(versions[2], "encode"), ROWS)
+    engine.answer(Computation(versions[0], "encode"), ROWS)
+    engine.answer(Computation(versions[2], "encode"), ROWS)
     with pytest.raises(Damaged, match="missing"):
-        engine.answer(Question(versions[1], "encode"), ROWS)
+        engine.answer(Computation(versions[1], "encode"), ROWS)
 
 
-def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> None:
+def test_a_damaged_version_is_served_after_its_artifact_is_restored(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     path = store.path("prj_a", version.sha256)
@@ -73,23 +73,23 @@ def test_a_damaged_version_is_served_once_it_is_whole_again(tmp_path: Path) -> N
     path.write_bytes(whole[:-1])
     engine = Engine(store, 2 * WEIGHTS, threads=1)
     with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
-        engine.answer(Question(version, "encode"), ROWS)
+        engine.answer(Computation(version, "encode"), ROWS)
     path.write_bytes(whole)
-    assert engine.answer(Question(version, "encode"), ROWS)["mean"].shape == (2, 3)
+    assert engine.answer(Computation(version, "encode"), ROWS)["mean"].shape == (2, 3)
 
 
-def test_a_file_that_is_whole_but_no_checkpoint_is_damaged(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_damaged(tmp_path: Path) -> None:
     """Such as one that a newer release wrote."""
     store = FolderStorage(tmp_path / "store")
     (tmp_path / "other").write_bytes(b"something else")
     stored = store.adopt("prj_a", tmp_path / "other")
     version = Version("mdv_1", "prj_a", "m", 1, stored.sha256, stored.size_bytes, CONFIG)
     with pytest.raises(Damaged, match="model 'm' version 1 cannot be loaded"):
-        Engine(store, 2 * WEIGHTS, threads=1).answer(Question(version, "encode"), ROWS)
+        Engine(store, 2 * WEIGHTS, threads=1).answer(Computation(version, "encode"), ROWS)
 
 
-def drawn(version: Version) -> Question:
-    return Question(version, "reconstruct", {"targets": ["a"], "n_samples": 2, "seed": 7})
+def drawn(version: Version) -> Computation:
+    return Computation(version, "reconstruct", {"targets": ["a"], "n_samples": 2, "seed": 7})
 
 
 def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_many_threads_get_the_same_answers_as_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(answer, expected[n % 3])
 
 
-def test_a_version_that_takes_more_memory_than_there_is_makes_no_other_leave(tmp_path: Path) -> None:
+def test_a_version_larger_than_the_memory_limit_unloads_no_other(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, 2 * WEIGHTS, threads=1)
@@ -123,8 +123,8 @@ def test_a_version_that_takes_more_memory_than_there_is_makes_no_other_leave(tmp
     assert not engine.holds(too_large)
 
 
-def test_want_of_memory_for_a_batch_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mock: memory that runs out cannot be had in a test without taking it from others."""
+def test_a_batch_that_runs_out_of_memory_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock: a real allocation failure would take the memory of other tests."""
     store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, ROOM, threads=1)
@@ -136,15 +136,15 @@ def test_want_of_memory_for_a_batch_is_told_as_such(tmp_path: Path, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(predictor, "encode", fail)
         with pytest.raises(Unavailable, match="no memory left for 2 rows"):
-            engine.answer(Question(version, "encode"), ROWS)
-    assert engine.answer(Question(version, "encode"), ROWS)["mean"].shape == (2, 3)
+            engine.answer(Computation(version, "encode"), ROWS)
+    assert engine.answer(Computation(version, "encode"), ROWS)["mean"].shape == (2, 3)
 
 
-def test_a_version_that_is_let_go_comes_back_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_an_unloaded_version_is_loaded_again_with_the_next_request(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     engine = Engine(store, ROOM, threads=1)
-    first = engine.answer(Question(version, "encode"), ROWS)["mean"]
-    engine.forget(version)
+    first = engine.answer(Computation(version, "encode"), ROWS)["mean"]
+    engine.unload(version)
     assert not engine.holds(version)
-    np.testing.assert_array_equal(engine.answer(Question(version, "encode"), ROWS)["mean"], first)
+    np.testing.assert_array_equal(engine.answer(Computation(version, "encode"), ROWS)["mean"], first)

@@ -1,25 +1,11 @@
-"""Really trained models answer over HTTP for any subset of their modalities."""
+"""Trained models answer over HTTP for any subset of their modalities."""
 
-import asyncio
-import json
 from functools import partial
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
-from fastapi import Request
 
-from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.access.operations import Principal
-from service.http.dependencies import Services
-from service.inference import routes
-from service.inference.calls import Answer, Call
-from service.inference.questions import Question, Version
-from service.open_inference.infer import _questions
-from service.open_inference.outputs import read_outputs
-from service.open_inference.parameters import read_parameters
-from service.shared.settings import Settings
 from tests.conftest import Service
 from tests.service.steps import Body, fault, pictures, problem
 from tests.service.trained import install
@@ -99,7 +85,7 @@ def test_a_seed_gives_the_same_draws_again_and_another_seed_others(trained: Serv
     assert draw(1) != draw(2)
 
 
-def test_draws_add_the_latents_variance(trained: Service) -> None:
+def test_draws_add_the_variance_of_the_latent(trained: Service) -> None:
     def deviation(n_samples: int) -> Any:
         found = ask(trained, f"{STATIC}/reconstruct", inputs={"label": LABELS[:2]}, n_samples=n_samples)
         return np.array(found["outputs"]["image"]["standard_deviation"])
@@ -151,7 +137,7 @@ def test_bad_input_names_its_place(trained: Service, body: Any, place: str) -> N
     assert fault(trained.http.post(f"{STATIC}/reconstruct", json=body))[0] == place
 
 
-def test_a_wrong_shape_is_told_with_its_place(trained: Service) -> None:
+def test_a_wrong_shape_names_its_place(trained: Service) -> None:
     answer = trained.http.post(f"{STATIC}/encode", json={"inputs": {"image": [*IMAGES[:3], [[1, 2, 3]]]}})
     assert "inputs.image[3], expected [2, 2]" in problem(answer, 422)["detail"]
 
@@ -161,13 +147,13 @@ def test_a_body_that_is_not_json_is_refused(trained: Service, content: bytes) ->
     assert problem(trained.http.post(f"{STATIC}/encode", content=content), 422)["code"] == "invalid_input"
 
 
-def test_a_number_that_32_bits_cannot_hold_is_refused(trained: Service) -> None:
+def test_a_number_beyond_float32_is_refused(trained: Service) -> None:
     answer = trained.http.post(f"{STATIC}/encode", json={"inputs": {"image": [[[1, 2], [3, 1e39]]]}})
     assert fault(answer) == ("/inputs/image/0", "bad_value")
 
 
 @pytest.mark.parametrize("value", [1e4, 1e20, 3e38])
-def test_a_huge_number_is_answered_in_numbers_or_refused(trained: Service, value: float) -> None:
+def test_a_huge_number_has_a_finite_answer_or_is_refused(trained: Service, value: float) -> None:
     answer = trained.http.post(f"{STATIC}/reconstruct", json={"inputs": {"image": [[[value, 2], [3, -value]]]}})
     if answer.status_code == 200:
         assert "null" not in answer.text
@@ -175,7 +161,7 @@ def test_a_huge_number_is_answered_in_numbers_or_refused(trained: Service, value
         problem(answer, 422)
 
 
-def test_many_unknown_fields_are_not_told_one_by_one(trained: Service) -> None:
+def test_at_most_20_unknown_fields_are_reported(trained: Service) -> None:
     body = {"inputs": {"label": [1]}, **{f"x{n}/y": n for n in range(5000)}}
     errors = problem(trained.http.post(f"{STATIC}/encode", json=body), 422)["errors"]
     assert 0 < len(errors) <= 20
@@ -192,7 +178,7 @@ def test_an_unknown_model_version_or_operation_is_not_found(trained: Service) ->
     assert code("still/versions/1/dream", 404) == "not_found"
 
 
-def test_the_answers_are_those_that_the_document_describes(trained: Service) -> None:
+def test_answers_have_the_fields_of_the_openapi_document(trained: Service) -> None:
     document = trained.http.get("/openapi.json").json()
     for operation, fields in [("encode", {"inputs": {"label": [1]}}), ("reconstruct", {"inputs": {"label": [1]}})]:
         described = document["paths"][f"/v1/models/{{name}}/versions/{{version}}/{operation}"]["post"]
@@ -201,7 +187,7 @@ def test_the_answers_are_those_that_the_document_describes(trained: Service) -> 
         assert ask(trained, f"{STATIC}/{operation}", **fields).keys() == properties.keys() - {"state"}
 
 
-def test_a_damaged_version_is_told_of_and_others_are_served(trained: Service) -> None:
+def test_a_damaged_version_fails_and_others_are_served(trained: Service) -> None:
     install(trained, "spoiled", "pictures", seed=1)
     version = trained.http.get("/v1/models/spoiled/versions/1").json()
     stored = trained.settings.artifacts / trained.project_id / version["sha256"]
@@ -211,54 +197,24 @@ def test_a_damaged_version_is_told_of_and_others_are_served(trained: Service) ->
     assert ask(trained, f"{STATIC}/encode", inputs={"label": [1]})["mean"]
 
 
-class _AskedError(Exception):
-    """What would have been computed."""
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("still/versions/0/encode", "version"),
+        ("still/versions/2147483648/encode", "version"),
+        ("still/versions/one/encode", "version"),
+        ("still/aliases/1/encode", "alias"),
+        ("%00/versions/1/encode", "name"),
+    ],
+)
+def test_a_path_that_names_no_version_is_refused_at_its_part(trained: Service, path: str, place: str) -> None:
+    assert fault(trained.http.post(f"/v1/models/{path}", json={"inputs": {"label": [1]}}))[0] == place
+    assert trained.http.post(f"/v1/models/{path}", headers={"Authorization": "Bearer no"}).status_code == 401
 
 
-class _Nobody:
-    """In place of a batcher: tells what it was asked."""
-
-    async def ask(self, question: Question, *_: Any) -> None:
-        raise _AskedError(question)
-
-
-HEIGHT = ModalityConfig(name="height", likelihood="gaussian")
-BODIES = [
-    (routes.reconstruct, MMVAEConfig(modalities=(HEIGHT,)), {"inputs": {"height": [1]}}),
-    (routes.score, MMVAEConfig(modalities=(HEIGHT,)), {"inputs": {"height": [1]}}),
-    (routes.forecast, MMVRNNConfig(modalities=(HEIGHT,)), {"inputs": {"height": [[1, 2]]}}),
-]
-
-
-@pytest.mark.parametrize(("answer", "config", "body"), BODIES, ids=["reconstruct", "score", "forecast"])
-def test_a_seed_keeps_nobody_from_sharing_a_batch_where_nothing_is_drawn(
-    answer: Answer, config: MMVAEConfig | MMVRNNConfig, body: Body
-) -> None:
-    version = Version("v", "p", "m", 1, "0" * 64, 1, config)
-    services = cast("Services", SimpleNamespace(settings=Settings(), signer=None))
-
-    async def asked(**fields: Any) -> Question:
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": json.dumps({**body, **fields}).encode()}
-
-        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
-        caller = Principal("p", "k", frozenset())
-        with pytest.raises(_AskedError) as caught:
-            await answer(Call(request, version, caller, services, cast("Any", _Nobody()), cast("Any", None)))
-        question: Question = caught.value.args[0]
-        return question
-
-    assert asyncio.run(asked(seed=1, n_samples=0)) == asyncio.run(asked(seed=2, n_samples=0))
-    assert asyncio.run(asked(seed=1, n_samples=1)) != asyncio.run(asked(seed=2, n_samples=1))
-
-
-def test_a_seed_of_the_other_protocol_splits_no_batch_where_nothing_is_drawn() -> None:
-    config = MMVAEConfig(modalities=(HEIGHT,))
-    version = Version("v", "p", "m", 1, "0" * 64, 1, config)
-    outputs = read_outputs({"outputs": [{"name": "recon.height"}]}, config)
-
-    def asked(**parameters: int) -> list[Question]:
-        return _questions(version, outputs, read_parameters({"parameters": parameters}))
-
-    assert asked(seed=1) == asked(seed=2)
-    assert asked(seed=1, n_samples=1) != asked(seed=2, n_samples=1)
+def test_query_parameters_and_other_methods_are_refused(trained: Service) -> None:
+    answer = trained.http.post(f"{STATIC}/encode?colour=red", json={"inputs": {"label": [1]}})
+    assert fault(answer) == ("?colour", "unknown_parameter")
+    answer = trained.http.get(f"{STATIC}/encode")
+    assert problem(answer, 405)["code"] == "method_not_allowed"
+    assert answer.headers["allow"] == "POST"

@@ -9,8 +9,8 @@ from sqlalchemy import select, update
 
 from service.access import operations as access
 from service.inference.engine import Engine
-from service.inference.host import EngineHost
-from service.inference.questions import Loadable
+from service.inference.engine_host import EngineHost
+from service.inference.queries import Loadable
 from service.registry import alias_rollout, aliases, representations
 from service.registry.tables import Alias, Model, ModelVersion
 from service.registry.tables import Engine as EngineRow

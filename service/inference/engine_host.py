@@ -1,4 +1,4 @@
-"""A process's part in moving aliases: its engine loads what they are about to name, then they move."""
+"""The part of one process in moving aliases: its engine loads the pending versions, then the aliases move."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ import threading
 import structlog
 
 from service.inference.engine import Engine
-from service.inference.questions import Loadable
+from service.inference.queries import Loadable
 from service.registry import alias_rollout
 from service.registry.alias_rollout import Wanted
 from service.shared.database import Database
@@ -21,7 +21,7 @@ BEAT_SECONDS = alias_rollout.ALIVE_SECONDS / 4
 
 
 class EngineHost:
-    """Ticks in every process that has an engine, and, without one, in every API process."""
+    """Runs in every process with an engine, and in every API process."""
 
     def __init__(self, database: Database, engine: Engine | None, settings: Settings) -> None:
         self._database = database
@@ -30,10 +30,10 @@ class EngineHost:
         self._warm_timeout_seconds = settings.warm_timeout_seconds
         self._id: str | None = None
         self._registering = threading.Lock()
-        self._has_named = False
+        self._has_loaded_named = False
 
     def beat(self) -> None:
-        """Say that the engine lives. On a thread of its own: a version that takes long to load must not silence it."""
+        """Record a heartbeat of the engine. It runs on a thread of its own, because a version may take long to load."""
         if self._engine is None:
             return
         with self._registering, self._database.writer.begin() as session:
@@ -41,11 +41,11 @@ class EngineHost:
                 self._id = alias_rollout.register(session, socket.gethostname(), os.getpid())
 
     def tick(self) -> None:
-        """Load what is wanted, and move the aliases that may move."""
-        if self._engine is not None and not self._has_named:
+        """Load the pending versions, then move the aliases whose versions all engines have loaded."""
+        if self._engine is not None and not self._has_loaded_named:
             if self._id is None:
                 self.beat()
-            self._has_named = True
+            self._has_loaded_named = True
             self._load_named(self._engine)
         with self._database.reader() as session:
             if not alias_rollout.has_pending(session):
@@ -58,13 +58,13 @@ class EngineHost:
             log.info("alias_moved" if one.error is None else "alias_not_moved", **one._asdict())
 
     def close(self) -> None:
-        """Nobody waits for this engine any more."""
+        """Unregister the engine, so that no alias waits for it."""
         if self._id is not None:
             with self._database.writer.begin() as session:
                 alias_rollout.unregister(session, self._id)
 
     def _load_named(self, engine: Engine) -> None:
-        """An engine that starts loads what aliases name: these need not wait for their first callers."""
+        """Load the versions that aliases name when the engine starts, so that their first callers do not wait."""
         with self._database.reader() as session:
             named = alias_rollout.named(session)
         room = self._memory_bytes
@@ -82,7 +82,7 @@ class EngineHost:
                 alias_rollout.report(session, engine_id, version.version_id, error)
 
     def _load(self, engine: Engine, version: Wanted) -> str | None:
-        """Load a version; returns why that could not be done."""
+        """Load a version; returns the error if that fails."""
         try:
             engine.load(Loadable(*version))
         except SensoriumError as error:

@@ -1,4 +1,4 @@
-"""Tensors that do not fit are told with their place, before anything is made of them."""
+"""Tensors become rows; those that do not fit are refused with their place."""
 
 from typing import Any
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.inference.payload import Config, Limits, Rows
-from service.inference.questions import merged
+from service.inference.queries import Config, Query
+from service.inference.rows import RowLimits, Rows, merged
 from service.open_inference import framing
-from service.open_inference.outputs import read_outputs, tensors
-from service.open_inference.parameters import read_parameters
-from service.open_inference.tensors import read_rows, trimmed
+from service.open_inference.answer_encoding import encode_tensors
+from service.open_inference.outputs import decode_outputs
+from service.open_inference.request_decoding import InferRequest, decode_parameters
+from service.open_inference.row_decoding import decode_rows, without_trailing_padding
 from service.shared.errors import BadInput, SensoriumError
 
 A = ModalityConfig(name="a", shape=(2,), likelihood="gaussian")
@@ -19,14 +20,14 @@ B = ModalityConfig(name="b", categories=3, likelihood="categorical")
 C = ModalityConfig(name="c", shape=(1,), likelihood="poisson")
 STATIC = MMVAEConfig(modalities=(A, B, C))
 SEQUENCE = MMVRNNConfig(modalities=(A, B))
-LIMITS = Limits(rows=10, steps=100)
+LIMITS = RowLimits(rows=10, steps=100)
 GOOD: dict[str, Any] = {"name": "a", "datatype": "FP32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}
 LABEL: dict[str, Any] = {"name": "b", "datatype": "INT64", "shape": [2], "data": [0, 2]}
 SERIES: dict[str, Any] = {"name": "a", "datatype": "FP32", "shape": [1, 2, 2], "data": [1, 2, 3, 4]}
 
 
 def read(*tensors: Any, config: Config = STATIC, binary: bytes = b"") -> Rows:
-    return read_rows({"inputs": list(tensors)}, memoryview(binary), config, LIMITS)
+    return decode_rows({"inputs": list(tensors)}, memoryview(binary), config, LIMITS)
 
 
 @pytest.mark.parametrize("data", [[[1, 2], [3, 4]], [1, 2, 3, 4], [1.0, 2, 3, 4]])
@@ -62,7 +63,7 @@ def test_boolean_tensors_are_values_where_there_are_only_zero_and_one() -> None:
     ("value", "expected"),
     [(1e39, "numbers within float32's range, at most 3.4e+38 in size"), (np.inf, "finite numbers")],
 )
-def test_a_number_that_float32_cannot_hold_is_told_apart_from_infinity(value: float, expected: str) -> None:
+def test_a_number_beyond_float32_has_another_message_than_infinity(value: float, expected: str) -> None:
     binary = np.array([1, value, 3, 4], "<f8").tobytes()
     tensor = {"name": "a", "datatype": "FP64", "shape": [2, 2], "parameters": {"binary_data_size": 32}}
     with pytest.raises(BadInput) as caught:
@@ -70,7 +71,7 @@ def test_a_number_that_float32_cannot_hold_is_told_apart_from_infinity(value: fl
     assert caught.value.detail == f"input 'a' has {value} at [0, 1], expected {expected}"
 
 
-def test_binary_and_json_tensors_stand_side_by_side() -> None:
+def test_a_request_may_have_binary_and_json_tensors() -> None:
     first, second = np.arange(4, dtype="<f4"), np.array([2, 1], "<i2")
     rows = read(
         {"name": "a", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": 16}},
@@ -83,7 +84,7 @@ def test_binary_and_json_tensors_stand_side_by_side() -> None:
     assert rows.values["c"].tolist() == [[5], [6]]
 
 
-def test_a_mask_makes_sequences_as_long_as_what_they_have() -> None:
+def test_a_mask_gives_the_lengths_of_sequences() -> None:
     mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2, 3], "data": [True, False, True, True, False, False]}
     rows = read({**SERIES, "shape": [2, 3, 2], "data": [0] * 12}, mask, config=SEQUENCE)
     assert rows.lengths is not None
@@ -95,7 +96,7 @@ BAD: list[tuple[list[Any], str, str]] = [
     ([7], "/inputs/0/name", "expected some of"),
     ([{**GOOD, "name": "smell"}], "/inputs/0/name", "'smell'"),
     ([{**GOOD, "name": "mask.smell"}], "/inputs/0/name", "'mask.smell'"),
-    ([GOOD, GOOD], "/inputs/1/name", "stands there twice"),
+    ([GOOD, GOOD], "/inputs/1/name", "is given twice"),
     ([{**GOOD, "datatype": "BYTES"}], "/inputs/0/datatype", "'BYTES'"),
     ([{**GOOD, "datatype": 3}], "/inputs/0/datatype", "expected one of"),
     ([{**GOOD, "datatype": ["FP32"]}], "/inputs/0/datatype", "expected one of"),
@@ -117,9 +118,13 @@ BAD: list[tuple[list[Any], str, str]] = [
     ([{**GOOD, "data": [1, 2, 3, None]}], "/inputs/0/data", "expected 4 values"),
     ([{**GOOD, "data": [True, 2, 3, 4]}], "/inputs/0/data", "expected 4 values"),
     ([{**GOOD, "data": [[1], [2], [3], [4]]}], "/inputs/0/data", "flat or nested as its shape"),
-    ([{**GOOD, "datatype": "FP16", "data": [1, 2, 3, 7e4]}], "/inputs/0/data", "has 70000.0, which FP16 does not hold"),
-    ([{**GOOD, "data": [1, 2, 3, 1e300]}], "/inputs/0/data", "has 1e+300, which FP32 does not hold"),
-    ([{**GOOD, "datatype": "INT8", "data": [1, 2, 3, 400]}], "/inputs/0/data", "its datatype does not hold"),
+    (
+        [{**GOOD, "datatype": "FP16", "data": [1, 2, 3, 7e4]}],
+        "/inputs/0/data",
+        "has 70000.0, outside the range of FP16",
+    ),
+    ([{**GOOD, "data": [1, 2, 3, 1e300]}], "/inputs/0/data", "has 1e+300, outside the range of FP32"),
+    ([{**GOOD, "datatype": "INT8", "data": [1, 2, 3, 400]}], "/inputs/0/data", "outside the range of its datatype"),
     ([{**LABEL, "data": [0, 3]}], "/inputs/0/data", "has 3 at [1], expected a category from 0 to 2"),
     ([{**LABEL, "datatype": "FP32"}], "/inputs/0/datatype", "expected an integer type"),
     (
@@ -142,32 +147,32 @@ BAD: list[tuple[list[Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("tensors", "place", "said"), BAD)
-def test_what_does_not_fit_is_told_with_its_place(tensors: list[Any], place: str, said: str) -> None:
+@pytest.mark.parametrize(("tensors", "place", "detail"), BAD)
+def test_a_tensor_that_does_not_fit_is_refused_with_its_place(tensors: list[Any], place: str, detail: str) -> None:
     with pytest.raises(BadInput) as refused:
         read(*tensors)
     assert refused.value.faults[0].pointer == place
-    assert said in refused.value.faults[0].detail
+    assert detail in refused.value.faults[0].detail
 
 
-def test_texts_are_refused_before_they_take_memory() -> None:
+def test_texts_are_refused_before_numpy_reads_them() -> None:
     texts = ["x" * 100_000] + [""] * 100_000  # NumPy would make each as wide as the longest: 37 GiB
     with pytest.raises(BadInput, match="expected 4 values"):
         read({**GOOD, "data": texts})
 
 
-def test_draws_count_against_the_size_of_a_request_of_samples_too() -> None:
+def test_draws_count_in_the_size_of_a_request() -> None:
     with pytest.raises(BadInput, match="2 rows x 1 steps x 51 draws are 102, expected at most 100"):
-        read_rows({"inputs": [GOOD]}, memoryview(b""), STATIC, Limits(rows=10, steps=100, draws=51))
+        decode_rows({"inputs": [GOOD]}, memoryview(b""), STATIC, RowLimits(rows=10, steps=100, draws=51))
 
 
-def test_any_byte_but_zero_is_true_in_a_binary_mask() -> None:
+def test_every_byte_but_zero_is_true_in_a_binary_mask() -> None:
     mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}
     rows = read(GOOD, LABEL, mask, binary=b"\x02\x00")
     assert rows.present["a"].view(np.uint8).tolist() == [1, 0]
 
 
-def test_a_mask_of_whole_rows_is_about_all_their_steps() -> None:
+def test_a_mask_of_rows_holds_for_all_their_steps() -> None:
     a = {**SERIES, "shape": [2, 3, 2], "data": [0] * 12}
     b = {"name": "b", "datatype": "INT64", "shape": [2, 3], "data": [0, 1, 2, 0, 1, 2]}
     mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2], "data": [True, False]}
@@ -177,22 +182,22 @@ def test_a_mask_of_whole_rows_is_about_all_their_steps() -> None:
     assert rows.lengths.tolist() == [3, 3]
 
 
-def test_rows_that_end_before_their_tensor_does_share_a_batch() -> None:
+def test_rows_that_end_before_their_tensor_share_a_batch() -> None:
     mask = {"name": "mask.a", "datatype": "BOOL", "shape": [1, 3], "data": [True, True, False]}
     padded = read({**SERIES, "shape": [1, 3, 2], "data": [1, 2, 3, 4, 9, 9]}, mask, config=SEQUENCE)
-    together = merged([trimmed(padded), read(SERIES, config=SEQUENCE)])
+    together = merged([without_trailing_padding(padded), read(SERIES, config=SEQUENCE)])
     assert together.lengths is not None
     assert together.lengths.tolist() == [2, 2]
     np.testing.assert_array_equal(together.values["a"], [[[1, 2], [3, 4]]] * 2)
 
 
-def test_an_answer_has_the_steps_of_its_question_and_zeros_behind_the_end() -> None:
+def test_an_answer_has_the_steps_of_its_request_and_zeros_after_the_end() -> None:
     mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2, 3], "data": [True, True, False, True, False, False]}
     rows = read({**SERIES, "shape": [2, 3, 2], "data": [0] * 12}, mask, config=SEQUENCE)
-    asked = read_outputs({"outputs": [{"name": "latent_mean"}]}, SEQUENCE)
+    asked = decode_outputs({"outputs": [{"name": "latent_mean"}]}, SEQUENCE)
     mean = np.ones((2, 2, 1), np.float32)
     mean[1, 1] = np.nan  # padding means nothing
-    described, binary = tensors(asked, rows, {"mean": mean}, {})
+    described, binary = encode_tensors(asked, rows, {"mean": mean}, {})
     assert binary == []
     assert described[0]["shape"] == [2, 3, 1]
     assert described[0]["data"].tolist() == [1, 1, 0, 1, 0, 0]
@@ -202,11 +207,11 @@ def test_an_answer_has_the_steps_of_its_question_and_zeros_behind_the_end() -> N
     ("name", "part", "value"), [("latent_mean", "mean", np.inf), ("latent_logvar", "standard_deviation", 0)]
 )
 @pytest.mark.parametrize("binary", [True, False])
-def test_an_answer_that_is_no_number_is_none(name: str, part: str, value: float, binary: bool) -> None:
-    asked = read_outputs({"outputs": [{"name": name, "parameters": {"binary_data": binary}}]}, STATIC)
+def test_an_answer_that_is_not_finite_is_refused(name: str, part: str, value: float, binary: bool) -> None:
+    asked = decode_outputs({"outputs": [{"name": name, "parameters": {"binary_data": binary}}]}, STATIC)
     codes = {part: np.array([[1.0], [value]], np.float32)}
     with pytest.raises(BadInput, match="row 1 has values so far from the training data"):
-        tensors(asked, read(GOOD), codes, {})
+        encode_tensors(asked, read(GOOD), codes, {})
 
 
 @pytest.mark.parametrize(
@@ -221,25 +226,25 @@ def test_an_answer_that_is_no_number_is_none(name: str, part: str, value: float,
         (None, 1025, None),
     ],
 )
-def test_an_answer_is_compressed_for_who_names_an_encoding_alone(
+def test_an_answer_is_compressed_only_if_the_client_names_one_encoding(
     accepted: str | None, size: int, encoding: str | None
 ) -> None:
     assert framing.answer_encoding(accepted, size) == encoding
 
 
 @pytest.mark.parametrize(
-    ("size", "binary", "said"),
+    ("size", "binary", "detail"),
     [
-        (15, bytes(15), "shape and datatype make 16"),
-        (-16, bytes(16), "shape and datatype make 16"),
-        ("16", bytes(16), "shape and datatype make 16"),
-        (16, bytes(15), "the body has 15 there"),
-        (16, bytes(17), "binary_data_size make 16"),
+        (15, bytes(15), "expected 16 for its shape and datatype"),
+        (-16, bytes(16), "expected 16 for its shape and datatype"),
+        ("16", bytes(16), "expected 16 for its shape and datatype"),
+        (16, bytes(15), "where the body has 15"),
+        (16, bytes(17), "expected 16, the sum of binary_data_size"),
     ],
 )
-def test_binary_sizes_must_add_up(size: Any, binary: bytes, said: str) -> None:
+def test_binary_sizes_must_add_up(size: Any, binary: bytes, detail: str) -> None:
     tensor = {"name": "a", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": size}}
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=detail):
         read(tensor, binary=binary)
 
 
@@ -249,7 +254,7 @@ def test_sequences_are_bounded_before_they_are_computed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "length", "said"),
+    ("body", "length", "detail"),
     [
         (b"{}", "3", "the body has 2 bytes|expected at most the body's 2"),
         (b"{}", "-1", "Inference-Header-Content-Length is '-1'"),
@@ -261,26 +266,26 @@ def test_sequences_are_bounded_before_they_are_computed() -> None:
         (b'{"a": NaN}', None, "is not JSON"),
     ],
 )
-def test_a_head_that_cannot_be_read_is_told_of(body: bytes, length: str | None, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_a_head_that_cannot_be_read_is_refused(body: bytes, length: str | None, detail: str) -> None:
+    with pytest.raises(BadInput, match=detail):
         framing.split(body, length)
 
 
 @pytest.mark.parametrize("encoding", framing.ENCODINGS)
 def test_a_compressed_body_is_bounded_and_whole(encoding: str) -> None:
     body = b"x" * 10_000
-    compressed = framing.packed([body], encoding)
-    assert framing.unpacked(compressed, encoding, 10_000) == body
+    compressed = framing.compressed([body], encoding)
+    assert framing.decompressed(compressed, encoding, 10_000) == body
     for bad in (compressed[:-3], compressed + b"more", b"not compressed"):
         with pytest.raises(BadInput):
-            framing.unpacked(bad, encoding, 10_000)
+            framing.decompressed(bad, encoding, 10_000)
     with pytest.raises(SensoriumError, match="more than 9999 bytes"):
-        framing.unpacked(compressed, encoding, 9_999)
+        framing.decompressed(compressed, encoding, 9_999)
 
 
-def test_an_encoding_that_we_do_not_read_is_told_of() -> None:
+def test_an_unknown_content_encoding_is_refused() -> None:
     with pytest.raises(SensoriumError, match="'br', expected one of gzip, deflate"):
-        framing.unpacked(b"", "br", 10)
+        framing.decompressed(b"", "br", 10)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +300,9 @@ def test_an_encoding_that_we_do_not_read_is_told_of() -> None:
         ({"outputs": [{"name": "recon.a", "parameters": {"binary_data": "yes"}}]}, "/outputs/0/parameters"),
     ],
 )
-def test_outputs_that_are_none_are_told_of(head: dict[str, Any], place: str) -> None:
+def test_unknown_outputs_are_refused(head: dict[str, Any], place: str) -> None:
     with pytest.raises(BadInput) as refused:
-        read_outputs(head, STATIC)
+        decode_outputs(head, STATIC)
     assert refused.value.faults[0].pointer == place
 
 
@@ -317,10 +322,22 @@ def test_outputs_that_are_none_are_told_of(head: dict[str, Any], place: str) -> 
         ({"parameters": {"priority": 1, "binary_data_output": True, "timeout": 0}}, None),
     ],
 )
-def test_parameters_that_are_none_are_told_of(head: dict[str, Any], place: str | None) -> None:
+def test_bad_parameters_are_refused(head: dict[str, Any], place: str | None) -> None:
     if place is None:
-        assert read_parameters(head).timeout_seconds == float("inf")
+        assert decode_parameters(head).timeout_seconds == float("inf")
         return
     with pytest.raises(BadInput) as refused:
-        read_parameters(head)
+        decode_parameters(head)
     assert refused.value.faults[0].pointer == place
+
+
+def test_requests_without_draws_share_a_batch_whatever_their_seeds() -> None:
+    outputs = decode_outputs({"outputs": [{"name": "recon.a"}]}, STATIC)
+    rows = read(GOOD)
+
+    def query(**parameters: int) -> Query:
+        (found,) = InferRequest(decode_parameters({"parameters": parameters}), outputs, rows).queries()
+        return found
+
+    assert query(seed=1).arguments == query(seed=2).arguments
+    assert query(seed=1, n_samples=1).arguments != query(seed=2, n_samples=1).arguments

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.inference.bounds import check_counts
+from service.inference.body_limits import check_counts
 from service.shared.errors import BadInput
 
 IMAGE = ModalityConfig(name="image", shape=(2, 3, 4), likelihood="gaussian")

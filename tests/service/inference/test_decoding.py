@@ -1,19 +1,21 @@
-"""What a body asks for is the same wherever it is read, and no key may stand in it twice."""
+"""Bodies decode to the same query in the event loop and in the other process; repeated keys are refused."""
 
 import asyncio
 import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.inference import reading
-from service.inference.questions import Operation
-from service.inference.reading import READERS, About, Asked
-from service.inference.values import shown
+from service.inference import decoding
+from service.inference.decoding import DECODERS, Body, ModelContext
+from service.inference.modality_values import shown
+from service.inference.queries import Operation, Query
+from service.shared.errors import BadInput
 from service.shared.parser_process import LARGE_BYTES, ReadingProcess
 from service.shared.settings import Settings
 from tests.bundles import whole
@@ -22,8 +24,8 @@ from tests.service.steps import problem
 
 AUDIO = ModalityConfig(name="audio", shape=(3,), likelihood="gaussian")
 WORD = ModalityConfig(name="word", categories=4, likelihood="categorical")
-STILL = About("m", MMVAEConfig(modalities=(AUDIO, WORD)), 4096, 262_144)
-MOVING = About("m", MMVRNNConfig(modalities=(AUDIO, WORD)), 4096, 262_144)
+STILL = ModelContext("m", MMVAEConfig(modalities=(AUDIO, WORD)), 4096, 262_144)
+MOVING = ModelContext("m", MMVRNNConfig(modalities=(AUDIO, WORD)), 4096, 262_144)
 SAMPLES = {"audio": [[0.1, 0.2, 1e-3], None] * 2000, "word": [None, 2] * 2000}
 SEQUENCES = {"audio": [[[1, 2.5, 3], None] * 900, None], "word": [[None, 1] * 900, [3]]}
 ENCODE = "/v1/models/sounds/versions/1/encode"
@@ -46,7 +48,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.mark.parametrize(
-    ("operation", "about", "body"),
+    ("operation", "context", "body"),
     [
         ("encode", STILL, {"inputs": SAMPLES, "timeout_seconds": 3}),
         ("reconstruct", STILL, {"inputs": SAMPLES, "targets": ["word"], "n_samples": 2, "seed": 2**53 - 1}),
@@ -56,17 +58,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         ("sample", MOVING, {"rows": 3, "steps": 5}),
     ],
 )
-def test_large_bodies_ask_for_the_same(
-    process: ReadingProcess, operation: Operation, about: About, body: dict[str, Any]
+def test_large_bodies_decode_to_the_same_query(
+    process: ReadingProcess, operation: Operation, context: ModelContext, body: dict[str, Any]
 ) -> None:
     raw = json.dumps(body).encode()
-    small = READERS[operation](raw, about)
-    large = asyncio.run(reading.read(process, operation, raw + b" " * LARGE_BYTES, about))
-    assert small._replace(rows=large.rows) == large
+    small = DECODERS[operation](raw, context)
+    large = asyncio.run(decoding.decode(process, operation, raw + b" " * LARGE_BYTES, context))
+    assert replace(small, rows=large.rows) == large
     assert_same_rows(small, large)
 
 
-def assert_same_rows(one: Asked, other: Asked) -> None:
+def assert_same_rows(one: Query, other: Query) -> None:
     assert one.rows.count == other.rows.count
     assert list(one.rows.values) == list(other.rows.values)
     for name, array in one.rows.values.items():
@@ -116,14 +118,14 @@ def test_a_repeated_key_of_the_other_protocol_is_refused_too(
     assert refused(service, INFER, gzip.compress(raw), **{"Content-Encoding": "gzip"}) == [(place, "duplicate_key")]
 
 
-def test_a_colon_in_a_text_is_no_key(service: Service) -> None:
+def test_a_colon_in_a_text_is_not_counted_as_a_key(service: Service) -> None:
     content = f'{{"id": "urn:uuid:1:\\u003a", "inputs": [{TENSOR}]}}'
     answer = service.http.post(INFER, content=content)
     assert answer.status_code == 200
     assert answer.json()["id"] == "urn:uuid:1::"
 
 
-def test_large_requests_of_both_protocols_answer_as_small_ones(service: Service) -> None:
+def test_large_requests_of_both_protocols_are_answered_like_small_ones(service: Service) -> None:
     rows = np.random.default_rng(0).normal(size=(4096, 3)).astype(np.float32)
     whole_answer = service.http.post(ENCODE, json={"inputs": {"audio": rows.tolist()}}).raise_for_status().json()
     part = service.http.post(ENCODE, json={"inputs": {"audio": rows[:50].tolist()}}).raise_for_status().json()
@@ -147,12 +149,12 @@ def test_a_bad_row_in_a_large_body_is_named(service: Service) -> None:
     "value",
     [None, True, 1.5, "a" * 59, "é\n'\"", [1, [2, {"a": None}], []], {"a": [1], "b": {}}, [], {}, "x" * 100, [0] * 100],
 )
-def test_what_came_is_shown_as_python_writes_it(value: Any) -> None:
+def test_a_value_is_quoted_as_python_writes_it(value: Any) -> None:
     text = repr(value)
     assert shown(value) == text or (len(text) > 60 and shown(value) == text[:60] + "…")
 
 
-def test_no_more_of_a_value_is_looked_at_than_is_shown() -> None:
+def test_only_the_quoted_part_of_a_value_is_formatted() -> None:
     class Watched(list[Any]):
         looked_at = 0
 
@@ -164,3 +166,51 @@ def test_no_more_of_a_value_is_looked_at_than_is_shown() -> None:
     value = Watched([[]] * 10_000)
     assert shown(value).startswith("[[], [], ")
     assert value.looked_at < 100
+
+
+def targets_of(targets: Any) -> list[str]:
+    return Body(json.dumps({"targets": targets}).encode(), {"targets"}).targets(STILL.config)
+
+
+def test_targets_are_all_modalities_unless_some_are_named() -> None:
+    assert targets_of(None) == ["audio", "word"]
+    assert targets_of(["word", "audio", "word"]) == ["word", "audio"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "pointer"),
+    [
+        ("word", "/targets"),
+        ([], "/targets"),
+        ({}, "/targets"),
+        (["word", "smell"], "/targets/1"),
+        ([[]], "/targets/0"),
+        ([None], "/targets/0"),
+        ([{"word": 1}], "/targets/0"),
+    ],
+)
+def test_targets_that_are_not_modalities_are_refused(targets: Any, pointer: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        targets_of(targets)
+    assert caught.value.faults[0].pointer == pointer
+
+
+def arguments(operation: Operation, context: ModelContext, body: dict[str, Any]) -> Any:
+    return DECODERS[operation](json.dumps(body).encode(), context).arguments
+
+
+SEEDED: list[tuple[Operation, ModelContext, dict[str, Any]]] = [
+    ("reconstruct", STILL, {"inputs": {"word": [1]}}),
+    ("score", STILL, {"inputs": {"word": [1]}}),
+    ("forecast", MOVING, {"inputs": {"word": [[1, 2]]}}),
+]
+
+
+@pytest.mark.parametrize(("operation", "context", "body"), SEEDED, ids=[each[0] for each in SEEDED])
+def test_requests_without_draws_share_a_batch_whatever_their_seeds(
+    operation: Operation, context: ModelContext, body: dict[str, Any]
+) -> None:
+    first, second = ({**body, "n_samples": 0, "seed": seed} for seed in (1, 2))
+    assert arguments(operation, context, first) == arguments(operation, context, second)
+    first, second = ({**body, "n_samples": 1, "seed": seed} for seed in (1, 2))
+    assert arguments(operation, context, first) != arguments(operation, context, second)

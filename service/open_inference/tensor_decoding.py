@@ -1,4 +1,4 @@
-"""Tensors of a request become arrays: nothing is made of them before their shapes, types and sizes fit."""
+"""Tensors of a request become arrays. Shapes, types and sizes are checked before anything is allocated."""
 
 import math
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 from models.config import ModalityConfig
-from service.inference.payload import Config, Limits
-from service.inference.values import Array, shown, types_within
-from service.open_inference import texts
-from service.open_inference.datatypes import BYTES, DTYPES
+from service.inference.modality_values import Array, shown, types_within
+from service.inference.queries import Config
+from service.inference.rows import RowLimits
+from service.open_inference.datatypes import BYTES, DTYPES, LENGTH_BYTES, unpack_texts
 from service.shared.errors import BadInput, Fault, pointer
 
 MASK = "mask."
-MOST_DIMENSIONS = 16
+MAX_DIMENSIONS = 16
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "O": {str}}
 
 
-def read_arrays(inputs: Any, binary: memoryview, config: Config, limits: Limits) -> dict[str, tuple[int, Array]]:
-    """Every input by its name, with its place in the request, as what it is said to be. Raises BadInput."""
+def decode_arrays(inputs: Any, binary: memoryview, config: Config, limits: RowLimits) -> dict[str, tuple[int, Array]]:
+    """Input name -> its place in the request and its array, in the datatype of the request. Raises BadInput."""
     if not isinstance(inputs, list) or not inputs:
         raise BadInput([Fault("/inputs", "no_inputs", f"inputs is {shown(inputs)}, expected a list of tensors")])
     known = {modality.name: modality for modality in config.modalities}
@@ -31,7 +31,7 @@ def read_arrays(inputs: Any, binary: memoryview, config: Config, limits: Limits)
             expected = sorted([*known, *(MASK + modality for modality in known)])
             raise bad(place, "name", "unknown_input", f"input {shown(name)}, expected some of {expected}")
         if name in arrays:
-            raise bad(place, "name", "duplicate_input", f"input {name!r} stands there twice")
+            raise bad(place, "name", "duplicate_input", f"input {name!r} is given twice")
         shape = _shape(place, tensor, name, known[name.removeprefix(MASK)], config.kind, limits)
         datatype = tensor.get("datatype")
         dtype = DTYPES.get(datatype) if isinstance(datatype, str) else None
@@ -43,41 +43,43 @@ def read_arrays(inputs: Any, binary: memoryview, config: Config, limits: Limits)
         if size is None:
             arrays[name] = place, _from_json(place, tensor, dtype or np.dtype(object), shape)
             continue
-        needed = math.prod(shape) * (dtype.itemsize if dtype else texts.LENGTH_BYTES)
+        needed = math.prod(shape) * (dtype.itemsize if dtype else LENGTH_BYTES)
         if type(size) is not int or (size != needed if dtype else size < needed):
-            made = f"make {needed}" if dtype else f"make {needed} or more"
-            detail = f"input {name!r} has {shown(size)} bytes, shape and datatype {made}"
+            size_in_words = f"{needed}" if dtype else f"{needed} or more"
+            detail = f"input {name!r} has {shown(size)} bytes, expected {size_in_words} for its shape and datatype"
             raise bad(place, "parameters", "bad_binary_size", detail)
         if start + size > len(binary):
-            detail = f"input {name!r} ends at byte {start + size} behind the head, the body has {len(binary)} there"
+            detail = f"input {name!r} ends at byte {start + size} after the head, where the body has {len(binary)}"
             raise bad(place, "parameters", "bad_binary_size", detail)
         piece = binary[start : start + size]
         arrays[name] = place, _from_bytes(piece, dtype, shape) if dtype else _texts(place, name, piece, shape)
         start += size
     if start != len(binary):
-        detail = f"{len(binary)} bytes behind the head, the inputs' binary_data_size make {start}"
+        detail = f"{len(binary)} bytes follow the head, expected {start}, the sum of binary_data_size"
         raise BadInput([Fault("/inputs", "bad_binary_size", detail)])
     if alone := [name for name in arrays if name.startswith(MASK) and name.removeprefix(MASK) not in arrays]:
         place = arrays[alone[0]][0]
-        raise bad(place, "name", "mask_alone", f"input {alone[0]!r} is about a modality that is not among the inputs")
+        raise bad(
+            place, "name", "mask_alone", f"input {alone[0]!r} is the mask of a modality that is not among the inputs"
+        )
     return arrays
 
 
 def bad(place: int, field: str, code: str, detail: str) -> BadInput:
-    """What is wrong with a field of the input at this place."""
+    """An error of a field of the input at this place."""
     return BadInput([Fault(pointer("inputs", place, field), code, detail)])
 
 
 def _shape(
-    place: int, tensor: Mapping[str, Any], name: str, modality: ModalityConfig, kind: str, limits: Limits
+    place: int, tensor: Mapping[str, Any], name: str, modality: ModalityConfig, kind: str, limits: RowLimits
 ) -> list[int]:
-    """What an input says that it is like, as it must be. Nothing was allocated yet."""
+    """The shape of an input. Raises BadInput if the modality has another one, or there are too many rows."""
     shape = tensor.get("shape")
     lead = 1 if kind == "static" else 2
-    whole = isinstance(shape, list) and len(shape) <= MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
+    whole = isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
     item = [] if name.startswith(MASK) else list(modality.shape)
     if whole and isinstance(shape, list):
-        if len(shape) == lead + 1 and not item and shape[-1] == 1:  # as those write it who know no scalars
+        if len(shape) == lead + 1 and not item and shape[-1] == 1:  # some clients write scalars like that
             shape = shape[:-1]
         of_whole_rows = name.startswith(MASK) and len(shape) == 1
         if of_whole_rows or (len(shape) == lead + len(item) and shape[lead:] == item):
@@ -95,26 +97,26 @@ def _parameters(place: int, tensor: Mapping[str, Any], name: str) -> dict[str, A
         detail = f"input {name!r} has parameters {shown(given)}, expected an object"
         raise bad(place, "parameters", "not_an_object", detail)
     if any(parameter.startswith("shared_memory_") for parameter in given):
-        detail = f"input {name!r} stands in shared memory, expected it in the body"
+        detail = f"input {name!r} is in shared memory, expected it in the body"
         raise bad(place, "parameters", "no_shared_memory", detail)
     return given
 
 
 def _from_bytes(raw: memoryview, dtype: "np.dtype[Any]", shape: list[int]) -> Array:
-    if dtype.kind == "b":  # any byte may come, NumPy and torch expect 0 and 1
+    if dtype.kind == "b":  # a client may send any byte, NumPy and torch expect 0 and 1
         return np.frombuffer(raw, np.uint8).reshape(shape).astype(bool)
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def _texts(place: int, name: str, raw: memoryview, shape: list[int]) -> Array:
     try:
-        return texts.unpacked(raw, math.prod(shape)).reshape(shape)
+        return unpack_texts(raw, math.prod(shape)).reshape(shape)
     except ValueError as error:
         raise bad(place, "parameters", "bad_binary_size", f"input {name!r} {error}") from error
 
 
 def _from_json(place: int, tensor: Mapping[str, Any], dtype: "np.dtype[Any]", shape: list[int]) -> Array:
-    """Values of a nested list, or of a flat one."""
+    """The values of `data`, a nested or a flat list."""
     name, data, count = tensor["name"], tensor.get("data"), math.prod(shape)
     array: Array = np.array(None)
     if isinstance(data, list) and types_within(data) <= _JSON_TYPES[dtype.kind]:
@@ -127,12 +129,12 @@ def _from_json(place: int, tensor: Mapping[str, Any], dtype: "np.dtype[Any]", sh
         detail = f"input {name!r} has data {shown(data)}, expected {count} values of its datatype"
         raise bad(place, "data", "bad_data", f"{detail}, flat or nested as its shape")
     if dtype.kind in "iu" and array.size:
-        held = np.iinfo(dtype)
-        if array.min() < held.min or array.max() > held.max:
-            raise bad(place, "data", "bad_data", f"input {name!r} has values that its datatype does not hold")
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise bad(place, "data", "bad_data", f"input {name!r} has values outside the range of its datatype")
     with np.errstate(over="ignore"):
         converted = array.astype(dtype).reshape(shape)
     if dtype.kind == "f" and (lost := np.isinf(converted) & np.isfinite(array.reshape(shape))).any():
         value = array.reshape(shape)[lost].flat[0]
-        raise bad(place, "data", "bad_data", f"input {name!r} has {value}, which {tensor['datatype']} does not hold")
+        raise bad(place, "data", "bad_data", f"input {name!r} has {value}, outside the range of {tensor['datatype']}")
     return converted

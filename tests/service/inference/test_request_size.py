@@ -1,4 +1,4 @@
-"""What no process should compute, or answer, is refused before anything is allocated for it."""
+"""Queries that compute or answer too many numbers are refused before anything is allocated."""
 
 from typing import Any
 
@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.inference import payload, sizes
-from service.inference.payload import Config, Limits, Rows
-from service.inference.questions import Operation, Question, Version
-from service.inference.sizes import MOST_ANSWERED, MOST_COMPUTED
+from service.inference import request_size, row_decoding
+from service.inference.queries import Computation, Config, Operation, Pointers, Query, Version
+from service.inference.request_size import MAX_ANSWERED, MAX_COMPUTED
+from service.inference.row_decoding import decode_rows
+from service.inference.rows import RowLimits, Rows
+from service.open_inference.request_decoding import POINTERS
 from service.shared.errors import BadInput, Fault, TooLarge
 
 IMAGE = ModalityConfig(name="image", shape=(64, 64), likelihood="gaussian")
 LABEL = ModalityConfig(name="label", categories=4, likelihood="categorical")
+V1 = Pointers()
 STATIC = MMVAEConfig(modalities=(IMAGE, LABEL), latent_features=16)
 SEQUENCE = MMVRNNConfig(modalities=(IMAGE, LABEL), latent_features=16)
 
@@ -24,9 +27,10 @@ def labels(rows: int, steps: int | None = None) -> Rows:
     return Rows(rows, {"label": np.zeros(shape, np.int64)}, {"label": np.ones(shape, bool)}, lengths)
 
 
-def check(operation: Operation, rows: Rows, config: Config, places: sizes.Places = sizes.V1, **arguments: Any) -> int:
+def check(operation: Operation, rows: Rows, config: Config, pointers: Pointers = V1, **arguments: Any) -> int:
     version = Version("v", "p", "m", 1, "0" * 64, 1, config)
-    return sizes.check(Question(version, operation, arguments), rows, config, places)
+    query = Query(operation, rows, arguments, pointers=pointers)
+    return request_size.check(query, Computation(version, operation, arguments), config)
 
 
 def fault(*asked: Any, **arguments: Any) -> Fault:
@@ -41,13 +45,13 @@ def test_draws_of_images_from_labels_are_counted() -> None:
     found = fault("reconstruct", labels(262), STATIC, **asked)
     assert (found.pointer, found.code) == ("/n_samples", "too_large")
     assert f"262 rows x 1 steps x {4096 * 1000} numbers, draws included" in found.detail
-    assert f"expected {MOST_COMPUTED} at most" in found.detail
+    assert f"expected at most {MAX_COMPUTED}" in found.detail
     assert check("reconstruct", labels(262), STATIC, **asked | {"targets": ["label"]}) == 4 * 1000
     assert check("reconstruct", labels(32), STATIC, **asked) == 4096 * 1000
-    assert fault("reconstruct", labels(262), STATIC, sizes.V2, **asked).pointer == "/parameters/n_samples"
+    assert fault("reconstruct", labels(262), STATIC, POINTERS, **asked).pointer == "/parameters/n_samples"
 
 
-def test_a_forecast_draws_what_it_does_not_answer() -> None:
+def test_a_forecast_counts_draws_of_modalities_that_it_does_not_answer() -> None:
     asked = {"targets": ["label"], "horizon": 1, "n_samples": 1000, "quantiles": [0.5]}
     assert fault("forecast", labels(262, 3), SEQUENCE, **asked).pointer == "/n_samples"
     assert check("forecast", labels(3, 3), SEQUENCE, **asked) == (4096 + 4) * 1000
@@ -69,29 +73,29 @@ def test_a_forecast_draws_what_it_does_not_answer() -> None:
         ),
     ],
 )
-def test_an_answer_that_is_too_large_is_refused_where_it_is_asked_for(
+def test_an_answer_that_is_too_large_is_refused_at_the_field_that_asks_for_it(
     operation: Operation, rows: Rows, config: Config, arguments: dict[str, Any], place: str
 ) -> None:
     found = fault(operation, rows, config, **arguments)
     assert (found.pointer, found.code) == (place, "answer_too_large")
-    assert f"expected {MOST_ANSWERED} at most" in found.detail
+    assert f"expected at most {MAX_ANSWERED}" in found.detail
 
 
-def test_a_score_takes_no_more_for_its_draws() -> None:
+def test_draws_of_a_score_do_not_count() -> None:
     assert check("score", labels(4096), STATIC, n_samples=64, seed=0) == 4
 
 
-def test_rows_that_never_fit_are_told_so_instead_of_to_try_again() -> None:
+def test_rows_that_never_fit_are_too_large() -> None:
     image = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**15 + 1, 64, 64), (0, 0, 0))
     rows = Rows(len(image), {"image": image}, {"image": np.ones(len(image), bool)}, None)
     with pytest.raises(TooLarge, match=r"the rows take \d+ bytes, .* expected at most 536870912"):
         check("encode", rows, STATIC)
 
 
-def test_nulls_are_short_and_zeros_in_their_place_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payload, "MOST_BYTES", 10 * (4 * 64 * 64 + 8))
+def test_nulls_count_as_many_bytes_as_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_decoding, "MAX_BYTES", 10 * (4 * 64 * 64 + 8))
     image = np.zeros((64, 64)).tolist()
-    limits = Limits(rows=4096, steps=4096)
-    payload.parse_rows({"image": [image] + [None] * 9, "label": [0] * 10}, STATIC, limits)
+    limits = RowLimits(rows=4096, steps=4096)
+    decode_rows({"image": [image] + [None] * 9, "label": [0] * 10}, STATIC, limits)
     with pytest.raises(TooLarge, match=r"inputs\.image has room for 11 values of shape \[64, 64\]"):
-        payload.parse_rows({"image": [image] + [None] * 10, "label": [0] * 11}, STATIC, limits)
+        decode_rows({"image": [image] + [None] * 10, "label": [0] * 11}, STATIC, limits)

@@ -1,4 +1,4 @@
-"""Tensors of a request become rows: an input that is left out is a modality that is missing."""
+"""Tensors of a request become Rows: an input that is left out is a missing modality."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 
 from models.config import ModalityConfig
-from service.inference.payload import MOST_FAULTS, Config, Limits, Rows, check_size
-from service.inference.values import FLOAT32_RANGE, Array, expected_category, shown, takes_booleans
-from service.open_inference.decoding import MASK, bad, read_arrays
+from service.inference.modality_values import FLOAT32_RANGE, Array, expected_category, shown, takes_booleans
+from service.inference.queries import Config
+from service.inference.row_decoding import MAX_FAULTS
+from service.inference.rows import RowLimits, Rows
+from service.open_inference.tensor_decoding import MASK, bad, decode_arrays
 from service.shared.errors import BadInput, Fault, pointer
 
 
-def read_rows(head: Mapping[str, Any], binary: memoryview, config: Config, limits: Limits) -> Rows:
-    """The rows that a request is about, as many steps wide as its tensors. Raises BadInput with the place."""
-    arrays = read_arrays(head.get("inputs"), binary, config, limits)
+def decode_rows(head: Mapping[str, Any], binary: memoryview, config: Config, limits: RowLimits) -> Rows:
+    """The rows of a request, as many steps wide as its tensors. Raises BadInput with the place."""
+    arrays = decode_arrays(head.get("inputs"), binary, config, limits)
     sequences = config.kind == "sequence"
     values = {name: array for name, (_, array) in arrays.items() if not name.startswith(MASK)}
     if not values:
@@ -27,7 +29,7 @@ def read_rows(head: Mapping[str, Any], binary: memoryview, config: Config, limit
             what = "rows and steps" if sequences else "rows"
             detail = f"input {name!r} has shape {list(array.shape)}, {first!r} has {list(lead)} {what}; at least one"
             raise bad(place, "shape", "bad_shape", detail)
-    check_size(lead[0], lead[1] if sequences else 1, limits)
+    limits.check_steps(lead[0], lead[1] if sequences else 1)
     present = {name: _present(arrays.get(MASK + name), name, lead) for name in values}
     modalities = {modality.name: modality for modality in config.modalities}
     for name, array in values.items():
@@ -41,8 +43,8 @@ def read_rows(head: Mapping[str, Any], binary: memoryview, config: Config, limit
     return Rows(lead[0], values, present, lengths)
 
 
-def trimmed(rows: Rows) -> Rows:
-    """The rows without the steps behind the end of their longest: who is padded further shares no batch."""
+def without_trailing_padding(rows: Rows) -> Rows:
+    """The rows without the steps after the end of the longest, so that requests with more padding share a batch."""
     if rows.lengths is None:
         return rows
     longest = int(rows.lengths.max())
@@ -51,7 +53,7 @@ def trimmed(rows: Rows) -> Rows:
 
 
 def _present(mask: tuple[int, Array] | None, name: str, lead: tuple[int, ...]) -> Array:
-    """Where a modality is given: (B,) or (B, T). Of sequences a mask may be of whole rows, (B,)."""
+    """Where a modality is present: (B,) or (B, T). The mask of sequences may be one value per row, (B,)."""
     if mask is None:
         return np.ones(lead, dtype=bool)
     place, array = mask
@@ -63,7 +65,7 @@ def _present(mask: tuple[int, Array] | None, name: str, lead: tuple[int, ...]) -
 
 
 def _checked(array: Array, modality: ModalityConfig, present: Array, place: int) -> Array:
-    """Values as the model takes them, where they are present. Raises BadInput with the first that it does not."""
+    """Values in the types of the model. Raises BadInput with the first present values that are not valid."""
     wants = "iuf" if modality.categories is None else "iuO" if modality.category_names else "iu"
     if array.dtype.kind == "b" and takes_booleans(modality):
         array = array.astype(np.uint8)
@@ -81,11 +83,11 @@ def _checked(array: Array, modality: ModalityConfig, present: Array, place: int)
         wrong = ~np.isfinite(converted)
         expected = "finite numbers"
         if not modality.support.is_everything:
-            with np.errstate(invalid="ignore"):  # of infinite numbers, which are outside
+            with np.errstate(invalid="ignore"):  # infinite numbers are outside
                 wrong, expected = wrong | ~modality.support.contains(converted), str(modality.support)
     if wrong.any():
         wrong &= present.reshape(*present.shape, *[1] * (wrong.ndim - present.ndim))
-        if faults := np.argwhere(wrong)[:MOST_FAULTS].tolist():
+        if faults := np.argwhere(wrong)[:MAX_FAULTS].tolist():
             if expected == "finite numbers" and np.isfinite(array[tuple(faults[0])]):
                 expected = FLOAT32_RANGE
             where = [
@@ -96,7 +98,7 @@ def _checked(array: Array, modality: ModalityConfig, present: Array, place: int)
 
 
 def _numbers(array: Array, modality: ModalityConfig) -> Array:
-    """The numbers of categories that are given by name or number; -1 for a name that none has."""
+    """The numbers of categories that are given by name or number; -1 for an unknown name."""
     names: Mapping[Any, int] = modality.category_numbers
     if array.dtype.kind == "O":
         names = {str(name): number for name, number in names.items()}

@@ -1,4 +1,4 @@
-"""Partial payloads become arrays with masks, or faults that name the place."""
+"""Inputs with any subset of the modalities become arrays and masks, or faults that name the place."""
 
 import json
 from typing import Any
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
-from service.inference.payload import Limits, Rows, answerable, parse_rows, parse_targets
+from service.inference.row_decoding import decode_rows
+from service.inference.rows import RowLimits, Rows
 from service.shared.errors import BadInput, Fault, TooLarge
 
 IMAGE = ModalityConfig(name="image", shape=(2, 2), likelihood="gaussian")
@@ -20,7 +21,7 @@ PICTURE = [[1, 2], [3, 4]]
 
 
 def rows(inputs: Any, config: MMVAEConfig | MMVRNNConfig = STATIC) -> Rows:
-    return parse_rows(inputs, config, Limits(rows=10, steps=1000))
+    return decode_rows(inputs, config, RowLimits(rows=10, steps=1000))
 
 
 def faults(inputs: Any, config: MMVAEConfig | MMVRNNConfig = STATIC) -> list[Fault]:
@@ -61,7 +62,7 @@ def test_booleans_are_values_where_there_are_only_zero_and_one() -> None:
 
 
 def test_whole_floats_are_categories() -> None:
-    """As pandas has them beside a missing one."""
+    """pandas stores integer categories as floats in a column with missing values."""
     found = rows({"label": [3.0, None, 0.0], "height": [1, 2, 3]})
     np.testing.assert_array_equal(found.values["label"], [3, 0, 0])
     assert found.values["label"].dtype == np.int64
@@ -69,7 +70,7 @@ def test_whole_floats_are_categories() -> None:
     assert [fault.pointer for fault in faults({"grade": [3.5, 7]}, TRUTHS)] == ["/inputs/grade/0"]
 
 
-def test_a_number_that_float32_cannot_hold_is_told_apart_from_infinity() -> None:
+def test_a_number_beyond_float32_has_another_message_than_infinity() -> None:
     (found,) = faults({"audio": [[0.5, 1e39, 2.5]]})
     expected = "numbers within float32's range, at most 3.4e+38 in size"
     assert found.detail == f"modality 'audio' has value 1e+39 at inputs.audio[0], expected {expected}"
@@ -161,38 +162,8 @@ def test_a_wrong_shape_is_told_in_words() -> None:
     assert found.detail == "modality 'image' has shape [3] at inputs.image[3], expected [2, 2]"
 
 
-def test_many_faults_are_told_up_to_a_bound() -> None:
+def test_at_most_20_faults_are_reported() -> None:
     assert len(faults({"height": ["x"] * 10, "label": ["x"] * 10, "audio": ["x"] * 10})) == 20
-
-
-def test_targets_are_all_modalities_unless_some_are_named() -> None:
-    assert parse_targets(None, STATIC) == ["image", "audio", "label", "height"]
-    assert parse_targets(["label", "image", "label"], STATIC) == ["label", "image"]
-
-
-@pytest.mark.parametrize(
-    ("targets", "pointer"),
-    [
-        ("label", "/targets"),
-        ([], "/targets"),
-        ({}, "/targets"),
-        (["label", "smell"], "/targets/1"),
-        ([[]], "/targets/0"),
-        ([None], "/targets/0"),
-        ([{"label": 1}], "/targets/0"),
-    ],
-)
-def test_targets_that_are_none_are_refused(targets: Any, pointer: str) -> None:
-    with pytest.raises(BadInput) as caught:
-        parse_targets(targets, STATIC)
-    assert caught.value.faults[0].pointer == pointer
-
-
-def test_padding_is_dropped_from_answers() -> None:
-    answer = np.arange(12).reshape(2, 3, 2)
-    trimmed = answerable(answer, np.array([1, 3]))
-    assert [part.shape for part in trimmed] == [(1, 2), (3, 2)]
-    assert answerable(answer, None) is answer
 
 
 def test_one_long_sequence_cannot_pad_many_short_ones_to_its_length() -> None:
@@ -204,23 +175,23 @@ def test_one_long_sequence_cannot_pad_many_short_ones_to_its_length() -> None:
 
 @pytest.mark.parametrize("kind", [MMVAEConfig, MMVRNNConfig])
 @pytest.mark.parametrize("features", [2**20, 2**16])
-def test_zeros_for_what_is_missing_are_counted_before_there_are_any(
+def test_zeros_for_missing_values_count_before_they_are_allocated(
     kind: type[MMVAEConfig | MMVRNNConfig], features: int
 ) -> None:
-    """Those of all modalities together: of 2**16 features each by itself would fit."""
+    """The zeros of all modalities count together: with 2**16 features each modality alone would fit."""
     large = [ModalityConfig(name=name, shape=(features,), likelihood="gaussian") for name in "ab"]
     missing: list[Any] = [None] * 1100
     inputs = {"a": missing, "b": missing, "label": [1 if kind is MMVAEConfig else [1]] * 1100}
     with pytest.raises(TooLarge, match=r"inputs\.[ab] has room for 1100 values .* expected at most 536870912"):
-        parse_rows(inputs, kind(modalities=(*large, LABEL)), Limits(rows=4096, steps=10_000))
+        decode_rows(inputs, kind(modalities=(*large, LABEL)), RowLimits(rows=4096, steps=10_000))
 
 
 @pytest.mark.parametrize("value", ["7", True, {"a": 1}, None])
-def test_what_is_no_number_is_told_of_wherever_it_stands(value: Any) -> None:
+def test_a_value_that_is_not_a_number_is_refused_at_any_place(value: Any) -> None:
     assert faults({"audio": [[1, 2, 3], [1, value, 3]]})[0].pointer == "/inputs/audio/1"
 
 
-def test_a_long_text_is_refused_before_it_takes_any_memory() -> None:
-    """NumPy would make each of the others as wide: 4 GB for every million characters."""
+def test_a_long_text_is_refused_before_numpy_reads_it() -> None:
+    """NumPy would make each of the other texts as wide: 4 GB for every million characters."""
     with pytest.raises(BadInput, match="expected numbers"):
-        parse_rows({"height": ["x" * 10**7] + [""] * 4095}, STATIC, Limits(rows=4096, steps=10_000))
+        decode_rows({"height": ["x" * 10**7] + [""] * 4095}, STATIC, RowLimits(rows=4096, steps=10_000))

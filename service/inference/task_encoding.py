@@ -1,4 +1,4 @@
-"""Batches and answers as bytes, between an API process and the workers that compute: msgpack, arrays as they are."""
+"""Batches and answers as bytes, between API processes and `infer` workers: msgpack with arrays as extensions."""
 
 import math
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ import msgpack
 import numpy as np
 
 from service.inference.backend import Computed
-from service.inference.payload import Rows
-from service.inference.questions import Loadable, Question
-from service.inference.values import Array
+from service.inference.modality_values import Array
+from service.inference.queries import Computation, Loadable
+from service.inference.rows import Rows
 from service.shared.errors import Damaged, Exhausted, SensoriumError, Unavailable
 
 ARRAY = 1
@@ -19,77 +19,77 @@ KNOWN_ERRORS: dict[str, type[SensoriumError]] = {kind.__name__: kind for kind in
 
 
 class Failed(RuntimeError):
-    """A worker could not compute a batch, for a reason that is not the caller's."""
+    """A worker could not compute a batch because of a fault of the service."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """A batch to compute. channel: where the answer goes. expires_at: seconds since 1970; nobody waits after that."""
+    """A batch to compute. channel: where the answer is published. expires_at: until when it is wanted, in Unix time."""
 
     id: str
     channel: str
     expires_at: float
-    question: Question
+    computation: Computation
     rows: Rows
     state: Array | None
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An answer that is too large for a channel: it stands under a key of Redis for a while."""
+class Stored:
+    """An answer that is too large to publish: a key of Redis has it for a while."""
 
     key: str
 
 
 def pack_order(order: Order) -> bytes:
-    """An order as a message."""
+    """An order as bytes."""
     rows = order.rows
-    loadable = Loadable(**{name: getattr(order.question.version, name) for name in Loadable.__dataclass_fields__})
+    loadable = Loadable(**{name: getattr(order.computation.version, name) for name in Loadable.__dataclass_fields__})
     return _pack(
         {
             "id": order.id,
             "channel": order.channel,
             "expires_at": order.expires_at,
             "version": asdict(loadable),
-            "operation": order.question.operation,
-            "arguments": dict(order.question.arguments),
-            "goes_on": order.question.goes_on,
+            "operation": order.computation.operation,
+            "arguments": dict(order.computation.arguments),
+            "has_state": order.computation.has_state,
             "rows": [rows.count, rows.values, rows.present, rows.lengths],
             "state": order.state,
         }
     )
 
 
-def read_order(packed: bytes) -> Order:
-    """An order from a message."""
+def unpack_order(packed: bytes) -> Order:
+    """An order from bytes."""
     read = _unpack(packed)
-    question = Question(Loadable(**read["version"]), read["operation"], read["arguments"], read["goes_on"])
-    return Order(read["id"], read["channel"], read["expires_at"], question, Rows(*read["rows"]), read["state"])
+    computation = Computation(Loadable(**read["version"]), read["operation"], read["arguments"], read["has_state"])
+    return Order(read["id"], read["channel"], read["expires_at"], computation, Rows(*read["rows"]), read["state"])
 
 
 def pack_answer(order_id: str, computed: Computed) -> bytes:
-    """What the model said."""
+    """The answer of a batch."""
     return _pack({"id": order_id, "tree": computed.tree, "seconds": computed.seconds})
 
 
 def pack_failure(order_id: str, error: Exception) -> bytes:
-    """Why there is no answer."""
+    """The error of a batch."""
     known = next((kind.__name__ for kind in type(error).__mro__ if kind in KNOWN_ERRORS.values()), None)
     if isinstance(error, SensoriumError) and known is not None:
         return _pack({"id": order_id, "error": known, "code": error.code, "detail": error.detail})
     return _pack({"id": order_id, "error": "", "code": "", "detail": f"{type(error).__name__}: {error}"})
 
 
-def pack_kept(order_id: str, key: str) -> bytes:
-    """Where the answer is."""
-    return _pack({"id": order_id, "kept": key})
+def pack_stored(order_id: str, key: str) -> bytes:
+    """The key of Redis that has the answer of a batch."""
+    return _pack({"id": order_id, "stored": key})
 
 
-def read_answer(packed: bytes) -> tuple[str, Computed | Exception | Kept]:
-    """The id of an order, and what came of it."""
+def unpack_answer(packed: bytes) -> tuple[str, Computed | Exception | Stored]:
+    """The id of an order, and its answer, its error, or where the answer is stored."""
     read = _unpack(packed)
-    if "kept" in read:
-        return read["id"], Kept(read["kept"])
+    if "stored" in read:
+        return read["id"], Stored(read["stored"])
     if "tree" in read:
         return read["id"], Computed(read["tree"], read["seconds"])
     if kind := KNOWN_ERRORS.get(read["error"]):
@@ -109,7 +109,7 @@ def _unpack(packed: bytes) -> dict[str, Any]:
 
 def _extension(value: Any) -> msgpack.ExtType:
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"a {type(value).__name__} does not travel, only arrays and plain values do")
+        raise TypeError(f"a message has a {type(value).__name__}, expected arrays and plain values")
     head = msgpack.packb([value.dtype.str, value.shape])
     return msgpack.ExtType(ARRAY, bytes([len(head)]) + head + np.ascontiguousarray(value).tobytes())
 

@@ -1,34 +1,29 @@
-"""Model versions that were looked up in the last second, so that inference in steady state asks SQL nothing."""
+"""Cache which version a number or an alias names, so that inference in steady state runs no SQL."""
 
 from models.config import parse
-from service.inference.questions import Version
+from service.inference.queries import Version
 from service.registry import operations as registry
 from service.shared.database import Database
 from service.shared.stale_cache import StaleCache
 
-# After so long a version is looked up again, and meanwhile taken for what it was: an alias that moved, or a version
-# that was deleted, is noticed within two seconds.
+# Older entries are looked up again, and are used meanwhile: within two seconds a process notices that an alias moved or
+# a version was deleted.
 FRESH_SECONDS = 0.8
 STALE_SECONDS = 1.6
 MAX_VERSIONS = 10_000
 
 Named = tuple[str, str, str]
-"""Project, model, and the number or alias of a version; empty for what `production` names, else the newest."""
+"""Project, model, and the number or alias of a version; empty for `production`, or the newest without that alias."""
 
 
 class VersionCache:
-    """Remembers which version a number or an alias names."""
+    """The versions that were looked up in the last second."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._versions: StaleCache[Named, Named, Version] = StaleCache(
             self._look_up, FRESH_SECONDS, STALE_SECONDS, MAX_VERSIONS
         )
-
-    def known(self, project_id: str, model: str, reference: str) -> Version | None:
-        """A version, if it was looked up a moment ago."""
-        named = project_id, model, reference
-        return self._versions.cached(named, named)
 
     async def find(self, project_id: str, model: str, reference: str) -> Version:
         """A version by its number or an alias. Raises NotFound."""

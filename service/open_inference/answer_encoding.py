@@ -1,0 +1,81 @@
+"""Answers become tensors of the protocol: a JSON head, then the bytes of the tensors that are asked for as binary."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from service.inference import encoding
+from service.inference.encoding import CATEGORY_NAME
+from service.inference.modality_values import Array
+from service.inference.queries import Tree, Version
+from service.inference.rows import Rows
+from service.open_inference import framing
+from service.open_inference.datatypes import name_of, pack_texts
+from service.open_inference.outputs import Output, Outputs
+from service.open_inference.request_decoding import InferRequest
+
+
+def encode(
+    version: Version, asked: InferRequest, codes: Tree, predictions: Tree, is_large: bool
+) -> tuple[list[bytes], dict[str, str]]:
+    """The body of an answer, in parts if it is large, and its headers. Raises BadInput if a number is not finite."""
+    head: dict[str, Any] = {"model_name": version.model, "model_version": str(version.number)}
+    if asked.parameters.id:
+        head["id"] = asked.parameters.id
+    named = encoding.with_names(predictions, version.config)
+    head["outputs"], binary = encode_tensors(asked.outputs, asked.rows, codes, named)
+    return framing.joined(head, binary, is_large)
+
+
+def encode_tensors(
+    outputs: Outputs, rows: Rows, codes: Tree, predictions: Tree
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The outputs as the head describes them, and the bytes of those that are binary. Raises BadInput."""
+    described: list[dict[str, Any]] = []
+    binary: list[bytes] = []
+    for output in outputs.asked:
+        array = _padded(_array(output, codes, predictions), rows)
+        tensor: dict[str, Any] = {"name": output.name, "datatype": name_of(array.dtype), "shape": list(array.shape)}
+        if output.binary:
+            binary.append(array.tobytes() if array.dtype.kind != "O" else pack_texts(_flat(array)))
+            tensor["parameters"] = {"binary_data_size": len(binary[-1])}
+        else:
+            tensor["data"] = array.ravel() if array.dtype.kind != "O" else _flat(array)
+        described.append(tensor)
+    return described, binary
+
+
+def _array(output: Output, codes: Tree, predictions: Tree) -> Array:
+    if output.target is not None and output.part is not None:
+        part = np.asarray(predictions[output.target][output.part])
+        return np.frompyfunc(_text, 1, 1)(part) if output.part == CATEGORY_NAME else part
+    if output.name == "latent_mean":
+        return np.asarray(codes["mean"])
+    with np.errstate(divide="ignore"):  # `encoding.finite` refuses infinite numbers
+        return np.asarray(2 * np.log(codes["standard_deviation"]))
+
+
+def _padded(array: Array, rows: Rows) -> Array:
+    """An array in the protocol's types, as many steps wide as the request, zeros after the end of each sequence."""
+    if rows.lengths is not None:
+        steps, longest = next(iter(rows.present.values())).shape[1], int(rows.lengths.max())
+        inside = np.arange(longest) < rows.lengths[:, None]
+        empty = "" if array.dtype.kind == "O" else 0
+        padded = np.full((rows.count, steps, *array.shape[2:]), empty, array.dtype)
+        padded[:, :longest][inside] = array[:, :longest][inside]
+        array = padded
+    if array.dtype.kind == "O":
+        return array
+    finite: Array = encoding.finite(array.astype("<f4" if array.dtype.kind == "f" else "<i8"), None)
+    return finite
+
+
+def _flat(texts: Array) -> Sequence[str]:
+    flat: list[str] = texts.ravel().tolist()
+    return flat
+
+
+def _text(name: int | str | None) -> str:
+    """The name of a category as text, empty if it has none."""
+    return "" if name is None else str(name)

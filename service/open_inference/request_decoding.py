@@ -1,0 +1,118 @@
+"""Bodies of `infer` become rows, outputs and parameters: small ones in the event loop, large tensors in a thread.
+
+Large JSON is decoded in a process of its own.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from service.inference import rows as row_arrays
+from service.inference.body_limits import check_counts
+from service.inference.decoding import MAX_DRAWS, MAX_SEED, ModelContext
+from service.inference.modality_values import shown
+from service.inference.queries import Pointers, Query
+from service.inference.row_decoding import MAX_FAULTS
+from service.inference.rows import Rows
+from service.open_inference import framing
+from service.open_inference.outputs import Outputs, decode_outputs
+from service.open_inference.row_decoding import decode_rows, without_trailing_padding
+from service.shared.errors import BadInput, Fault, pointer
+from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Said
+
+MAX_ID_CHARACTERS = 200
+MAX_MICROSECONDS = 600_000_000
+FIELDS = {"id", "parameters", "inputs", "outputs"}
+POINTERS = Pointers("/outputs", "/parameters/n_samples")
+_MAXIMA = {"timeout": MAX_MICROSECONDS, "n_samples": MAX_DRAWS, "seed": MAX_SEED, "priority": 2**64 - 1}
+_OF_OUTPUTS = {"binary_data_output"}
+
+
+class Parameters(NamedTuple):
+    """The id and the parameters of a request. A `priority` is accepted and ignored."""
+
+    id: str
+    timeout_seconds: float
+    n_samples: int
+    seed: int
+
+
+class InferRequest(NamedTuple):
+    """A decoded body. rows: as the client has padded them."""
+
+    parameters: Parameters
+    outputs: Outputs
+    rows: Rows
+
+    def queries(self) -> list[Query]:
+        """What has to be computed: an `encode` for codes, a `reconstruct` for predictions, or both in this order."""
+        rows, timeout_seconds = without_trailing_padding(self.rows), self.parameters.timeout_seconds
+        queries = [Query("encode", rows, {}, timeout_seconds, pointers=POINTERS)] if self.outputs.codes else []
+        if self.outputs.targets:
+            n_samples, seed = self.parameters.n_samples, self.parameters.seed
+            arguments = {"targets": self.outputs.targets, "n_samples": n_samples, "seed": seed if n_samples else 0}
+            queries.append(Query("reconstruct", rows, arguments, timeout_seconds, pointers=POINTERS))
+        return queries
+
+
+async def decode(process: ReadingProcess, body: bytes, head_length: str | None, context: ModelContext) -> InferRequest:
+    """Decode a body. head_length: the bytes of its JSON if tensors follow. Raises BadInput."""
+    if len(body) < LARGE_BYTES:
+        return _decode(body, head_length, context)[1]
+    if framing.head_bytes(body, head_length) < LARGE_BYTES:
+        return (await asyncio.to_thread(_decode, body, head_length, context))[1]
+    plain, arrays = await process.read(decode_apart, {"head_length": head_length, "context": context.to_plain()}, body)
+    head = plain["head"]
+    rows = row_arrays.from_arrays(plain["count"], arrays)
+    return InferRequest(decode_parameters(head), decode_outputs(head, context.config), rows)
+
+
+def decode_apart(plain: Said, body: bytes) -> tuple[Said, dict[str, Array]]:
+    """The same in the other process. Returns the head without its tensors, and their rows as arrays."""
+    context, head_length = ModelContext.from_plain(plain["context"]), plain["head_length"]
+    check_counts(body[: framing.head_bytes(body, head_length)], context.config, context.rows, context.steps)
+    head, asked = _decode(body, head_length, context)
+    without_inputs = {name: value for name, value in head.items() if name != "inputs"}
+    return {"head": without_inputs, "count": asked.rows.count}, row_arrays.to_arrays(asked.rows)
+
+
+def decode_parameters(head: Mapping[str, Any]) -> Parameters:
+    """The id and the parameters of a request. Raises BadInput."""
+    faults = [
+        Fault(pointer(name), "unknown_field", f"unknown field {shown(name)}, expected some of {sorted(FIELDS)}")
+        for name in head
+        if name not in FIELDS
+    ]
+    given = head.get("parameters") or {}
+    if not isinstance(given, dict):
+        faults.append(Fault("/parameters", "not_an_object", f"parameters is {shown(given)}, expected an object"))
+        given = {}
+    for name, value in given.items():
+        if name in _OF_OUTPUTS:
+            if type(value) is not bool:
+                detail = f"parameter {name} is {shown(value)}, expected true or false"
+                faults.append(Fault(pointer("parameters", name), "bad_boolean", detail))
+        elif name not in _MAXIMA:
+            detail = f"parameter {shown(name)}, expected some of {sorted({*_MAXIMA, *_OF_OUTPUTS})}"
+            if name.startswith("sequence_"):
+                detail += "; a sequence comes whole, or in pieces with the `state` of /v1"
+            faults.append(Fault(pointer("parameters", name), "unknown_parameter", detail))
+        elif type(value) is not int or not 0 <= value <= _MAXIMA[name]:
+            detail = f"parameter {name} is {shown(value)}, expected an integer from 0 to {_MAXIMA[name]}"
+            faults.append(Fault(pointer("parameters", name), "bad_integer", detail))
+    request_id = head.get("id", "")
+    if not isinstance(request_id, str) or len(request_id) > MAX_ID_CHARACTERS or "\0" in request_id:
+        expected = f"text of at most {MAX_ID_CHARACTERS} characters, none of them zero"
+        faults.append(Fault("/id", "bad_id", f"id is {shown(request_id)}, expected {expected}"))
+    if faults:
+        raise BadInput(faults[:MAX_FAULTS])
+    timeout_seconds = given["timeout"] / 1e6 if given.get("timeout") else math.inf
+    return Parameters(request_id, timeout_seconds, given.get("n_samples", 0), given.get("seed", 0))
+
+
+def _decode(body: bytes, head_length: str | None, context: ModelContext) -> tuple[dict[str, Any], InferRequest]:
+    head, binary = framing.split(body, head_length)
+    parameters, outputs = decode_parameters(head), decode_outputs(head, context.config)
+    rows = decode_rows(head, binary, context.config, context.limits(parameters.n_samples))
+    return head, InferRequest(parameters, outputs, rows)
