@@ -1,4 +1,4 @@
-"""Whether a process lives, and whether it can serve."""
+"""Liveness and readiness of the API process."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ router = APIRouter(tags=["operations"])
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["ok"]
 
@@ -20,22 +20,23 @@ class Readiness(BaseModel):
     """Requests can be served."""
 
     status: Literal["ok", "degraded"] = Field(
-        description="degraded: jobs are accepted, and what `impaired` names waits or is refused."
+        description="degraded: jobs are accepted, but requests that need an impaired part wait or are refused."
     )
-    impaired: list[str] = Field(description="The parts that are away or full: `broker`, `storage`.")
+    impaired: list[str] = Field(description="The parts that do not answer or are full: `broker`, `storage`.")
 
 
 @router.get("/healthz", operation_id="healthz")
 async def healthz() -> Health:
-    """Whether the process lives. In the event loop: threads may all wait for a database that hangs."""
+    """Whether the process is alive."""
+    # async: all threads may wait for a database that hangs
     return Health(status="ok")
 
 
 @router.get("/readyz", operation_id="readyz")
 def readyz(request: Request, services: Web) -> Readiness:
-    """Whether requests can be served. Without the database they cannot: 503.
+    """Whether the process can serve requests: 503 without the database.
 
-    Without the broker, or with a full disk, most can: degraded.
+    Without the broker, or with a full disk, it can serve most of them: `degraded`.
     """
     services.database.check()
     well = {"broker": request.app.state.broker_watch.answers(), "storage": not services.storage.space.full()}

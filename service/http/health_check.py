@@ -1,7 +1,7 @@
-"""`python -m service.http.health_check [URL]`: the health check of a container. Ends with 0 if healthy, else 1.
+"""`python -m service.http.health_check [URL]`: the health check of a container. Exit status 0 if healthy, else 1.
 
-Without a URL it asks the worker at SENSORIUM_METRICS_PORT whether it takes messages, or the API at SENSORIUM_PORT
-whether it answers. It imports the standard library only, because it runs every few seconds.
+Without a URL it requests `/readyz` of the worker at SENSORIUM_METRICS_PORT if that is set, else `/healthz` of the API
+at SENSORIUM_PORT. It imports only the standard library, because it runs every few seconds.
 """
 
 import os
@@ -10,12 +10,12 @@ import urllib.error
 import urllib.request
 
 SECONDS = 4.0
-# Whatever proxy the environment names, it is not on the way to ourselves.
+# Without the proxy that the environment may name: the request goes to this container.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def main() -> None:
-    """End with 0 where the answer is good, and otherwise with 1 and the reason."""
+    """Exit with 0 if the answer is good, else with 1 and the reason."""
     if port := os.environ.get("SENSORIUM_METRICS_PORT"):
         own = f"{port}/readyz"
     else:

@@ -1,4 +1,4 @@
-"""The `Idempotency-Key` header: a creating request that is sent again makes nothing twice, and is answered the same."""
+"""The `Idempotency-Key` header: a create request that is repeated creates nothing more and gets the same answer."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from service.shared.database import Database
 
 REPLAYED = "Idempotent-Replayed"
 DESCRIPTION = (
-    "A name for this request, at most 255 printable characters. Sent again within a day, with the same body, it makes "
-    "nothing and gets the same answer, without secrets that are shown once."
+    "A name for this request, at most 255 printable characters. A repetition within a day, with the same body, creates "
+    "nothing more and gets the same answer, without secrets that are shown once."
 )
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -24,27 +24,27 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Once:
-    """A request that does its work once, however often it is sent. Without a key it does it every time."""
+    """A request that does its work once per idempotency key. Without a key it does it every time."""
 
     key: str | None
     project_id: str
     asked: str
-    """Which call, and with what."""
+    """Method, path, query and a digest of the content."""
     response: Response
 
     def about(self, content: str) -> "Once":
-        """The request with its content, where that was not in the body that FastAPI reads."""
+        """The request with its content added. content: a digest."""
         return replace(self, asked=f"{self.asked} {content}")
 
     def was_sent(self, database: Database) -> bool:
-        """Whether the key was used before, for this request or another, so that this one will do nothing."""
+        """Whether the key was used before, for this or another request."""
         if self.key is None:
             return False
         with database.reader() as session:
             return idempotent_answers.is_used(session, self.project_id, self.key)
 
     def answered(self, database: Database, answered_by: type[Answer]) -> Answer | None:
-        """The answer that this request got before, for those whose work leaves more behind than rows.
+        """The stored answer of this request, for work that also writes files.
 
         Raises BadInput when the key was used for another request.
         """
@@ -58,9 +58,9 @@ class Once:
         answered_by: type[Answer],
         secret: str | None = None,
     ) -> Answer:
-        """Do the work in a transaction that keeps its answer too, without the field `secret`; or answer the same again.
+        """Do the work and store its answer without the field `secret`, in one transaction; or return the stored answer.
 
-        Two of one request at once take turns. Raises BadInput when the key was used for another request.
+        Concurrent repetitions wait for each other. Raises BadInput when the key was used for another request.
         """
         with database.writer.begin() as session:
             if self.key is None:

@@ -1,4 +1,4 @@
-"""What the head of a request says to the service as a whole, and what is wrong with it (RFC 9112)."""
+"""Read the head of a request: its id, its encoding, and faults of HTTP (RFC 9112)."""
 
 import random
 import re
@@ -13,12 +13,12 @@ REQUEST_ID = b"x-request-id"
 MAX_ID_CHARACTERS = 100
 SHOWN_CHARACTERS = 40
 VERSIONS = ("1.0", "1.1")
-# A name, an IPv4 address or an IPv6 address in brackets, and a port; nothing, where the client has no name for us.
+# A name, an IPv4 address or an IPv6 address in brackets, then an optional port. It may be empty (RFC 9112, 3.2).
 HOST = re.compile(rb"([A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-fvV:.]+\])(:[0-9]*)?")
 
 
 class Head(NamedTuple):
-    """The request's id, its own or a new one; what its body is encoded in; and why it is refused, if it is."""
+    """The id of the request, given or new; the content encoding of its body; and its fault, if it has one."""
 
     request_id: str
     encoding: str | None
@@ -26,7 +26,7 @@ class Head(NamedTuple):
 
 
 def read(scope: Scope) -> Head:
-    """One pass over the headers: it is on the way of every request."""
+    """Read everything in one pass over the headers, because every request pays for it."""
     request_id, encoding, hosts, coding = None, None, [], None
     for name, value in scope["headers"]:
         if name == b"host":
@@ -43,7 +43,7 @@ def read(scope: Scope) -> Head:
 
 
 def unsupported_encoding(encoding: str) -> UnsupportedMediaType:
-    """The error of a body that is encoded where it must not be."""
+    """The error for an encoded body on a path that does not read one."""
     detail = f"content encoding {_shown(encoding)}, expected a body that is not encoded"
     return UnsupportedMediaType("unsupported_content_encoding", detail)
 
@@ -52,19 +52,21 @@ def _fault(version: str, hosts: list[bytes], coding: bytes | None) -> SensoriumE
     if version not in VERSIONS:
         return BadRequest("invalid_http", f"HTTP/{version} came, expected HTTP/1.1")
     if version == "1.1" and not hosts:
-        return BadRequest("invalid_host", "the request has no header `Host`, HTTP/1.1 needs one")
+        return BadRequest("invalid_host", "the request has no header `Host`, expected one")
     if len(hosts) > 1:
         return BadRequest("invalid_host", f"the request has {len(hosts)} headers `Host`, expected one")
     if hosts and HOST.fullmatch(hosts[0]) is None:
         came = _shown(hosts[0].decode("latin-1"))
-        return BadRequest("invalid_host", f"header `Host` is {came}, expected a host and perhaps a port")
+        return BadRequest("invalid_host", f"header `Host` is {came}, expected a host and an optional port")
     if coding is None:
         return None
     if version == "1.0":
-        return BadRequest("invalid_http", "HTTP/1.0 has no `Transfer-Encoding`: send HTTP/1.1 or `Content-Length`")
+        return BadRequest(
+            "invalid_http", "the request has `Transfer-Encoding` in HTTP/1.0, expected HTTP/1.1 or `Content-Length`"
+        )
     if coding.lower() != b"chunked":
         came = _shown(coding.decode("latin-1"))
-        return NotOffered("unsupported_transfer_encoding", f"transfer encoding {came}, expected 'chunked' alone")
+        return NotOffered("unsupported_transfer_encoding", f"transfer encoding {came}, expected only 'chunked'")
     return None
 
 

@@ -1,4 +1,4 @@
-"""What Pydantic found wrong with a request, as faults: each with its place, what came and what was expected."""
+"""Turn the validation errors of Pydantic into faults: place, value and expectation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import UnionType
@@ -18,7 +18,7 @@ _KEY = "[key]"
 
 
 class _Located(NamedTuple):
-    """An error with its place in the body. `is_alternative`: the value may be of several types, and is not of this."""
+    """An error with its place in the body. `is_alternative`: the error of one member of a union."""
 
     place: Place
     found: Found
@@ -26,7 +26,7 @@ class _Located(NamedTuple):
 
 
 def in_body(found: Iterable[Found], body: Any, schema: Any) -> list[Fault]:
-    """The faults of a body. schema: the type that the body should have had."""
+    """The faults of a body. schema: the expected type."""
     located = [_locate(one, body, schema) for one in found]
     below = {one.place[:end] for one in located for end in range(len(one.place))}
     faults: list[Fault] = []
@@ -34,13 +34,13 @@ def in_body(found: Iterable[Found], body: Any, schema: Any) -> list[Fault]:
     for one in located:
         if not one.is_alternative:
             faults.append(_fault(one, schema))
-        elif one.place not in below:  # else the value is of another type, and what is wrong stands inside of it
+        elif one.place not in below:  # else the value is of another member, whose faults are inside the value
             alternatives.setdefault(one.place, []).append(one)
     return faults + [_none_of(several) for several in alternatives.values()]
 
 
 def in_parameter(found: Found, query: type[QueryModel] | None) -> Fault:
-    """The fault of a query parameter, a header, or a part of the path. query: the query parameters there are."""
+    """The fault of a query parameter, a header, or a part of the path. query: the parameters of the operation."""
     where, name, *inside = found["loc"]
     if found["type"] == "extra_forbidden" and query is not None:
         return query_parameters.unknown(name, query.model_fields)
@@ -49,7 +49,7 @@ def in_parameter(found: Found, query: type[QueryModel] | None) -> Fault:
 
 
 def _locate(found: Found, body: Any, schema: Any) -> _Located:
-    """Pydantic's path without what stands in no body: the names of union members, the marks of keys."""
+    """Pydantic's path without the steps that a body does not have: names of union members and marks of keys."""
     path, may_lack_last = list(found["loc"]), found["type"] == "missing"
     if found["type"] in ("union_tag_invalid", "union_tag_not_found"):
         path.append(found["ctx"]["discriminator"].strip("'"))
@@ -63,7 +63,7 @@ def _locate(found: Found, body: Any, schema: Any) -> _Located:
         if inside or (may_lack_last and number == len(path) - 1):
             place.append(step)
             is_alternative = False
-        elif step != _KEY:  # members that are no models have names such as `literal['auto']` and `constrained-float`
+        elif step != _KEY:  # other members have names such as `literal['auto']` and `constrained-float`
             is_alternative = not any(_is(one, step) for one in _types_at(schema, path[:number]))
     return _Located(tuple(place), found, is_alternative)
 
@@ -90,7 +90,7 @@ def _fault(one: _Located, schema: Any) -> Fault:
 
 
 def _none_of(several: Sequence[_Located]) -> Fault:
-    """One fault for a value that is of none of the types it may have."""
+    """One fault for a value that fits no member of a union."""
     place, found, _ = several[0]
     words = ", or ".join(dict.fromkeys(expected(one.found) for one in several))
     codes = {code(one.found) for one in several}
@@ -99,7 +99,7 @@ def _none_of(several: Sequence[_Located]) -> Fault:
 
 
 def _types_at(schema: Any, path: Sequence[str | int]) -> list[Any]:
-    """The types that a value at this place of a body may have, by Pydantic's path."""
+    """The expected types at a place of a body. path: Pydantic's."""
     types = list(_members(schema))
     for step in path:
         types = [inner for one in types for inner in _inside(one, step)] or [one for one in types if _is(one, step)]
@@ -107,7 +107,7 @@ def _types_at(schema: Any, path: Sequence[str | int]) -> list[Any]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The types of a union, or the one that an annotation is about."""
+    """The members of a union, or the annotation itself."""
     if get_origin(annotation) is Annotated:
         yield from _members(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, UnionType):
@@ -128,7 +128,7 @@ def _inside(annotation: Any, step: str | int) -> Iterator[Any]:
 
 
 def _is(annotation: Any, tag: str | int) -> bool:
-    """Whether Pydantic calls a member of a union so: by its class, or by the word that tells it apart."""
+    """Whether Pydantic names a union member so: by its class or by its discriminator."""
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return False
     words = [get_args(field.annotation) for field in annotation.model_fields.values()]
@@ -136,7 +136,7 @@ def _is(annotation: Any, tag: str | int) -> bool:
 
 
 def _kind(types: Sequence[Any]) -> str:
-    """What sort of value these types take, in JSON's words."""
+    """The kind of value that these types take, in words of JSON."""
     first = types[0] if types else None
     origin = get_origin(first)
     if origin is Literal:
@@ -150,12 +150,12 @@ def _kind(types: Sequence[Any]) -> str:
 
 
 def _fields(types: Sequence[Any]) -> list[str]:
-    """The names of the fields of these models."""
+    """The field names of these models."""
     models = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
     return sorted({field.alias or name for one in models for name, field in one.model_fields.items()})
 
 
 def _choices(schema: Any, path: Sequence[str | int], tag: str | int) -> list[str]:
-    """The words that tell the members of a union apart."""
+    """The discriminator values of a union."""
     types = _types_at(schema, [*path, tag])
     return [repr(word) for one in types if get_origin(one) is Literal for word in get_args(one)]

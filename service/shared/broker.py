@@ -1,7 +1,7 @@
 """The Celery client: queues, task names, and the wake-up that follows a commit.
 
-SQL is the truth; a message only says "look now". So messages are acknowledged early, carry nothing but a hint, and
-losing them costs one tick of the reconciler. Batches of inference are the exception: their callers wait, and ask again.
+SQL is the truth; a message only wakes a worker. Messages are acknowledged early and carry only a hint; a lost one costs
+one tick of the reconciler. Batches of inference are the exception: their callers wait, and send them again.
 """
 
 import ssl
@@ -21,28 +21,26 @@ log = structlog.get_logger(__name__)
 _outage = Outage(log, "wake_ups_not_sent", "wake_ups_sent_again")
 
 TASKS = {"train": "sensorium.train", "data": "sensorium.data"}
-"""The task that a message on each queue starts: claim what is due there and do it."""
+"""The task of each queue: claim a due job and run it."""
 
 QUEUES = tuple(TASKS)
-"""What has jobs."""
+"""The queues of jobs."""
 
 INFER = "infer"
 WORKER_QUEUES = (*QUEUES, INFER)
-"""What a worker can serve."""
+"""The queues that a worker can serve."""
 
 INFER_TASK = "sensorium.infer"
-"""A message on this queue is no wake-up: it carries a batch of inference, and is worth nothing soon after."""
+"""The task of the queue `infer`. Its message carries a batch of inference, and expires soon."""
 
-# Looked for this often by a filesystem:// worker; a wake-up waits half of it on average.
+# A filesystem:// worker polls this often; a wake-up waits half of it on average.
 POLL_SECONDS = 0.1
-
-
-# By then the reconciler has announced the job again: behind a long training, wake-ups must not pile up.
+# By then the reconciler has sent another wake-up: they must not pile up behind a long training.
 STALE_SECONDS = 600.0
 
 
 def connect(settings: Settings) -> Celery:
-    """The Celery application, for those who send and for those who consume."""
+    """The Celery application of senders and consumers."""
     # kombu warns of a URL without a host at every connection
     url = "filesystem://localhost" if _is_folder(settings) else settings.broker_url
     app = Celery("sensorium", broker=url, set_as_current=False)
@@ -53,18 +51,18 @@ def connect(settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json", "msgpack"],
         task_ignore_result=True,
-        task_acks_late=False,  # late ack brings duplicates and, in 5.7.0, a crash when Redis returns empty
+        task_acks_late=False,  # late acknowledgement duplicates messages, and crashes 5.7.0 if Redis returns empty
         task_store_errors_even_if_ignored=False,
         task_publish_retry=False,  # the reconciler publishes again
         worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,  # SQL carries cancel and drain; a fanout costs a queue a worker
+        worker_enable_remote_control=False,  # SQL carries cancel and drain; this would add a queue per worker
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=_transport_options(settings),
-        # kombu does not look at certificates unless it is told to
+        # kombu does not verify certificates by default
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if urlsplit(url).scheme == "rediss" else None,
     )
     if _is_folder(settings):
@@ -73,10 +71,10 @@ def connect(settings: Settings) -> Celery:
 
 
 def declare(settings: Settings) -> None:
-    """Empty the filesystem:// queues and bind them anew, once, before any process uses them.
+    """Empty and declare the filesystem:// queues, once, before any process uses them.
 
-    SQL holds what was queued. Bindings are made here because kombu writes the file that holds them in place, where a
-    second process can read it half written.
+    SQL keeps the queued jobs. kombu writes the file of bindings in place, so that a second process could read half
+    of it.
     """
     app = connect(settings)
     with app.connection_for_write() as connection:
@@ -87,9 +85,9 @@ def declare(settings: Settings) -> None:
 
 
 def wake(app: Celery, queue: str, job_id: str) -> bool:
-    """Tell a worker of `queue` that a job waits. Returns whether the broker took it.
+    """Wake a worker of `queue` for a job. Returns whether the broker took the message.
 
-    Best effort: call it after the commit, never inside it.
+    Best effort: call it after the commit, never inside the transaction.
     """
     try:
         app.send_task(TASKS[queue], args=[job_id], queue=queue, retry=False, expires=STALE_SECONDS)
@@ -101,7 +99,7 @@ def wake(app: Celery, queue: str, job_id: str) -> bool:
 
 
 def order(app: Celery, batch: bytes, seconds: float) -> None:
-    """Send a batch to whichever `infer` worker takes it. Raises what is wrong with the connection."""
+    """Send a batch to the `infer` workers. Raises the errors of the connection."""
     app.send_task(INFER_TASK, args=[batch], queue=INFER, serializer="msgpack", retry=False, expires=seconds)
 
 
@@ -122,12 +120,12 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
             "polling_interval": POLL_SECONDS,
         }
     return {
-        # A frozen Redis is noticed after about 16 s instead of never; longer than a BRPOP's 1 s.
+        # A frozen Redis is noticed after about 16 s instead of never. The limit is above the 1 s of a BRPOP.
         "socket_timeout": 5,
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
         "health_check_interval": 10,
-        # A wake-up is worth one more try at once, not the six seconds of kombu's defaults: the reconciler has them all.
+        # One retry at once, instead of the six seconds of kombu's defaults: the reconciler sends lost wake-ups again.
         "max_retries": 1,
         "interval_start": 0,
         "interval_step": 0.1,

@@ -1,17 +1,17 @@
-"""Whether the broker answers, for those who are asked whether they are ready."""
+"""Whether the broker answers, for readiness checks."""
 
 import time
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-# A readiness check does not wait long for what is away, and many checks cost no more than one.
+# A readiness check does not wait long, and frequent checks share one request to Redis.
 REDIS_SECONDS = 0.5
 KEPT_SECONDS = 1.0
 
 
 class BrokerWatch:
-    """Whether Redis answers; asked at most once in `KEPT_SECONDS`. A broker that is a folder is always there."""
+    """Asks Redis at most once per `KEPT_SECONDS`. A broker that is a folder always answers."""
 
     def __init__(self, url: str) -> None:
         self._redis: Redis | None = None
@@ -21,7 +21,7 @@ class BrokerWatch:
         self._asked_at = -KEPT_SECONDS
 
     def answers(self) -> bool:
-        """Whether it did when it was asked last."""
+        """Whether Redis answered the last request."""
         if self._redis is not None and time.monotonic() - self._asked_at > KEPT_SECONDS:
             try:
                 self._answered = bool(self._redis.ping())

@@ -1,7 +1,8 @@
-"""kombu's filesystem transport, with messages that appear and are taken in one step.
+"""kombu's filesystem transport with atomic messages.
 
-kombu writes a message in place, so that a reader can meet half of one and end its worker, and takes it by a move
-through the temporary folder, which copies where that is another file system.
+kombu writes a message in place: a reader can get half of it, and its worker ends. kombu takes a message by a move to
+the temporary folder, which is a copy if that is another file system. kombu's version is capped for the two
+overridden methods (decision 62, `tests/test_version_bounds.py`).
 """
 
 import contextlib
@@ -25,7 +26,7 @@ class Channel(filesystem.Channel):
             unfinished.write_text(dumps(payload))
             unfinished.rename(final)
         finally:
-            unfinished.unlink(missing_ok=True)  # half of it, where the disk is full
+            unfinished.unlink(missing_ok=True)  # half a message, if the disk is full
 
     def _get(self, queue: str) -> Any:
         for path in sorted(Path(self.data_folder_in).glob(f"*.{queue}.msg")):

@@ -1,4 +1,4 @@
-"""The application as a whole: who may call, what its document says, and what it answers when a part is away."""
+"""The application as a whole: authentication, its OpenAPI document, limits and outages."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def filled(path: str) -> str:
         ("Bearer sns_000000000000_wrong", "invalid_api_key"),
     ],
 )
-def test_every_call_under_v1_needs_a_key(service: Service, header: str | None, code: str) -> None:
+def test_every_operation_under_v1_needs_a_key(service: Service, header: str | None, code: str) -> None:
     asked = 0
     with TestClient(service.http.app) as stranger:
         for method, path, _ in operations(service):
@@ -107,13 +107,13 @@ def test_the_document_names_every_operation_once_and_describes_its_failures(serv
     assert all(name.islower() and name.isidentifier() for name in ids)
 
 
-def test_the_document_has_nothing_left_of_the_frameworks_own_errors(service: Service) -> None:
+def test_the_document_has_no_error_schemas_of_fastapi(service: Service) -> None:
     text = service.http.get("/openapi.json").text
     assert "HTTPValidationError" not in text
     assert "Problem" in text
 
 
-def test_every_reference_in_the_document_leads_somewhere(service: Service) -> None:
+def test_every_reference_in_the_document_exists(service: Service) -> None:
     document = service.http.get("/openapi.json").json()
 
     def references(part: Any) -> Iterator[str]:
@@ -153,14 +153,14 @@ def test_a_body_over_the_limit_is_too_large(small: TestClient) -> None:
     assert small.get("/v1/runs").status_code == 200
 
 
-def test_an_upload_over_its_own_limit_is_too_large_and_leaves_nothing(small: TestClient, service: Service) -> None:
+def test_an_upload_over_its_limit_is_refused_and_not_stored(small: TestClient, service: Service) -> None:
     before = {path for path in service.settings.artifacts.rglob("*") if path.is_file()}
     answer = small.post("/v1/uploads", content=iter([b"x" * 3000] * 2))
     problem(answer, 413, "upload_too_large")
     assert {path for path in service.settings.artifacts.rglob("*") if path.is_file()} == before
 
 
-def test_an_upload_may_be_larger_than_any_other_request(small: TestClient) -> None:
+def test_an_upload_may_be_larger_than_other_requests(small: TestClient) -> None:
     content = packed(a=np.random.default_rng(0).random((50, 5)))
     assert 1000 < len(content) < 5000
     assert small.post("/v1/uploads", content=content).status_code == 201
@@ -187,7 +187,7 @@ def on_postgresql(postgresql_url: str, tmp_path: Path) -> Iterator[TestClient]:
         yield http
 
 
-def test_a_zero_byte_in_a_name_finds_nothing(on_postgresql: TestClient) -> None:
+def test_a_zero_byte_in_a_name_is_not_found(on_postgresql: TestClient) -> None:
     """PostgreSQL takes no text with a zero byte in it."""
     for path in ("/v1/datasets/a%00b", "/v1/runs/a%00b", "/v1/models/a%00b", "/v1/uploads/a%00b"):
         assert on_postgresql.get(path).status_code in (404, 422), path
@@ -196,7 +196,7 @@ def test_a_zero_byte_in_a_name_finds_nothing(on_postgresql: TestClient) -> None:
     assert on_postgresql.post("/v1/datasets", json=body).status_code in (404, 422)
 
 
-def test_readiness_says_that_the_database_is_away(tmp_path: Path) -> None:
+def test_the_service_is_not_ready_without_its_database(tmp_path: Path) -> None:
     url = f"postgresql+psycopg://sensorium@127.0.0.1:{servers.free_port()}/none"
     app = create_app(Settings(home=tmp_path, database=url, secret_key=SecretStr("k" * 32)))
     with TestClient(app, raise_server_exceptions=False) as http:
@@ -204,7 +204,7 @@ def test_readiness_says_that_the_database_is_away(tmp_path: Path) -> None:
         problem(http.get("/readyz"), 503)
 
 
-def test_a_stranger_is_turned_away_before_the_body_is_read(service: Service) -> None:
+def test_a_request_without_a_key_is_refused_before_its_body_is_read(service: Service) -> None:
     with TestClient(service.http.app) as stranger:
         assert stranger.post("/v1/runs", content=b"{").status_code == 401
         assert stranger.post("/v1/runs", content=b"{", headers={"Authorization": "Bearer sns_0_0"}).status_code == 401

@@ -1,4 +1,4 @@
-"""Documents are bounded before they are parsed, and no key stands in them twice."""
+"""JSON documents are limited before they are parsed, and their keys are unique."""
 
 from typing import Any
 
@@ -37,12 +37,12 @@ def test_a_repeated_key_is_refused_with_its_place(service: Service, path: str, c
     assert "twice" in body["detail"]
 
 
-def test_the_same_key_in_different_objects_is_none_that_repeats(service: Service) -> None:
+def test_the_same_key_in_different_objects_is_accepted(service: Service) -> None:
     content = b'{"dataset": {"name": "d"}, "model": "m", "init_from": {"model": "m", "version": 1}}'
     assert send(service, "/v1/runs", content)["code"] == "dataset_not_found"
 
 
-def test_a_long_repeated_key_is_not_repeated_at_length(service: Service) -> None:
+def test_a_long_repeated_key_is_shown_shortened(service: Service) -> None:
     key = b"k" * 100_000
     body = send(service, "/v1/runs", b'{"' + key + b'": 1, "' + key + b'": 2}')
     assert body["errors"][0]["code"] == "duplicate_key"
@@ -51,14 +51,14 @@ def test_a_long_repeated_key_is_not_repeated_at_length(service: Service) -> None
 
 
 @pytest.mark.parametrize("count", [20_000, 60_000])
-def test_very_many_modalities_are_refused_by_their_number(service: Service, count: int) -> None:
+def test_a_document_with_too_many_values_is_refused(service: Service, count: int) -> None:
     names = ", ".join(f'"m{number}": {{}}' for number in range(count))
     content = f'{{"name": "d", "source": {{"upload": "u"}}, "schema": {{"modalities": {{{names}}}}}}}'.encode()
     body = send(service, "/v1/datasets", content)
     assert [fault["code"] for fault in body["errors"]] == ["too_many_values"]
 
 
-def test_as_many_modalities_as_a_file_may_have_are_taken(service: Service) -> None:
+def test_the_maximum_number_of_modalities_is_accepted(service: Service) -> None:
     said = '{"dtype": "float32", "shape": [1, 2, 3, 4, 5, 6], "units": "metres", "likelihood": "gaussian"}'
 
     def content(count: int) -> bytes:
@@ -85,11 +85,11 @@ def test_a_column_with_two_roles_is_named(service: Service) -> None:
         ("POST", "/v2/repository/index"),
     ],
 )
-def test_a_document_larger_than_any_needs_to_be_is_too_large(service: Service, method: str, path: str) -> None:
+def test_a_document_over_the_limit_is_too_large(service: Service, method: str, path: str) -> None:
     body = send(service, path, b" " * json_documents.MAX_BYTES + b"{}", method)
     assert (body["status"], body["detail"]) == (413, f"the body has more than {json_documents.MAX_BYTES} bytes")
 
 
-def test_rows_may_be_larger_than_a_document(service: Service) -> None:
+def test_inference_requests_may_be_larger_than_documents(service: Service) -> None:
     body = send(service, "/v1/models/none/versions/1/encode", b" " * json_documents.MAX_BYTES + b"{}")
     assert body["code"] == "model_version_not_found"

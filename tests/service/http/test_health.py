@@ -15,7 +15,7 @@ from tests.conftest import need, wait_until
 from tests.service.steps import problem
 
 
-def test_a_database_file_that_was_moved_away_or_replaced_is_not_ready(tmp_path: Path) -> None:
+def test_a_moved_or_replaced_database_file_is_not_ready(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     migrate.upgrade(settings.database_url)
     file, aside = tmp_path / "sensorium.db", tmp_path / "aside.db"
@@ -36,7 +36,7 @@ def _settings(home: Path, database: str, broker: str) -> Settings:
     return Settings(home=home, database=database, broker=broker, secret_key=SecretStr("s" * 32))
 
 
-def test_without_redis_the_service_is_degraded_and_says_so_at_once(postgresql_url: str, tmp_path: Path) -> None:
+def test_without_redis_the_service_answers_degraded_at_once(postgresql_url: str, tmp_path: Path) -> None:
     need(servers.redis_binary(), "Redis")
     migrate.upgrade(postgresql_url)
     with (
@@ -53,7 +53,7 @@ def test_without_redis_the_service_is_degraded_and_says_so_at_once(postgresql_ur
         wait_until(lambda: http.get("/readyz").json()["status"] == "ok", 30, "ready again")
 
 
-def test_without_the_database_the_service_is_not_ready_and_lives(tmp_path: Path) -> None:
+def test_without_the_database_the_service_is_alive_and_not_ready(tmp_path: Path) -> None:
     away = f"postgresql+psycopg://me@127.0.0.1:{servers.free_port()}/none"
     with TestClient(create_app(_settings(tmp_path, away, "filesystem://"))) as http:
         problem(http.get("/readyz"), 503, "database_unavailable")

@@ -34,7 +34,7 @@ def probe(*url: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_it_tells_well_from_ill_and_why(port: int) -> None:
+def test_the_exit_status_and_the_reason_follow_the_answer(port: int) -> None:
     assert probe(SENSORIUM_PORT=str(port)).returncode == 0
     ill = probe(f"http://127.0.0.1:{port}/other")
     assert (ill.returncode, "503 because" in ill.stderr) == (1, True)
@@ -44,18 +44,18 @@ def test_it_tells_well_from_ill_and_why(port: int) -> None:
     assert "Traceback" not in away.stderr
 
 
-def test_a_worker_is_well_once_it_takes_messages(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_healthy_when_it_takes_messages(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"SENSORIUM_METRICS_PORT": str(port), "SENSORIUM_PORT": "1"}
     assert probe(**environment).returncode == 1
     monkeypatch.setattr(_Answer, "is_worker", True)
     assert probe(**environment).returncode == 0
 
 
-def test_a_proxy_of_the_environment_is_not_asked(port: int) -> None:
+def test_proxies_of_the_environment_are_ignored(port: int) -> None:
     assert probe(SENSORIUM_PORT=str(port), http_proxy=f"http://127.0.0.1:{free_port()}").returncode == 0
 
 
-def test_it_imports_nothing_heavy() -> None:
+def test_it_imports_only_the_standard_library() -> None:
     code = (
         "import sys, service.http.health_check; print({'fastapi', 'sqlalchemy', 'numpy', 'torch'} & sys.modules.keys())"
     )

@@ -55,7 +55,7 @@ def create(http: TestClient, name: str, key: str, **headers: str) -> Any:
     return http.post("/v1/datasets", json=body, headers={"Idempotency-Key": key, **headers})
 
 
-def test_the_same_request_again_is_answered_the_same(api: Api) -> None:
+def test_a_repeated_request_gets_the_same_answer(api: Api) -> None:
     http, _, _ = api
     first, again = create(http, "d", "one"), create(http, "d", "one")
     assert (first.status_code, again.status_code) == (201, 201)
@@ -66,7 +66,7 @@ def test_the_same_request_again_is_answered_the_same(api: Api) -> None:
     assert len(http.get("/v1/datasets/d/versions").json()["versions"]) == 1
 
 
-def test_many_at_the_same_moment_make_one(api: Api) -> None:
+def test_concurrent_repetitions_create_one_resource(api: Api) -> None:
     http, _, _ = api
     start = Barrier(8)
 
@@ -91,7 +91,7 @@ def test_a_key_belongs_to_one_request(api: Api) -> None:
     problem(http.get("/v1/datasets/e"), 404)
 
 
-def test_other_projects_have_keys_of_their_own(api: Api) -> None:
+def test_each_project_has_its_own_keys(api: Api) -> None:
     http, _, other = api
     create(http, "d", "shared")
     answer = create(http, "d", "shared", Authorization=f"Bearer {other}")
@@ -99,7 +99,7 @@ def test_other_projects_have_keys_of_their_own(api: Api) -> None:
     assert "idempotent-replayed" not in answer.headers
 
 
-def test_a_secret_is_shown_once_and_kept_nowhere(api: Api) -> None:
+def test_a_secret_is_shown_once_and_not_stored(api: Api) -> None:
     http, database, _ = api
     first, again = (
         http.post("/v1/api-keys", json={"name": "k"}, headers={"Idempotency-Key": "secret"}).json() for _ in range(2)
@@ -110,14 +110,14 @@ def test_a_secret_is_shown_once_and_kept_nowhere(api: Api) -> None:
         assert first["token"] not in str(session.scalars(select(IdempotencyKey.answer)).all())
 
 
-def test_what_failed_is_tried_again(api: Api) -> None:
+def test_a_failed_request_is_done_again(api: Api) -> None:
     http, _, _ = api
     body = {"name": "d", "source": {"upload": "upl_none"}}
     problem(http.post("/v1/datasets", json=body, headers={"Idempotency-Key": "failed"}), 404)
     assert create(http, "d", "failed").status_code == 201
 
 
-def test_an_upload_is_kept_once(api: Api) -> None:
+def test_an_upload_is_stored_once(api: Api) -> None:
     http, database, _ = api
     content = packed(x=np.arange(3.0))
     made = {http.post("/v1/uploads", content=content, headers={"Idempotency-Key": "u"}).json()["id"] for _ in range(2)}
@@ -129,11 +129,11 @@ def test_an_upload_is_kept_once(api: Api) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
-def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
+def test_an_invalid_key_is_refused(api: Api, key: str) -> None:
     assert fault(create(api[0], "d", key))[0].lower() == "idempotency-key"
 
 
-def test_answers_are_forgotten_after_a_day(api: Api) -> None:
+def test_answers_are_deleted_after_a_day(api: Api) -> None:
     http, database, _ = api
     create(http, "d", "old")
     create(http, "d", "young")
@@ -168,7 +168,7 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def test_two_processes_that_get_the_same_requests_make_one_of_each(empty_database_url: str, tmp_path: Path) -> None:
+def test_two_processes_with_the_same_requests_create_one_resource_each(empty_database_url: str, tmp_path: Path) -> None:
     schema.install(empty_database_url)
     database = Database(empty_database_url)
     with database.writer.begin() as session:
@@ -224,7 +224,7 @@ def test_runs_and_retries_are_queued_once_and_announced_once(service: Service, m
     assert fault(elsewhere) == ("idempotency-key", "idempotency_key_reused")
 
 
-def test_a_project_is_made_once_and_its_token_shown_once(api: Api) -> None:
+def test_a_project_is_created_once_and_its_token_shown_once(api: Api) -> None:
     http, database, _ = api
     with database.writer.begin() as session:
         session.execute(update(Project).values(operates=True))
@@ -248,7 +248,7 @@ def test_an_upload_under_a_key_of_another_request_leaves_no_file(api: Api, tmp_p
     assert len(before) == 1
 
 
-def test_an_upload_that_filled_the_project_is_answered_again(api: Api) -> None:
+def test_an_upload_that_used_up_the_quota_is_answered_again(api: Api) -> None:
     http, database, _ = api
     content = packed(x=np.random.default_rng(0).random(1000))
     with database.writer.begin() as session:
@@ -259,7 +259,7 @@ def test_an_upload_that_filled_the_project_is_answered_again(api: Api) -> None:
     problem(http.post("/v1/uploads", content=content), 429, "quota_exceeded")
 
 
-def test_every_call_that_makes_something_takes_a_key(api: Api) -> None:
+def test_every_operation_that_creates_takes_a_key(api: Api) -> None:
     """All POST that answer 201, and no others: PUT may be sent again as it is."""
     operations = [
         operation

@@ -45,7 +45,7 @@ def test_a_body_that_does_not_fit_names_the_place(service: Service, body: Any, p
         assert found[1] == code
 
 
-def test_all_faults_of_a_body_are_told_at_once(service: Service) -> None:
+def test_all_faults_of_a_body_are_in_one_answer(service: Service) -> None:
     body = problem(service.http.post("/v1/runs", json={"dataset": {}, "model": 5, "x": 1}), 422, "invalid_input")
     assert {found["pointer"] for found in body["errors"]} == {"/dataset/name", "/model", "/x"}
     assert body["detail"].endswith("(and 2 more)")
@@ -85,32 +85,32 @@ def test_a_document_is_read_if_its_content_type_is_json(service: Service, conten
 @pytest.mark.parametrize(
     "content", [b'{"\\ud800": 1}', b'{"dataset": {"name": "\\ud800"}, "model": "m"}'], ids=["field", "value"]
 )
-def test_half_a_surrogate_pair_is_bad_input_like_any_other(service: Service, content: bytes) -> None:
+def test_half_a_surrogate_pair_is_bad_input(service: Service, content: bytes) -> None:
     with TestClient(service.http.app, headers=dict(service.http.headers), raise_server_exceptions=False) as http:
         answer = http.post("/v1/runs", content=content, headers={"content-type": "application/json"})
     assert problem(answer, 422)["code"] == "invalid_input"
 
 
-def test_half_a_surrogate_pair_as_an_upload_finds_nothing(service: Service) -> None:
+def test_half_a_surrogate_pair_as_an_upload_is_not_found(service: Service) -> None:
     content = b'{"name": "d", "source": {"upload": "\\ud800"}}'
     with TestClient(service.http.app, headers=dict(service.http.headers), raise_server_exceptions=False) as http:
         answer = http.post("/v1/datasets", content=content, headers={"content-type": "application/json"})
     assert answer.status_code in (404, 422)
 
 
-def test_what_came_is_shown_but_not_at_length(service: Service) -> None:
+def test_a_long_value_is_shown_shortened(service: Service) -> None:
     body = problem(service.http.post("/v1/runs", json={**RUN, "seed": "x" * 10_000}), 422)
     assert len(body["errors"][0]["detail"]) < 300
 
 
-def test_an_unknown_path_and_an_unknown_method_are_problems_too(service: Service) -> None:
+def test_an_unknown_path_and_an_unknown_method_answer_problems(service: Service) -> None:
     problem(service.http.get("/v1/nothing"), 404, "not_found")
     answer = service.http.delete("/v1/runs")
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, POST"
 
 
-def test_a_request_id_is_taken_and_given_back(service: Service) -> None:
+def test_the_answer_has_the_request_id_of_the_client(service: Service) -> None:
     answer = service.http.get("/healthz", headers={"X-Request-ID": "trace-42"})
     assert answer.headers["x-request-id"] == "trace-42"
     body = problem(service.http.get("/v1/runs/run_none", headers={"X-Request-ID": "trace-43"}), 404)
@@ -118,17 +118,17 @@ def test_a_request_id_is_taken_and_given_back(service: Service) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "x" * 101, "tab\there", "é"])
-def test_a_request_id_that_is_unfit_is_replaced(service: Service, given: str) -> None:
+def test_an_invalid_request_id_is_replaced(service: Service, given: str) -> None:
     answer = service.http.get("/healthz", headers={"X-Request-ID": given.encode("latin-1")})
     assert answer.headers["x-request-id"].startswith("req_")
 
 
-def test_requests_without_an_id_get_one_each(service: Service) -> None:
+def test_each_request_without_an_id_gets_a_new_one(service: Service) -> None:
     ids = {service.http.get("/healthz").headers["x-request-id"] for _ in range(5)}
     assert len(ids) == 5
 
 
-def test_a_fault_of_ours_is_a_problem_with_the_request_id_and_nothing_else(service: Service) -> None:
+def test_an_internal_error_shows_only_the_request_id(service: Service) -> None:
     app = create_app(service.settings)
 
     @app.get("/boom")

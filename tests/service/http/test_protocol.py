@@ -76,7 +76,7 @@ def sent_until_closed(client: socket.socket, piece: bytes, max_pieces: int) -> i
     return max_pieces
 
 
-def test_headers_without_end_are_refused(address: Address) -> None:
+def test_an_endless_header_is_refused(address: Address) -> None:
     with socket.create_connection(address) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nX-Long: ")
         for _ in range(3):
@@ -84,26 +84,26 @@ def test_headers_without_end_are_refused(address: Address) -> None:
         assert answer(client).startswith("HTTP/1.1 431 ")
 
 
-def test_many_small_headers_are_refused_too(address: Address) -> None:
+def test_too_many_small_headers_are_refused(address: Address) -> None:
     with socket.create_connection(address) as client:
         client.sendall(GET + b"A: b\r\n" * 20_000)
         assert answer(client).startswith("HTTP/1.1 431 ")
 
 
-def test_headers_that_trickle_in_are_not_waited_for(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_headers_end_the_connection(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     with socket.create_connection(address) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
         assert answer(client).startswith("HTTP/1.1 408 ")
 
 
-def test_a_connection_that_says_nothing_is_closed(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_connection_is_closed(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     with socket.create_connection(address) as client:
         assert answer(client).startswith("HTTP/1.1 408 ")
 
 
-def test_a_body_that_stops_coming_is_not_waited_for(
+def test_a_stalled_body_ends_the_connection(
     address: Address, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "BODY_SECONDS", 0.3)
@@ -114,7 +114,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(
         assert client.recv(65536).decode().startswith("HTTP/1.1 408 ")
 
 
-def test_requests_of_any_number_share_a_connection(address: Address) -> None:
+def test_one_connection_serves_many_requests(address: Address) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Fill: " + b"x" * 20_000 + b"\r\n\r\n"
     with socket.create_connection(address) as client:
         client.settimeout(10)
@@ -126,7 +126,7 @@ def test_requests_of_any_number_share_a_connection(address: Address) -> None:
             assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-def test_answers_forbid_what_browsers_might_do(service: Service) -> None:
+def test_answers_have_security_headers(service: Service) -> None:
     answer = service.http.get("/v1/runs", headers={"Origin": "https://elsewhere.example"})
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
@@ -153,7 +153,7 @@ def test_an_encoded_body_is_refused(service: Service) -> None:
     ],
     ids=["long trailer", "many trailers", "chunk extension", "zeros of a chunk size", "extension of each chunk"],
 )
-def test_what_a_chunked_body_has_besides_values_is_bounded(
+def test_the_framing_of_a_chunked_body_is_limited(
     address: Address, service: Service, begin: bytes, piece: bytes, answered_before: bool
 ) -> None:
     key = b"" if answered_before else f"Authorization: Bearer {service.key}\r\n".encode()
@@ -163,7 +163,7 @@ def test_what_a_chunked_body_has_besides_values_is_bounded(
         assert sent_until_closed(client, piece, 20_000) * len(piece) < 16 * 1024**2
 
 
-def test_trailers_that_are_too_large_are_told(address: Address, service: Service) -> None:
+def test_too_large_trailers_are_refused_with_a_problem(address: Address, service: Service) -> None:
     key = f"Authorization: Bearer {service.key}\r\n".encode()
     with socket.create_connection(address) as client:
         client.sendall(CHUNKED + key + b"\r\n1\r\n{\r\n0\r\n")
@@ -182,9 +182,7 @@ def _has_answer(client: socket.socket) -> bool:
         return False
 
 
-def test_trailers_that_trickle_in_are_not_waited_for(
-    address: Address, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_trailers_end_the_connection(address: Address, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "BODY_SECONDS", 0.3)
     key = f"Authorization: Bearer {service.key}\r\n".encode()
     with socket.create_connection(address) as client:
@@ -193,7 +191,7 @@ def test_trailers_that_trickle_in_are_not_waited_for(
         assert statuses(answer(client)) == [408]
 
 
-def test_a_body_whose_answer_has_been_sent_is_not_read_for_ever(
+def test_the_rest_of_a_body_after_its_answer_has_a_time_limit(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "BODY_SECONDS", 0.3)
@@ -205,7 +203,7 @@ def test_a_body_whose_answer_has_been_sent_is_not_read_for_ever(
         assert sent_until_closed(client, b"1\r\nx\r\n", 1) == 0
 
 
-def test_trailers_are_not_believed(address: Address, service: Service) -> None:
+def test_trailers_are_no_headers(address: Address, service: Service) -> None:
     trailers = f"0\r\nAuthorization: Bearer {service.key}\r\nX-Request-ID: forged\r\n\r\n".encode()
     answers = answered(address, CHUNKED + b"\r\n2\r\n{}\r\n" + trailers + GET + b"Connection: close\r\n\r\n")
     assert statuses(answers) == [401, 200]
@@ -235,7 +233,7 @@ def test_a_body_in_chunks_of_one_byte_with_trailers_is_read(address: Address, se
         (b"GET /healthz HTTP/0.9\r\n", 400, "invalid_http"),
         (GET + b"Transfer-Encoding: gzip, chunked\r\n", 501, "unsupported_transfer_encoding"),
         (GET + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", 501, "unsupported_transfer_encoding"),
-        # without `chunked` at the end nobody knows where the body ends
+        # the end of the body is unknown unless `chunked` is the last coding
         (GET + b"Transfer-Encoding: gzip\r\n", 400, "invalid_http"),
         (GET + b"Transfer-Encoding: chunked, gzip\r\n", 400, "invalid_http"),
         (GET + b"Transfer-Encoding: chunked, chunked\r\n", 400, "invalid_http"),
@@ -264,7 +262,7 @@ def test_a_head_that_is_not_http_is_refused_and_ends_the_connection(
 
 
 @pytest.mark.parametrize("host", [b"", b"x", b"x:1", b"10.0.0.1:8000", b"[::1]:8000", b"a-b.example."])
-def test_a_host_may_be_a_name_an_address_or_nothing(address: Address, host: bytes) -> None:
+def test_a_host_may_be_a_name_an_address_or_empty(address: Address, host: bytes) -> None:
     head = b"GET /healthz HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
     assert statuses(answered(address, head)) == [200]
 
@@ -295,14 +293,14 @@ def test_the_body_of_a_request_that_asks_to_upgrade_is_not_the_next_request(addr
     assert statuses(answers) == [400]
 
 
-def test_a_request_that_asks_to_upgrade_is_answered_as_it_is(address: Address) -> None:
+def test_a_request_for_an_upgrade_is_answered_without_one(address: Address) -> None:
     upgrade = (
         GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n"
     )
     assert statuses(answered(address, upgrade + b"\r\n")) == [200]
 
 
-def test_a_body_on_a_get_is_passed_over(address: Address) -> None:
+def test_the_body_of_a_get_is_ignored(address: Address) -> None:
     hidden = b"GET /v1/runs HTTP/1.1\r\nHost: x\r\n\r\n"
     with_body = GET + f"Content-Length: {len(hidden)}\r\n\r\n".encode() + hidden
     assert statuses(answered(address, with_body + GET + b"Connection: close\r\n\r\n")) == [200, 200]
@@ -312,7 +310,7 @@ def test_a_fault_in_a_later_request_comes_after_the_answer_to_the_one_before(add
     assert statuses(answered(address, GET + b"\r\nnot http\r\n\r\n")) == [200]
 
 
-def test_requests_that_wait_on_one_connection_are_bounded(address: Address) -> None:
+def test_pipelined_requests_are_limited(address: Address) -> None:
     answers = answered(address, (GET + b"\r\n") * 1000)
     assert statuses(answers) == [200] * (1 + protocol.MAX_PIPELINED)
 
@@ -328,7 +326,7 @@ def test_line_breaks_between_requests_do_not_keep_a_connection(
         assert statuses(answer(client)) == [200, 408]
 
 
-def test_an_answer_that_nobody_reads_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unread_answer_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     gone = threading.Event()

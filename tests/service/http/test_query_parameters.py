@@ -41,14 +41,14 @@ def test_an_operation_without_parameters_refuses_all() -> None:
     assert faults[0].detail == "there is no parameter 'b', only []"
 
 
-def test_many_and_long_names_are_not_repeated_at_length() -> None:
+def test_many_and_long_names_are_shown_shortened() -> None:
     names = b"&".join(b"%d%s=1" % (number, b"x" * 500) for number in range(1000))
     faults = refused(names, None)
     assert len(faults) == query_parameters.MAX_FAULTS
     assert max(len(one.detail) for one in faults) < 200
 
 
-def test_a_single_value_is_refused_when_it_is_repeated_and_a_list_is_not() -> None:
+def test_a_repeated_single_value_is_refused_and_a_list_is_accepted() -> None:
     assert refused(b"page=1&page=1", Filters) == [
         Fault("?page", "repeated_parameter", "page is given 2 times, expected once")
     ]

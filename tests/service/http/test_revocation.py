@@ -1,4 +1,4 @@
-"""A key that is revoked, expires or loses its scope ends event streams, downloads, uploads and waits under way."""
+"""A key that is revoked, expires or loses its scope ends current event streams, downloads, uploads and waits."""
 
 import asyncio
 import json
@@ -90,7 +90,7 @@ def run_id(service: Service) -> str:
 
 
 @pytest.mark.parametrize("how", [revoke, expire, take_its_scope])
-def test_an_event_stream_ends_with_an_event_that_says_why(
+def test_an_event_stream_ends_with_the_reason(
     url: str, database: Database, key: tuple[str, str], run_id: str, how: Callable[[ApiKey], None]
 ) -> None:
     headers = {"Authorization": f"Bearer {key[1]}", "Accept": "text/event-stream"}
@@ -108,7 +108,7 @@ def test_an_event_stream_ends_with_an_event_that_says_why(
     wait_until(lambda: httpx.get(f"{url}/v1/runs/{run_id}", headers=headers).status_code == expected)
 
 
-def test_the_stream_of_another_key_goes_on(url: str, database: Database, key: tuple[str, str], run_id: str) -> None:
+def test_the_stream_of_another_key_continues(url: str, database: Database, key: tuple[str, str], run_id: str) -> None:
     with database.writer.begin() as session:
         made, token = access.create_key(session, session.get_one(ApiKey, key[0]).project_id, "other")
         other = made.id
@@ -123,7 +123,7 @@ def test_the_stream_of_another_key_goes_on(url: str, database: Database, key: tu
         assert "event: access_ended" in list(lines)
 
 
-def test_a_download_breaks_off(url: str, service: Service, database: Database, key: tuple[str, str]) -> None:
+def test_a_download_ends_early(url: str, service: Service, database: Database, key: tuple[str, str]) -> None:
     generated = {"name": "large", "source": {"generator": {"name": "quadratic_sinusoidal", "rows": 400_000}}}
     assert service.http.post("/v1/datasets", json=generated).status_code == 201
     service.work("data")
@@ -145,7 +145,7 @@ def test_a_download_breaks_off(url: str, service: Service, database: Database, k
     assert received < size
 
 
-def test_an_upload_is_refused_in_the_middle_and_leaves_nothing(
+def test_an_upload_is_refused_during_its_body_and_not_stored(
     url: str, service: Service, database: Database, key: tuple[str, str]
 ) -> None:
     before = service.http.get("/v1/uploads").json()
@@ -169,7 +169,7 @@ def test_an_upload_is_refused_in_the_middle_and_leaves_nothing(
     assert service.http.get("/v1/uploads").json() == before
 
 
-def test_who_waits_for_an_answer_gets_none(url: str, database: Database, key: tuple[str, str]) -> None:
+def test_a_waiting_request_is_refused(url: str, database: Database, key: tuple[str, str]) -> None:
     headers = {"Authorization": f"Bearer {key[1]}"}
     timer = threading.Timer(0.2, end, (database, key[0]))
     timer.start()

@@ -1,4 +1,4 @@
-"""The end of a server: who has knocked is answered, streams end, and nobody is cut off."""
+"""Graceful shutdown: the listen backlog and all current requests are answered."""
 
 import asyncio
 import socket
@@ -34,9 +34,9 @@ async def serving(application: _Slow) -> AsyncIterator[tuple[Server, int, list[s
     drained: list[str] = []
     config = uvicorn.Config(application, http=BoundedProtocol, lifespan="off", log_config=None)
     server = Server(config, on_drain=lambda: drained.append("now"))
-    door = listen("127.0.0.1", 0)
-    port = door.getsockname()[1]
-    running = asyncio.create_task(server._serve([door]))
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    running = asyncio.create_task(server.serve([listener]))
     while not server.started:
         await asyncio.sleep(0.01)
     yield server, port, drained
@@ -53,7 +53,7 @@ async def ask(port: int) -> bytes:
     return answer
 
 
-def test_a_request_under_way_is_answered_and_its_connection_ends() -> None:
+def test_a_current_request_is_answered_and_its_connection_ends() -> None:
     async def scenario() -> None:
         application = _Slow()
         async with serving(application) as (server, port, drained):
@@ -66,13 +66,15 @@ def test_a_request_under_way_is_answered_and_its_connection_ends() -> None:
     asyncio.run(scenario())
 
 
-def test_a_connection_without_a_request_is_waited_for_and_told_that_it_was_the_last() -> None:
+def test_an_idle_connection_may_send_one_last_request() -> None:
     async def scenario() -> None:
-        async with serving(_Slow()) as (server, port, _):
+        async with serving(_Slow()) as (server, port, drained):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.sleep(0.1)
+            while not server.server_state.connections:
+                await asyncio.sleep(0.01)
             server.should_exit = True
-            await asyncio.sleep(0.4)  # the door is closed, and the request was on its way
+            while not drained:  # then the listener is closed
+                await asyncio.sleep(0.01)
             writer.write(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
             answer = await asyncio.wait_for(reader.read(), 5)
             assert b"connection: close" in answer
@@ -82,24 +84,24 @@ def test_a_connection_without_a_request_is_waited_for_and_told_that_it_was_the_l
     asyncio.run(scenario())
 
 
-def test_who_has_knocked_is_let_in() -> None:
+def test_the_listen_backlog_is_accepted_and_answered() -> None:
     async def scenario() -> None:
         async with serving(_Slow()) as (server, port, _):
             accept = server.servers[0].sockets[0].fileno()
-            asyncio.get_running_loop().remove_reader(accept)  # nobody opens the door any more
-            knocking = socket.create_connection(("127.0.0.1", port))
-            knocking.sendall(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
+            asyncio.get_running_loop().remove_reader(accept)  # the server accepts no more
+            waiting = socket.create_connection(("127.0.0.1", port))
+            waiting.sendall(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
             server.should_exit = True
-            knocking.setblocking(False)
+            waiting.setblocking(False)
             answer = b""
-            while part := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(knocking, 4096), 5):
+            while part := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(waiting, 4096), 5):
                 answer += part
             assert ANSWER in answer
-            knocking.close()
+            waiting.close()
 
     asyncio.run(scenario())
 
 
-def test_an_address_that_is_taken_is_said() -> None:
-    with listen("127.0.0.1", 0) as door, pytest.raises(OSError, match="in use"):
-        listen("127.0.0.1", door.getsockname()[1])
+def test_a_used_address_is_reported() -> None:
+    with listen("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
+        listen("127.0.0.1", listener.getsockname()[1])

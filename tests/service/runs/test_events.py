@@ -29,7 +29,7 @@ def ended(service: Service, http: httpx.Client) -> str:
     return f"/v1/runs/{train(service, 'd', 'm')['id']}/events"
 
 
-def test_who_comes_back_after_the_last_event_is_told_to_stop(http: httpx.Client, ended: str) -> None:
+def test_a_client_that_reconnects_after_the_last_event_gets_204(http: httpx.Client, ended: str) -> None:
     whole = http.get(ended, headers=STREAM)
     assert whole.status_code == 200
     ids = [line.removeprefix("id: ") for line in whole.text.splitlines() if line.startswith("id: ")]
@@ -41,12 +41,12 @@ def test_who_comes_back_after_the_last_event_is_told_to_stop(http: httpx.Client,
     assert (rest.status_code, rest.text.count("id: ")) == (200, 1)
 
 
-def test_an_empty_last_event_id_is_none(http: httpx.Client, ended: str) -> None:
+def test_an_empty_last_event_id_is_ignored(http: httpx.Client, ended: str) -> None:
     assert http.get(ended, headers={**STREAM, "Last-Event-ID": ""}).text == http.get(ended, headers=STREAM).text
     problem(http.get(ended, headers={**STREAM, "Last-Event-ID": "x"}), 422)
 
 
-def test_as_json_the_end_is_an_empty_list(http: httpx.Client, ended: str) -> None:
+def test_after_the_last_event_the_json_list_is_empty(http: httpx.Client, ended: str) -> None:
     assert http.get(ended, params={"after": 2**40}).json() == {"events": []}
 
 
