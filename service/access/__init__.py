@@ -1,1 +1,1 @@
-"""Who may call: projects and API keys."""
+"""Access control: projects, API keys, scopes, quotas, rate limits and the audit log."""

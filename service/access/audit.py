@@ -1,7 +1,7 @@
-"""Who did what when, from which key: written in the transaction that did it, and never changed.
+"""The audit log: one event per change, with its time and API key, recorded in the transaction of the change.
 
-A route says nothing of it. While a request that may change something is served, `acting` says who acts, and whatever
-transaction commits then takes the event along.
+Routes do not call this module. While a request that may change data is served, `acting` holds its action, and the
+first transaction that commits records it.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from service.access.tables import AuditEvent
 
 @dataclass
 class Action:
-    """What a request, or a command, is about to do. `made` are the ids of the rows that it added.
+    """The change that a request or a command makes. made: ids of the rows that it adds.
 
-    `recorded` is told by the object, not by the context variable: threads and background tasks have copies of that.
+    `recorded` is a field of this shared object, because threads and background tasks have copies of `acting`.
     """
 
     project_id: str
@@ -34,7 +34,7 @@ class Action:
 
 
 class Filters(NamedTuple):
-    """Which events are asked for."""
+    """Conditions for the events of a list."""
 
     action: str | None = None
     key_id: str | None = None
@@ -46,8 +46,8 @@ acting: ContextVar[Action | None] = ContextVar("acting", default=None)
 
 
 def attach(writer: sessionmaker[Session]) -> None:
-    """Have every transaction of this writer record its action."""
-    event.listen(writer, "after_flush", _remember_what_was_made)
+    """Record the current action in the transactions of this writer."""
+    event.listen(writer, "after_flush", _collect_new_ids)
     event.listen(writer, "before_commit", _record_current)
 
 
@@ -66,8 +66,8 @@ def record(session: Session, action: Action) -> None:
     )
 
 
-def nothing_to_record() -> None:
-    """Of a request that changes nothing after all, such as one that is answered again."""
+def skip() -> None:
+    """Record no event for a request that changes nothing, such as a repeated one."""
     if (action := acting.get()) is not None:
         action.recorded = True
 
@@ -90,16 +90,16 @@ def list_events(
     return session.scalars(query).all()
 
 
-def _remember_what_was_made(session: Session, context: Any) -> None:
+def _collect_new_ids(session: Session, context: Any) -> None:
     if (action := acting.get()) is not None:
         action.made += [row.id for row in session.new if isinstance(getattr(row, "id", None), str)]
 
 
 def _record_current(session: Session) -> None:
-    # SQLAlchemy calls this for a savepoint too: the rows that follow it would be missing in `made`.
+    # SQLAlchemy calls this for a savepoint too. The rows after the savepoint would be missing in `made`.
     if session.in_nested_transaction():
         return
     if (action := acting.get()) is not None and not action.recorded:
         session.flush()
-        action.recorded = True  # one event a request, whatever a background task of it commits later
+        action.recorded = True  # one event per request, even if its background task commits later
         record(session, action)

@@ -1,4 +1,4 @@
-"""Answers to requests that may be sent again, kept in the transaction that did what was asked."""
+"""Stored responses of requests with an idempotency key, written in the transaction of the request."""
 
 from typing import Any
 
@@ -14,31 +14,31 @@ HEADER = "idempotency-key"
 
 
 def is_used(session: Session, project_id: str, key: str) -> bool:
-    """Whether an answer is kept under a key, to whatever request."""
+    """Whether a response is stored under this key."""
     return session.get(IdempotencyKey, (project_id, key)) is not None
 
 
 def find(session: Session, project_id: str, key: str, fingerprint: str) -> dict[str, Any] | None:
-    """The answer that was given to this request, or None; then nobody else answers it before the transaction ends.
+    """The stored response of this request, or None. The key stays locked until the transaction ends.
 
-    Raises BadInput when the key belongs to another request.
+    Raises BadInput if the key was used for another request.
     """
-    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has a single writer
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{project_id} {key}", 0))))
-    kept = session.get(IdempotencyKey, (project_id, key))
-    if kept is None:
+    stored = session.get(IdempotencyKey, (project_id, key))
+    if stored is None:
         return None
-    if kept.fingerprint != fingerprint:
-        detail = f"the idempotency key {key[:80]!r} was used for another request; take a new one"
+    if stored.fingerprint != fingerprint:
+        detail = f"the idempotency key {key[:80]!r} was used for another request, expected a new key per request"
         raise BadInput([Fault(HEADER, "idempotency_key_reused", detail)], code="idempotency_key_reused")
-    return kept.answer
+    return stored.answer
 
 
 def keep(session: Session, project_id: str, key: str, fingerprint: str, answer: dict[str, Any]) -> None:
-    """Keep an answer for a day."""
+    """Store a response for one day."""
     session.add(IdempotencyKey(project_id=project_id, key=key, fingerprint=fingerprint, answer=answer))
 
 
-def forget_old(session: Session) -> None:
-    """Delete the answers that were kept long enough."""
+def delete_old(session: Session) -> None:
+    """Delete the responses that are older than one day."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now(-KEPT_SECONDS)))

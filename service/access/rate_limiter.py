@@ -1,7 +1,7 @@
-"""Requests a minute of each project, counted in memory, or in Redis for all API processes together.
+"""Rate limits: requests per minute and project, counted in memory, or in Redis for all API processes together.
 
-A process does not ask Redis for every request: it takes a few at a time and hands them out itself. While Redis is
-away every process counts for itself.
+A process does not call Redis for every request: it reserves a few requests at a time. While Redis is unreachable, every
+process counts separately.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ from service.shared.outage_log import Outage
 
 log = structlog.get_logger(__name__)
 
-# Taken at a time: this part of a minute's requests, so that a project's processes share them fairly.
-TAKEN_AT_ONCE = 0.01
-# What was taken and not used is forgotten after so long.
-KEPT_SECONDS = 2.0
-# How long Redis is left alone once it did not answer.
+# A process reserves this fraction of a minute's requests, so that the processes share the limit fairly.
+RESERVED_FRACTION = 0.01
+# Unused reserved requests expire after this time.
+RESERVED_SECONDS = 2.0
+# After a failure, Redis is not called for this time.
 AWAY_SECONDS = 5.0
 TIMEOUT_SECONDS = 0.25
 
 
 @dataclass
-class _Taken:
+class _Reserved:
     count: int
     until: float
 
 
 class Limiter:
-    """Counts the requests of projects. `redis_url`: where all processes count together; None counts in memory."""
+    """Counts the requests of projects. redis_url: the Redis that all processes share; None counts in memory."""
 
     def __init__(self, redis_url: str | None) -> None:
-        self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._together = self._alone
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = self._local
         if redis_url is not None:
             storage = RedisStorage(
                 f"async+{redis_url}",
@@ -48,52 +48,52 @@ class Limiter:
                 socket_timeout=TIMEOUT_SECONDS,
                 socket_connect_timeout=TIMEOUT_SECONDS,
             )
-            self._together = SlidingWindowCounterRateLimiter(storage)
+            self._shared = SlidingWindowCounterRateLimiter(storage)
         self._away_until = 0.0
-        self._outage = Outage(log, "rate_limits_counted_alone", "rate_limits_counted_together")
-        self._taken: dict[str, _Taken] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._outage = Outage(log, "shared_rate_limit_failed", "shared_rate_limit_recovered")
+        self._reserved: dict[str, _Reserved] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     def take(self, project_id: str) -> bool:
-        """Use one of the requests that were taken before, if there is one."""
-        taken = self._taken.get(project_id)
-        if taken is None or not taken.count or time.monotonic() >= taken.until:
+        """Use one reserved request. Returns False if none is reserved."""
+        reserved = self._reserved.get(project_id)
+        if reserved is None or not reserved.count or time.monotonic() >= reserved.until:
             return False
-        taken.count -= 1
+        reserved.count -= 1
         return True
 
     async def count(self, project_id: str, per_minute: int) -> None:
-        """Count one request. Raises TooMany, with the seconds after which one is allowed again."""
-        # one takes for all who came at once: each for itself would use up the minute
-        async with self._turns.setdefault(project_id, asyncio.Lock()):
+        """Count one request. Raises TooMany, with the seconds until the next request is allowed."""
+        # One reservation serves concurrent requests; one reservation per request would use up the minute's limit.
+        async with self._locks.setdefault(project_id, asyncio.Lock()):
             await self._count(project_id, per_minute)
 
     async def _count(self, project_id: str, per_minute: int) -> None:
         if self.take(project_id):
             return
-        item, several = RateLimitItemPerMinute(per_minute), max(1, int(per_minute * TAKEN_AT_ONCE))
+        item, several = RateLimitItemPerMinute(per_minute), max(1, int(per_minute * RESERVED_FRACTION))
         if await self._hit(item, project_id, several):
-            self._taken[project_id] = _Taken(several - 1, time.monotonic() + KEPT_SECONDS)
+            self._reserved[project_id] = _Reserved(several - 1, time.monotonic() + RESERVED_SECONDS)
         elif several == 1 or not await self._hit(item, project_id, 1):
-            detail = f"the project has made its {per_minute} requests of this minute"
+            detail = f"the project has used its limit of {per_minute} requests per minute; wait, then try again"
             raise TooMany("rate_limited", detail, await self._wait(item, project_id))
 
     async def _hit(self, item: RateLimitItemPerMinute, project_id: str, cost: int) -> bool:
         if time.monotonic() >= self._away_until:
             try:
-                allowed = await self._together.hit(item, project_id, cost=cost)
+                allowed = await self._shared.hit(item, project_id, cost=cost)
             except StorageError as error:
                 self._away_until = time.monotonic() + AWAY_SECONDS
                 self._outage.failed("redis", error.storage_error)
             else:
                 self._outage.works("redis")
                 return allowed
-        return await self._alone.hit(item, project_id, cost=cost)
+        return await self._local.hit(item, project_id, cost=cost)
 
     async def _wait(self, item: RateLimitItemPerMinute, project_id: str) -> float:
-        window = self._alone
+        window = self._local
         if time.monotonic() >= self._away_until:
-            window = self._together
+            window = self._shared
         try:
             return max(1.0, (await window.get_window_stats(item, project_id)).reset_time - time.time())
         except StorageError:

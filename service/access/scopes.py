@@ -1,4 +1,4 @@
-"""What a key may do, and what each call needs."""
+"""The scopes of API keys, and the scope that each call needs."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -16,7 +16,7 @@ CHANGING: tuple[Scope, ...] = ("write", "admin")
 
 
 def needed(method: str, tags: Iterable[str | Enum]) -> Scope:
-    """The scope that a call needs: by the tags of its route, and else by its method."""
+    """The scope that a call needs, by the tags of its route, else by its method."""
     if ADMINISTRATION in tags:
         return "admin"
     if INFERENCE in tags:
@@ -25,6 +25,7 @@ def needed(method: str, tags: Iterable[str | Enum]) -> Scope:
 
 
 def require(scope: Scope, has: frozenset[str]) -> None:
-    """Raise Forbidden when a key lacks a scope."""
+    """Raise Forbidden if a key lacks a scope."""
     if scope not in has:
-        raise Forbidden(scope, f"this call needs the scope {scope!r}, the key has {', '.join(sorted(has)) or 'none'}")
+        scopes = f"the scopes {', '.join(sorted(has))}" if has else "no scopes"
+        raise Forbidden(scope, f"the key has {scopes}, this call needs the scope {scope!r}: use another key")

@@ -1,4 +1,4 @@
-"""Tables of projects, API keys, the audit log and answers to repeated requests."""
+"""Tables of projects, API keys, audit events and idempotency keys."""
 
 from datetime import datetime
 from typing import Any
@@ -17,11 +17,11 @@ class Project(Table):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
-    # When a worker last took a job of this project: equal priorities take projects in turn.
+    # The last time a worker claimed a job of this project: among equal priorities, projects take turns.
     served_at: Mapped[datetime | None]
-    # Whether its administrators may make other projects.
+    # Whether admin keys of this project may create other projects.
     operates: Mapped[bool] = mapped_column(default=False, server_default=false())
-    # Upper limits of its own; null is the installation's.
+    # Quotas of this project; null uses the installation's.
     most_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
     most_queued_runs: Mapped[int | None] = mapped_column(BigInteger)
     most_running_runs: Mapped[int | None] = mapped_column(BigInteger)
@@ -31,7 +31,7 @@ class Project(Table):
 
 
 class ApiKey(Table):
-    """A key of a project; only the hash of its secret is kept."""
+    """An API key of a project; only the hash of its secret is stored."""
 
     __tablename__ = "api_keys"
 
@@ -48,18 +48,18 @@ class ApiKey(Table):
 
 
 class AuditEvent(Table):
-    """Something that a key has done. Triggers in the database refuse to change or delete any."""
+    """One change made with an API key. Triggers in the database refuse updates and deletions."""
 
     __tablename__ = "audit_events"
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
-    # Null for the command line.
+    # Null for a command line.
     key_id: Mapped[str | None]
     # The operation id of the API, or the command.
     action: Mapped[str]
     resource: Mapped[str] = mapped_column(Text)
-    # Ids of the rows that came to be.
+    # Ids of the created rows.
     made: Mapped[list[Any]]
     request_id: Mapped[str | None]
     client: Mapped[str | None]
@@ -69,13 +69,13 @@ class AuditEvent(Table):
 
 
 class IdempotencyKey(Table):
-    """The answer to a request that may be sent again, kept with what the request made."""
+    """The response of a request with an idempotency key, written with the rows of the request."""
 
     __tablename__ = "idempotency_keys"
 
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    # Of method, path, query and body: the same key must not be used for something else.
+    # Hash of method, path, query and body: a key must not be reused for another request.
     fingerprint: Mapped[str] = mapped_column(String(64))
-    answer: Mapped[dict[str, Any]] = mapped_column(JSON())  # as it was written, unlike JSONB
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON())  # JSON keeps the order of keys, unlike JSONB
     created_at: Mapped[datetime] = mapped_column(default=now(), index=True)

@@ -1,1 +1,1 @@
-"""What administrators of a project manage: its keys, and projects."""
+"""Administration: API keys, projects and the audit log."""

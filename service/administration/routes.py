@@ -23,26 +23,26 @@ from service.shared.resource_names import Reference
 
 router = APIRouter(tags=[ADMINISTRATION], route_class=AuthenticatedRoute)
 
-NOT_OURS: dict[str, Any] = {"description": "No such project in the caller's sight."}
+NOT_OURS: dict[str, Any] = {"description": "The caller cannot see a project of this id."}
 
 
 class AuditQuery(PageQuery):
-    """Which audit events to list."""
+    """Filters of audit events."""
 
     action: Annotated[str | None, Field(max_length=200, description="Operation id, such as `create_run`.")] = None
-    key_id: Annotated[Reference | None, Field(description="What this key has done.")] = None
-    since: Annotated[Moment | None, Field(description="From this time on, with its zone.")] = None
-    until: Annotated[Moment | None, Field(description="Before this time.")] = None
-    project_id: Annotated[Reference | None, Field(description="Another project, for operating ones.")] = None
+    key_id: Annotated[Reference | None, Field(description="Events of this key.")] = None
+    since: Annotated[Moment | None, Field(description="Events from this time on, with time zone.")] = None
+    until: Annotated[Moment | None, Field(description="Events before this time, with time zone.")] = None
+    project_id: Annotated[Reference | None, Field(description="Another project; for operator projects only.")] = None
 
 
 @router.post("/v1/api-keys", status_code=201, operation_id="create_api_key")
 def create_api_key(
     body: schemas.ApiKeyRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.NewApiKey:
-    """Make a key of this project. It is shown in this answer and never again.
+    """Create an API key of this project. The key is only shown in this response.
 
-    A key makes others with scopes that it has itself, and none that expire later than itself: 403.
+    The new key must not have a scope that the caller's key lacks, and must not expire later than it: 403.
     """
 
     def create(session: Session) -> schemas.NewApiKey:
@@ -51,16 +51,16 @@ def create_api_key(
         session.refresh(key)
         return schemas.NewApiKey(**schemas.ApiKey.model_validate(key).model_dump(), token=token)
 
-    made = once.do(services.database, create, schemas.NewApiKey, secret="token")  # noqa: S106 a field's name
-    response.headers["Location"] = f"/v1/api-keys/{made.id}"
-    return made
+    key = once.do(services.database, create, schemas.NewApiKey, secret="token")  # noqa: S106 name of a field
+    response.headers["Location"] = f"/v1/api-keys/{key.id}"
+    return key
 
 
 @router.get("/v1/api-keys", operation_id="list_api_keys")
 def list_api_keys(
     query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ApiKeyPage:
-    """The project's keys, newest first, revoked ones too."""
+    """List the project's keys, newest first, including revoked ones."""
     page = page_of(query, request)
     with services.database.reader() as session:
         keys = access.list_keys(session, caller.project_id, page.after, page.size + 1)
@@ -70,14 +70,14 @@ def list_api_keys(
 
 @router.get("/v1/api-keys/{key_id}", operation_id="get_api_key")
 def get_api_key(key_id: Reference, caller: Caller, services: Web) -> schemas.ApiKey:
-    """What is remembered of a key."""
+    """Get a key, without its secret."""
     with services.database.reader() as session:
         return schemas.ApiKey.model_validate(access.get_key(session, caller.project_id, key_id))
 
 
 @router.delete("/v1/api-keys/{key_id}", status_code=204, operation_id="revoke_api_key")
 def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
-    """End a key for good: at once in the process that answers this, within two seconds in all others."""
+    """Revoke a key permanently: at once in the process of this call, within 2 s in all others."""
     with services.database.writer.begin() as session:
         access.revoke_key(session, caller.project_id, key_id)
     services.keys.forget(key_id)
@@ -85,7 +85,7 @@ def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
 
 @router.post("/v1/projects", status_code=201, operation_id="create_project")
 def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, once: OnceByBody) -> schemas.NewProject:
-    """Make a project with its first key. Only keys of an operating project can; for others there is no such call."""
+    """Create a project with its first key. Only for keys of an operator project; others get 404."""
     if not caller.operates:
         raise NotFound("call", "POST /v1/projects")
 
@@ -95,18 +95,18 @@ def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, 
         session.refresh(project)
         return schemas.NewProject(**_described(session, project).model_dump(), token=token)
 
-    return once.do(services.database, create, schemas.NewProject, secret="token")  # noqa: S106 a field's name
+    return once.do(services.database, create, schemas.NewProject, secret="token")  # noqa: S106 name of a field
 
 
 @router.get("/v1/projects", operation_id="list_projects")
 def list_projects(
     query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ProjectPage:
-    """The caller's project; all of them for a key of an operating project."""
+    """List the caller's project; for keys of an operator project, all projects."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        found = access.list_projects(session, caller, page.after, page.size + 1)
-        items, token = page.cut([(project.id, _described(session, project)) for project in found])
+        projects = access.list_projects(session, caller, page.after, page.size + 1)
+        items, token = page.cut([(project.id, _described(session, project)) for project in projects])
     return schemas.ProjectPage(projects=items, next_page_token=token)
 
 
@@ -114,15 +114,15 @@ def list_projects(
 def list_audit_events(
     query: Annotated[AuditQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.AuditEventPage:
-    """What was changed in the project, by which key, newest first. Nothing of it is ever altered or deleted."""
+    """List the changes of the project, newest first. Audit events are never changed or deleted."""
     page, project_id = page_of(query, request), query.project_id or caller.project_id
     if project_id != caller.project_id and not caller.operates:
         raise NotFound("project", project_id)
     filters = audit.Filters(query.action, query.key_id, query.since, query.until)
     after = None if page.after is None else int(page.after)
     with services.database.reader() as session:
-        found = audit.list_events(session, project_id, filters, after, page.size + 1)
-        items, token = page.cut([(str(event.id), schemas.AuditEvent.model_validate(event)) for event in found])
+        events = audit.list_events(session, project_id, filters, after, page.size + 1)
+        items, token = page.cut([(str(event.id), schemas.AuditEvent.model_validate(event)) for event in events])
     return schemas.AuditEventPage(audit_events=items, next_page_token=token)
 
 

@@ -66,7 +66,7 @@ class Once:
             if self.key is None:
                 return work(session)
             if (again := self._find(session, answered_by)) is not None:
-                audit.nothing_to_record()
+                audit.skip()
                 return again
             answer = work(session)
             shown = answer.model_dump(mode="json", by_alias=False)

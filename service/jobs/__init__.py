@@ -1,1 +1,1 @@
-"""The life of everything a worker does."""
+"""Jobs: their state machine, events, metrics, and the workers that run them."""

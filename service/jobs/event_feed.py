@@ -1,7 +1,7 @@
-"""Follows the events of many jobs for many listeners with one look at the database a tick.
+"""Sends the events of jobs to all listeners of a process, with one poll of the database per tick.
 
-A listener gets every event behind the one it names, once and in order: an event's id is drawn while its job's row is
-locked, so that the ids of one job become visible in their order.
+A listener gets every event after its first id, once and in order. The id of an event is assigned while the row of its
+job is locked, so that the ids of one job become visible in order.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ KEEP_ALIVE_SECONDS = 15.0
 
 
 class Ending(Enum):
-    """Why there are no more events."""
+    """The reason for the end of a stream."""
 
-    JOB = "the job has ended, or the process is about to"
-    ACCESS = "the key may no longer read"
+    JOB = "the job has ended, or the process stops"
+    ACCESS = "the key has lost its read access"
 
 
 class AccessLost(Exception):
-    """The key that follows a job was revoked, has expired, or may no longer read."""
+    """The listener's key was revoked, has expired, or has lost the scope read."""
 
 
 @dataclass(eq=False)
 class Listener:
-    """One who follows a job: by which key, what was given out already, and what waits to be."""
+    """A stream of one job's events. after: id of the last event sent. waiting: events to send."""
 
     job_id: str
     after: int
@@ -46,19 +46,19 @@ class Listener:
 
 
 class Feed:
-    """All listeners of a process. Lives in its event loop."""
+    """All listeners of a process. Its methods run in the event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._listeners: set[Listener] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._outage = Outage(log, "events_not_read", "events_read_again")
+        self._outage = Outage(log, "event_feed_failed", "event_feed_recovered")
 
     async def follow(self, job_id: str, after: int, key_id: str) -> AsyncIterator[Sequence[JobEvent]]:
-        """A job's events behind the event `after`, as they come, until it has ended; empty when there was nothing.
+        """New events of a job after the event `after`, until it ends; an empty list every KEEP_ALIVE_SECONDS without.
 
-        Raises AccessLost as soon as the key may no longer read.
+        Raises AccessLost when the key loses its read access.
         """
         if self._is_closed:
             return
@@ -82,7 +82,7 @@ class Feed:
             self._listeners.discard(listener)
 
     def close(self) -> None:
-        """End all streams: who follows comes back with the id of the last event, to a process that goes on."""
+        """End all streams. Clients reconnect to another process with the id of their last event."""
         self._is_closed = True
         for listener in self._listeners:
             listener.waiting.put_nowait(Ending.JOB)
@@ -100,7 +100,7 @@ class Feed:
             await asyncio.sleep(TICK_SECONDS)
 
     def _read(self, listeners: Sequence[Listener]) -> tuple[dict[str, list[JobEvent]], set[str], set[str]]:
-        """Everything new of the jobs that are followed, which had ended before, and which keys may read it."""
+        """New events by job; the jobs that had ended before; the keys that may read."""
         after: dict[str, int] = {}
         for listener in listeners:
             after[listener.job_id] = min(after.get(listener.job_id, listener.after), listener.after)

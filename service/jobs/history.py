@@ -1,4 +1,4 @@
-"""What happened to a job: its events, and the log its attempts wrote."""
+"""The events of a job, and the log of its attempts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,38 +18,38 @@ def record_event(
     message: str,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Add one line to a job's history. `level` is info, warning or error; `type` is stable, for programs."""
+    """Add an event to a job. level: info, warning or error. type: stable, for programs."""
     event = JobEvent(job_id=job_id, attempt=attempt, level=level, type=type, message=message, data=data or {})
     session.add(event)
 
 
 def record_log(session: Session, job_id: str, attempt: int, text: str) -> None:
-    """Keep a piece of what an attempt wrote to its standard error."""
+    """Store a piece of an attempt's standard error."""
     session.add(JobLog(job_id=job_id, attempt=attempt, text=text))
 
 
 def events(session: Session, job_id: str, after: int, limit: int) -> Sequence[JobEvent]:
-    """At most `limit` events in order, those behind the event `after`."""
+    """At most `limit` events after the event `after`, in order."""
     return session.scalars(
         select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id).limit(limit)
     ).all()
 
 
 def is_complete(session: Session, job_id: str, after: int) -> bool:
-    """Whether a job has ended, and has no event behind the event `after`: none will come."""
+    """Whether a job has ended and has no event after the event `after`."""
     newer = select(JobEvent.id).where(JobEvent.job_id == job_id, JobEvent.id > after)
     complete = select(Job.id).where(Job.id == job_id, Job.state.in_(FINAL_STATES), ~newer.exists())
     return session.scalar(complete) is not None
 
 
 def log_tail(session: Session, job_id: str, characters: int) -> str:
-    """The last `characters` of what a job's attempts wrote to their standard error."""
+    """The last `characters` of the standard error of a job's attempts."""
     pieces: list[str] = []
-    found = 0
+    length = 0
     newest_first = select(JobLog.text).where(JobLog.job_id == job_id).order_by(JobLog.id.desc())
     for piece in session.scalars(newest_first.execution_options(yield_per=20)):
         pieces.append(piece)
-        found += len(piece)
-        if found >= characters:
+        length += len(piece)
+        if length >= characters:
             break
     return "".join(reversed(pieces))[-characters:]

@@ -1,4 +1,4 @@
-"""What SQL knows of jobs and workers, as metrics: the same whichever process is asked."""
+"""Prometheus metrics of jobs and workers from SQL. All processes report the same values."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,8 @@ from service.shared.outage_log import Outage
 
 log = structlog.get_logger(__name__)
 
-# Many who ask cost as much as one.
-KEPT_SECONDS = 5.0
+# Frequent scrapes read the database only once in this time.
+CACHE_SECONDS = 5.0
 
 _IS_WAITING = (Job.state == "queued") & (Job.not_before <= now())
 _UNFINISHED = (
@@ -48,67 +48,67 @@ _STATES = ("queued", "running", "paused")
 
 
 class JobsCollector(Collector):
-    """Looks at the database now and then; while it is away, its metrics are left out."""
+    """Reads the database at most once per CACHE_SECONDS. While the database is unreachable, it has no metrics."""
 
     def __init__(self, database: Database, queues: Sequence[str]) -> None:
         self._database = database
         self._queues = queues
-        self._turn = Lock()
-        self._kept: list[Metric] = []
-        self._kept_until = 0.0
-        self._outage = Outage(log, "jobs_not_measured", "jobs_measured_again")
+        self._lock = Lock()
+        self._cached: list[Metric] = []
+        self._cached_until = 0.0
+        self._outage = Outage(log, "job_metrics_failed", "job_metrics_recovered")
 
     def collect(self) -> Iterable[Metric]:
-        """Jobs by queue and state, how long the oldest waits, how late the latest lease is, and who is alive."""
-        with self._turn:
-            if time.monotonic() >= self._kept_until:
+        """Jobs by queue and state, the age of the oldest queued job, the largest lease lag, and live workers."""
+        with self._lock:
+            if time.monotonic() >= self._cached_until:
                 try:
                     with self._database.reader() as session:
-                        self._kept = [*self._unfinished(session), *_totals(session), *self._workers(session)]
+                        self._cached = [*self._unfinished(session), *_totals(session), *self._workers(session)]
                     self._outage.works("jobs")
                 except SQLAlchemyError as error:
                     self._outage.failed("jobs", error)
-                    self._kept = []
-                self._kept_until = time.monotonic() + KEPT_SECONDS
-            return self._kept
+                    self._cached = []
+                self._cached_until = time.monotonic() + CACHE_SECONDS
+            return self._cached
 
     def _unfinished(self, session: Session) -> Iterable[Metric]:
         jobs = GaugeMetricFamily("sensorium_jobs", "Jobs that have not ended.", labels=("queue", "state"))
         ages = GaugeMetricFamily(
-            "sensorium_queue_age_seconds", "How long the oldest queued job has been due.", labels=("queue",)
+            "sensorium_queue_age_seconds", "Time since the oldest queued job became due.", labels=("queue",)
         )
         lags = GaugeMetricFamily(
-            "sensorium_lease_lag_seconds", "By how much the latest running job's lease is over.", labels=("queue",)
+            "sensorium_lease_lag_seconds", "Time since the earliest lease of a running job expired.", labels=("queue",)
         )
-        found = {(queue, state): rest for queue, state, *rest in session.execute(_UNFINISHED)}
+        rows = {(queue, state): rest for queue, state, *rest in session.execute(_UNFINISHED)}
         for queue in self._queues:
             for state in _STATES:
-                jobs.add_metric((queue, state), _count(found.get((queue, state))))
-            ages.add_metric((queue,), _since(found.get((queue, "queued")), 1))
-            lags.add_metric((queue,), _since(found.get((queue, "running")), 2))
+                jobs.add_metric((queue, state), _count(rows.get((queue, state))))
+            ages.add_metric((queue,), _since(rows.get((queue, "queued")), 1))
+            lags.add_metric((queue,), _since(rows.get((queue, "running")), 2))
         return jobs, ages, lags
 
     def _workers(self, session: Session) -> Iterable[Metric]:
-        alive = GaugeMetricFamily("sensorium_workers", "Workers that were heard of lately.", labels=("queue",))
+        alive = GaugeMetricFamily("sensorium_workers", "Live workers.", labels=("queue",))
         silent = GaugeMetricFamily(
-            "sensorium_worker_silence_seconds", "Since when the quietest of them was not heard of.", labels=("queue",)
+            "sensorium_worker_silence_seconds", "Time since the oldest heartbeat of a live worker.", labels=("queue",)
         )
-        found = {queue: rest for queue, *rest in session.execute(_WORKERS)}
-        for queue in (*self._queues, *sorted(found.keys() - set(self._queues))):
-            alive.add_metric((queue,), _count(found.get(queue)))
-            silent.add_metric((queue,), _since(found.get(queue), 1))
+        rows = {queue: rest for queue, *rest in session.execute(_WORKERS)}
+        for queue in (*self._queues, *sorted(rows.keys() - set(self._queues))):
+            alive.add_metric((queue,), _count(rows.get(queue)))
+            silent.add_metric((queue,), _since(rows.get(queue), 1))
         return alive, silent
 
 
 def _totals(session: Session) -> Iterable[Metric]:
-    """Of all jobs that are kept, ended ones too. No counters: jobs that are deleted take theirs along."""
+    """Sums over all jobs in the database, including ended ones. They are gauges, because jobs can be deleted."""
     names = {
-        "sensorium_kept_jobs": "Jobs that are kept, ended ones too.",
-        "sensorium_kept_attempts": "Attempts that were made at them.",
-        "sensorium_kept_failures": "Attempts of these that failed, or were lost with their worker.",
-        "sensorium_kept_preemptions": "Attempts of these that a worker has given back.",
+        "sensorium_kept_jobs": "Jobs in the database, including ended ones.",
+        "sensorium_kept_attempts": "Attempts of the jobs in the database.",
+        "sensorium_kept_failures": "Attempts that failed or were lost with their worker.",
+        "sensorium_kept_preemptions": "Attempts that a stopping worker requeued.",
     }
-    families = [GaugeMetricFamily(name, told, labels=("kind",)) for name, told in names.items()]
+    families = [GaugeMetricFamily(name, text, labels=("kind",)) for name, text in names.items()]
     for kind, *counts in session.execute(_ALL):
         for family, count in zip(families, counts, strict=True):
             family.add_metric((kind,), int(count or 0))
@@ -120,7 +120,7 @@ def _count(row: Sequence[Any] | None) -> float:
 
 
 def _since(row: Sequence[Any] | None, column: int) -> float:
-    """Seconds from a column's time to the database's now, the last column; 0 where there is none, or it is to come."""
+    """Seconds from a column's time to the database's time in the last column; 0 if the time is null or later."""
     if row is None or row[column] is None:
         return 0.0
     return float(max(0.0, (row[-1] - row[column]).total_seconds()))

@@ -1,4 +1,4 @@
-"""Where a queued job stands, and why a job is not running yet, for people."""
+"""The position of a queued job, and the reason why a job is not running."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,42 +18,42 @@ _QUEUED = (
     .where(Job.queue.in_(_QUEUES), Job.state == "queued")
     .subquery()
 )
-# Made once: who waits for a run polls it, and to put a statement together takes longer than to run it.
+# Built once: clients poll a run, and building the statement takes longer than its execution.
 _PLACES = select(_QUEUED).where(_QUEUED.c.id.in_(_IDS))
 
 
 class Wait(NamedTuple):
-    """How many jobs of its queue are before a queued job, itself counted, and why a job is not running."""
+    """position: 1 for the next job of its queue. reason: why the job is not running, for people."""
 
     position: int | None = None
     reason: str | None = None
 
 
 def find(session: Session, jobs: Sequence[Job]) -> dict[str, Wait]:
-    """What each of some jobs waits for, by id; nothing when it is running, or has ended. Two queries for all."""
-    found = {job.id: Wait(reason="it is paused") if job.state == "paused" else Wait() for job in jobs}
+    """The waits of jobs by id, with two queries; an empty Wait for a job that is running or has ended."""
+    waits = {job.id: Wait(reason="it is paused") if job.state == "paused" else Wait() for job in jobs}
     queued = [job for job in jobs if job.state == "queued"]
     if not queued:
-        return found
-    given = {"ids": [job.id for job in queued], "queues": sorted({job.queue for job in queued})}
-    places = {job_id: (position, backs_off) for job_id, position, backs_off in session.execute(_PLACES, given)}
+        return waits
+    parameters = {"ids": [job.id for job in queued], "queues": sorted({job.queue for job in queued})}
+    places = {job_id: (position, backs_off) for job_id, position, backs_off in session.execute(_PLACES, parameters)}
     alive = [worker for worker, _ in live_workers.alive(session)]
     for job in queued:
-        position, backs_off = places.get(job.id, (None, False))  # a worker may have taken it just now
-        found[job.id] = Wait(position, job.waiting_reason or (_back_off(job) if backs_off else _turn(alive, job)))
-    return found
+        position, backs_off = places.get(job.id, (None, False))  # a worker may have claimed it meanwhile
+        waits[job.id] = Wait(position, job.waiting_reason or (_back_off(job) if backs_off else _turn(alive, job)))
+    return waits
 
 
 def _back_off(job: Job) -> str:
-    return f"attempt {job.attempt} failed, the next one waits until {job.not_before.isoformat()}"
+    return f"attempt {job.attempt} failed, the next one starts after {job.not_before.isoformat()}"
 
 
-def _turn(everybody: Sequence[Worker], job: Job) -> str:
-    alive = [worker for worker in everybody if worker.queue == job.queue]
+def _turn(workers: Sequence[Worker], job: Job) -> str:
+    alive = [worker for worker in workers if worker.queue == job.queue]
     if not alive:
         return f"no {job.queue} worker is alive"
     if all(len(worker.devices) < job.devices for worker in alive):
-        most = max(len(worker.devices) for worker in alive)
-        return f"it needs {job.devices} devices, and no {job.queue} worker has more than {most}"
+        max_devices = max(len(worker.devices) for worker in alive)
+        return f"it needs {job.devices} devices, and no {job.queue} worker has more than {max_devices}"
     busy = sum(worker.job_id is not None for worker in alive)
-    return f"{busy} of {len(alive)} {job.queue} workers are at work, and it takes its turn"
+    return f"{busy} of {len(alive)} {job.queue} workers are busy"

@@ -1,7 +1,6 @@
-"""Repairs what messages and processes lose: wakes queued jobs again (T2), reaps lost ones (T8), sweeps released files
-and old answers.
+"""Recovers from lost messages and processes: sends wake-ups again (T2), reaps lost jobs (T8), deletes old data.
 
-It reads and writes SQL only and ticks in every API and worker process; any number of them may.
+It runs periodically in every API and worker process, and uses only SQL, so that any number of processes may run it.
 """
 
 import time
@@ -22,31 +21,31 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Remembers since when the database has answered: owners that were cut off too get a lease's time to come back."""
+    """Reaps no job until the database has been reachable for one lease, so that all owners can renew theirs first."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage, messages: Celery) -> None:
         self._settings = settings
         self._database = database
         self._storage = storage
         self._messages = messages
-        self._answers_since: float | None = None
+        self._reachable_since: float | None = None
 
     def tick(self) -> None:
-        """Reap, wake, sweep, and hold again what was given up on a full disk."""
+        """Reap, wake, sweep, and allocate the disk reserve again."""
         try:
-            if self._answers_since is not None and self._all_could_beat(self._answers_since):
+            if self._reachable_since is not None and self._all_could_beat(self._reachable_since):
                 self._reap()
             with self._database.writer.begin() as session:
                 waiting = jobs.due(session)
-                idempotent_answers.forget_old(session)
+                idempotent_answers.delete_old(session)
         except SQLAlchemyError:
-            self._answers_since = None
+            self._reachable_since = None
             raise
-        self._answers_since = self._answers_since or time.monotonic()
+        self._reachable_since = self._reachable_since or time.monotonic()
         DATABASE.works(REQUESTS)
         for job_id, queue in waiting:
             if not broker.wake(self._messages, queue, job_id):
-                break  # each would wait as long for a broker that is away; what was not sent is due again
+                break  # each further one would wait for the same time-out; the unsent ones are due again later
         sweep(self._database, self._storage)
         if self._storage.space.full():
             self._storage.trim()

@@ -11,9 +11,9 @@ router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=Authentic
 
 @router.get("", operation_id="list_workers")
 def list_workers(caller: Caller, services: Web) -> schemas.Workers:
-    """The processes that take jobs; all projects share them."""
+    """List the live worker processes; all projects share them."""
     with services.database.reader() as session:
-        found = [
+        workers = [
             schemas.Worker(
                 id=worker.id,
                 host=worker.host,
@@ -27,4 +27,4 @@ def list_workers(caller: Caller, services: Web) -> schemas.Workers:
             )
             for worker, project_id in live_workers.alive(session)
         ]
-    return schemas.Workers(workers=found)
+    return schemas.Workers(workers=workers)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 
 class Worker(BaseModel):
-    """A process that does jobs."""
+    """A process that runs jobs."""
 
     id: str
     host: str
@@ -15,12 +15,12 @@ class Worker(BaseModel):
     devices: list[str]
     versions: dict[str, Any]
     busy: bool
-    job: str | None = Field(description="The job it does, where that is the caller's.")
+    job: str | None = Field(description="Its current job, if the job belongs to the caller's project.")
     started_at: datetime
     heartbeat_at: datetime
 
 
 class Workers(BaseModel):
-    """The workers that are alive."""
+    """The live workers."""
 
     workers: list[Worker]

@@ -1,4 +1,4 @@
-"""Tables of jobs, their events and logs, and the workers."""
+"""Tables of jobs, their events and logs, and of workers."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ FINAL_STATES = ("succeeded", "failed", "cancelled")
 
 
 class Job(Table):
-    """Anything a worker does that must not be lost; changed only by `service.jobs.operations`."""
+    """A piece of work for a worker that must not be lost. Only `service.jobs.operations` changes its state."""
 
     __tablename__ = "jobs"
 
@@ -25,7 +25,7 @@ class Job(Table):
     state: Mapped[str] = mapped_column(String(20), default="queued")
     priority: Mapped[int] = mapped_column(default=0)
     devices: Mapped[int] = mapped_column(default=1)
-    # The fencing token: every claim adds one, and an owner writes only while it is still its own.
+    # The fencing token: every claim increments it, and an owner writes only if it still has the current value.
     attempt: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int] = mapped_column(default=3)
     failures: Mapped[int] = mapped_column(default=0)
@@ -42,7 +42,7 @@ class Job(Table):
     progress: Mapped[float] = mapped_column(default=0.0)
     eta_seconds: Mapped[float | None]
     waiting_reason: Mapped[str | None]
-    # The request that asked for it, for those who read logs.
+    # The request that created the job, for log lines.
     request_id: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
@@ -66,7 +66,7 @@ class Job(Table):
 
 
 class JobEvent(Table):
-    """Something that happened to a job, for people to read."""
+    """An event of a job."""
 
     __tablename__ = "job_events"
 
@@ -83,7 +83,7 @@ class JobEvent(Table):
 
 
 class JobLog(Table):
-    """A piece of what an attempt wrote to its standard error."""
+    """A piece of an attempt's standard error."""
 
     __tablename__ = "job_logs"
 
@@ -97,7 +97,7 @@ class JobLog(Table):
 
 
 class Worker(Table):
-    """A worker process: where it runs, what it serves, when it was last heard of."""
+    """A worker process: its host, queue and devices, and its last heartbeat."""
 
     __tablename__ = "workers"
 

@@ -184,7 +184,7 @@ def test_a_foreign_key_finds_nothing(installation: Installation) -> None:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_a_key_does_what_its_scope_says_and_no_more(installation: Installation, scope: Scope) -> None:
+def test_a_key_can_call_only_the_operations_of_its_scopes(installation: Installation, scope: Scope) -> None:
     for operation in installation.operations:
         if operation.method == "delete" and operation.scope == scope:
             continue  # the other tests need what it would delete

@@ -140,7 +140,7 @@ def test_answers_are_deleted_after_a_day(api: Api) -> None:
     with database.writer.begin() as session:
         old = update(IdempotencyKey).where(IdempotencyKey.key == "old")
         session.execute(old.values(created_at=now(-idempotent_answers.KEPT_SECONDS - 1)))
-        idempotent_answers.forget_old(session)
+        idempotent_answers.delete_old(session)
     assert create(http, "d", "old").json()["version"] == 3
     assert create(http, "d", "young").json()["version"] == 2
 

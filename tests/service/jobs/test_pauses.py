@@ -166,12 +166,12 @@ def test_why_a_job_waits_and_where_it_stands(database: Database, project_id: str
         live_workers.register(session, "host", 1, "data", ["cpu"], {})
         greedy = jobs.create(session, project_id, "test", "data", devices=2).id
     assert reason(greedy) == "it needs 2 devices, and no data worker has more than 1"
-    assert reason(second) == "0 of 1 data workers are at work, and it takes its turn"
+    assert reason(second) == "0 of 1 data workers are busy"
     mine = claim(database)
     assert mine is not None
     assert reason(mine.job_id) is None
     change(database, lambda session: jobs.fail(session, mine, {"code": "fault", "detail": "it broke"}, 60))
-    assert "attempt 1 failed, the next one waits until" in str(reason(mine.job_id))
+    assert "attempt 1 failed, the next one starts after" in str(reason(mine.job_id))
     with database.reader() as session:
         assert live_workers.work_waits(session, "data", 1, 0.0)
         assert not live_workers.work_waits(session, "data", 1, 60.0)
