@@ -77,7 +77,8 @@ def test_a_project_that_stores_too_much_makes_no_datasets(service: Service) -> N
     problem(service.http.get("/v1/datasets/more"), 404)
 
 
-def test_runs_over_the_limit_wait_while_others_are_taken(database: Database, project_id: str) -> None:
+def test_runs_above_the_running_limit_wait_while_other_projects_run(database: Database, project_id: str) -> None:
+    settings = Settings(project_running_runs=1)
     queued_run(database, project_id)
     queued_run(database, project_id)
     with database.writer.begin() as session:
@@ -86,8 +87,8 @@ def test_runs_over_the_limit_wait_while_others_are_taken(database: Database, pro
 
     def claim() -> str | None:
         with database.writer.begin() as session:
-            taken = jobs.claim(session, runs.QUEUE, "wrk_1", 60, 1, 1)
-        return taken and taken.project_id
+            claimed = jobs.claim(session, runs.QUEUE, "wrk_1", 60, 1, runs.running_limit(settings))
+        return claimed and claimed.project_id
 
     assert {claim(), claim()} == {project_id, other}
     assert claim() is None
