@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from service.http import validation
 from service.http.authentication import Authentication, Operation
@@ -24,7 +25,7 @@ Schema = Mapping[str, Any]
 _TEMPLATE = "#/components/schemas/{model}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PostRoute(Generic[Path]):
     """A route for callers with an API key, and what the OpenAPI document says about it.
 
@@ -46,19 +47,20 @@ class PostRoute(Generic[Path]):
     response_description: str = "Successful Response"
 
     def route(self) -> Route:
-        """The route: authentication, then validation of the path, then `answer`."""
-
-        async def endpoint(request: Request) -> Response:
-            try:
-                path = self.path_parameters.model_validate_strings(request.path_params)
-            except ValidationError as error:
-                found = [{**each, "loc": ("path", *each["loc"])} for each in error.errors()]
-                raise BadInput([validation.in_parameter(each, None) for each in found]) from error
-            return await self.answer(request, path)
-
-        operation = Operation.of(self.operation_id, self.path, ("POST",), (self.tag,), endpoint)
+        """The route: authentication, then this object as its ASGI endpoint."""
+        operation = Operation.of(self.operation_id, self.path, ("POST",), (self.tag,), self.__call__)
         middleware = [Middleware(Authentication, operation=operation)]
-        return Route(self.path, endpoint, methods=["POST"], name=self.operation_id, middleware=middleware)
+        return Route(self.path, self, methods=["POST"], name=self.operation_id, middleware=middleware)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Validate the path, then answer. The handlers of the application render errors."""
+        try:
+            path = self.path_parameters.model_validate_strings(scope["path_params"])
+        except ValidationError as error:
+            found = [{**each, "loc": ("path", *each["loc"])} for each in error.errors()]
+            raise BadInput([validation.in_parameter(each, None) for each in found]) from error
+        response = await self.answer(Request(scope, receive), path)
+        await response(scope, receive, send)
 
     def described(self) -> dict[str, Any]:
         """The operation object of OpenAPI."""

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -266,7 +266,7 @@ class _Size:
 
 def _part(tree: Tree, rows: slice) -> dict[str, Any]:
     """The part of an answer for some of the rows; sequences stay padded to the longest of the batch."""
-    return {name: _part(item, rows) if isinstance(item, Mapping) else item[rows] for name, item in tree.items()}
+    return {name: item[rows] if isinstance(item, np.ndarray) else _part(item, rows) for name, item in tree.items()}
 
 
 def _fail(request: _Request, error: Exception) -> None:

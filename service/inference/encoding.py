@@ -49,7 +49,7 @@ def with_names(tree: Tree, config: Config) -> dict[str, dict[str, Any]]:
 def trimmed(tree: Tree, lengths: Array | None) -> dict[str, Any]:
     """All arrays as JSON has them: (B, ...) unchanged, (B, T, ...) as a list of (T_i, ...) without the padding."""
     return {
-        name: trimmed(value, lengths) if isinstance(value, Mapping) else finite(value, lengths)
+        name: finite(value, lengths) if isinstance(value, np.ndarray) else trimmed(value, lengths)
         for name, value in tree.items()
     }
 
@@ -66,11 +66,9 @@ def finite(array: Array, lengths: Array | None) -> Any:
     return [row[:length] for row, length in zip(array, lengths, strict=True)]
 
 
-def numbers(tree: Any) -> int:
+def numbers(tree: Tree | Array) -> int:
     """How many numbers the arrays of an answer have."""
-    if isinstance(tree, Mapping):
-        return sum(map(numbers, tree.values()))
-    return tree.size if isinstance(tree, np.ndarray) else 0
+    return tree.size if isinstance(tree, np.ndarray) else sum(map(numbers, tree.values()))
 
 
 def to_json(answer: Any) -> bytes:
