@@ -41,15 +41,14 @@ async def received(request: Request, services: Services, caller: Caller, once: O
         if length.isdecimal():
             _check_size(int(length), services.settings.upload_bytes, room)
             await run_in_threadpool(writer.expect, int(length))
-        size, pieces = 0, list[bytes]()
-        async for piece in request.stream():
-            size += len(piece)
-            _check_size(size, services.settings.upload_bytes, room)
-            pieces.append(piece)
-            if size - writer.size_bytes >= PIECE_BYTES:
-                await services.bulk.run(writer.write, *pieces)
-                pieces.clear()
-        await services.bulk.run(writer.write, *pieces)
+        piece = bytearray()  # not a list, which would be large when bytes arrive one by one
+        async for chunk in request.stream():
+            piece += chunk
+            _check_size(writer.size_bytes + len(piece), services.settings.upload_bytes, room)
+            if len(piece) >= PIECE_BYTES:
+                await services.bulk.run(writer.write, piece)
+                piece = bytearray()
+        await services.bulk.run(writer.write, piece)
         _check_digest(request.headers.get(CONTENT_DIGEST), writer.sha256)
         yield writer
 

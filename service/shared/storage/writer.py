@@ -44,14 +44,13 @@ class Writer:
         """Raise StorageFull if there is no space for a file of this size."""
         self._space.check(size_bytes)
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, piece: bytes | bytearray) -> None:
         """Append to the file. Raises StorageFull."""
-        for piece in pieces:
-            if self.size_bytes // CHECKED_BYTES != (self.size_bytes + len(piece)) // CHECKED_BYTES:
-                self._space.check()
-            self._file.write(piece)
-            self._digest.update(piece)
-            self.size_bytes += len(piece)
+        if self.size_bytes // CHECKED_BYTES != (self.size_bytes + len(piece)) // CHECKED_BYTES:
+            self._space.check()
+        self._file.write(piece)
+        self._digest.update(piece)
+        self.size_bytes += len(piece)
 
     @property
     def sha256(self) -> str:

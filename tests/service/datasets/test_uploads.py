@@ -98,12 +98,12 @@ def test_an_upload_that_exceeds_the_quota_is_refused_while_it_is_received(servic
 def test_the_event_loop_neither_hashes_nor_writes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     write, threads = Writer.write, []
 
-    def watched(writer: Writer, *pieces: bytes) -> None:
+    def watched(writer: Writer, piece: bytes) -> None:
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop()
             threads.append("the event loop's")
         threads.append("another")
-        write(writer, *pieces)
+        write(writer, piece)
 
     monkeypatch.setattr(Writer, "write", watched)
     content = packed(x=np.random.default_rng(0).random(400_000))
