@@ -109,9 +109,6 @@ def create_app(settings: Settings) -> FastAPI:
         storage = from_settings(settings)
         messages = broker.connect(settings)
         limiter = Limiter(settings.broker_url if settings.broker.startswith("redis") else None)
-        app.state.services = Services(
-            settings, database, storage, messages, KeyCache(database, settings), limiter, signer, BulkLane()
-        )
         app.state.broker_watch = BrokerWatch(settings.broker_url)
         app.state.versions = VersionCache(database)
         app.state.statistics = Statistics()
@@ -124,6 +121,8 @@ def create_app(settings: Settings) -> FastAPI:
         await backend.open()
         batcher = Batcher(backend, settings.inference_queue, settings.inference_rows, settings.inference_steps)
         app.state.inference = InferenceService(batcher, signer)
+        keys, lane = KeyCache(database, settings), BulkLane(batcher.is_busy)
+        app.state.services = Services(settings, database, storage, messages, keys, limiter, signer, lane)
         app.state.collectors = [
             JobsCollector(database, broker.QUEUES),
             QueueCollector(lambda: batcher.waiting),

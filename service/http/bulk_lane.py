@@ -1,10 +1,13 @@
 """Keeps short requests fast beside large uploads and downloads."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from starlette.concurrency import run_in_threadpool
+
+MAX_PAUSE_SECONDS = 0.02
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -15,16 +18,23 @@ class BulkLane:
 
     In the event loop, a piece of 1 MiB would hold up every other request for 2 ms, or longer when the disk is busy.
     One at a time, however many transfers there are: a transfer whose piece waits reads nothing from its client, so
-    that neither the event loop nor the processor is taken by all of them at once.
+    that neither the event loop nor the processor is taken by all of them at once. While short requests are served,
+    the transfers pause after each piece for as long as it took, and so leave half of the time to them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_busy: Callable[[], bool]) -> None:
+        """is_busy: whether short requests are being served."""
+        self._is_busy = is_busy
         self._turn = asyncio.Lock()
 
     async def run(self, work: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs) -> Result:
         """Do one piece of work in a thread, when it is its turn."""
         async with self._turn:
-            return await run_in_threadpool(work, *arguments, **named)
+            began = time.monotonic()
+            result = await run_in_threadpool(work, *arguments, **named)
+            if self._is_busy():
+                await asyncio.sleep(min(time.monotonic() - began, MAX_PAUSE_SECONDS))
+            return result
 
     async def iterate(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         """The same pieces, each of them made in a thread."""

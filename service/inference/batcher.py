@@ -23,6 +23,7 @@ ERRORS_OF_THE_WHOLE_BATCH = (BackendUnavailable, Damaged, Exhausted)
 # Numbers that the requests of one batch compute or answer together. Larger batches gain no speed, and a worker's answer
 # has to fit in one value of Redis, at most 512 MB.
 MAX_BATCH_NUMBERS = 2**25
+BUSY_SECONDS = 1.0
 
 
 class Answered(NamedTuple):
@@ -81,7 +82,12 @@ class Batcher:
         self._preparing = 0
         self._bytes = 0
         self._under_way = 0
+        self._asked_at = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def is_busy(self) -> bool:
+        """Whether a request came within the last BUSY_SECONDS."""
+        return time.monotonic() - self._asked_at < BUSY_SECONDS
 
     @property
     def waiting(self) -> int:
@@ -118,7 +124,7 @@ class Batcher:
         if self.waiting >= self._max_waiting or (self._bytes and self._bytes + size > MAX_BYTES):
             metrics.REFUSED.inc()
             raise Unavailable("engine_busy", f"{self.waiting} requests wait for the engine already; try again")
-        now = time.monotonic()
+        self._asked_at = now = time.monotonic()
         answered: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
         request = _Request(computation, rows, state, now, now + timeout_seconds, is_gone, numbers, answered)
         self._bytes += size

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 from service.http.bulk_lane import BulkLane
 
 WAIT_SECONDS = 20
+PIECE_SECONDS = 0.01
 
 
 def test_the_event_loop_runs_while_a_piece_is_made() -> None:
@@ -14,7 +16,7 @@ def test_the_event_loop_runs_while_a_piece_is_made() -> None:
 
     async def transfer() -> bool:
         asyncio.get_running_loop().call_soon(is_served.set)
-        return await BulkLane().run(is_served.wait, WAIT_SECONDS)
+        return await BulkLane(lambda: False).run(is_served.wait, WAIT_SECONDS)
 
     assert asyncio.run(transfer())
 
@@ -34,8 +36,19 @@ def test_transfers_take_turns() -> None:
         return b"".join([piece async for piece in lane.iterate(pieces(name))])
 
     async def both() -> list[bytes]:
-        lane = BulkLane()
+        lane = BulkLane(lambda: False)
         return await asyncio.gather(read(lane, "a"), read(lane, "b"))
 
     assert asyncio.run(both()) == [b"aaa", b"bbb"]
     assert made == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+def test_transfers_leave_half_of_the_time_to_short_requests() -> None:
+    async def seconds() -> float:
+        lane = BulkLane(lambda: True)
+        began = time.monotonic()
+        for _ in range(5):
+            await lane.run(time.sleep, PIECE_SECONDS)
+        return time.monotonic() - began
+
+    assert asyncio.run(seconds()) >= 10 * PIECE_SECONDS
