@@ -1,6 +1,6 @@
-"""How an alias moves: every live engine loads the pending version and reports it, then the alias names it.
+"""Moves aliases: every live engine loads the pending version and reports it, then the alias names it.
 
-SQL carries all of it, so that any number of API and worker processes on any hosts take part.
+All of it is in SQL, so that any number of API and worker processes on any hosts take part.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from service.shared.database import now
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
 
-# An engine that has not been heard of for longer is not waited for.
+# An alias does not wait for an engine whose last heartbeat is older.
 ALIVE_SECONDS = 10.0
 FORGET_SECONDS = 3600.0
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 
 
 class Wanted(NamedTuple):
-    """A version that an engine is to load."""
+    """A version that an engine has to load."""
 
     version_id: str
     project_id: str
@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """An alias that moved, or could not."""
+    """An alias that moved, or failed to move because of `error`."""
 
     model: str
     alias: str
@@ -41,7 +41,7 @@ class Moved(NamedTuple):
 
 
 def register(session: Session, host: str, pid: int) -> str:
-    """Add an engine that starts, and forget those that ended long ago. Returns its id."""
+    """Add an engine that starts, and delete engines without a heartbeat for an hour. Returns its id."""
     session.execute(delete(Engine).where(Engine.heartbeat_at < now(-FORGET_SECONDS)))
     engine = Engine(id=new_id("eng"), host=host, pid=pid)
     session.add(engine)
@@ -49,35 +49,35 @@ def register(session: Session, host: str, pid: int) -> str:
 
 
 def beat(session: Session, engine_id: str) -> bool:
-    """Say that an engine lives; false when it was taken for dead and forgotten."""
+    """Record a heartbeat of an engine. Returns false if its row was deleted: it has to register again."""
     beaten = update(Engine).where(Engine.id == engine_id).values(heartbeat_at=now()).returning(Engine.id)
     return session.scalar(beaten) is not None
 
 
 def unregister(session: Session, engine_id: str) -> None:
-    """Forget an engine that ends."""
+    """Delete the row of an engine that ends."""
     session.execute(delete(Engine).where(Engine.id == engine_id))
 
 
 def named(session: Session) -> Sequence[Wanted]:
-    """The versions that aliases name, those that moved last first: what an engine that starts is asked for soon."""
+    """The versions that aliases name, the latest changes first: requests for them are likely soon after a start."""
     query = _wanted().join(Alias, Alias.version_id == ModelVersion.id).order_by(Alias.updated_at.desc())
-    return [*dict.fromkeys(Wanted(*row) for row in session.execute(query.limit(MOST_AT_ONCE)))]
+    return [*dict.fromkeys(Wanted(*row) for row in session.execute(query.limit(MAX_AT_ONCE)))]
 
 
 def pending(session: Session, engine_id: str) -> Sequence[Wanted]:
-    """The versions that aliases are about to name, and of which this engine has not said that it has them."""
+    """The pending versions of aliases on which this engine has not reported yet."""
     said = exists().where(
         EngineReport.engine_id == engine_id,
         EngineReport.version_id == Alias.pending_version_id,
         EngineReport.reported_at >= Alias.pending_at,
     )
     query = _wanted().join(Alias, Alias.pending_version_id == ModelVersion.id).where(~said)
-    return [*dict.fromkeys(Wanted(*row) for row in session.execute(query.limit(MOST_AT_ONCE)))]
+    return [*dict.fromkeys(Wanted(*row) for row in session.execute(query.limit(MAX_AT_ONCE)))]
 
 
 def report(session: Session, engine_id: str, version_id: str, error: str | None) -> None:
-    """What came of loading a version: it is ready, or why not."""
+    """Record that an engine has loaded a version, or why it could not."""
     said = and_(EngineReport.engine_id == engine_id, EngineReport.version_id == version_id)
     changed = update(EngineReport).where(said).values(error=error, reported_at=now()).returning(EngineReport.engine_id)
     if session.scalar(changed) is None:
@@ -85,9 +85,9 @@ def report(session: Session, engine_id: str, version_id: str, error: str | None)
 
 
 def move(session: Session, warm_timeout_seconds: float) -> Sequence[Moved]:
-    """Move the aliases whose pending version is ready on every live engine, or has waited long enough.
+    """Move the aliases whose pending version every live engine has loaded, or that have waited for the timeout.
 
-    Where an engine could not load it the alias stays, and says why.
+    An alias whose pending version an engine could not load keeps its version, and records the error.
     """
     alive = Engine.heartbeat_at > now(-ALIVE_SECONDS)
     said = and_(
@@ -103,14 +103,14 @@ def move(session: Session, warm_timeout_seconds: float) -> Sequence[Moved]:
         .correlate(Alias)
         .scalar_subquery()
     )
-    somebody_is_not_ready = exists().where(alive, ~exists().where(said).correlate(Alias, Engine)).correlate(Alias)
+    an_engine_is_not_ready = exists().where(alive, ~exists().where(said).correlate(Alias, Engine)).correlate(Alias)
     to_be = aliased(ModelVersion)
     query = (
         select(Alias, Model.name, to_be.version, failed)
         .join(Model, Model.id == Alias.model_id)
         .join(to_be, to_be.id == Alias.pending_version_id)
         .where(
-            or_(~somebody_is_not_ready, failed.is_not(None), Alias.pending_at < now(-warm_timeout_seconds)),
+            or_(~an_engine_is_not_ready, failed.is_not(None), Alias.pending_at < now(-warm_timeout_seconds)),
         )
         .with_for_update(of=Alias, skip_locked=True)
     )
@@ -125,7 +125,7 @@ def move(session: Session, warm_timeout_seconds: float) -> Sequence[Moved]:
 
 
 def has_pending(session: Session) -> bool:
-    """Whether any alias waits to move."""
+    """Whether any alias has a pending version."""
     return session.scalar(select(Alias.id).where(Alias.pending_version_id.is_not(None)).limit(1)) is not None
 
 

@@ -13,10 +13,10 @@ from service.shared.resource_names import Reference
 router = APIRouter(prefix="/v1/models/{name}/aliases", tags=["registry"], route_class=AuthenticatedRoute)
 
 IfMatch = Annotated[
-    str | None, Header(max_length=200, description="The ETag that it must still have, or `*` for any that exists.")
+    str | None, Header(max_length=200, description="The ETag that the alias must have, or `*` if it must exist.")
 ]
-IfNoneMatch = Annotated[str | None, Header(max_length=200, description="`*`: only if it does not exist yet.")]
-CONFLICTS: dict[int | str, dict[str, Any]] = {412: {"description": "Somebody else has moved it since."}}
+IfNoneMatch = Annotated[str | None, Header(max_length=200, description="`*`: the alias must not exist.")]
+CONFLICTS: dict[int | str, dict[str, Any]] = {412: {"description": "The alias was changed meanwhile."}}
 
 
 @router.get("", operation_id="list_aliases")
@@ -28,7 +28,7 @@ def list_aliases(name: Reference, caller: Caller, services: Web) -> schemas.Alia
 
 @router.get("/{alias}", operation_id="get_alias")
 def get_alias(name: Reference, alias: Reference, response: Response, caller: Caller, services: Web) -> schemas.Alias:
-    """Which version an alias names, and which it is about to name."""
+    """The version that an alias names, and the version that it will name once it is loaded."""
     with services.database.reader() as session:
         found = aliases.get(session, caller.project_id, name, alias)
     response.headers["ETag"] = _etag(found)
@@ -46,9 +46,9 @@ def put_alias(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> schemas.Alias:
-    """Let an alias name a version: at once when it is new, else as soon as every engine has loaded the version.
+    """Make an alias name a version: a new alias at once, an existing one when every inference process has loaded it.
 
-    Until then `pending_version` says what is coming, and requests by the alias are answered by the old version.
+    Until then `pending_version` is the new version, and requests to the alias use the old one.
     """
     expected = _revision(if_match)
     only_new = if_none_match is not None
@@ -65,7 +65,7 @@ def put_alias(
 
 @router.delete("/{alias}", status_code=204, operation_id="delete_alias", responses=CONFLICTS)
 def delete_alias(name: Reference, alias: Reference, caller: Caller, services: Web, if_match: IfMatch = None) -> None:
-    """Forget an alias; the version stays."""
+    """Delete an alias. The version stays."""
     with services.database.writer.begin() as session:
         aliases.remove(session, caller.project_id, name, alias, _revision(if_match))
 
@@ -75,7 +75,7 @@ def _etag(alias: schemas.Alias) -> str:
 
 
 def _revision(if_match: str | None) -> int | None:
-    """The revision that If-Match asks for. Raises BadInput for what is no ETag of ours."""
+    """The revision in If-Match. Raises BadInput if it is not an ETag of an alias."""
     if if_match is None or if_match == "*":
         return None
     digits = if_match.removeprefix('"').removesuffix('"')

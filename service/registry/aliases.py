@@ -1,4 +1,4 @@
-"""Aliases: told to move by a caller, moved once the engines are ready."""
+"""Sets, reads and deletes aliases. `alias_rollout` moves them once the engines have loaded the version."""
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -9,7 +9,7 @@ from service.shared.database import now
 from service.shared.errors import Conflict, NotFound, PreconditionFailed
 from service.shared.table_base import new_id
 
-MOST_ALIASES = 100
+MAX_ALIASES = 100
 
 
 def put(
@@ -22,11 +22,11 @@ def put(
     only_new: bool,
     only_old: bool = False,
 ) -> tuple[schemas.Alias, bool]:
-    """Tell an alias which version to name; second, whether it is new.
+    """Set the version that an alias names. Returns the alias, and whether it is new.
 
-    A new one names it at once: nobody uses it yet. Another names what it did until the engines have loaded the version.
-    Raises NotFound, and PreconditionFailed when its revision is not the `expected` one, it exists and was to be new, or
-    does not and was to be there.
+    A new alias names the version at once. An existing one names the old version until the engines have loaded the new
+    one. Raises NotFound. Raises PreconditionFailed when the revision is not the `expected` one, when the alias exists
+    and `only_new` is set, or when it does not and `only_old` is set.
     """
     model = _model(session, project_id, name)
     version = session.scalar(
@@ -62,14 +62,14 @@ def get(session: Session, project_id: str, name: str, alias: str) -> schemas.Ali
 
 
 def list_all(session: Session, project_id: str, name: str) -> schemas.AliasList:
-    """A model's aliases, at most `MOST_ALIASES`. Raises NotFound for an unknown model."""
+    """A model's aliases, at most `MAX_ALIASES`. Raises NotFound for an unknown model."""
     model = _model(session, project_id, name)
     rows = session.scalars(select(Alias).where(Alias.model_id == model.id).order_by(Alias.name)).all()
     return schemas.AliasList(aliases=[representations.of_alias(session, name, row) for row in rows])
 
 
 def remove(session: Session, project_id: str, name: str, alias: str, expected: int | None) -> None:
-    """Forget an alias. Raises NotFound, PreconditionFailed."""
+    """Delete an alias. Raises NotFound, PreconditionFailed."""
     found = _find(session, project_id, name, alias, lock=True)
     _check(found, expected, only_new=False)
     session.execute(delete(Alias).where(Alias.id == found.id))
@@ -84,8 +84,8 @@ def _check(alias: Alias | None, expected: int | None, only_new: bool) -> None:
 
 
 def _check_room(session: Session, model: Model) -> None:
-    if (session.scalar(select(func.count()).where(Alias.model_id == model.id)) or 0) >= MOST_ALIASES:
-        raise Conflict("too_many_aliases", f"model {model.name!r} has {MOST_ALIASES} aliases; delete one first")
+    if (session.scalar(select(func.count()).where(Alias.model_id == model.id)) or 0) >= MAX_ALIASES:
+        raise Conflict("too_many_aliases", f"model {model.name!r} has {MAX_ALIASES} aliases; delete one first")
 
 
 def _model(session: Session, project_id: str, name: str) -> Model:

@@ -1,4 +1,4 @@
-"""Versions that leave as a bundle, and versions that come as one: nothing of a stranger's bundle is believed."""
+"""Exports versions as bundles, and imports bundles. Everything in a bundle is checked before it is stored."""
 
 import re
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ from service.shared.errors import BadInput, Fault
 from service.shared.resource_names import Name
 from service.shared.storage import Stored, Writer
 
-MOST_FAULTS = 20
-MOST_CHARACTERS = 1000
-MOST_LEVELS = 30
-# No database keeps a zero character, and no UTF-8 has half of a surrogate pair.
+MAX_FAULTS = 20
+MAX_CHARACTERS = 1000
+MAX_LEVELS = 30
+# Databases refuse zero characters, and UTF-8 cannot encode half of a surrogate pair.
 _UNKEPT = re.compile("[\0\ud800-\udfff]")
 _Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -37,7 +37,7 @@ class _Kernel(schemas.Kernel):
 
 
 class _Lineage(schemas.Lineage):
-    """What a version was made of, in figures and words that a database keeps and can compare."""
+    """A lineage whose numbers and texts fit into the database."""
 
     run: _Word | None
     attempt: _Count | None
@@ -52,7 +52,7 @@ class _Lineage(schemas.Lineage):
 
 
 class _Said(BaseModel):
-    """What is kept of a manifest."""
+    """The fields of a manifest that are stored."""
 
     model: Name
     model_version: Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -66,12 +66,12 @@ class _Said(BaseModel):
     @classmethod
     def _evaluation_can_be_stored(cls, evaluation: Evaluation | None) -> Evaluation | None:
         if evaluation is not None and "\\u0000" in evaluation.model_dump_json():
-            raise ValueError("has a zero character, which no database takes")
+            raise ValueError("has a zero character, which databases refuse")
         return evaluation
 
 
 def manifest_of(version: schemas.ModelVersion) -> Manifest:
-    """What a version says of itself when it leaves."""
+    """The manifest of a version for its bundle."""
     shown = version.model_dump(mode="json")
     return {
         "format": manifests.FORMAT,
@@ -91,7 +91,7 @@ def manifest_of(version: schemas.ModelVersion) -> Manifest:
 
 
 def unpack(path: Path, to: Writer) -> Manifest:
-    """Write the checkpoint of the bundle at `path` to `to`, and return the manifest, once both have proved right.
+    """Write the checkpoint of the bundle at `path` to `to`, check both, and return the manifest.
 
     Raises BadInput.
     """
@@ -105,11 +105,11 @@ def unpack(path: Path, to: Writer) -> Manifest:
         config = models.verify(to.path)
     except models.CheckpointError as error:
         raise _refused("unusable_model", str(error).replace(to.path.name, ARTIFACT)) from error
-    garbage_collection.freeze()  # torch, if it was not there before
+    garbage_collection.freeze()  # torch may have been imported just now
     try:
         same = parse(manifest["config"]) == config
     except ValidationError as error:
-        why = "; ".join(detail for _, detail in sentences(error)[:MOST_FAULTS])
+        why = "; ".join(detail for _, detail in sentences(error)[:MAX_FAULTS])
         raise _refused("invalid_manifest", f"{bundle.MANIFEST}: config: {why}") from error
     if not same:
         raise _refused("invalid_manifest", f"{bundle.MANIFEST}: config is not the one that {ARTIFACT} was built with")
@@ -119,7 +119,7 @@ def unpack(path: Path, to: Writer) -> Manifest:
 def register(
     session: Session, project_id: str, name: str | None, manifest: Manifest, stored: Stored, max_bytes: int | None
 ) -> schemas.ModelVersion:
-    """Make an unpacked checkpoint the next version of a model: of this name, else of the one that it had.
+    """Make an unpacked checkpoint the next version of a model: of this name, or else of the name in the manifest.
 
     max_bytes: what the project may store. Raises BadInput, TooMany.
     """
@@ -148,16 +148,16 @@ def _said(manifest: Manifest) -> _Said:
     try:
         return _Said.model_validate(manifest)
     except ValidationError as error:
-        details = [f"{bundle.MANIFEST}: {detail[:MOST_CHARACTERS]}" for _, detail in sentences(error)[:MOST_FAULTS]]
+        details = [f"{bundle.MANIFEST}: {detail[:MAX_CHARACTERS]}" for _, detail in sentences(error)[:MAX_FAULTS]]
         raise BadInput([Fault("", "invalid_manifest", detail) for detail in details]) from error
 
 
 def _unkept(value: Any, level: int) -> Iterator[str]:
-    """What a database or a client could not take, wherever it stands."""
-    if level > MOST_LEVELS:
-        yield f"is nested more than {MOST_LEVELS} levels deep"
+    """Everything in a manifest that a database or a client cannot represent."""
+    if level > MAX_LEVELS:
+        yield f"is nested more than {MAX_LEVELS} levels deep"
     elif isinstance(value, str) and (found := _UNKEPT.search(value)):
-        yield f"a text has {found[0]!r} in it, expected characters of Unicode but zero"
+        yield f"a text has {found[0]!r} in it, expected Unicode characters except zero"
     elif isinstance(value, int) and abs(value) >= 2**63:
         yield "a whole number has more than 64 bits"
     elif isinstance(value, dict | list):
@@ -167,4 +167,4 @@ def _unkept(value: Any, level: int) -> Iterator[str]:
 
 
 def _refused(code: str, detail: str) -> BadInput:
-    return BadInput([Fault("", code, detail if len(detail) <= MOST_CHARACTERS else detail[:MOST_CHARACTERS] + "…")])
+    return BadInput([Fault("", code, detail if len(detail) <= MAX_CHARACTERS else detail[:MAX_CHARACTERS] + "…")])

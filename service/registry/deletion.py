@@ -1,4 +1,4 @@
-"""Deletes models and versions: at first so that it can be undone, then for good."""
+"""Deletes models and versions: marks them, so that it can be undone, or purges their rows and files."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from service.shared.errors import Conflict, Fault, NotFound
 
 
 def delete_version(session: Session, project_id: str, name: str, number: int, purge: bool) -> None:
-    """Take a version out of use; `purge` removes its row and its file, whether it was deleted before or not.
+    """Mark a version as deleted; `purge` removes its row and its file, also if it was marked before.
 
     Raises NotFound, and Conflict while an alias names it.
     """
@@ -24,14 +24,14 @@ def delete_version(session: Session, project_id: str, name: str, number: int, pu
 
 
 def restore_version(session: Session, project_id: str, name: str, number: int) -> None:
-    """Undo a deletion, of the model too where that was deleted. Raises NotFound."""
+    """Undo the deletion of a version, and of its model if that was deleted. Raises NotFound."""
     model, version = _find(session, project_id, name, number)
     version.deleted_at = model.deleted_at = None
     session.flush()
 
 
 def delete_model(session: Session, project_id: str, name: str, purge: bool) -> None:
-    """Take a model with all its versions and aliases out of use; `purge` removes all rows and files.
+    """Mark a model as deleted, and delete its aliases; `purge` removes the rows and files of all its versions.
 
     Raises NotFound.
     """
@@ -46,7 +46,7 @@ def delete_model(session: Session, project_id: str, name: str, purge: bool) -> N
 
 
 def restore_model(session: Session, project_id: str, name: str) -> None:
-    """Undo the deletion of a model. Versions that were deleted by themselves stay deleted. Raises NotFound."""
+    """Undo the deletion of a model. Versions that were deleted individually stay deleted. Raises NotFound."""
     _model(session, project_id, name).deleted_at = None
     session.flush()
 
@@ -70,7 +70,7 @@ def _refuse_named(session: Session, model: Model, versions: Sequence[ModelVersio
 
 
 def _model(session: Session, project_id: str, name: str) -> Model:
-    # locked: a version that is being added, or an alias that is being put, comes before or after
+    # locked: versions and aliases are added before or after this transaction, not during it
     query = select(Model).where(Model.project_id == project_id, Model.name == name).with_for_update()
     model = session.scalar(query)
     if model is None:

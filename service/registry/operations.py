@@ -1,4 +1,4 @@
-"""Models and versions in SQL."""
+"""Adds, reads and changes models and versions in SQL."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from service.shared.errors import NotFound
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
 
-MOST_LISTED = 10_000
+MAX_LISTED = 10_000
 
 
 def add_version(
@@ -64,7 +64,7 @@ def forget_run(session: Session, run_id: str) -> None:
 
 
 def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
-    """One model, deleted ones too. Raises NotFound."""
+    """One model, which may be deleted. Raises NotFound."""
     row = session.execute(_models(project_id).where(Model.name == name)).one_or_none()
     if row is None:
         raise NotFound("model", name)
@@ -74,7 +74,7 @@ def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
 def list_models(
     session: Session, project_id: str, deleted: bool, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Model]]:
-    """Models newest first, each with its id for paging: those that are there, or those that were deleted."""
+    """Models newest first, each with its id for paging: the deleted ones, or the others."""
     query = _models(project_id).where(_is(Model, deleted)).order_by(Model.id.desc()).limit(size)
     if after is not None:
         query = query.where(Model.id < after)
@@ -83,7 +83,7 @@ def list_models(
 
 
 def get_version(session: Session, project_id: str, name: str, number: int) -> schemas.ModelVersion:
-    """One version of a model, deleted ones too. Raises NotFound."""
+    """One version of a model, which may be deleted. Raises NotFound."""
     row = _row(session, project_id, name, number)
     return representations.of_versions(session, name, [row])[0]
 
@@ -121,9 +121,9 @@ def change_version(
 
 
 def find_version(session: Session, project_id: str, name: str, reference: str) -> tuple[ModelVersion, Artifact]:
-    """The version that a number or an alias names; without one what `production` names, else the newest.
+    """The version of a number or an alias. An empty reference is the alias `production`, or else the newest version.
 
-    Raises NotFound. What was deleted is not found.
+    Raises NotFound, also for deleted versions and models.
     """
     there = _versions(project_id, name).where(ModelVersion.deleted_at.is_(None), Model.deleted_at.is_(None))
     named = there.join(Alias, Alias.version_id == ModelVersion.id)
@@ -143,14 +143,14 @@ def find_version(session: Session, project_id: str, name: str, reference: str) -
 
 
 def all_versions(session: Session, project_id: str) -> Sequence[tuple[str, int]]:
-    """The model and number of every version that is there, at most `MOST_LISTED`, for lists without pages."""
+    """Model and number of every version that is not deleted, at most `MAX_LISTED`, for lists without pages."""
     query = (
         select(Model.name, ModelVersion.version)
         .join(ModelVersion, ModelVersion.model_id == Model.id)
         .where(Model.project_id == project_id, Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None))
         .order_by(Model.name, ModelVersion.version)
     )
-    return [(row.name, row.version) for row in session.execute(query.limit(MOST_LISTED))]
+    return [(row.name, row.version) for row in session.execute(query.limit(MAX_LISTED))]
 
 
 def _row(session: Session, project_id: str, name: str, number: int) -> tuple[ModelVersion, Artifact]:

@@ -1,4 +1,4 @@
-"""What rows of the registry look like from outside."""
+"""Converts rows of the registry to response bodies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from service.shared.storage.tables import Artifact
 
 
 def of_models(session: Session, rows: Sequence[Any]) -> list[schemas.Model]:
-    """Models, each with the number of its newest version."""
+    """Response bodies of models. rows: (model, number of its newest version)."""
     named = (
         select(Alias.model_id, Alias.name, ModelVersion.version)
         .join(ModelVersion, ModelVersion.id == Alias.version_id)
@@ -40,7 +40,7 @@ def of_models(session: Session, rows: Sequence[Any]) -> list[schemas.Model]:
 def of_versions(
     session: Session, name: str, rows: Sequence[tuple[ModelVersion, Artifact]]
 ) -> list[schemas.ModelVersion]:
-    """Versions of the model of this name, each with its file."""
+    """Response bodies of versions of the model of this name. rows: (version, file)."""
     named = (
         select(Alias.version_id, Alias.name)
         .where(Alias.version_id.in_([version.id for version, _ in rows]))
@@ -71,7 +71,7 @@ def of_versions(
 
 
 def of_alias(session: Session, model: str, alias: Alias) -> schemas.Alias:
-    """An alias of the model of this name."""
+    """Response body of an alias of the model of this name."""
     ids = [alias.version_id, alias.pending_version_id]
     query = select(ModelVersion.id, ModelVersion.version).where(ModelVersion.id.in_(ids))
     numbers = {row.id: row.version for row in session.execute(query)}
@@ -87,7 +87,7 @@ def of_alias(session: Session, model: str, alias: Alias) -> schemas.Alias:
 
 
 def signature(config: MMVAEConfig | MMVRNNConfig) -> schemas.Signature:
-    """What a model of this configuration takes."""
+    """The inputs of a model of this configuration."""
     lead = [-1] if config.kind == "static" else [-1, -1]
     return schemas.Signature(
         inputs=[

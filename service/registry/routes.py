@@ -21,13 +21,13 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the vers
 class ModelQuery(PageQuery):
     """Which models or versions to list."""
 
-    deleted: Annotated[bool, Field(description="Those that were deleted, instead of those that are there.")] = False
+    deleted: Annotated[bool, Field(description="List the deleted ones instead of the others.")] = False
 
 
 class DeleteQuery(QueryModel):
     """How to delete a model or version."""
 
-    purge: Annotated[bool, Field(description="Delete it for good, with its file: no way back.")] = False
+    purge: Annotated[bool, Field(description="Delete it with its file; this cannot be undone.")] = False
 
 
 @router.get("", operation_id="list_models")
@@ -44,7 +44,7 @@ def list_models(
 
 @router.get("/{name}", operation_id="get_model")
 def get_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
-    """A model's newest version, and what is said about it."""
+    """A model with its aliases and the number of its newest version."""
     with services.database.reader() as session:
         return registry.get_model(session, caller.project_id, name)
 
@@ -58,7 +58,7 @@ def change_model(name: Reference, body: schemas.Changes, caller: Caller, service
 
 @router.delete("/{name}", status_code=204, operation_id="delete_model")
 def delete_model(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
-    """Take a model out of use, with its versions and aliases; `restore` brings it back, without aliases."""
+    """Delete a model with its versions and aliases. `restore` undoes it, except for the aliases."""
     with services.database.writer.begin() as session:
         deletion.delete_model(session, caller.project_id, name, query.purge)
 
@@ -84,7 +84,7 @@ def list_model_versions(
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")
 def get_model_version(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
-    """What a version takes, what it was made of, and how good it is."""
+    """A version with its inputs, lineage and evaluation."""
     with services.database.reader() as session:
         return registry.get_version(session, caller.project_id, name, version)
 
@@ -102,7 +102,7 @@ def change_model_version(
 def delete_model_version(
     name: Reference, version: Number, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
-    """Take a version out of use; refused while an alias names it. `restore` brings it back."""
+    """Delete a version; refused while an alias names it. `restore` undoes it."""
     with services.database.writer.begin() as session:
         deletion.delete_version(session, caller.project_id, name, version, query.purge)
 

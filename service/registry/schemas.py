@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from models.config import ModelConfig
 from service.shared.resource_names import Name
 
-# A letter first: where either can stand, digits are a version.
+# It starts with a letter: where both an alias and a version are accepted, digits are a version.
 ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
 AliasName = Annotated[str, StringConstraints(pattern=ALIAS_PATTERN)]
 Tags = Annotated[list[Name], Field(max_length=20)]
@@ -16,7 +16,7 @@ Description = Annotated[str, Field(max_length=2000)]
 
 
 class EvaluatedRows(BaseModel):
-    """The rows that an evaluation looked at."""
+    """The rows that an evaluation predicted."""
 
     split: Literal["test", "validation", "training"]
     count: int
@@ -28,47 +28,51 @@ class EvaluationEntry(BaseModel):
     observed: list[str]
     target: str
     metric: str = Field(
-        description="As the target's likelihood measures errors: error_rate of categories, root_mean_squared_error of "
-        "other values, or a metric that an installed likelihood names."
+        description="The error metric of the target's likelihood: error_rate for categories, root_mean_squared_error "
+        "for other values, or a metric of an installed likelihood."
     )
-    values: int = Field(description="How many values were predicted: samples, or time steps.")
-    error: float | None = Field(description="In the data's units. Null where no row has both.")
-    baseline_error: float | None = Field(description="Of the training rows' mean, or most frequent category.")
-    log_likelihood: float | None = Field(description="Mean predictive log-density of a value, in nats.")
-    coverage_90: float | None = Field(description="Part of the numbers inside the predicted 90 % interval.")
+    values: int = Field(description="Number of predicted values: samples, or time steps.")
+    error: float | None = Field(
+        description="In the units of the data. Null if no row has both the observed modalities and the target."
+    )
+    baseline_error: float | None = Field(
+        description="Error of predicting the training rows' mean, or their most frequent category."
+    )
+    log_likelihood: float | None = Field(description="Mean predictive log-density per value, in nats.")
+    coverage_90: float | None = Field(description="Fraction of the values inside the predicted 90 % interval.")
 
 
 class LatentFeature(BaseModel):
-    """One latent feature, all modalities observed."""
+    """One latent feature, with all modalities observed."""
 
-    kl: float | None = Field(description="Mean KL divergence from the prior, in nats a sample or time step.")
-    active: bool = Field(description="Whether its posterior mean varies over the data.")
+    kl: float | None = Field(description="Mean KL divergence from the prior, in nats per sample or time step.")
+    active: bool = Field(description="Whether the posterior mean varies over the data.")
 
 
 class Warning(BaseModel):
-    """Something about the model that deserves a look."""
+    """A possible problem of the model."""
 
     type: str
     message: str
 
 
 class Evaluation(BaseModel):
-    """How good a run's model is: every observed subset of the modalities against every target."""
+    """How well a run's model predicts every target from every observed subset of the modalities."""
 
     rows: EvaluatedRows
     matrix: list[EvaluationEntry]
-    elbo: float | None = Field(description="Evidence lower bound with beta = 1, in nats a row.")
-    iwae_64: float | None = Field(description="Importance weighted bound of 64 draws, in nats a row.")
+    elbo: float | None = Field(description="Evidence lower bound with beta = 1, in nats per row.")
+    iwae_64: float | None = Field(description="Importance weighted bound of 64 draws, in nats per row.")
     latent: list[LatentFeature]
     active_units: int
     expert_shares: dict[str, float] | None = Field(
-        description="Each modality's part of the joint precision, for products of experts."
+        description="Fraction of the joint precision per modality, for products of experts."
     )
     warnings: list[Warning]
 
 
 class Origin(BaseModel):
-    """Where an imported version was exported."""
+    """The version that an imported version was exported from."""
 
     model: str
     version: int
@@ -76,22 +80,22 @@ class Origin(BaseModel):
 
 
 class Kernel(BaseModel):
-    """What computed one operation of a training."""
+    """The implementation that computed one operation of a training."""
 
     operation: str = Field(description="`elbo`, `posterior` or `gru_loop`.")
     serves: Literal["kernel", "reference", "none"] = Field(
-        description="The kernel, the PyTorch reference, or none where the model does not use the operation."
+        description="The kernel, the PyTorch reference, or none if the model does not use the operation."
     )
-    reason: str | None = Field(description="Why it was not the kernel.")
+    reason: str | None = Field(description="Why the kernel was not used.")
 
 
 class Lineage(BaseModel):
-    """What a version was made of, by this service or by the one that it was imported from."""
+    """What a version was made of, by this service or by the service that it was imported from."""
 
     run: str | None
     attempt: int | None
     step: int | None = Field(
-        default=None, description="Of the checkpoint that was registered; null for a run's result."
+        default=None, description="Step of the registered checkpoint; null for the result of a run."
     )
     dataset: str | None
     dataset_version: int | None
@@ -99,15 +103,15 @@ class Lineage(BaseModel):
     seed: int | None
     training: dict[str, Any] | None = Field(default=None, description="The run's training configuration.")
     libraries: dict[str, str]
-    git_revision: str | None = Field(default=None, description="Of the code that trained it, where that was known.")
+    git_revision: str | None = Field(default=None, description="Revision of the code that trained it, if known.")
     kernels: list[Kernel] | None = Field(
-        default=None, description="What computed each operation of the training; null where that was not recorded."
+        default=None, description="What computed each operation of the training; null if it was not recorded."
     )
     imported_from: Origin | None = None
 
 
 class SignatureInput(BaseModel):
-    """A modality as inference takes it. `-1` in a shape is any length."""
+    """A modality as an input of inference. `-1` in a shape is any length."""
 
     name: str
     dtype: str
@@ -117,20 +121,20 @@ class SignatureInput(BaseModel):
     categories: int | None
     category_names: list[int] | list[str] | None = Field(
         default=None,
-        description="In the order of the probabilities. Inputs may say these, and answers do. Where they are numbers, "
-        "a number that goes in is a name; where they are texts, or there are none, it counts categories from 0.",
+        description="In the order of the probabilities. Inputs may use the names, and responses do. If the names are "
+        "numbers, a number in an input is a name. If they are texts, or null, it is the index of a category, from 0.",
     )
 
 
 class Signature(BaseModel):
-    """What a version takes and what its codes are like. Any subset of the inputs will do."""
+    """The inputs of a version and the size of its codes. A request may have any subset of the inputs."""
 
     inputs: list[SignatureInput]
     latent_features: int
 
 
 class VersionRequest(BaseModel):
-    """Make a version of a run's checkpoint; of its newest without a step."""
+    """Register a checkpoint of a run as a version; without a step, the newest checkpoint."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"run": "run_01KA3M5Q7R9T2V4X6Z8B0D1F3H", "step": 500}]}
@@ -141,7 +145,7 @@ class VersionRequest(BaseModel):
 
 
 class Changes(BaseModel):
-    """What can be changed of a model or of a version, at any time. What is left out stays."""
+    """Changes of a model or of a version, which are allowed at any time. Omitted fields stay as they are."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -153,7 +157,7 @@ class Changes(BaseModel):
 
 
 class AliasRequest(BaseModel):
-    """Which version an alias is to name."""
+    """The version that an alias names from now on."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
 
@@ -165,15 +169,17 @@ class Alias(BaseModel):
 
     model: str
     alias: str
-    version: int = Field(description="What requests by this alias are answered with now.")
-    pending_version: int | None = Field(description="What it moves to as soon as every engine has loaded it.")
-    error: str | None = Field(description="Why it did not move when it was told to last.")
-    revision: int = Field(description="Counts how often it was told to move; its ETag.")
+    version: int = Field(description="The version that requests to this alias use now.")
+    pending_version: int | None = Field(
+        description="The version that it names as soon as every inference process has loaded it."
+    )
+    error: str | None = Field(description="Why the last change of the version failed.")
+    revision: int = Field(description="Number of changes of the version; the ETag.")
     updated_at: datetime
 
 
 class ModelVersion(BaseModel):
-    """An immutable trained artifact, and what is said about it."""
+    """An immutable trained artifact with its description."""
 
     model: str
     version: int
@@ -183,7 +189,7 @@ class ModelVersion(BaseModel):
     signature: Signature
     config: ModelConfig = Field(description="Architecture and modalities; any subset of them is a valid input.")
     metrics: dict[str, Any]
-    evaluation: Evaluation | None = Field(description="On rows it has not seen; null for a checkpoint.")
+    evaluation: Evaluation | None = Field(description="On rows that were not trained on; null for a checkpoint.")
     lineage: Lineage
     sha256: str
     size_bytes: int
@@ -197,27 +203,27 @@ class Model(BaseModel):
     name: str
     description: str | None
     tags: list[str]
-    latest_version: int | None = Field(description="The newest that is not deleted.")
+    latest_version: int | None = Field(description="Number of the newest version that is not deleted.")
     aliases: dict[str, int] = Field(description="The version that each alias names.")
     created_at: datetime
     deleted_at: datetime | None
 
 
 class ModelPage(BaseModel):
-    """A part of the list of models, newest first."""
+    """One page of models, newest first."""
 
     models: list[Model]
     next_page_token: str | None
 
 
 class ModelVersionPage(BaseModel):
-    """A part of the list of a model's versions, newest first."""
+    """One page of a model's versions, newest first."""
 
     versions: list[ModelVersion]
     next_page_token: str | None
 
 
 class AliasList(BaseModel):
-    """A model's aliases by name."""
+    """The aliases of a model, by name."""
 
     aliases: list[Alias]

@@ -20,7 +20,7 @@ class Model(Table):
     name: Mapped[str]
     description: Mapped[str | None] = mapped_column(Text)
     tags: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
-    # The number of the newest version there ever was: a number that was given once means nothing else later.
+    # The highest number that a version has had: numbers of deleted versions are not used again.
     last_version: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=now())
     deleted_at: Mapped[datetime | None]
@@ -29,7 +29,7 @@ class Model(Table):
 
 
 class ModelVersion(Table):
-    """An immutable trained artifact; what is said about it may change. A run makes at most one."""
+    """An immutable trained artifact; tags and description may change. A run makes at most one."""
 
     __tablename__ = "model_versions"
 
@@ -42,7 +42,7 @@ class ModelVersion(Table):
     tags: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     config: Mapped[dict[str, Any]]
     metrics: Mapped[dict[str, Any]]
-    # How good it is on rows it has not seen; null where nobody has measured it, as for a checkpoint.
+    # On rows that were not trained on; null for checkpoints and imports without one.
     evaluation: Mapped[dict[str, Any] | None]
     lineage: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=now())
@@ -62,9 +62,9 @@ class Alias(Table):
     version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"), index=True)
     pending_version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
     pending_at: Mapped[datetime | None]
-    # Why it did not move when it was told to last.
+    # Why the last change of the version failed.
     error: Mapped[str | None] = mapped_column(Text)
-    # Counts how often it was told to move.
+    # Number of changes of the version.
     revision: Mapped[int] = mapped_column(default=1)
     updated_at: Mapped[datetime] = mapped_column(default=now(), onupdate=now())
 
@@ -84,12 +84,12 @@ class Engine(Table):
 
 
 class EngineReport(Table):
-    """What came of loading a version that an alias is about to name."""
+    """Whether an engine has loaded the pending version of an alias."""
 
     __tablename__ = "engine_reports"
 
     engine_id: Mapped[str] = mapped_column(ForeignKey("engines.id", ondelete="CASCADE"), primary_key=True)
     version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True)
-    # Why it could not be loaded; null when it is ready.
+    # Why it could not be loaded; null if it is loaded.
     error: Mapped[str | None] = mapped_column(Text)
     reported_at: Mapped[datetime] = mapped_column(default=now())

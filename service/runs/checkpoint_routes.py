@@ -15,12 +15,12 @@ from service.shared.resource_names import Name, Reference
 
 router = APIRouter(route_class=AuthenticatedRoute)
 
-Step = Annotated[int, Path(ge=0, le=2**53, description="Optimiser steps that were done.")]
+Step = Annotated[int, Path(ge=0, le=2**53, description="Number of optimiser steps done.")]
 
 
 @router.get("/v1/runs/{run_id}/checkpoints", operation_id="list_run_checkpoints", tags=["runs"])
 def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> schemas.Checkpoints:
-    """The states of the training that are kept, newest first."""
+    """The stored states of the training, newest first."""
     with services.database.reader() as session:
         lookup.job_of(session, caller.project_id, run_id)
         found = [
@@ -47,7 +47,7 @@ def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> sc
 def download_run_checkpoint(
     run_id: Reference, step: Step, caller: Caller, services: Web, range: Range = None, if_range: IfRange = None
 ) -> Response:
-    """The file of a checkpoint: a model that `models.load` reads."""
+    """The file of a checkpoint, which `models.load` reads as a model."""
     with services.database.reader() as session:
         _, artifact = checkpoints.find(session, caller.project_id, run_id, step)
     return downloads.stored(services, artifact.file, f"{run_id}-step-{step}.safetensors", range, if_range)

@@ -1,4 +1,4 @@
-"""How runs are looked up: one, or a page of a list that is as fast behind 100,000 runs as at its beginning."""
+"""Reads runs: one, or a page of a list. The last page of 100,000 runs is as fast as the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class Filters:
-    """Which runs: in any of the states, with all of the tags, of a dataset, of a model, made in a time."""
+    """Selects runs that are in any of the states, have all of the tags, and match every other filter."""
 
     states: Sequence[str] = ()
     tags: Sequence[str] = ()
@@ -56,7 +56,7 @@ class Filters:
 
 
 def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
-    """One run, with its place in the queue. Raises NotFound."""
+    """One run with its position in the queue. Raises NotFound."""
     row = session.execute(_RUN, {"project_id": project_id, "run_id": run_id}).one_or_none()
     if row is None:
         raise NotFound("run", run_id)
@@ -66,7 +66,7 @@ def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
 def list_runs(
     session: Session, project_id: str, filters: Filters, after: str | None, size: int
 ) -> list[tuple[str, schemas.Run]]:
-    """Runs newest first, each with the id of its job, by which pages go on; those behind the job `after`."""
+    """Runs older than the job `after`, newest first, each with the id of its job: the key of the next page."""
     found = _page(session, project_id, filters, after, size)
     return list(zip(found, describe(session, found), strict=True))
 
@@ -80,7 +80,7 @@ def job_of(session: Session, project_id: str, run_id: str) -> str:
 
 
 def evaluation(session: Session, project_id: str, run_id: str) -> Evaluation:
-    """How good a run's model is. Raises NotFound, also for a run that has not ended with a model."""
+    """The evaluation of a run's model. Raises NotFound, also for a run that has made no model."""
     job_of(session, project_id, run_id)
     stored = session.scalar(select(Run.evaluation).where(Run.id == run_id))
     if stored is None:
@@ -144,14 +144,14 @@ def tags_of(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _page(session: Session, project_id: str, filters: Filters, after: str | None, size: int) -> list[str]:
-    """The ids of the jobs of at most `size` runs, newest first, behind the job `after`.
+    """The job ids of at most `size` runs that are older than the job `after`, newest first.
 
-    Ids sort by time, so that an index serves order, paging and times alike. A state is looked up in an index of its
-    own, one state after the other: a few failed runs among many succeeded ones are found at once.
+    Ids sort by time, so one index gives order, pages and times. Each state is looked up on its own in an index: a few
+    failed runs among many succeeded ones are found without reading the others.
     """
     if not filters.states:
         return list(session.scalars(_of_runs(project_id, filters, after).limit(size)))
-    # each state's newest, of which the newest of all are among
+    # the newest of all states are among the newest of each
     each = [
         select(_in_state(project_id, filters, after, state).limit(size).subquery().c.job_id) for state in filters.states
     ]
@@ -200,5 +200,5 @@ def _narrow(column: InstrumentedAttribute[str], filters: Filters, after: str | N
 
 
 def _first_of(time: datetime) -> ULID:
-    """The smallest id of a moment."""
+    """The smallest id of a time."""
     return ULID(int(time.timestamp() * 1000).to_bytes(6, "big") + bytes(10))

@@ -1,4 +1,4 @@
-"""Training runs in SQL. A run says what was asked for; its job carries its state."""
+"""Changes of training runs in SQL. A run has the configuration; its job has the state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -49,17 +49,16 @@ def check_queued(session: Session, project_id: str, max_queued: int | None) -> N
 
 
 class Queued(NamedTuple):
-    """A run that was queued, and the id of its job, by which a worker is woken once it is committed."""
+    """A queued run and the id of its job, with which the caller wakes a worker after the commit."""
 
     run: schemas.Run
     job_id: str
 
 
 def create(session: Session, project_id: str, request: schemas.RunRequest) -> Queued:
-    """Check the request against the dataset and queue it.
+    """Check the request against the dataset, and queue a run.
 
-    Raises NotFound for an unknown dataset, Conflict for one that is not ready, BadInput with everything that does not
-    fit.
+    Raises NotFound for an unknown dataset, Conflict for one that is not ready, and BadInput with every misfit.
     """
     name, number = request.dataset.name, request.dataset.version
     _, version, _ = datasets.ready_version(session, project_id, name, number, lock=True)
@@ -93,15 +92,15 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
 
 
 def retry(session: Session, project_id: str, run_id: str) -> Queued:
-    """Queue a new run that does what a failed or cancelled one was to do, from its last checkpoint.
+    """Queue a new run with the configuration of a failed or cancelled one. It resumes from its newest checkpoint.
 
     Raises NotFound, and Conflict while the run has not ended, or has succeeded.
     """
     run, job = _find(session, project_id, run_id)
     if job.state not in ("failed", "cancelled"):
-        raise Conflict("run_cannot_be_retried", f"it is {job.state}, expected failed or cancelled")
+        raise Conflict("run_cannot_be_retried", f"the run is {job.state}, expected failed or cancelled")
     if session.get_one(DatasetVersion, run.dataset_version_id).deleted_at is not None:
-        raise Conflict("dataset_deleted", "its dataset version was deleted")
+        raise Conflict("dataset_deleted", "the dataset version of the run was deleted")
     copied = ("project_id", "dataset_version_id", "model_name", "preset", "architecture", "training", "estimate")
     again = Run(
         **{name: getattr(run, name) for name in (*copied, "init_from", "init_artifact_id", "seed", "description")},
@@ -115,17 +114,17 @@ def retry(session: Session, project_id: str, run_id: str) -> Queued:
 
 
 def cancel(session: Session, project_id: str, run_id: str) -> schemas.Run:
-    """Cancel a queued run, or ask a running one to stop. Raises NotFound, and Conflict when it has ended."""
+    """Cancel a queued run; ask a running one to stop. Raises NotFound, and Conflict when it has ended."""
     return _changed(session, project_id, run_id, jobs.cancel)
 
 
 def pause(session: Session, project_id: str, run_id: str) -> schemas.Run:
-    """Pause a queued run, or ask a running one to. Raises NotFound, and Conflict when it has ended."""
+    """Pause a queued run; ask a running one to pause. Raises NotFound, and Conflict when it has ended."""
     return _changed(session, project_id, run_id, jobs.pause)
 
 
 def resume(session: Session, project_id: str, run_id: str) -> Queued:
-    """Queue a paused run again, from its last checkpoint. Raises NotFound, and Conflict when it has ended."""
+    """Queue a paused run again. Raises NotFound, and Conflict when it has ended."""
     return Queued(_changed(session, project_id, run_id, jobs.resume), lookup.job_of(session, project_id, run_id))
 
 
@@ -142,13 +141,13 @@ def change(session: Session, project_id: str, run_id: str, changes: schemas.RunC
 
 
 def remove(session: Session, project_id: str, run_id: str) -> None:
-    """Forget a run that has ended, with its metrics, history, log and checkpoints; a version that it made stays.
+    """Delete a run that has ended, with its metrics, events, log and checkpoints. The version that it made stays.
 
     Raises NotFound, and Conflict while it has not ended.
     """
     run, job = _find(session, project_id, run_id)
     if job.state not in FINAL_STATES:
-        raise Conflict("run_has_not_ended", f"it is {job.state}: cancel it first")
+        raise Conflict("run_has_not_ended", f"the run is {job.state}: cancel it first")
     files = session.scalars(select(RunCheckpoint.artifact_id).where(RunCheckpoint.run_id == run.id)).all()
     registry.forget_run(session, run.id)
     session.execute(delete(RunMetric).where(RunMetric.run_id == run.id))
@@ -168,7 +167,7 @@ def _estimate(asked: Resolved, statistics: Mapping[str, Any]) -> dict[str, int |
 
 
 def _queued(session: Session, run: Run, job: Job, tags: Sequence[str]) -> Queued:
-    """Add a run whose job is queued."""
+    """Add the rows of a run whose job is queued."""
     run.id, run.job_id = new_id("run"), job.id
     session.add(run)
     session.flush()

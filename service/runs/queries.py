@@ -31,7 +31,9 @@ class MetricQuery(QueryModel):
     """Which metrics of a run to return."""
 
     name: Annotated[list[Reference], Field(max_length=200, description="Only these metrics.")] = []  # noqa: RUF012 Pydantic copies it
-    points: Annotated[int, Field(ge=1, le=10_000, description="Maximum number of points per metric.")] = 1000
+    points: Annotated[
+        int, Field(ge=1, le=10_000, description="Maximum number of points per metric, evenly thinned.")
+    ] = 1000
 
 
 class EventQuery(QueryModel):

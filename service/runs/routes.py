@@ -65,7 +65,7 @@ def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, cal
 
 @router.get("/{run_id}", operation_id="get_run")
 def get_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
-    """Where a run stands."""
+    """One run with its state."""
     with services.database.reader() as session:
         return lookup.get(session, caller.project_id, run_id)
 
@@ -79,7 +79,7 @@ def change_run(run_id: Reference, body: schemas.RunChanges, caller: Caller, serv
 
 @router.delete("/{run_id}", status_code=204, operation_id="delete_run")
 def delete_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> None:
-    """Forget a run that has ended, with its metrics, log and checkpoints. A version that it made stays."""
+    """Delete a run that has ended, with its metrics, log and checkpoints. The version that it made stays."""
     with services.database.writer.begin() as session:
         runs.remove(session, caller.project_id, run_id)
     after.add_task(storage.sweep, services.database, services.storage)
@@ -87,21 +87,21 @@ def delete_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="cancel_run")
 def cancel_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
-    """Cancel a queued run at once, or ask a running one to stop; its checkpoint is kept."""
+    """Cancel a queued run at once; ask a running one to stop. Its checkpoint is kept."""
     with services.database.writer.begin() as session:
         return runs.cancel(session, caller.project_id, run_id)
 
 
 @router.post("/{run_id}/pause", status_code=202, operation_id="pause_run")
 def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
-    """Pause a queued run at once, or ask a running one to make a checkpoint and pause."""
+    """Pause a queued run at once; ask a running one to save a checkpoint and pause."""
     with services.database.writer.begin() as session:
         return runs.pause(session, caller.project_id, run_id)
 
 
 @router.post("/{run_id}/resume", status_code=202, operation_id="resume_run")
 def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
-    """Queue a paused run again; it goes on from its checkpoint."""
+    """Queue a paused run again. It resumes from its newest checkpoint."""
     with services.database.writer.begin() as session:
         runs.check_queued(session, caller.project_id, caller.quotas.queued_runs)
         queued = runs.resume(session, caller.project_id, run_id)
@@ -113,7 +113,7 @@ def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
 def retry_run(
     run_id: Reference, response: Response, after: BackgroundTasks, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.Run:
-    """Queue a new run that goes on from the last checkpoint of one that failed or was cancelled."""
+    """Queue a new run that resumes from the newest checkpoint of a run that failed or was cancelled."""
     return _queued(
         lambda session: runs.retry(session, caller.project_id, run_id), once, response, after, caller, services
     )
@@ -123,7 +123,7 @@ def retry_run(
 def get_run_metrics(
     run_id: Reference, query: Annotated[queries.MetricQuery, Query()], caller: Caller, services: Web
 ) -> schemas.MetricHistories:
-    """What the run reported, by metric and step."""
+    """The values that the run reported, by metric and step."""
     with services.database.reader() as session:
         lookup.job_of(session, caller.project_id, run_id)
         found = run_metrics.history(session, run_id, query.name, query.points)
@@ -136,7 +136,7 @@ def get_run_metrics(
 
 @router.get("/{run_id}/evaluation", operation_id="get_run_evaluation")
 def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Evaluation:
-    """How good the run's model is on rows it was not trained on; 404 until the run has succeeded."""
+    """How well the model predicts rows that it was not trained on; 404 until the run has succeeded."""
     with services.database.reader() as session:
         return lookup.evaluation(session, caller.project_id, run_id)
 
@@ -147,7 +147,9 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Eval
     response_model=schemas.RunEvents,
     responses={
         200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
-        204: {"description": "To a stream alone: the run has ended, and no event is newer. An EventSource stops."},
+        204: {
+            "description": "Streams only: the run has ended, and there are no newer events. An EventSource then stops."
+        },
     },
 )
 def get_run_events(
@@ -163,7 +165,7 @@ def get_run_events(
         Header(alias="Last-Event-ID", description="As `after`, for streams."),
     ] = None,
 ) -> schemas.RunEvents | Response:
-    """What happened to a run, oldest first; as server-sent events for those who accept them."""
+    """The events of a run, oldest first; as server-sent events if the request accepts them."""
     with services.database.reader() as session:
         job_id = lookup.job_of(session, caller.project_id, run_id)
         if EVENT_STREAM in accept:
@@ -181,7 +183,7 @@ def get_run_events(
 def get_run_logs(
     run_id: Reference, query: Annotated[queries.LogQuery, Query()], caller: Caller, services: Web
 ) -> PlainTextResponse:
-    """What the run's attempts wrote, as text: the end, or all of it."""
+    """The log of the run's attempts as text: its end, or all of it."""
     with services.database.reader() as session:
         job_id = lookup.job_of(session, caller.project_id, run_id)
         most = query.characters if query.part == "tail" else WHOLE_LOG_CHARACTERS
@@ -208,7 +210,7 @@ def _queued(
     caller: Caller,
     services: Services,
 ) -> schemas.Run:
-    """Queue a run, once, unless the project has too many that wait, or no room for what the run would make."""
+    """Queue a run once per idempotency key. Raises TooMany when a quota of the project is exhausted."""
 
     def create(session: Session) -> schemas.Run:
         runs.check_queued(session, caller.project_id, caller.quotas.queued_runs)

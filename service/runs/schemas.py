@@ -42,7 +42,7 @@ class InitFromCheckpoint(BaseModel):
 
 
 def _kind_of_start(start: Any) -> str:
-    """Which of the two is meant, so that faults are about that one alone."""
+    """The name of the schema that the value is checked against: faults then name the fields of one schema only."""
     if isinstance(start, BaseModel):
         return type(start).__name__
     return "InitFromCheckpoint" if isinstance(start, dict) and "run" in start else "InitFromVersion"
@@ -55,7 +55,7 @@ InitFrom = Annotated[
 
 
 class RunRequest(BaseModel):
-    """Train a model on a dataset. What is left out has defaults, which the answer shows."""
+    """Train a model on a dataset. Omitted fields have defaults, which the response shows."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -68,29 +68,41 @@ class RunRequest(BaseModel):
     model: Name = Field(description="Name in the registry under which the result becomes the next version.")
     preset: Preset | None = Field(
         default=None,
-        description="A starting point; what the request names itself wins. By default cross-modal for samples and "
-        "sequence-imputation for sequences.",
+        description="Defaults for fields that the request omits: `cross-modal` for samples and `sequence-imputation` "
+        "for sequences, unless another one is named.",
     )
     architecture: ArchitectureOptions | None = Field(
         default=None, description="By default an MM-VAE for static samples and an MM-VRNN for sequences."
     )
     training: TrainingConfig = TrainingConfig()
     init_from: InitFrom | None = Field(
-        default=None, description="Begin with the weights of a model of the same architecture and modalities."
+        default=None, description="Start from the weights of a model of the same architecture and modalities."
     )
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Same seed, same weights on the same kind of device.")
-    priority: int = Field(default=0, ge=-100, le=100, description="Higher is taken first.")
-    devices: int = Field(default=1, ge=1, le=64, description="Devices that train it together, all of one worker.")
-    max_attempts: int = Field(default=3, ge=1, le=20, description="Faults after which it is given up.")
+    seed: int = Field(
+        default=0, ge=0, le=2**53 - 1, description="The same seed gives the same weights on the same kind of device."
+    )
+    priority: int = Field(default=0, ge=-100, le=100, description="A higher number is started first.")
+    devices: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Number of devices that train the model together; one worker must have all of them.",
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, le=20, description="Number of failed attempts after which the run fails."
+    )
     timeout_seconds: float | None = Field(
-        default=None, gt=0, le=90 * 86_400, description="From its first start to its end, waiting included."
+        default=None,
+        gt=0,
+        le=90 * 86_400,
+        description="Time from the first start to the end, including pauses and waits.",
     )
     tags: Tags = []
     description: Description | None = None
 
 
 class RunChanges(BaseModel):
-    """What can be changed of a run, at any time. What is left out stays."""
+    """Changes of a run, which are allowed at any time. Omitted fields stay as they are."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -102,14 +114,14 @@ class RunChanges(BaseModel):
 
 
 class Estimate(BaseModel):
-    """How large the model is, and about what its training takes. Null for networks and experts of others."""
+    """The size of the model, and an estimate of the memory for its training. Null for custom networks and experts."""
 
     parameters: int | None
     memory_bytes: int | None
 
 
 class RunError(BaseModel):
-    """Why a run failed, or why its last attempt did."""
+    """Why the run, or its last attempt, failed."""
 
     code: str
     detail: str
@@ -117,7 +129,7 @@ class RunError(BaseModel):
 
 
 class Run(BaseModel):
-    """One training and where it stands. More states may be added."""
+    """One training and its state. Later releases may add states."""
 
     id: str
     state: RunState
@@ -126,17 +138,17 @@ class Run(BaseModel):
     eta_seconds: float | None
     attempt: int
     failures: int
-    preemptions: int = Field(description="How often a worker that had to stop gave it back.")
+    preemptions: int = Field(description="Number of times that a worker stopped the run to shut down.")
     cancel_requested: bool
     pause_requested: bool
-    queue_position: int | None = Field(default=None, description="While queued: 1 is taken next.")
+    queue_position: int | None = Field(default=None, description="Position in the queue; 1 is started next.")
     waiting_reason: str | None = Field(
-        default=None, description="Why it is not running, while it waits: `storage_full`, or a sentence for people."
+        default=None, description="Why the run waits: `storage_full`, or a sentence for people."
     )
     error: RunError | None
     dataset: DatasetReference
     model: str
-    version: int | None = Field(description="Version of the model that this run made.")
+    version: int | None = Field(description="Number of the model version that this run made.")
     preset: str | None
     architecture: dict[str, Any] = Field(description="With its defaults, and the dataset's modalities.")
     training: dict[str, Any] = Field(description="With its defaults.")
@@ -146,18 +158,18 @@ class Run(BaseModel):
     devices: int
     max_attempts: int
     timeout_seconds: float | None
-    retry_of: str | None = Field(description="The run that this one tries again.")
+    retry_of: str | None = Field(description="The run that this run retries.")
     tags: list[str]
     description: str | None
     estimate: Estimate | None
-    metrics: dict[str, float | None] = Field(description="The newest value of each; null where it is not finite.")
+    metrics: dict[str, float | None] = Field(description="The newest value of each metric; null if it is not finite.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
 
 class Checkpoint(BaseModel):
-    """A state of a training that is kept, and a model that can be used."""
+    """A stored state of a training. It can be resumed, downloaded and registered as a model version."""
 
     step: int
     attempt: int
@@ -174,14 +186,14 @@ class Checkpoints(BaseModel):
 
 
 class RunPage(BaseModel):
-    """A part of the list of runs, newest first."""
+    """One page of runs, newest first."""
 
     runs: list[Run]
     next_page_token: str | None
 
 
 class RunEvent(BaseModel):
-    """Something that happened to a run."""
+    """An event of a run."""
 
     id: int
     attempt: int
@@ -193,7 +205,7 @@ class RunEvent(BaseModel):
 
 
 class RunEvents(BaseModel):
-    """A run's history, oldest first."""
+    """The events of a run, oldest first."""
 
     events: list[RunEvent]
 
@@ -205,7 +217,9 @@ class MetricPoint(BaseModel):
     epoch: int
     attempt: int
     value: float | None
-    not_finite: Literal["nan", "inf", "-inf"] | None = Field(description="What the value is when it is null.")
+    not_finite: Literal["nan", "inf", "-inf"] | None = Field(
+        description="The value that is null because it is not finite."
+    )
     created_at: datetime
 
 

@@ -11,7 +11,7 @@ from service.shared.table_base import Serial, Table
 
 
 class Run(Table):
-    """One training: what was asked for. Its job carries its state."""
+    """The configuration of one training. Its job has its state."""
 
     __tablename__ = "runs"
 
@@ -20,7 +20,7 @@ class Run(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
     dataset_version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"))
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
-    # The weights that the training begins with: of a model version, or of a checkpoint.
+    # The initial weights: of a model version, or of a checkpoint.
     init_from: Mapped[dict[str, Any] | None]
     init_artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
     preset: Mapped[str | None] = mapped_column(String(40))
@@ -28,14 +28,14 @@ class Run(Table):
     model_name: Mapped[str]
     architecture: Mapped[dict[str, Any]]
     training: Mapped[dict[str, Any]]
-    # Parameters and memory, worked out once: runs are read far more often than made.
+    # Parameters and memory, computed once: runs are read more often than created.
     estimate: Mapped[dict[str, Any] | None]
     seed: Mapped[int] = mapped_column(BigInteger)
-    # How good the result is on rows it has not seen; null until there is one.
+    # On rows that were not trained on; null until the run has succeeded.
     evaluation: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
-    # Lists are in the order of the jobs' ids, which sort by time.
+    # Lists are ordered by the jobs' ids, which sort by time.
     __table_args__ = (
         Index(None, "project_id", "job_id"),
         Index(None, "project_id", "model_name", "job_id"),
@@ -45,7 +45,7 @@ class Run(Table):
 
 
 class RunTag(Table):
-    """A word by which runs are found again."""
+    """A tag, by which lists of runs can be filtered."""
 
     __tablename__ = "run_tags"
 
@@ -58,7 +58,7 @@ class RunTag(Table):
 
 
 class RunProgress(Table):
-    """The newest value of every metric of a run, so that lists need not search for them."""
+    """The newest value of every metric of a run, so that lists do not search for it."""
 
     __tablename__ = "run_progress"
 
@@ -69,7 +69,7 @@ class RunProgress(Table):
 
 
 class RunCheckpoint(Table):
-    """A state of a training to go on from, which is a model too."""
+    """A stored state of a training, which is also a model."""
 
     __tablename__ = "run_checkpoints"
 
@@ -77,10 +77,10 @@ class RunCheckpoint(Table):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     attempt: Mapped[int]
     step: Mapped[int] = mapped_column(BigInteger)
-    # Why it was made: an interval passed, an epoch is to be kept, the training was stopped, or it diverged.
+    # interval, epoch, stopped, diverged
     reason: Mapped[str] = mapped_column(String(20))
     artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
-    # What computed it.
+    # The code that computed it.
     libraries: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     git_revision: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
@@ -89,7 +89,7 @@ class RunCheckpoint(Table):
 
 
 class RunMetric(Table):
-    """One value of one metric at one step. NaN and the infinities are a null value and a flag."""
+    """One value of one metric at one step. NaN and the infinities are stored as null and a flag."""
 
     __tablename__ = "run_metrics"
 

@@ -32,7 +32,7 @@ from service.runs.tables import Run
 from service.shared.errors import BadInput, Fault, NotFound, pointer
 from service.shared.samples import ModalitySchema, Schema
 
-# Of all category names of a model. A bundle's manifest has them twice, and MAX_MANIFEST_BYTES has room for that.
+# Of all category names of a model together. A manifest has them twice; MAX_MANIFEST_BYTES leaves room for that.
 MAX_NAMES_BYTES = 1024 * 1024
 MANIFEST_INDENT = 12
 _OPTIONS: TypeAdapter[MMVAEOptions | MMVRNNOptions] = TypeAdapter(ArchitectureOptions)
@@ -58,16 +58,16 @@ def resolve(
     rows: int,
     statistics: Mapping[str, Any],
 ) -> Resolved:
-    """Check the whole request against a dataset of so many rows, and against its statistics.
+    """Complete the request with defaults, and check it against the dataset: its schema, rows and statistics.
 
-    Raises BadInput with everything that does not fit, and NotFound.
+    Raises BadInput with every misfit, and NotFound.
     """
     options = request.architecture or (MMVAEOptions() if schema.kind == "static" else MMVRNNOptions())
     if options.kind != schema.kind:
         detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
         raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
     asked = options.model_dump(exclude_unset=True)
-    splits = statistics.get("splits")  # how many rows are what, None where all are alike
+    splits = statistics.get("splits")  # split -> number of rows; None for a dataset without splits
     usable, held_out = (rows, 0) if splits is None else (rows - splits["test"], splits["validation"])
     named = request.training.model_dump(exclude_unset=True)
     try:
@@ -102,7 +102,7 @@ def resolve(
 
 
 def _valid(kind: TypeAdapter[Chosen], chosen: Mapping[str, Any], field: str, preset: str) -> Chosen:
-    """What a request and its preset choose together. Raises BadInput where each is right and they contradict."""
+    """The values of the request and the preset together. Raises BadInput where they contradict each other."""
     try:
         return kind.validate_python(chosen)
     except ValidationError as error:
@@ -114,7 +114,7 @@ def _valid(kind: TypeAdapter[Chosen], chosen: Mapping[str, Any], field: str, pre
 def _init(
     session: Session, project_id: str, source: schemas.InitFromVersion | schemas.InitFromCheckpoint
 ) -> tuple[str, MMVAEConfig | MMVRNNConfig]:
-    """The file with the weights to begin with, and its model's configuration. Raises NotFound."""
+    """The file with the initial weights, and the configuration of its model. Raises NotFound."""
     if isinstance(source, schemas.InitFromCheckpoint):
         checkpoint, _ = checkpoints.find(session, project_id, source.run, source.step)
         return checkpoint.artifact_id, parse(session.get_one(Run, source.run).architecture)
@@ -135,7 +135,7 @@ def _init(
 
 
 def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig) -> list[Fault]:
-    """Where two models are not built alike, so that one cannot have the other's weights."""
+    """The fields in which two configurations differ, so that one model cannot load the weights of the other."""
     mine, theirs = _comparable(config, other)
     return [
         Fault("/init_from", "misfit", f"{field} is {theirs.get(field)!r} there and {mine.get(field)!r} here"[:500])
@@ -147,7 +147,7 @@ def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNN
 def _comparable(
     config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both as JSON. A model of before models had category names has the weights that one with names can begin with."""
+    """Both as JSON. Category names are compared only if both models have them: weights do not depend on names."""
     mine, theirs = config.model_dump(mode="json"), other.model_dump(mode="json")
     for one, another in zip(mine["modalities"], theirs["modalities"], strict=False):
         if one["category_names"] is None or another["category_names"] is None:
@@ -156,7 +156,7 @@ def _comparable(
 
 
 def _modalities(schema: Schema) -> list[ModalityConfig]:
-    """The modalities with their category names, as far as a bundle and every description have room for them."""
+    """The modalities. Category names that exceed `MAX_NAMES_BYTES` together are left out."""
     room, found = MAX_NAMES_BYTES, []
     for modality in schema.modalities:
         names = modality.category_names
@@ -179,7 +179,7 @@ def _modality(schema: ModalitySchema, names: CategoryNames | None) -> ModalityCo
 
 
 def _misfits_of_values(config: MMVAEConfig | MMVRNNConfig, statistics: Mapping[str, Any]) -> list[Fault]:
-    """Everything that would end the training before its first step."""
+    """Every property of the dataset that would make the training fail before its first step."""
     found = []
     if (shortest := statistics.get("lengths", {}).get("minimum", 1)) < 1:
         detail = f"its shortest sequence has {shortest} time steps, expected at least one in each; leave those rows out"
@@ -195,7 +195,7 @@ def _misfits_of_values(config: MMVAEConfig | MMVRNNConfig, statistics: Mapping[s
 
 
 def _outside(modality: ModalityConfig, figures: Mapping[str, Any]) -> str | None:
-    """Why the likelihood gives some of the values no density; None where it does."""
+    """Why values of the modality are outside of the likelihood's support; None if all are inside."""
     if "minimum" not in figures:
         return None
     least, most = figures["minimum"], figures["maximum"]

@@ -2,7 +2,7 @@
 
 Tensors in the file, for every modality NAME:
 
-    values/NAME    static (N, *shape), sequence (S, *shape): the S time steps of all sequences behind one another
+    values/NAME    static (N, *shape), sequence (S, *shape): the S time steps of all sequences, concatenated
     present/NAME   static (N,), sequence (S,) uint8: 1 where the modality was given
     offsets        sequence only, (N + 1,) int64: sequence i owns steps offsets[i] to offsets[i + 1]
 
@@ -10,9 +10,9 @@ and, of datasets that have them:
 
     split          (N,) uint8: 0 training, 1 validation, 2 test
     ids/text, ids/ends, labels/text, labels/ends
-                   the rows' names and labels in UTF-8, one behind the other, and where each ends (N,) int64
+                   the rows' names and labels in UTF-8, concatenated, and the end of each, (N,) int64
 
-The schema stands in the header's metadata as JSON. Absent values are zeros, and only `present` says so.
+The header's metadata has the schema as JSON. Absent values are zeros; `present` tells them from given ones.
 """
 
 import json
@@ -39,11 +39,11 @@ COPIED_BYTES = 64 * 1024**2
 
 
 class CorruptSamples(ValueError):
-    """A file that is not a stored dataset, or no longer the one that was written."""
+    """A file that is not a stored dataset, or was changed after it was written."""
 
 
 class ModalitySchema(BaseModel):
-    """One modality of a dataset: what a single value of it looks like."""
+    """One modality of a dataset: shape, type and categories of one value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -102,7 +102,7 @@ class Texts(Sequence[str | None]):
         return len(self._ends)
 
     def longest(self) -> int:
-        """How many bytes the longest one has; none of them is decoded."""
+        """The number of bytes of the longest text, without decoding any."""
         return int(np.diff(self._ends, prepend=0).max(initial=0))
 
     @overload
@@ -118,7 +118,7 @@ class Texts(Sequence[str | None]):
 
 
 def longest(texts: Sequence[str | None] | None) -> int:
-    """How many bytes the longest of these texts has; 0 for none."""
+    """The number of bytes of the longest text; 0 for none."""
     if texts is None:
         return 0
     if isinstance(texts, Texts):
@@ -175,9 +175,9 @@ class Writer:
 
     def finish(self, schema: Schema, rows: int) -> None:
         """Write the file. The caller makes it durable and gives it its final name."""
-        # The widest first, so that every tensor is aligned; then by name: the same data is the same file.
+        # The widest types first, so that every tensor is aligned; then by name, so that equal data gives equal files.
         names = sorted(self._parts, key=lambda name: (-np.dtype(DTYPES[self._kinds[name][0]]).itemsize, name))
-        # One entry, in one order: metadata of several entries would be a choice.
+        # One entry: the order of several would not be fixed.
         described = {"format": FORMAT, "rows": rows, "schema": schema.model_dump(mode="json")}
         header: dict[str, Any] = {"__metadata__": {METADATA: json.dumps(described)}}
         start = 0
@@ -208,7 +208,7 @@ class Writer:
         self._rows[name] += len(array)
 
     def _after(self, name: str, ends: Array) -> Array:
-        """Ends within a piece as ends within all of it."""
+        """Ends within a piece as ends within the whole tensor."""
         before = self._ends.get(name, 0)
         self._ends[name] = before + (int(ends[-1]) if len(ends) else 0)
         return ends + before
@@ -235,7 +235,7 @@ def write(path: Path, samples: Samples) -> None:
 
 
 def open(path: Path) -> Samples:
-    """Map a stored dataset into memory; nothing is copied.
+    """Map a stored dataset into memory without copying it.
 
     Raises CorruptSamples when the file is not one that `write` made.
     """
