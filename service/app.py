@@ -15,7 +15,7 @@ from service.access.rate_limiter import Limiter
 from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.export.process import Exporter
-from service.datasets.open_datasets import Readers
+from service.datasets.preview import Readers
 from service.http import health, openapi, problems, request_metrics, starlette_route
 from service.http.bulk_lane import BulkLane
 from service.http.dependencies import Services

@@ -1,15 +1,39 @@
 """Shows some rows of a stored dataset."""
 
+import threading
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from service.datasets.export.jsonl import values_of
+from service.shared import samples as stored_samples
 from service.shared.errors import BadInput, Fault
 from service.shared.samples import SPLITS, Samples, longest
+from service.shared.storage import Storage, Stored
 
 MAX_NUMBERS = 1_000_000
 MAX_CHARACTERS = 16 * 1024**2
+MAX_OPEN = 16
+
+
+class Readers:
+    """The stored datasets that were shown last. Each is verified once, then read from the mapped file."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._open: LRUCache[Stored, Samples] = LRUCache(MAX_OPEN)
+        self._lock = threading.Lock()
+
+    def open(self, file: Stored) -> Samples:
+        """The samples of a file. Raises CorruptArtifact."""
+        with self._lock:
+            if (known := self._open.get(file)) is not None:
+                return known
+        opened = stored_samples.open(self._storage.fetch(file.project_id, file.sha256, file.size_bytes))
+        with self._lock:
+            self._open[file] = opened
+        return opened
 
 
 def preview(samples: Samples, first: int, rows: int, max_steps: int) -> dict[str, Any]:

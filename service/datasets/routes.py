@@ -14,8 +14,7 @@ from service.datasets import formats, schemas, uploads
 from service.datasets import operations as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.formats.names import STORED, DownloadName
-from service.datasets.open_datasets import Readers
-from service.datasets.preview import preview
+from service.datasets.preview import Readers, preview
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.http import downloads, upload_body
 from service.http.authenticated_route import AuthenticatedRoute
