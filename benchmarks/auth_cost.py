@@ -1,7 +1,8 @@
 """What keys, scopes, limits, audit, metrics, ids and the access log cost on a route that does next to nothing.
 
-The same echo route (decode a JSON body of numbers, encode it again) is served by FastAPI alone, and by our application
-with everything on. Both run in processes of their own, and wrk (Debian: apt-get install wrk) asks them in turns.
+The same echo (decode a JSON body of numbers, encode it again) is served by FastAPI alone, and by our application with
+everything on, as a route of Starlette like inference. Each runs in its own process, and wrk (Debian: apt-get install
+wrk) sends requests to them in turn.
 """
 
 import json
@@ -20,12 +21,14 @@ from typing import Any
 import httpx2 as httpx
 import orjson
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
+from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from benchmarks.report import Figure, publish
 from service.access import operations as access
 from service.app import create_app
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import Authentication, Operation
 from service.http.protocol import BoundedProtocol
 from service.shared import migrate
 from service.shared.database import Database
@@ -92,9 +95,9 @@ def serve(kind: str, port: int) -> None:
         settings = Settings(project_requests_per_minute=PER_MINUTE)
         configure_logging(settings)
         app = create_app(settings)
-        router = APIRouter(tags=["inference"], route_class=AuthenticatedRoute)
-        router.post(PATH, operation_id="echo")(echo)
-        app.router.routes.insert(0, router.routes[0])  # where inference stands
+        operation = Operation.of("echo", PATH, ("POST",), ("inference",), echo)
+        middleware = [Middleware(Authentication, operation=operation)]
+        app.router.routes.insert(0, Route(PATH, echo, methods=["POST"], middleware=middleware))  # like inference
     protocol: Any = "httptools" if kind == "bare" else BoundedProtocol
     uvicorn.run(app, port=port, http=protocol, log_config=None, access_log=False, reset_contextvars=kind != "bare")
 

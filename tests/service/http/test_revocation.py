@@ -37,7 +37,7 @@ def url(service: Service) -> Iterator[str]:
         await asyncio.sleep(seconds)
         return {"secret": True}
 
-    app.router.routes.extend(waits.routes)
+    app.include_router(waits)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, log_config=None, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
