@@ -12,7 +12,7 @@ from tests.service.inference.workers import infer_worker
 
 @pytest.fixture(scope="module", params=["local", "celery"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service for all tests of a module, once for each place where batches are computed."""
+    """A service for all tests of a module, once per backend."""
     home = tmp_path_factory.mktemp("service")
     settings = Settings(home=home, heartbeat_seconds=0.2, retry_seconds=0)
     if request.param == "local":

@@ -1,4 +1,4 @@
-"""Counts that no good body can have are refused before anything is parsed; all that a good one can have pass."""
+"""Bodies with more marks than any valid body are refused before they are parsed; all valid ones pass."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ def body(**columns: Any) -> bytes:
 
 
 def refusal(raw: bytes, config: MMVAEConfig | MMVRNNConfig, max_rows: int, max_steps: int) -> str | None:
-    """Why a body is refused, or None where it passes."""
+    """Why a body is refused, None if it passes."""
     try:
         check_counts(raw, config, max_rows, max_steps)
     except BadInput as error:
@@ -41,7 +41,7 @@ def test_as_many_steps_as_a_request_may_have_pass() -> None:
     assert refusal(short_rows, config, ROWS, STEPS) is None
 
 
-def test_names_of_categories_may_have_any_mark() -> None:
+def test_category_names_may_contain_any_mark() -> None:
     named = ModalityConfig(name="word", categories=2, likelihood="categorical", category_names=('a["{:,', "b"))
     assert refusal(body(word=['a["{:,'] * ROWS), MMVAEConfig(modalities=(named,)), ROWS, ROWS) is None
 

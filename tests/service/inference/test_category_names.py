@@ -1,4 +1,4 @@
-"""Categories that have names are asked by them and answered with them, over /v1 and /v2, and in a bundle."""
+"""Category names in requests and answers of /v1 and /v2, and in bundles."""
 
 import json
 import struct
@@ -58,7 +58,7 @@ def test_the_signature_lists_the_names(trained: Service) -> None:
     assert inputs["x"]["category_names"] is None
 
 
-def test_a_name_and_a_number_ask_the_same(trained: Service) -> None:
+def test_a_name_and_its_number_get_the_same_answer(trained: Service) -> None:
     by_name = ask(trained, "encode", {"inputs": {"mood": ["calm", None, "größer"], "x": [None, *X]}})
     by_number = ask(trained, "encode", {"inputs": {"mood": [1, None, 2], "x": [None, *X]}})
     mixed = ask(trained, "encode", {"inputs": {"mood": ["calm", None, 2], "x": [None, *X]}})
@@ -86,7 +86,7 @@ def test_sequences_take_and_answer_names_step_by_step(trained: Service) -> None:
 
 
 @pytest.mark.parametrize("value", ["Calm", "", 3, -1, 10**30, 1.0, True, ["calm"], {"calm": 1}])
-def test_what_names_no_category_is_named_with_what_may_be_sent(trained: Service, value: Any) -> None:
+def test_an_unknown_category_is_refused_with_the_expected_ones(trained: Service, value: Any) -> None:
     body = {"inputs": {"mood": ["calm", value]}}
     answer = trained.http.post("/v1/models/moods/versions/1/encode", json=body)
     assert fault(answer) == ("/inputs/mood/1", "bad_value")
@@ -94,7 +94,7 @@ def test_what_names_no_category_is_named_with_what_may_be_sent(trained: Service,
     assert "at inputs.mood[1], expected a category, one of 'angry', 'calm', 'größer', or its number, 0 to 2" in detail
 
 
-def test_the_open_protocol_takes_and_answers_bytes(trained: Service) -> None:
+def test_v2_takes_and_answers_names_as_bytes(trained: Service) -> None:
     pieces = [text.encode() for text in ("calm", "größer")]
     raw = b"".join(struct.pack("<I", len(piece)) + piece for piece in pieces)
     shaped = {"name": "mood", "shape": [2], "datatype": "BYTES"}
@@ -116,14 +116,14 @@ def test_the_open_protocol_takes_and_answers_bytes(trained: Service) -> None:
     assert {output["name"]: output for output in answer.json()["outputs"]} == answers[0]
 
 
-def test_the_open_protocol_says_that_names_are_bytes(trained: Service) -> None:
+def test_the_metadata_of_v2_gives_names_the_type_bytes(trained: Service) -> None:
     outputs = trained.http.get("/v2/models/moods/versions/1").json()["outputs"]
     assert {"name": "recon.mood.category_name", "datatype": "BYTES", "shape": [-1]} in outputs
     configured = trained.http.get("/v2/models/moods/versions/1/config").json()["output"]
     assert {"name": "recon.mood.category_name", "data_type": "TYPE_STRING", "dims": []} in configured
 
 
-def test_the_open_protocol_names_an_unknown_name_and_passes_over_what_is_masked(trained: Service) -> None:
+def test_v2_refuses_an_unknown_name_unless_it_is_masked(trained: Service) -> None:
     tensor = {"name": "mood", "shape": [2], "datatype": "BYTES", "data": ["calm", "nothing"]}
     answer = trained.http.post("/v2/models/moods/versions/1/infer", json={"inputs": [tensor]})
     assert fault(answer) == ("/inputs/0/data", "bad_value")
@@ -139,7 +139,7 @@ def test_the_open_protocol_names_an_unknown_name_and_passes_over_what_is_masked(
     [(b"\x04\x00\x00\x00calm", 8), (b"\x04\x00\x00\x00calm\xff\xff\xff\xff", 12), (b"\0" * 12, 12), (b"\0" * 7, 7)],
     ids=["one text of two", "a length beyond the end", "bytes behind", "shorter than the lengths"],
 )
-def test_bytes_that_are_not_their_texts_are_refused(trained: Service, raw: bytes, size: int) -> None:
+def test_bytes_that_do_not_decode_to_the_texts_are_refused(trained: Service, raw: bytes, size: int) -> None:
     tensor = {"name": "mood", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [tensor]}).encode()
     headers = {"Inference-Header-Content-Length": str(len(head))}
@@ -147,7 +147,7 @@ def test_bytes_that_are_not_their_texts_are_refused(trained: Service, raw: bytes
     assert fault(answer) == ("/inputs/0/parameters", "bad_binary_size")
 
 
-def test_numbers_do_not_come_as_bytes(trained: Service) -> None:
+def test_numbers_as_bytes_are_refused(trained: Service) -> None:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["1", "2"]}
     answer = trained.http.post("/v2/models/moods/versions/1/infer", json={"inputs": [tensor]})
     assert fault(answer) == ("/inputs/0/datatype", "unknown_datatype")
@@ -167,7 +167,7 @@ def test_a_bundle_carries_the_names(trained: Service, tmp_path: Any) -> None:
     assert again["mean"] == ask(trained, "encode", {"inputs": inputs})["mean"]
 
 
-def test_a_number_that_occurs_goes_in_and_comes_out(trained: Service) -> None:
+def test_a_name_that_is_a_number_is_taken_and_answered(trained: Service) -> None:
     version = trained.http.get("/v1/models/moods/versions/1").json()
     (year,) = [each for each in version["signature"]["inputs"] if each["name"] == "year"]
     assert (year["categories"], year["category_names"]) == (3, list(YEARS))
@@ -181,7 +181,7 @@ def test_a_number_that_occurs_goes_in_and_comes_out(trained: Service) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 2009, "2008", 2008.5, True, None])
-def test_a_number_that_does_not_occur_is_no_category(trained: Service, value: Any) -> None:
+def test_a_number_that_is_not_a_name_is_refused(trained: Service, value: Any) -> None:
     body = {"inputs": {"year": [2008, value], "x": X}}
     answer = trained.http.post("/v1/models/moods/versions/1/encode", json=body)
     if value is None:
@@ -191,7 +191,7 @@ def test_a_number_that_does_not_occur_is_no_category(trained: Service, value: An
     assert answer.json()["errors"][0]["detail"].endswith("expected a category, one of 2007, 2008, 2010")
 
 
-def test_the_open_protocol_takes_and_answers_numbers_that_occur(trained: Service) -> None:
+def test_v2_takes_and_answers_names_that_are_numbers(trained: Service) -> None:
     shaped = {"name": "year", "shape": [2]}
     asked = [{"name": "recon.year.category"}, {"name": "recon.year.category_name"}]
     tensors = [

@@ -1,4 +1,4 @@
-"""Scores, forecasts, draws, and sequences that come in pieces, over HTTP, beside the model itself."""
+"""Scores, forecasts, draws, and sequences in pieces over HTTP, compared with the model."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def predictor(service: Service, path: str) -> Predictor:
     return models.load(service.settings.artifacts / service.project_id / version["sha256"])
 
 
-def test_a_score_is_the_sum_of_its_parts_and_that_of_the_model(trained: Service) -> None:
+def test_a_score_is_the_sum_of_its_parts_and_equals_the_model_s(trained: Service) -> None:
     image, label = pictures()["image"][:3], pictures()["label"][:3]
     inputs = {"image": [*image[:2].tolist(), None], "label": [None, *label[1:].tolist()]}
     found = ask(trained, f"{STATIC}/score", inputs=inputs)
@@ -55,7 +55,7 @@ def test_a_score_is_the_sum_of_its_parts_and_that_of_the_model(trained: Service)
     np.testing.assert_allclose(bound, own.bound, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_unusual_scores_lower(trained: Service) -> None:
+def test_unusual_rows_score_lower(trained: Service) -> None:
     image = pictures()["image"][:1]
     found = ask(trained, f"{STATIC}/score", inputs={"image": [*image.tolist(), *(image + 30).tolist()]})
     assert found["bound"][0] > found["bound"][1]
@@ -67,7 +67,7 @@ def test_sequences_are_scored_step_by_step(trained: Service) -> None:
     assert found["log_likelihood"]["x"][0][2] == 0
 
 
-def test_a_forecast_goes_on_from_every_sequence_with_quantiles(trained: Service) -> None:
+def test_a_forecast_continues_every_sequence_with_quantiles(trained: Service) -> None:
     found = ask(trained, f"{SEQUENCE}/forecast", inputs={"x": X, "y": Y}, horizon=3, quantiles=[0.1, 0.9], seed=4)
     x = {name: np.array(part) for name, part in found["outputs"]["x"].items()}
     assert (x["mean"].shape, x["quantiles"].shape) == ((2, 3, 2), (2, 3, 2, 2))
@@ -95,7 +95,7 @@ def test_draws_are_values_of_all_modalities(trained: Service) -> None:
     assert np.array(ask(trained, f"{SEQUENCE}/sample", rows=2, steps=7)["outputs"]["x"]["value"]).shape == (2, 7, 2)
 
 
-def test_a_model_that_smooths_answers_everything_but_pieces(trained: Service) -> None:
+def test_a_smoothing_model_answers_everything_except_pieces(trained: Service) -> None:
     path = "/v1/models/whole/versions/1"
     config = trained.http.get(path).json()["config"]
     width = config["latent_features"] + config["static_latent_features"]
@@ -115,7 +115,7 @@ def test_a_model_that_smooths_answers_everything_but_pieces(trained: Service) ->
     assert fault(answer) == ("/state", "whole_sequences_only")
 
 
-def test_a_sequence_in_pieces_is_answered_as_a_whole(trained: Service) -> None:
+def test_a_sequence_in_pieces_is_answered_like_the_whole(trained: Service) -> None:
     whole = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0], X[0]]})
     first = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0][:2]] * 2}, state=None)
     second = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0][2:]] * 2}, state=first["state"])
@@ -162,13 +162,13 @@ def test_a_state_belongs_to_its_version_and_its_rows(trained: Service) -> None:
         (f"{STATIC}/score", {"inputs": {"label": [1]}, "horizon": 1}, "/horizon"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_its_place(
+def test_contradictory_fields_are_refused_with_their_place(
     trained: Service, path: str, body: dict[str, Any], place: str
 ) -> None:
     assert fault(trained.http.post(path, json=body))[0] == place
 
 
-def test_a_project_s_rows_count_for_draws_too(trained: Service) -> None:
+def test_the_quota_of_rows_limits_draws_from_the_prior(trained: Service) -> None:
     database = Database(trained.settings.database_url)
     with database.writer.begin() as session:
         project = access.find_project(session, "test")
@@ -182,7 +182,7 @@ def test_a_project_s_rows_count_for_draws_too(trained: Service) -> None:
     problem(answer, 429, "quota_exceeded")
 
 
-def test_an_answer_says_where_its_time_went_and_keeps_to_the_time_it_has(trained: Service) -> None:
+def test_an_answer_has_server_timing_and_keeps_its_timeout(trained: Service) -> None:
     answer = trained.http.post(f"{STATIC}/encode", json={"inputs": {"label": [1, 2]}, "timeout_seconds": 30})
     timing = answer.headers["server-timing"]
     assert timing.startswith("queue;dur=")

@@ -152,12 +152,12 @@ def test_a_fault_in_a_sequence_names_row_and_step(inputs: Any, pointer: str | No
         assert found.pointer == pointer
 
 
-def test_a_wrong_number_of_features_is_told_in_words() -> None:
+def test_a_wrong_number_of_features_has_its_message() -> None:
     found = faults({"audio": [[1, 2, 3], None, [0, 0, 0], [1, 2]]})
     assert [fault.detail for fault in found] == ["modality 'audio' has 2 features at inputs.audio[3], expected 3"]
 
 
-def test_a_wrong_shape_is_told_in_words() -> None:
+def test_a_wrong_shape_has_its_message() -> None:
     (found,) = faults({"image": [PICTURE, PICTURE, PICTURE, [1, 2, 3]]})
     assert found.detail == "modality 'image' has shape [3] at inputs.image[3], expected [2, 2]"
 

@@ -1,4 +1,4 @@
-"""Workers that are killed, told to stop, or cut off from those who wait for them."""
+"""Workers that are killed, stopped, or disconnected from Redis."""
 
 import asyncio
 import signal
@@ -40,7 +40,7 @@ PATIENT_SECONDS = 10.0
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[tuple[str, servers.Server]]:
-    """A server of the test's own, to hurt."""
+    """A Redis server that only this test uses and stops."""
     need(servers.redis_binary(), "Redis")
     with servers.redis_process(tmp_path / "redis") as running:
         yield running
@@ -50,7 +50,7 @@ def redis(tmp_path: Path) -> Iterator[tuple[str, servers.Server]]:
 def served(
     home: Path, broker: str, reply_seconds: float = PATIENT_SECONDS
 ) -> Iterator[tuple[Settings, httpx.AsyncClient]]:
-    """An API process with a model, and a client of it; no worker yet."""
+    """An API process with a model, and its client; no worker runs yet."""
     settings = Settings(
         home=home,
         broker=broker,
@@ -76,7 +76,7 @@ def served(
 
 
 def orders_in(url: str) -> int:
-    """How many batches wait in Redis for a worker."""
+    """The number of batches in Redis that wait for a worker."""
     return int(Redis.from_url(url).llen("infer"))
 
 
@@ -94,7 +94,7 @@ async def load(client: httpx.AsyncClient, count: int, clients: int, meanwhile: A
     return answers
 
 
-def test_a_worker_that_is_killed_costs_what_it_had_in_hand(redis: tuple[str, servers.Server], tmp_path: Path) -> None:
+def test_killing_a_worker_fails_its_current_batches_only(redis: tuple[str, servers.Server], tmp_path: Path) -> None:
     with (
         served(tmp_path / "home", redis[0]) as (settings, client),
         infer_worker(settings) as first,
@@ -107,7 +107,7 @@ def test_a_worker_that_is_killed_costs_what_it_had_in_hand(redis: tuple[str, ser
     assert len(failed) <= 16  # nobody failed twice
 
 
-def test_a_worker_that_is_told_to_stop_costs_nothing(redis: tuple[str, servers.Server], tmp_path: Path) -> None:
+def test_stopping_a_worker_fails_no_request(redis: tuple[str, servers.Server], tmp_path: Path) -> None:
     with (
         served(tmp_path / "home", redis[0]) as (settings, client),
         infer_worker(settings) as first,
@@ -118,7 +118,7 @@ def test_a_worker_that_is_told_to_stop_costs_nothing(redis: tuple[str, servers.S
     assert {answer.status_code for answer in answers} == {200}
 
 
-def test_without_workers_and_without_redis_callers_are_told_and_it_all_comes_back(
+def test_without_workers_or_redis_inference_is_unavailable_and_recovers(
     redis: tuple[str, servers.Server], tmp_path: Path
 ) -> None:
     url, server = redis

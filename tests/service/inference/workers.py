@@ -1,4 +1,4 @@
-"""Real `infer` workers, processes of their own."""
+"""Real `infer` workers in processes."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ STOP_SECONDS = 15
 
 @contextmanager
 def infer_worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that has registered; it is stopped at the end."""
+    """A registered worker, stopped at the end."""
     environment = {
         **os.environ,
         "SENSORIUM_HOME": str(settings.home),
