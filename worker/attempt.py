@@ -151,7 +151,7 @@ def discard(worker: WorkerState, files: Sequence[Stored]) -> None:
 
 def commit(worker: WorkerState, change: Callable[[Session], Result]) -> Result:
     """Commit a change. Waits for a database that is away: giving up would waste the attempt."""
-    outage = Outage(log, "outcome_not_saved", "outcome_saved")
+    outage = Outage(log, "outcome_save_failed", "outcome_saved")
     while True:
         try:
             with worker.database.writer.begin() as session:

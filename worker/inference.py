@@ -79,7 +79,7 @@ def answer(engine: Engine, redis: Redis, packed: bytes) -> None:
     try:
         redis.publish(order.channel, reply if len(reply) <= MAX_PUBLISHED_BYTES else _store(redis, order, reply))
     except RedisError as error:  # the caller gets a time-out
-        log.warning("answer_not_sent", order_id=order.id, error=str(error))
+        log.warning("answer_send_failed", order_id=order.id, error=str(error))
 
 
 def _compute(engine: Engine, order: Order) -> bytes:
@@ -103,7 +103,7 @@ def _store(redis: Redis, order: Order, reply: bytes) -> bytes:
     try:
         redis.set(key, reply, ex=STORED_SECONDS)
     except RedisError as error:  # Redis has no memory left, or limits the size of values
-        log.warning("answer_not_kept", order_id=order.id, bytes=len(reply), error=str(error))
+        log.warning("answer_store_failed", order_id=order.id, bytes=len(reply), error=str(error))
         detail = f"Redis does not take the batch's answer of {len(reply)} bytes; ask for less at once"
         return task_encoding.pack_failure(order.id, Unavailable("inference_unavailable", detail))
     return task_encoding.pack_stored(order.id, key)

@@ -189,7 +189,7 @@ def _follow(worker: WorkerState, claim: Claim, job: ClaimedJob, child: ChildProc
     when the job has another owner, and TooMany for a checkpoint that exceeds what the project may store.
     """
     events = PendingEvents(claim, job, worker.storage)
-    heartbeats = Outage(log, "heartbeats_not_saved", "heartbeats_saved_again")
+    heartbeats = Outage(log, "heartbeat_failed", "heartbeat_recovered")
     has_ended = is_saved = was_stopped = False
     lacks_space: list[str] = []
     requests = Requests(cancel=False, pause=False, timed_out=False)

@@ -1,1 +1,1 @@
-"""Uploads and the datasets made of them."""
+"""Uploads, and the datasets that are converted from them."""

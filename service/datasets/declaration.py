@@ -9,8 +9,7 @@ from models.config import LikelihoodName
 from models.config.likelihood import Dtype, find
 from service.shared.resource_names import ColumnName, Name
 
-MAX_COLUMNS = 1000
-"""Of one file."""
+MAX_COLUMNS = 1000  # per file
 MAX_CATEGORIES = 100_000
 MAX_CATEGORY_CHARACTERS = 200
 

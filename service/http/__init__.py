@@ -1,1 +1,1 @@
-"""What every route shares: the way of a request in and out."""
+"""HTTP plumbing that all routes share: authentication, errors, paging, downloads, uploads and the server."""

@@ -57,5 +57,5 @@ async def _caller(request: Request) -> Principal:
 Caller = Annotated[Principal, Depends(_caller)]
 
 
-# Ids begin with the milliseconds since 1970, and neither bound leaves the calendar in another time zone.
+# Ids contain the milliseconds since 1970. The upper bound stays within year 9999 in every time zone.
 Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]

@@ -1,4 +1,4 @@
-"""The `Idempotency-Key` header: a create request that is repeated creates nothing more and gets the same answer."""
+"""The `Idempotency-Key` header: a repeated create request creates nothing, and gets the stored response."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from service.shared.database import Database
 
 REPLAYED = "Idempotent-Replayed"
 DESCRIPTION = (
-    "A name for this request, at most 255 printable characters. A repetition within a day, with the same body, creates "
-    "nothing more and gets the same answer, without secrets that are shown once."
+    "A unique key for this request, at most 255 printable characters. A repetition with the same body within one day "
+    "creates nothing, and gets the same response without secrets."
 )
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -24,17 +24,17 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Once:
-    """A request that does its work once per idempotency key. Without a key it does it every time."""
+    """Does the work of a request once per idempotency key; without a key, every time."""
 
     key: str | None
     project_id: str
-    asked: str
+    request_text: str
     """Method, path, query and a digest of the content."""
     response: Response
 
     def about(self, content: str) -> "Once":
-        """The request with its content added. content: a digest."""
-        return replace(self, asked=f"{self.asked} {content}")
+        """The same with the digest of the request's content."""
+        return replace(self, request_text=f"{self.request_text} {content}")
 
     def was_sent(self, database: Database) -> bool:
         """Whether the key was used before, for this or another request."""
@@ -77,14 +77,14 @@ class Once:
     def _find(self, session: Session, answered_by: type[Answer]) -> Answer | None:
         if self.key is None:
             return None
-        kept = idempotent_answers.find(session, self.project_id, self.key, self._fingerprint())
-        if kept is None:
+        stored = idempotent_answers.find(session, self.project_id, self.key, self._fingerprint())
+        if stored is None:
             return None
         self.response.headers[REPLAYED] = "true"
-        return answered_by.model_validate(kept)
+        return answered_by.model_validate(stored)
 
     def _fingerprint(self) -> str:
-        return hashlib.sha256(self.asked.encode()).hexdigest()
+        return hashlib.sha256(self.request_text.encode()).hexdigest()
 
 
 async def _of_call(
@@ -96,8 +96,8 @@ async def _of_call(
         Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern="^[ -~]+$", description=DESCRIPTION),
     ] = None,
 ) -> Once:
-    asked = f"{request.method} {request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
-    return Once(key, caller.project_id, asked, response)
+    request_text = f"{request.method} {request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
+    return Once(key, caller.project_id, request_text, response)
 
 
 async def _of_body(request: Request, once: Annotated[Once, Depends(_of_call)]) -> Once:

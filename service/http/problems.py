@@ -176,5 +176,5 @@ async def _on_corrupt(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    log.info("client_gone", path=request.url.path)
+    log.info("client_disconnected", path=request.url.path)
     return Response(status_code=HTTPStatus.BAD_REQUEST)  # the client is gone

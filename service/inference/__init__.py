@@ -1,1 +1,1 @@
-"""Answers from trained models, with whatever modalities the caller has."""
+"""Inference: answers from trained models for any subset of the modalities."""

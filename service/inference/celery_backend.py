@@ -52,7 +52,7 @@ class CeleryBackend:
         self._listening: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._closing = False
-        self._outage = Outage(log, "answers_not_received", "answers_received_again")
+        self._outage = Outage(log, "reply_channel_failed", "reply_channel_recovered")
 
     async def open(self) -> None:
         """Start to listen for answers, and wait for the subscription unless Redis is unreachable."""
@@ -152,7 +152,7 @@ class CeleryBackend:
         try:
             order_id, found = task_encoding.unpack_answer(packed)
         except Exception:
-            log.exception("answer_not_read")
+            log.exception("answer_read_failed")
             return
         waiting = self._waiting.get(order_id)
         if waiting is None or waiting.done():

@@ -55,7 +55,7 @@ class EngineHost:
         with self._database.writer.begin() as session:
             moved = alias_rollout.move(session, self._warm_timeout_seconds)
         for one in moved:
-            log.info("alias_moved" if one.error is None else "alias_not_moved", **one._asdict())
+            log.info("alias_moved" if one.error is None else "alias_move_failed", **one._asdict())
 
     def close(self) -> None:
         """Unregister the engine, so that no alias waits for it."""
@@ -86,12 +86,12 @@ class EngineHost:
         try:
             engine.load(Loadable(*version))
         except SensoriumError as error:
-            log.warning("version_not_loaded", model=version.model, version=version.number, error=error.detail)
+            log.warning("version_load_failed", model=version.model, version=version.number, error=error.detail)
             return error.detail
         except MemoryError:
-            log.exception("version_not_loaded", model=version.model, version=version.number)
+            log.exception("version_load_failed", model=version.model, version=version.number)
             return "the version needs more memory than an inference process has"
         except Exception:  # for example a full disk; the other versions are loaded
-            log.exception("version_not_loaded", model=version.model, version=version.number)
+            log.exception("version_load_failed", model=version.model, version=version.number)
             return "an inference process failed to load the version; its log has the reason"
         return None

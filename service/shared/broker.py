@@ -18,7 +18,7 @@ from service.shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_outage = Outage(log, "wake_ups_not_sent", "wake_ups_sent_again")
+_outage = Outage(log, "wake_up_failed", "wake_up_recovered")
 
 TASKS = {"train": "sensorium.train", "data": "sensorium.data"}
 """The task of each queue: claim a due job and run it."""

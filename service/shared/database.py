@@ -18,12 +18,12 @@ from service.shared.errors import Unavailable
 
 Row = TypeVar("Row")
 
-# A writer waits this long for another; a transaction of ours takes milliseconds.
+# The longest time that a writer waits for the write lock; transactions take milliseconds.
 BUSY_SECONDS = 15
-# Of one process to PostgreSQL. More threads than these wait for one: more would only crowd the processors.
+# Connections per process to PostgreSQL; further threads wait for one. More connections would not increase throughput.
 CONNECTIONS = 8
-# A server that is cut off is noticed within half a minute, at work and at rest; TCP alone takes a quarter of an hour.
-NOTICED = {
+# Detect an unreachable server within 30 s, on busy and on idle connections; TCP's defaults take 15 minutes.
+TIMEOUTS = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -43,21 +43,21 @@ class Timestamp(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"the time {value} has no time zone")
+            raise ValueError(f"the time {value} has no time zone, expected an aware datetime")
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Times leave the database aware, in UTC."""
+        """Return aware times in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class now(FunctionElement[datetime]):  # noqa: N801 it is written as SQL writes it
+class now(FunctionElement[datetime]):  # noqa: N801 named like the SQL function
     """The database's clock, plus an offset in seconds: `now()`, `now(60.0)`.
 
-    Every time that is compared with another comes from here, so that a worker whose clock is wrong harms nobody.
+    All times that are compared with each other use it, so that a wrong clock of a worker has no effect.
     """
 
     type = Timestamp()
@@ -75,20 +75,20 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(now, "sqlite")
 def _now_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
-    # %f gives milliseconds; SQLAlchemy reads the digits behind the point as microseconds.
+    # %f has three digits; SQLAlchemy reads the digits after the point as microseconds.
     offset = compiler.process(element.clauses, **options)
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', ({offset}) || ' seconds') || '000')"
 
 
 class Database:
-    """One engine and its two kinds of session.
+    """The engine and its two kinds of session.
 
-    `with database.writer.begin() as session:` is one transaction that may write; on SQLite it takes the write lock at
-    once (BEGIN IMMEDIATE), so that it never fails half way for want of it. `with database.reader() as session:` reads.
+    `with database.writer.begin() as session:` is one transaction that may write. On SQLite it begins with the write
+    lock (BEGIN IMMEDIATE), so that it cannot fail later for lack of it. `with database.reader() as session:` reads.
     """
 
     def __init__(self, url: str, reserve_bytes: int = 0) -> None:
-        """`reserve_bytes` are held beside a SQLite file, for deletions on a full disk."""
+        """reserve_bytes: size of the reserve file beside a SQLite file, for deletions on a full disk."""
         embedded = url.startswith("sqlite")
         self.reserve = Reserve.beside(url, reserve_bytes)
         self._file = make_url(url).database if embedded else None
@@ -99,9 +99,9 @@ class Database:
         self.reader: sessionmaker[Session] = sessionmaker(self.engine)
 
     def check(self) -> None:
-        """Ask it for an answer. Raises what SQLAlchemy raises, and Unavailable for a file that was moved or replaced:
+        """Run a query. Raises SQLAlchemy's errors, and Unavailable if the SQLite file was moved or replaced.
 
-        connections that have opened it go on with it, and what they write is lost to everybody else.
+        Open connections still use the moved file, and other processes do not see what they write.
         """
         with self.reader() as session:
             session.execute(select(1))
@@ -113,7 +113,7 @@ class Database:
             raise Unavailable("database_unavailable", detail)
 
     def answers(self) -> bool:
-        """Whether `check` finds nothing wrong."""
+        """Whether `check` succeeds."""
         try:
             self.check()
         except (SQLAlchemyError, Unavailable):
@@ -126,21 +126,21 @@ class Database:
             engine.dispose()
 
     def _sqlite(self, url: str, *, writes: bool) -> Engine:
-        """One connection for all who write, so that threads of a process take turns: SQLite lets them try at random."""
-        turns: dict[str, Any] = {
+        """All writing threads share one connection and take turns in order: SQLite's own lock is not fair."""
+        single: dict[str, Any] = {
             "poolclass": QueuePool,
             "pool_size": 1,
             "max_overflow": 0,
             "pool_timeout": BUSY_SECONDS,
         }
         arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
-        engine = create_engine(url, connect_args=arguments, **(turns if writes else {}))
+        engine = create_engine(url, connect_args=arguments, **(single if writes else {}))
 
         @event.listens_for(engine, "connect")
         def configure(connection: Any, record: Any) -> None:
-            if self.reserve is not None:  # the first to open the file makes an index of its journal
+            if self.reserve is not None:  # the first connection creates the index of the write-ahead log
                 self.reserve.release_if_needed()
-            connection.isolation_level = None  # transactions begin below, not where the driver guesses
+            connection.isolation_level = None  # `begin` below starts transactions, not the driver
             for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             if self._file and (opened := _identity(self._file)) is not None:
@@ -156,12 +156,12 @@ class Database:
 
 
 def find_or_add(session: Session, existing: Select[Row], new: Row) -> Row:
-    """The row that `existing` selects, or else `new`, added; for two callers at the same moment the same row.
+    """The row that `existing` selects; if there is none, add `new`. Concurrent callers get the same row.
 
-    The second to insert waits for the first to commit, fails on the unique constraint, and finds the first one's row.
+    The second INSERT waits for the first transaction, violates the unique constraint, and the first row is selected.
     """
-    if (found := session.scalar(existing)) is not None:
-        return found
+    if (row := session.scalar(existing)) is not None:
+        return row
     try:
         with session.begin_nested():
             session.add(new)
@@ -171,13 +171,13 @@ def find_or_add(session: Session, existing: Select[Row], new: Row) -> Row:
 
 
 def _server(url: str) -> Engine:
-    return create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=NOTICED)
+    return create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0, connect_args=TIMEOUTS)
 
 
 def _identity(file: str) -> tuple[int, int] | None:
-    """What tells a file from another of the same name; None where there is none."""
+    """Device and inode of a file; None if it does not exist."""
     try:
-        found = Path(file).stat()
+        status = Path(file).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

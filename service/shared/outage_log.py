@@ -1,4 +1,4 @@
-"""Logs once that something fails that is tried again and again, and once that it works again."""
+"""Logs the begin and the end of an outage once each, however often an operation is retried meanwhile."""
 
 import time
 from threading import Lock
@@ -8,9 +8,9 @@ import structlog
 
 
 class Outage:
-    """Logs a warning when the first of its `parts` fails, and a line when all work again; repetitions at DEBUG.
+    """Logs a warning when the first part fails, and an info line when all parts work again; repetitions at DEBUG.
 
-    began, ended: names of the two events.
+    began, ended: the names of the two events.
     """
 
     def __init__(self, log: Any, began: str, ended: str) -> None:
@@ -22,19 +22,19 @@ class Outage:
         self._failures = 0
         self._lock = Lock()
 
-    def failed(self, part: str, error: BaseException, *, trace: bool = False, **about: Any) -> None:
-        """An attempt failed. `trace`: the error is a fault of ours, whose place has to be known."""
+    def failed(self, part: str, error: BaseException, *, trace: bool = False, **fields: Any) -> None:
+        """Record a failed attempt. trace: log the traceback, for errors of the program."""
         with self._lock:
             begins = not self._failing
             if begins:
                 self._since, self._failures = time.monotonic(), 0
             self._failing.add(part)
             self._failures += 1
-        say = self._log.warning if begins else self._log.debug
-        say(self._began, part=part, error=str(error), **about, **({"exc_info": error} if trace else {}))
+        write = self._log.warning if begins else self._log.debug
+        write(self._began, part=part, error=str(error), **fields, **({"exc_info": error} if trace else {}))
 
     def works(self, part: str) -> None:
-        """An attempt succeeded, or nobody tries any more."""
+        """Record a successful attempt, or the end of all attempts."""
         if part not in self._failing:  # the usual case, without the lock
             return
         with self._lock:
@@ -45,5 +45,5 @@ class Outage:
 
 
 REQUESTS = "requests"
-DATABASE = Outage(structlog.get_logger(__name__), "database_unreachable", "database_reachable_again")
-"""The database, for all tickers and requests of the process. The reconciler ends the outage of the part REQUESTS."""
+DATABASE = Outage(structlog.get_logger(__name__), "database_failed", "database_recovered")
+"""The outage of the database, for all tickers and requests of a process. The reconciler ends the part REQUESTS."""

@@ -11,13 +11,13 @@ from service.shared.outage_log import DATABASE, Outage
 
 log = structlog.get_logger(__name__)
 
-_faulty = Outage(log, "tick_failed", "ticks_succeed_again")
+_faulty = Outage(log, "tick_failed", "tick_recovered")
 
 HANGING_SECONDS = 120.0  # longer than all time-outs of the database together
 
 
 class Ticker(threading.Thread):
-    """Calls `tick` every `seconds` until closed. A database that is away is waited for."""
+    """Calls `tick` every `seconds` until closed. An error of a tick is logged, and the next tick follows."""
 
     def __init__(self, name: str, seconds: float, tick: Callable[[], None]) -> None:
         super().__init__(name=name, daemon=True)
@@ -34,7 +34,7 @@ class Ticker(threading.Thread):
                 self._tick()
             except SQLAlchemyError as error:
                 DATABASE.failed(self.name, error)
-            except Exception as error:  # one bad tick must not be the last
+            except Exception as error:  # the next tick must run after any error
                 _faulty.failed(self.name, error, trace=True)
             else:
                 DATABASE.works(self.name)

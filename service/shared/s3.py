@@ -58,7 +58,7 @@ class Bucket:
     def __init__(self, url: str, settings: Settings) -> None:
         parts = urlsplit(url)
         self.url = url
-        self._outage = Outage(log, "bucket_unreachable", "bucket_reachable_again")
+        self._outage = Outage(log, "bucket_failed", "bucket_recovered")
         options: S3Config = {}
         if settings.s3_region is not None:
             options["region"] = settings.s3_region

@@ -24,17 +24,17 @@ log = structlog.get_logger(__name__)
 BROKERS = ("filesystem", "redis", "rediss")
 
 
-def read_settings(**given: object) -> Settings:
-    """The settings. Raises Misconfigured, which lists everything that is wrong with them."""
+def read_settings(**options: object) -> Settings:
+    """The settings from `options` and the environment. Raises Misconfigured, which lists all problems."""
     folder = os.environ.get(SECRETS_DIR)
     if folder and not Path(folder).is_dir():
         raise Misconfigured([f"{SECRETS_DIR} is {folder!r}, expected a folder: there is no such folder"])
     try:
-        return Settings(**given)  # type: ignore[arg-type]  # each is checked
+        return Settings(**options)  # type: ignore[arg-type]  # Pydantic checks the types
     except ValidationError as error:
         raise Misconfigured([f"{_variable(str(one['loc'][0]))} {one['msg']}" for one in error.errors()]) from error
     except SettingsError as error:
-        detail = f"{SECRETS_DIR} is {folder!r}, expected text files of together at most 16 MiB"
+        detail = f"{SECRETS_DIR} is {folder!r}, expected text files of at most 16 MiB in total"
         raise Misconfigured([detail]) from error
 
 
@@ -75,10 +75,10 @@ def exit_with_message() -> Iterator[None]:
         raise _ending(str(error)) from error
 
 
-def _ending(said: str) -> SystemExit:
+def _ending(detail: str) -> SystemExit:
     if not log_settings().log_json:
-        return SystemExit(f"sensorium: {said}")
-    log.critical("start_failed", detail=said)
+        return SystemExit(f"sensorium: {detail}")
+    log.critical("start_failed", detail=detail)
     return SystemExit(1)
 
 

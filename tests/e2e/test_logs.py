@@ -24,7 +24,7 @@ from tests.servers import free_port
 BODY = {"inputs": {"audio": [[0.5, -1.0, 2.0]]}}
 PARTS = {"api": ("api",), "train": ("worker", "train"), "data": ("worker", "data"), "infer": ("worker", "infer")}
 ENDS = {
-    "api": ("answers_not_received", "answers_received_again"),
+    "api": ("reply_channel_failed", "reply_channel_recovered"),
     **dict.fromkeys(("train", "data", "infer"), ("consumer: Cannot connect", "Connected to")),
 }
 
@@ -110,7 +110,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             wait_until(lambda name=name, began=began: began in (folder / name).read_text(), 30, f"{name} sees it")  # type: ignore[misc]
         assert caller.http.post(path, json=BODY).status_code == 503
         caller.submit("small", epochs=1)  # no wake-up can be sent
-        wait_until(lambda: (folder / "api").read_text().count("answers_not_received") > 5, 30, "further attempts")
+        wait_until(lambda: (folder / "api").read_text().count("reply_channel_failed") > 5, 30, "further attempts")
         redis.restart(signal.SIGKILL)
         redis.wait_until_ready()
         wait_until(lambda: caller.http.post(path, json=BODY).is_success, 60, "inference again")

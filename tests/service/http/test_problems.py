@@ -157,6 +157,6 @@ def test_an_outage_of_the_database_is_logged_once_and_so_is_its_end(
             problem(answer, 503, "database_unavailable")
             assert "connection refused" not in answer.text
         monkeypatch.undo()
-        wait_until(lambda: any(line["event"] == "database_reachable_again" for line in lines), 60)
+        wait_until(lambda: any(line["event"] == "database_recovered" for line in lines), 60)
     told = [line["event"] for line in lines if line["log_level"] != "debug" and line["event"].startswith("database_")]
-    assert told == ["database_unreachable", "database_reachable_again"]
+    assert told == ["database_failed", "database_recovered"]

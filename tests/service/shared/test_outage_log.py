@@ -40,5 +40,5 @@ def test_repeated_failures_of_a_tick_log_one_warning(failure: Exception) -> None
         wait_until(lambda: len(attempts) > 20, 30)
         ticking.close()
     logged = [line for line in lines if line["log_level"] != "debug"]
-    assert [line["event"] for line in logged] == ["tick_failed", "ticks_succeed_again"]
+    assert [line["event"] for line in logged] == ["tick_failed", "tick_recovered"]
     assert logged[0]["exc_info"] is failure
