@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 MAX_PAUSE_SECONDS = 0.02
+SENT_BYTES = 256 * 1024
+"""Sending more at once holds up the event loop."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -36,8 +38,8 @@ class BulkLane:
                 await asyncio.sleep(min(time.monotonic() - began, MAX_PAUSE_SECONDS))
             return result
 
-    async def iterate(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-        """The same pieces, each of them made in a thread."""
-        end = None
-        while (piece := await self.run(next, pieces, end)) is not end:
-            yield piece
+    async def iterate(self, pieces: Iterator[bytes]) -> AsyncIterator[memoryview]:
+        """Pieces that are made in a thread, in parts to send."""
+        while (piece := await self.run(next, pieces, None)) is not None:
+            for start in range(0, len(piece), SENT_BYTES):
+                yield memoryview(piece)[start : start + SENT_BYTES]

@@ -11,7 +11,7 @@ from service.http import byte_ranges
 from service.http.dependencies import Services
 from service.shared.storage import CorruptArtifact, Stored
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 1024 * 1024
 MEDIA_TYPE = "application/octet-stream"
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
