@@ -119,8 +119,8 @@ class DeclaredModality(BaseModel):
         if self.dtype_of_likelihood == "int64" and self.dtype == "float32":
             raise ValueError(f"likelihood {self.likelihood} is for int64, and dtype is float32; leave out one of them")
         if self.dtype_of_likelihood == "float32" and self.is_category:
-            said = "categories are given" if self.categories is not None else "dtype is int64"
-            raise ValueError(f"likelihood {self.likelihood} is for float32, and {said}; leave out one of them")
+            reason = "categories are given" if self.categories is not None else "dtype is int64"
+            raise ValueError(f"likelihood {self.likelihood} is for float32, and {reason}; leave out one of them")
         return self
 
 

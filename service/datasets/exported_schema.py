@@ -39,7 +39,7 @@ def written(declaration: Declaration) -> str:
 
 
 def completed(
-    said: Declaration, own: str | bytes | dict[str, Any] | None, columns: Collection[str]
+    declared: Declaration, own: str | bytes | dict[str, Any] | None, columns: Collection[str]
 ) -> tuple[Declaration, list[DataWarning]]:
     """The caller's declaration, completed with the schema of the file. The declaration of a column takes precedence.
 
@@ -47,23 +47,26 @@ def completed(
     Raises BadInput for an invalid schema.
     """
     if own is None:
-        return said, []
-    told = _read(own)
-    taken = said.left_out() | said.names().keys()
+        return declared, []
+    stored = _read(own)
+    taken = declared.left_out() | declared.names().keys()
     free = {column for column in columns if column not in taken}
-    kind = said.kind or told.kind
-    changes: dict[str, Any] = {"kind": kind, "modalities": {**said.modalities, **_modalities(said, told, free)}}
-    changes |= {
-        role: getattr(told, role)
-        for role in ("ids", "labels")
-        if getattr(said, role) is None and getattr(told, role) in free
+    kind = declared.kind or stored.kind
+    changes: dict[str, Any] = {
+        "kind": kind,
+        "modalities": {**declared.modalities, **_modalities(declared, stored, free)},
     }
-    if said.split is None and isinstance(told.split, SplitColumn) and told.split.column in free:
-        changes["split"] = told.split
-    if said.step_seconds is None and kind == "sequence":
-        changes["step_seconds"] = told.step_seconds
+    changes |= {
+        role: getattr(stored, role)
+        for role in ("ids", "labels")
+        if getattr(declared, role) is None and getattr(stored, role) in free
+    }
+    if declared.split is None and isinstance(stored.split, SplitColumn) and stored.split.column in free:
+        changes["split"] = stored.split
+    if declared.step_seconds is None and kind == "sequence":
+        changes["step_seconds"] = stored.step_seconds
     detail = f"the file carries the schema of a dataset it was downloaded from ({KEY}); it completes the declaration"
-    return said.model_copy(update=changes), [DataWarning("own_schema", detail)]
+    return declared.model_copy(update=changes), [DataWarning("own_schema", detail)]
 
 
 def role_columns(declaration: Declaration) -> dict[str, str]:
@@ -93,14 +96,14 @@ def with_known_columns(declaration: Declaration, columns: Collection[str]) -> tu
     return declaration.model_copy(update=changes), warnings
 
 
-def _modalities(said: Declaration, told: Declaration, free: set[str]) -> dict[str, DeclaredModality]:
+def _modalities(declared: Declaration, stored: Declaration, free: set[str]) -> dict[str, DeclaredModality]:
     """The modalities of the file's schema. The caller's description of a column replaces the one of the file."""
     found = {}
-    for column, name in told.names().items():
-        theirs, ours = said.modalities.get(name), told.modalities[name]
+    for column, name in stored.names().items():
+        theirs, ours = declared.modalities.get(name), stored.modalities[name]
         if column in free and theirs is None:
             found[name] = ours
-        elif theirs is not None and said.column_of(name) == column:
+        elif theirs is not None and declared.column_of(name) == column:
             describes = theirs.model_copy(update={"units": None, "column": None}) != DeclaredModality()
             kept = theirs if describes else ours.model_copy(update={"column": theirs.column})
             found[name] = kept.model_copy(update={"units": theirs.units if theirs.units is not None else ours.units})

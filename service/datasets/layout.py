@@ -19,8 +19,7 @@ SUFFIXES = (PRESENT, LENGTHS, TIME)
 
 REJECTED = "dataset_rejected"
 """The error code of a conversion whose data cannot become a dataset. Another attempt would fail too."""
-MAX_FAULTS = 100
-"""In one answer."""
+MAX_FAULTS = 100  # per response
 
 ColumnKind = Literal["float", "decimal", "integer", "boolean", "text"]
 
@@ -60,7 +59,7 @@ class PlannedModality:
     text: bool = False
     """Whether the column holds names of categories."""
     category_names: CategoryNames | None = None
-    """Declared, or the numbers of the file."""
+    """The declared names, or the whole numbers that the file uses as names."""
     units: str | None = None
     likelihood: LikelihoodName | None = None
 

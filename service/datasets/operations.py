@@ -260,8 +260,8 @@ def _describe(name: str, version: DatasetVersion, job: Job, artifact: Artifact |
 def _declared(stored: dict[str, Any]) -> dict[str, Any]:
     """The declaration without defaults. It is not validated: one of an earlier release may not be valid today."""
     defaults = Declaration().model_dump(mode="json")
-    said = {field: value for field, value in stored.items() if value != defaults.get(field)}
-    if "modalities" in said:
-        modalities = said["modalities"].items()
-        said["modalities"] = {name: {f: v for f, v in one.items() if v is not None} for name, one in modalities}
-    return said
+    declared = {field: value for field, value in stored.items() if value != defaults.get(field)}
+    if "modalities" in declared:
+        modalities = declared["modalities"].items()
+        declared["modalities"] = {name: {f: v for f, v in one.items() if v is not None} for name, one in modalities}
+    return declared

@@ -110,7 +110,7 @@ class RequestMiddleware:
 
 
 def _route(scope: Scope) -> tuple[str | None, str | None]:
-    """The id and the path template of the operation that served a request; None where there was none."""
+    """The id and the path template of the operation that served a request; None if no operation matched."""
     operation: Operation | None = scope.get(OPERATION)
     if operation is not None:
         return operation.id, operation.path

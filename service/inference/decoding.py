@@ -20,7 +20,7 @@ from service.inference.row_decoding import MAX_FAULTS, decode_rows
 from service.inference.rows import RowLimits, Rows
 from service.shared import json_documents, json_syntax
 from service.shared.errors import BadInput, Fault, pointer
-from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Said
+from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Values
 from service.shared.settings import Settings
 
 MAX_DRAWS = 1000
@@ -48,12 +48,12 @@ class ModelContext(NamedTuple):
         """The limits of rows that are drawn `draws` times."""
         return RowLimits(self.rows, self.steps, max(draws, 1))
 
-    def to_plain(self) -> Said:
+    def to_plain(self) -> Values:
         """The context as plain values, for another process."""
         return {**self._asdict(), "config": self.config.model_dump(mode="json")}
 
     @classmethod
-    def from_plain(cls, plain: Said) -> "ModelContext":
+    def from_plain(cls, plain: Values) -> "ModelContext":
         """The context that `to_plain` has taken apart."""
         return cls(**{**plain, "config": parse(plain["config"])})
 
@@ -66,7 +66,7 @@ async def decode(process: ReadingProcess, operation: Operation, raw: bytes, cont
     return Query(rows=row_arrays.from_arrays(plain.pop("count"), arrays), **plain)
 
 
-def decode_apart(plain: Said, raw: bytes) -> tuple[Said, dict[str, Array]]:
+def decode_apart(plain: Values, raw: bytes) -> tuple[Values, dict[str, Array]]:
     """The same, in the other process."""
     context = ModelContext.from_plain(plain["context"])
     check_counts(raw, context.config, context.rows, context.steps)

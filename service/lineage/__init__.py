@@ -1,1 +1,1 @@
-"""What runs and models were made of, and what may therefore not be deleted."""
+"""Lineage: the data that runs and models were made of, and the deletion of datasets, which it may forbid."""

@@ -1,4 +1,4 @@
-"""Answers become tensors of the protocol: a JSON head, then the bytes of the tensors that are asked for as binary."""
+"""Answers become tensors of the protocol: a JSON head, then the bytes of the tensors that a request wants as binary."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from service.open_inference.request_decoding import InferRequest
 
 
 def encode(
-    version: Version, asked: InferRequest, codes: Tree, predictions: Tree, is_large: bool
+    version: Version, parsed: InferRequest, codes: Tree, predictions: Tree, is_large: bool
 ) -> tuple[list[bytes], dict[str, str]]:
     """The body of an answer, in parts if it is large, and its headers. Raises BadInput if a number is not finite."""
     head: dict[str, Any] = {"model_name": version.model, "model_version": str(version.number)}
-    if asked.parameters.id:
-        head["id"] = asked.parameters.id
+    if parsed.parameters.id:
+        head["id"] = parsed.parameters.id
     named = encoding.with_names(predictions, version.config)
-    head["outputs"], binary = encode_tensors(asked.outputs, asked.rows, codes, named)
+    head["outputs"], binary = encode_tensors(parsed.outputs, parsed.rows, codes, named)
     return framing.joined(head, binary, is_large)
 
 
@@ -34,7 +34,7 @@ def encode_tensors(
     """The outputs as the head describes them, and the bytes of those that are binary. Raises BadInput."""
     described: list[dict[str, Any]] = []
     binary: list[bytes] = []
-    for output in outputs.asked:
+    for output in outputs.requested:
         array = _padded(_array(output, codes, predictions), rows)
         tensor: dict[str, Any] = {"name": output.name, "datatype": name_of(array.dtype), "shape": list(array.shape)}
         if output.binary:

@@ -64,35 +64,35 @@ async def _answer(request: Request, version: Version, caller: Principal, statist
     if content_encoding is not None:  # in a thread: a short body may decompress to many megabytes
         body = await run_in_threadpool(framing.decompressed, body, content_encoding, settings.request_bytes)
     head_length = request.headers.get(framing.HEAD_LENGTH)
-    asked = await request_decoding.decode(state.reading, body, head_length, ModelContext.of(version, settings))
+    parsed = await request_decoding.decode(state.reading, body, head_length, ModelContext.of(version, settings))
     decoded_at = time.monotonic()
     inference: InferenceService = state.inference
     max_rows, is_gone = caller.quotas.request_rows, request.scope.get(IS_GONE)
-    queries = asked.queries()
+    queries = parsed.queries()
     answers = await asyncio.gather(*(inference.answer(version, query, max_rows, is_gone) for query in queries))
     computed_at = time.monotonic()
     codes, predictions = (
-        answers[0].tree if asked.outputs.codes else {},
-        answers[-1].tree if asked.outputs.targets else {},
+        answers[0].tree if parsed.outputs.codes else {},
+        answers[-1].tree if parsed.outputs.targets else {},
     )
     is_large = encoding.numbers(codes) + encoding.numbers(predictions) >= encoding.LARGE_NUMBERS
     if is_large:
-        parts, headers = await run_in_threadpool(encode, version, asked, codes, predictions, True)
+        parts, headers = await run_in_threadpool(encode, version, parsed, codes, predictions, True)
     else:
-        parts, headers = encode(version, asked, codes, predictions, False)
+        parts, headers = encode(version, parsed, codes, predictions, False)
     answer_encoding = framing.answer_encoding(request.headers.get("accept-encoding"), sum(map(len, parts)))
     if answer_encoding is not None:
         parts = [await run_in_threadpool(framing.compressed, parts, answer_encoding)]
         headers["Content-Encoding"] = answer_encoding
     headers["Server-Timing"] = answers[-1].server_timing()
-    _count(statistics, version, asked, answers, (started_at, decoded_at, computed_at))
+    _count(statistics, version, parsed, answers, (started_at, decoded_at, computed_at))
     return parted_response(parts, headers) if len(parts) > 1 else Response(parts[0], headers=headers)
 
 
 def _count(
     statistics: Statistics,
     version: Version,
-    asked: InferRequest,
+    parsed: InferRequest,
     answers: Sequence[Answered],
     times: tuple[float, float, float],
 ) -> None:
@@ -105,7 +105,7 @@ def _count(
         "compute_infer": max(answered.compute_seconds for answered in answers),
         "compute_output": now - computed_at,
     }
-    statistics.succeeded(version, asked.rows.count, seconds)
+    statistics.succeeded(version, parsed.rows.count, seconds)
 
 
 DESCRIPTION = (

@@ -31,7 +31,7 @@ class Output:
 class Outputs:
     """All outputs that a request asks for."""
 
-    asked: Sequence[Output]
+    requested: Sequence[Output]
     codes: bool = False
     targets: Sequence[str] = field(default_factory=list)
 
@@ -41,30 +41,30 @@ def known(config: Config) -> dict[str, tuple[str | None, str | None]]:
 
     The first output of a likelihood is called as the modality; the others append their own name.
     """
-    found: dict[str, tuple[str | None, str | None]] = dict.fromkeys(CODES, (None, None))
+    names: dict[str, tuple[str | None, str | None]] = dict.fromkeys(CODES, (None, None))
     for modality in config.modalities:
         first, *others = modality.facts.outputs
-        found[RECONSTRUCTION + modality.name] = modality.name, first.name
+        names[RECONSTRUCTION + modality.name] = modality.name, first.name
         for output in others:
-            found[f"{RECONSTRUCTION}{modality.name}.{output.name}"] = modality.name, output.name
+            names[f"{RECONSTRUCTION}{modality.name}.{output.name}"] = modality.name, output.name
         if modality.category_names:
-            found[f"{RECONSTRUCTION}{modality.name}.{CATEGORY_NAME}"] = modality.name, CATEGORY_NAME
-    return found
+            names[f"{RECONSTRUCTION}{modality.name}.{CATEGORY_NAME}"] = modality.name, CATEGORY_NAME
+    return names
 
 
 def decode_outputs(head: Mapping[str, Any], config: Config) -> Outputs:
     """The outputs that a request asks for, by default the codes. Raises BadInput."""
     parameters = head.get("parameters") or {}
     binary = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
-    asked = head.get("outputs")
-    if asked is None or asked == []:
+    listed = head.get("outputs")
+    if listed is None or listed == []:
         return Outputs([Output(name, None, None, binary) for name in CODES], codes=True)
-    if not isinstance(asked, list) or len(asked) > len(known(config)):
-        detail = f"outputs is {shown(asked)}, expected a list of some of {sorted(known(config))}"
+    if not isinstance(listed, list) or len(listed) > len(known(config)):
+        detail = f"outputs is {shown(listed)}, expected a list of some of {sorted(known(config))}"
         raise BadInput([Fault("/outputs", "bad_outputs", detail)])
     names, faults = known(config), []
-    found: list[Output] = []
-    for place, output in enumerate(asked):
+    outputs: list[Output] = []
+    for place, output in enumerate(listed):
         name = output.get("name") if isinstance(output, dict) else None
         own = (output.get("parameters") or {}) if isinstance(output, dict) else {}
         if not isinstance(name, str) or name not in names:
@@ -73,15 +73,15 @@ def decode_outputs(head: Mapping[str, Any], config: Config) -> Outputs:
         elif not isinstance(own, dict) or own.keys() - {"binary_data"}:
             detail = f"output {name!r} has parameters {shown(own)}, expected only binary_data"
             faults.append(Fault(pointer("outputs", place, "parameters"), "unknown_parameter", detail))
-        elif any(one.name == name for one in found):
-            detail = f"output {name!r} is given twice"
+        elif any(other.name == name for other in outputs):
+            detail = f"output {name!r} is given twice, expected once"
             faults.append(Fault(pointer("outputs", place, "name"), "duplicate_output", detail))
         elif type(own.get("binary_data", binary)) is not bool:
             detail = f"binary_data of output {name!r} is {shown(own['binary_data'])}, expected true or false"
             faults.append(Fault(pointer("outputs", place, "parameters"), "bad_boolean", detail))
         else:
-            found.append(Output(name, *names[name], binary=own.get("binary_data", binary)))
+            outputs.append(Output(name, *names[name], binary=own.get("binary_data", binary)))
     if faults:
         raise BadInput(faults[:MAX_FAULTS])
-    targets = list(dict.fromkeys(one.target for one in found if one.target is not None))
-    return Outputs(found, any(one.target is None for one in found), targets)
+    targets = list(dict.fromkeys(other.target for other in outputs if other.target is not None))
+    return Outputs(outputs, any(other.target is None for other in outputs), targets)

@@ -19,7 +19,7 @@ from service.open_inference import framing
 from service.open_inference.outputs import Outputs, decode_outputs
 from service.open_inference.row_decoding import decode_rows, without_trailing_padding
 from service.shared.errors import BadInput, Fault, pointer
-from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Said
+from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Values
 
 MAX_ID_CHARACTERS = 200
 MAX_MICROSECONDS = 600_000_000
@@ -68,7 +68,7 @@ async def decode(process: ReadingProcess, body: bytes, head_length: str | None, 
     return InferRequest(decode_parameters(head), decode_outputs(head, context.config), rows)
 
 
-def decode_apart(plain: Said, body: bytes) -> tuple[Said, dict[str, Array]]:
+def decode_apart(plain: Values, body: bytes) -> tuple[Values, dict[str, Array]]:
     """The same in the other process. Returns the head without its tensors, and their rows as arrays."""
     context, head_length = ModelContext.from_plain(plain["context"]), plain["head_length"]
     check_counts(body[: framing.head_bytes(body, head_length)], context.config, context.rows, context.steps)

@@ -81,25 +81,25 @@ async def version_ready(served: ByVersion) -> dict[str, Any]:
 
 @router.get(MODEL + "/config", operation_id="v2_model_config")
 async def model_config(served: Default, services: Web) -> dict[str, Any]:
-    """A model's configuration, in the form of Triton."""
+    """Configuration of a model's `production` version, else of its newest, in Triton's format."""
     return metadata.configuration(served, services.settings.inference_rows)
 
 
 @router.get(VERSION + "/config", operation_id="v2_version_config")
 async def version_config(served: ByVersion, services: Web) -> dict[str, Any]:
-    """A version's configuration, as Triton has it."""
+    """Configuration of a version, in Triton's format."""
     return metadata.configuration(served, services.settings.inference_rows)
 
 
 @router.get(MODEL + "/stats", operation_id="v2_model_statistics")
 async def model_statistics(served: Default, counted: Counted) -> dict[str, Any]:
-    """The same about one model."""
+    """Statistics of a model's `production` version, else of its newest."""
     return counted.shown(served.project_id, served)
 
 
 @router.get(VERSION + "/stats", operation_id="v2_version_statistics")
 async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, Any]:
-    """The same about one version."""
+    """Statistics of a version."""
     return counted.shown(served.project_id, served)
 
 

@@ -27,9 +27,9 @@ import numpy as np
 from service.shared.errors import BadInput, Fault, NotOurs, SensoriumError, TooLarge, Unavailable, UnsupportedMediaType
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Said = dict[str, Any]
-Read = tuple[Said, dict[str, Array]]
-Reader = Callable[[Said, bytes], Read]
+Values = dict[str, Any]
+Read = tuple[Values, dict[str, Array]]
+Reader = Callable[[Values, bytes], Read]
 """Parses a body. The first argument and the first result are plain values for msgpack. Raises SensoriumError."""
 
 LARGE_BYTES = 128 * 1024
@@ -47,9 +47,9 @@ class ReadingProcess:
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="reading")
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def read(self, reader: Reader, said: Said, body: bytes) -> Read:
+    async def read(self, reader: Reader, values: Values, body: bytes) -> Read:
         """The result of `reader` for a body. Raises its errors, and Unavailable if the process exits meanwhile."""
-        return await asyncio.get_running_loop().run_in_executor(self._turns, self._read, reader, said, body)
+        return await asyncio.get_running_loop().run_in_executor(self._turns, self._read, reader, values, body)
 
     def close(self) -> None:
         """End the process."""
@@ -57,14 +57,14 @@ class ReadingProcess:
             self._end(self._process)
         self._turns.shutdown(cancel_futures=True)
 
-    def _read(self, reader: Reader, said: Said, body: bytes) -> Read:
+    def _read(self, reader: Reader, values: Values, body: bytes) -> Read:
         process = self._process
         if process is None or process.poll() is not None:
             process = self._process = _start()
         assert process.stdin is not None  # noqa: S101 it is a pipe
         assert process.stdout is not None  # noqa: S101
         try:
-            _send(process.stdin.fileno(), {"reader": [reader.__module__, reader.__name__], "said": said}, [body])
+            _send(process.stdin.fileno(), {"reader": [reader.__module__, reader.__name__], "values": values}, [body])
             head, buffers = _receive(process.stdout.fileno())
         except (OSError, EOFError) as error:
             self._end(process)
@@ -72,7 +72,7 @@ class ReadingProcess:
             raise Unavailable("body_not_read", detail) from error
         if "error" in head:
             raise _error(head)
-        return head["said"], {
+        return head["values"], {
             name: buffer.view(dtype).reshape(shape)
             for (name, dtype, shape), buffer in zip(head["arrays"], buffers, strict=True)
         }
@@ -99,7 +99,7 @@ def _start() -> "subprocess.Popen[bytes]":
     return process
 
 
-def _send(to: int, head: Said, buffers: Sequence[bytes | Array]) -> None:
+def _send(to: int, head: Values, buffers: Sequence[bytes | Array]) -> None:
     views = [buffer.data if isinstance(buffer, np.ndarray) else memoryview(buffer) for buffer in buffers]
     packed = msgpack.packb({**head, "sizes": [view.nbytes for view in views]})
     for view in (memoryview(_HEAD.pack(len(packed)) + packed), *views):
@@ -107,7 +107,7 @@ def _send(to: int, head: Said, buffers: Sequence[bytes | Array]) -> None:
             view = view[os.write(to, view) :]
 
 
-def _receive(at: int) -> tuple[Said, list[Array]]:
+def _receive(at: int) -> tuple[Values, list[Array]]:
     """The next message. Raises EOFError at the end of the input."""
     length = _HEAD.unpack(_exactly(at, _HEAD.size).data)[0]
     head = msgpack.unpackb(_exactly(at, length).data)
@@ -135,10 +135,10 @@ def _error(head: Mapping[str, Any]) -> SensoriumError:
     raise RuntimeError(f"{head['error']} in the parser of large bodies: {head['detail']}")
 
 
-def _answer(head: Said, body: bytes) -> tuple[Said, list[Array]]:
+def _answer(head: Values, body: bytes) -> tuple[Values, list[Array]]:
     module, name = head["reader"]
     try:
-        said, arrays = getattr(importlib.import_module(module), name)(head["said"], body)
+        values, arrays = getattr(importlib.import_module(module), name)(head["values"], body)
     except SensoriumError as error:
         faults = [[fault.pointer, fault.code, fault.detail] for fault in error.faults]
         return {"error": type(error).__name__, "code": error.code, "detail": error.detail, "faults": faults}, []
@@ -153,7 +153,7 @@ def _answer(head: Said, body: bytes) -> tuple[Said, list[Array]]:
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     described = [[name, array.dtype.str, arrays[name].shape] for name, array in contiguous.items()]
     flat = [array.reshape(math.prod(array.shape)).view(np.uint8) for array in contiguous.values()]
-    return {"said": said, "arrays": described}, flat
+    return {"values": values, "arrays": described}, flat
 
 
 def main() -> None:
@@ -167,9 +167,9 @@ def main() -> None:
             head, (body,) = _receive(0)
         except EOFError:
             return
-        said, buffers = _answer(head, body.tobytes())
-        _send(to, said, buffers)
-        del head, body, said, buffers
+        values, buffers = _answer(head, body.tobytes())
+        _send(to, values, buffers)
+        del head, body, values, buffers
         gc.collect()
 
 

@@ -290,8 +290,8 @@ def split_keys(text: str) -> list[str]:
     return [key.strip() for key in text.split(",")]
 
 
-def _fault(kind: str, said: str, place: tuple[int | str, ...]) -> InitErrorDetails:
-    return InitErrorDetails(type=PydanticCustomError(kind, "{said}", {"said": said}), loc=place, input=None)
+def _fault(kind: str, detail: str, place: tuple[int | str, ...]) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{detail}", {"detail": detail}), loc=place, input=None)
 
 
 def _url_contradictions(name: str, url: str | None, password: SecretStr | None) -> list[tuple[str, str]]:

@@ -31,10 +31,10 @@ def write(samples: Samples) -> Iterator[bytes]:
     """The file, in pieces of some rows of one array."""
     sink = Sink()
     with zipfile.ZipFile(sink, "w") as archive:
-        told = np.array(own_schema_of(samples).encode())
+        schema = np.array(own_schema_of(samples).encode())
         with archive.open(zipfile.ZipInfo(f"{exported_schema.KEY}{NPY}"), "w") as member:
-            _head(member, told.dtype, told.shape)
-            member.write(told.tobytes())
+            _head(member, schema.dtype, schema.shape)
+            member.write(schema.tobytes())
         for name, dtype, shape, rows_of in _arrays(samples):
             with archive.open(zipfile.ZipInfo(f"{name}{NPY}"), "w", force_zip64=True) as member:
                 _head(member, dtype, shape)

@@ -1,8 +1,8 @@
-"""Makes exports in a process of their own.
+"""Writes exports in a child process.
 
 JSON and Parquet writers hold Python's interpreter lock. In a thread of the API, an export delayed every other request
-by tens of milliseconds; a process has its own lock, and a lower priority. It makes one piece after the other, of all
-exports in turn.
+by tens of milliseconds; a process has its own lock, and a lower priority. It writes one piece at a time; concurrent
+exports take turns.
 """
 
 import os
@@ -18,36 +18,36 @@ from ulid import ULID
 from service.datasets import formats
 from service.shared import garbage_collection, samples
 from service.shared.errors import Unavailable
-from service.shared.parser_process import Read, ReadingProcess, Said
+from service.shared.parser_process import Read, ReadingProcess, Values
 
 NICENESS = 10
 SENT_BYTES = 256 * 1024
-"""A piece is sent in parts of this size: sending a large one holds up the event loop."""
+"""The maximum part of a piece that is sent at once: a large part would block the event loop."""
 
 _running: dict[str, Iterator[bytes]] = {}
-"""In the process: the exports that have begun."""
+"""The started exports, in the child process."""
 
 
 class Exporter:
-    """The process, which starts with the first export."""
+    """The child process; it starts with the first export."""
 
     def __init__(self) -> None:
         self._process = ReadingProcess()
 
     async def pieces(self, path: Path, format: str) -> AsyncIterator[memoryview]:
-        """The samples of a stored file in another format. Raises Unavailable if the process ends."""
+        """The samples of a stored file in another format. Raises Unavailable if the process exits."""
         export = {"id": str(ULID()), "path": str(path), "format": format}
         await self._process.read(begin, export, b"")
         try:
             while True:
-                said, arrays = await self._process.read(next_piece, export, b"")
+                values, arrays = await self._process.read(next_piece, export, b"")
                 piece = arrays["piece"].data
                 for start in range(0, len(piece), SENT_BYTES):
                     yield piece[start : start + SENT_BYTES]
-                if said["is_last"]:
+                if values["is_last"]:
                     return
         finally:
-            with CancelScope(shield=True), suppress(Unavailable):  # also when the client has gone
+            with CancelScope(shield=True), suppress(Unavailable):  # also if the client has disconnected
                 await self._process.read(end, export, b"")
 
     def close(self) -> None:
@@ -55,23 +55,23 @@ class Exporter:
         self._process.close()
 
 
-def begin(export: Said, _: bytes) -> Read:
-    """Runs in the process: open the stored file."""
+def begin(export: Values, _: bytes) -> Read:
+    """Open the stored file. Runs in the child process."""
     _lower_priority()
-    garbage_collection.freeze()  # the process collects after every message
+    garbage_collection.freeze()  # the process runs a garbage collection after every message
     write = formats.downloads()[export["format"]].write
     _running[export["id"]] = write(samples.open(Path(export["path"])))
     return {}, {}
 
 
-def next_piece(export: Said, _: bytes) -> Read:
-    """Runs in the process: the next piece of an export. A new process does not know the exports of the one before."""
+def next_piece(export: Values, _: bytes) -> Read:
+    """The next piece of an export. Runs in the child process, which does not know the exports of an earlier one."""
     piece = next(_running[export["id"]], None)
     return {"is_last": piece is None}, {"piece": np.frombuffer(piece or b"", np.uint8)}
 
 
-def end(export: Said, _: bytes) -> Read:
-    """Runs in the process: forget an export."""
+def end(export: Values, _: bytes) -> Read:
+    """Remove an export. Runs in the child process."""
     _running.pop(export["id"], None)
     return {}, {}
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from service.shared.errors import BadInput, Fault, NotOurs, TooLarge, Unavailable
-from service.shared.parser_process import Read, ReadingProcess, Said
+from service.shared.parser_process import Read, ReadingProcess, Values
 from tests.conftest import wait_until
 
 
-def echo(said: Said, body: bytes) -> Read:
+def echo(values: Values, body: bytes) -> Read:
     """Runs in the child process, like all readers in this file."""
     arrays = {
         "body": np.frombuffer(body, np.uint8),
@@ -22,19 +22,19 @@ def echo(said: Said, body: bytes) -> Read:
         "nothing": np.zeros((0, 4), np.float32),
         "scalar": np.array(True),
     }
-    return {**said, "process": os.getpid()}, arrays
+    return {**values, "process": os.getpid()}, arrays
 
 
-def refuse(said: Said, body: bytes) -> Read:
+def refuse(values: Values, body: bytes) -> Read:
     raise {
         "faults": BadInput([Fault("/a", "wrong", "a is wrong"), Fault("/b", "wrong", "b is wrong")]),
         "token": NotOurs([Fault("/t", "strange", "not ours")], "strange"),
         "large": TooLarge("rows_too_large", "too many"),
         "broken": ZeroDivisionError("a bug"),
-    }[said["how"]]
+    }[values["how"]]
 
 
-def die(said: Said, body: bytes) -> Read:
+def die(values: Values, body: bytes) -> Read:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -46,15 +46,15 @@ def process() -> Iterator[ReadingProcess]:
     process.close()
 
 
-def read(process: ReadingProcess, reader: Any, body: bytes = b"", **said: Any) -> Read:
-    return asyncio.run(process.read(reader, said, body))
+def read(process: ReadingProcess, reader: Any, body: bytes = b"", **values: Any) -> Read:
+    return asyncio.run(process.read(reader, values, body))
 
 
 def test_values_and_arrays_return_unchanged(process: ReadingProcess) -> None:
     body = bytes(range(256)) * 20_000
-    said, arrays = read(process, echo, body, number=2**53, seconds=float("inf"), none=None, names=["a"])
-    assert said.pop("process") != os.getpid()
-    assert said == {"number": 2**53, "seconds": float("inf"), "none": None, "names": ["a"]}
+    values, arrays = read(process, echo, body, number=2**53, seconds=float("inf"), none=None, names=["a"])
+    assert values.pop("process") != os.getpid()
+    assert values == {"number": 2**53, "seconds": float("inf"), "none": None, "names": ["a"]}
     assert arrays["body"].tobytes() == body
     assert arrays["matrix"].tolist() == [[0, 2], [3, 5]]
     assert (arrays["nothing"].shape, arrays["nothing"].dtype) == ((0, 4), np.float32)
