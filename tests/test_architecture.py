@@ -151,7 +151,7 @@ def test_operations_never_commit() -> None:
     ("module", "write", "found"),
     [
         ("service.runs.planted", "session.execute(update(ModelVersion).values(run_id=None))", "service.registry owns"),
-        ("service.runs.planted", "session.execute(delete(Job))", "service.jobs.operations owns"),
+        ("service.runs.planted", "session.execute(delete(Job).where(Job.id == ''))", "service.jobs.operations owns"),
         ("service.jobs.planted", "session.execute(update(Project).values(served_at=None))", "service.access owns"),
         ("service.jobs.planted", "session.execute(update(Job).values(state='queued'))", "service.jobs.operations owns"),
         ("service.jobs.planted", "session.add(Project(id='prj_1', name='planted'))", "service.access owns"),
@@ -214,3 +214,9 @@ def test_a_domain_changes_its_own_tables_only() -> None:
         if writes := _foreign_writes(module, path.read_text()):
             found[module] = writes
     assert found == {}
+
+
+def test_jobs_and_access_know_no_kind_of_job() -> None:
+    sources = [path for folder in ("jobs", "access") for path in (ROOT / "service" / folder).rglob("*.py")]
+    named = {path.name: kind for path in sources for kind in KINDS if f'"{kind}"' in path.read_text()}
+    assert named == {}

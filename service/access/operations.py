@@ -33,18 +33,18 @@ _VALID_KEYS = select(ApiKey.id, ApiKey.scopes).where(ApiKey.id.in_(bindparam("id
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls: the project whose rows are in sight, the key that proved it, what it may do, and how much."""
+    """The caller of a request: its project, its key, the scopes of the key and the quotas of the project."""
 
     project_id: str
     key_id: str
     scopes: frozenset[str]
     quotas: Quotas = NO_QUOTAS
     operates: bool = False
-    """Whether its project may make others."""
+    """Whether the project may create projects."""
 
 
 def create_project(session: Session, name: str, own: Quotas = NO_QUOTAS, operates: bool = False) -> Project:
-    """Add a tenant. Raises Conflict when the name is taken."""
+    """Add a project. Raises Conflict when the name is taken."""
     if find_project(session, name):
         raise Conflict("project_exists", f"there is a project {name!r} already")
     project = Project(id=new_id("prj"), name=name, operates=operates)
@@ -56,12 +56,12 @@ def create_project(session: Session, name: str, own: Quotas = NO_QUOTAS, operate
 
 
 def find_project(session: Session, name: str) -> Project | None:
-    """The tenant of this name."""
+    """The project of this name, or None."""
     return session.scalar(select(Project).where(Project.name == name))
 
 
 def list_projects(session: Session, caller: Principal, after: str | None, size: int) -> Sequence[Project]:
-    """The projects in a caller's sight, newest first: its own, or all for an operator."""
+    """The projects that a caller may see, newest first: its own, or all of them if its project operates."""
     query = select(Project).order_by(Project.id.desc()).limit(size)
     if not caller.operates:
         query = query.where(Project.id == caller.project_id)
@@ -87,7 +87,7 @@ def create_key(
     scopes: Sequence[Scope] = SCOPES,
     expires_in_seconds: float | None = None,
 ) -> tuple[ApiKey, str]:
-    """Add a key. Returns its row and the token, `sns_PREFIX_SECRET`, which nobody can read again."""
+    """Add a key. Returns its row and the token, `sns_PREFIX_SECRET`, which is not stored."""
     prefix = secrets.token_hex(6)
     secret = secrets.token_urlsafe(32)
     key = ApiKey(
@@ -105,7 +105,7 @@ def create_key(
 
 
 def check_grant(session: Session, caller: Principal, scopes: Sequence[Scope], expires_in_seconds: float | None) -> None:
-    """Raise Forbidden when a key would make one that may do more than itself, or for longer."""
+    """Raise Forbidden when a new key would have a scope that its creator lacks, or would expire later."""
     if beyond := sorted(set(scopes) - caller.scopes):
         own = ", ".join(sorted(caller.scopes))
         detail = f"the new key has the scopes {', '.join(beyond)}, expected only scopes of the key that makes it: {own}"
@@ -120,7 +120,7 @@ def check_grant(session: Session, caller: Principal, scopes: Sequence[Scope], ex
 
 
 def list_keys(session: Session, project_id: str, after: str | None, size: int) -> Sequence[ApiKey]:
-    """A project's keys, newest first, revoked ones too."""
+    """All keys of a project, newest first, including revoked ones."""
     query = select(ApiKey).where(ApiKey.project_id == project_id).order_by(ApiKey.id.desc()).limit(size)
     if after is not None:
         query = query.where(ApiKey.id < after)
@@ -136,32 +136,32 @@ def get_key(session: Session, project_id: str, key_id: str) -> ApiKey:
 
 
 def revoke_key(session: Session, project_id: str, key_id: str) -> None:
-    """End a key for good; ending it again changes nothing. Raises NotFound."""
+    """Revoke a key. Revoking it again changes nothing. Raises NotFound."""
     get_key(session, project_id, key_id)
     ended = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=now())
     session.execute(ended)
 
 
 def keys_with(session: Session, scope: Scope, key_ids: Collection[str]) -> set[str]:
-    """Those of some keys that are valid and have a scope."""
+    """The ids of the given keys that are valid and have a scope."""
     found = session.execute(_VALID_KEYS, {"ids": sorted(key_ids)})
     return {key_id for key_id, scopes in found if scope in scopes}
 
 
 def note_use(session: Session, key_id: str) -> None:
-    """Write that a key is in use, unless that was written within the last minute."""
+    """Record the use of a key, unless a use was recorded within the last minute."""
     stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now(-LAST_USE_SECONDS))
     session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=now()))
 
 
 def authenticate(session: Session, token: str) -> Principal:
-    """The caller a token stands for. Raises Unauthenticated without saying which part was wrong."""
+    """The caller that a token belongs to. Raises Unauthenticated, which does not tell which part was wrong."""
     kind, _, rest = token.partition("_")
     prefix, _, secret = rest.partition("_")
     row = None
-    if _PREFIX.fullmatch(prefix):  # others, such as those with a zero character, are none that a database keeps
+    if _PREFIX.fullmatch(prefix):  # PostgreSQL refuses texts with a zero character
         row = session.execute(_KEY, {"prefix": prefix}).one_or_none()
-    # 256 random bits need no slow hash. Compared even without a row, so that time does not tell a known prefix.
+    # 256 random bits need no slow hash. It compares even without a row: the time must not tell whether a prefix exists.
     expected = row[0].secret_sha256 if row else _digest("")
     if not hmac.compare_digest(expected, _digest(secret)) or row is None or kind != "sns":
         raise Unauthenticated("invalid_api_key", "the API key is not known, or no longer valid")

@@ -1,4 +1,4 @@
-"""How much a project may have and ask for: the installation's defaults, unless the project has figures of its own."""
+"""The quotas of projects: a project's own values, or else the defaults of the settings."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from service.shared.errors import TooMany
 from service.shared.settings import Settings
 from service.shared.storage import stored_bytes
 
-# Worth asking again after so long: a run may have ended by then.
+# `Retry-After` of exceeded quotas: a run may have ended by then.
 RETRY_SECONDS = 30.0
 
 
@@ -28,37 +28,37 @@ NO_QUOTAS = Quotas()
 
 
 def of_project(project: Project) -> Quotas:
-    """The figures that a project has of its own."""
+    """The project's own values; None where the default applies."""
     return Quotas(*(getattr(project, f"most_{name}") for name in Quotas._fields))
 
 
 def effective(own: Quotas, settings: Settings) -> Quotas:
-    """What holds: a project's own figure, else the installation's."""
+    """The values that apply: the project's own, or else the defaults of the settings."""
     return Quotas(*(mine if mine is not None else getattr(settings, f"project_{name}")
                     for name, mine in zip(Quotas._fields, own, strict=True)))  # fmt: skip
 
 
 def max_stored_bytes(session: Session, project_id: str, settings: Settings) -> int | None:
-    """What a project may store, as it is now: a job may run for longer than a figure holds."""
+    """How many bytes a project may store. Read again for each use: quotas may change while a job runs."""
     own = session.scalar(select(Project.most_stored_bytes).where(Project.id == project_id))
     return own if own is not None else settings.project_stored_bytes
 
 
 def room(session: Session, project_id: str, settings: Settings) -> int | None:
-    """How many more bytes a project may store; None without a quota."""
+    """How many more bytes a project may store; None is no limit."""
     most = max_stored_bytes(session, project_id, settings)
     return None if most is None else most - stored_bytes(session, project_id)
 
 
 def check_stored_bytes(session: Session, project_id: str, most: int | None) -> None:
-    """Raise TooMany when a project stores as many bytes as it may, so that nothing new is worth beginning."""
+    """Raise TooMany when a project has used up its bytes: the result of a new job could not be stored."""
     if most is not None and (stored := stored_bytes(session, project_id)) >= most:
         detail = f"the project stores {stored} bytes, at most {most} are allowed: delete something first"
         raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
 
 
 def check_request_rows(rows: int, most: int | None) -> None:
-    """Raise TooMany when a request has more rows than its project may ask for at once."""
+    """Raise TooMany when a request has more rows than its project may send per request."""
     if most is not None and rows > most:
         detail = f"the request has {rows} rows, the project may send at most {most} at once"
         raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
