@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import httptools
 import kombu
 import pytest
+import sqlalchemy
 import uvicorn
 from packaging.requirements import Requirement
+from sqlalchemy.exc import OperationalError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.http.protocol import BoundedProtocol
 from service.http.server import Server
+from service.shared.database_errors import lacks_schema
 
 ROOT = Path(__file__).parent.parent
 
@@ -129,3 +132,11 @@ def test_kombus_own_transport_fails_on_half_a_message(tmp_path: Path) -> None:
         with pytest.raises(json.JSONDecodeError):
             queue.get(timeout=1)
         queue.close()
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 FROM none", "SELECT none FROM sqlite_master"])
+def test_sqlite_names_missing_tables_and_columns_as_expected(statement: str) -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection, pytest.raises(OperationalError) as error:
+        connection.execute(sqlalchemy.text(statement))
+    assert lacks_schema(error.value)
