@@ -1,4 +1,4 @@
-"""The state of a sequence that is sent in pieces: a signed token that the client holds, and nothing stores."""
+"""The state of a sequence that is sent in pieces: a signed token that the client keeps; the service does not store it."""
 
 import base64
 
