@@ -1,4 +1,4 @@
-"""The state of a sequence that is sent in pieces: a signed token that the client keeps; the service does not store it."""
+"""The state of a sequence that is sent in pieces: a signed token that only the client keeps."""
 
 import base64
 

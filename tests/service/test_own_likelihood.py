@@ -35,7 +35,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             yield service
 
 
-def test_it_is_in_the_openapi_document_and_an_unknown_one_is_refused(service: Service) -> None:
+def test_an_installed_likelihood_is_in_the_openapi_document_and_an_unknown_one_is_refused(service: Service) -> None:
     schemas = service.http.get("/openapi.json").json()["components"]["schemas"]
     (choices,) = (
         one["enum"] for one in schemas["ModalityOptions"]["properties"]["likelihood"]["anyOf"] if "enum" in one

@@ -1,4 +1,4 @@
-"""Every operation of the OpenAPI document, tried by a stranger, by a foreign key, and by keys of every scope."""
+"""Every operation of the OpenAPI document: without a key, with a key of another project, and with each scope."""
 
 from dataclasses import dataclass
 from typing import Any

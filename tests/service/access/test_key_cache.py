@@ -1,4 +1,4 @@
-"""Keys that were checked a moment ago are not asked of SQL again, and revoked ones are forgotten soon."""
+"""The key cache: cached keys need no SQL, and revoked keys are refused soon."""
 
 import asyncio
 import threading
@@ -71,7 +71,7 @@ def test_many_requests_at_once_ask_sql_once(database: Database, project_id: str,
     assert asked == [token]
 
 
-def test_a_key_is_asked_for_again_while_it_serves(
+def test_a_cached_key_is_reloaded_in_the_background(
     database: Database, project_id: str, asked: Asked, clock: list[float]
 ) -> None:
     _, token = made(database, project_id)
@@ -118,7 +118,7 @@ def test_a_key_that_was_revoked_here_is_refused_at_once(database: Database, proj
         asyncio.run(ask())
 
 
-def test_a_refused_token_is_asked_for_every_time(database: Database, project_id: str, asked: Asked) -> None:
+def test_a_refused_token_is_not_cached(database: Database, project_id: str, asked: Asked) -> None:
     keys = KeyCache(database, Settings())
 
     async def ask(times: int) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Projects and keys: what is kept of a key, and which tokens are refused."""
+"""Projects and keys: the stored fields of a key, and the refused tokens."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -64,7 +64,7 @@ def test_a_key_that_was_revoked_or_has_expired_is_refused(database: Database, pr
         access.authenticate(session, token)
 
 
-def test_a_key_that_expires_later_is_taken(database: Database, project_id: str) -> None:
+def test_a_key_that_expires_later_is_accepted(database: Database, project_id: str) -> None:
     with database.writer.begin() as session:
         key, token = access.create_key(session, project_id, "mine")
         key.expires_at = now(60.0)
@@ -72,7 +72,7 @@ def test_a_key_that_expires_later_is_taken(database: Database, project_id: str) 
         assert access.authenticate(session, token).project_id == project_id
 
 
-def test_a_project_name_is_taken_once(database: Database, project_id: str) -> None:
+def test_a_project_name_is_unique(database: Database, project_id: str) -> None:
     with database.writer.begin() as session, pytest.raises(Conflict):
         access.create_project(session, "test")
 

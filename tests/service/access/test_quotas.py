@@ -1,4 +1,4 @@
-"""What a project may store and queue holds for requests at the same moment too, and for what its jobs make."""
+"""Quotas of stored bytes and queued runs, also for concurrent requests and for the results of jobs."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What a project may have and ask for, and what it is told when that is used up."""
+"""Rate limits and quotas of a project, and the errors when they are exceeded."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ def client(service: Service, quotas: Quotas) -> TestClient:
     return TestClient(service.http.app, headers={"Authorization": f"Bearer {key}"})
 
 
-def test_more_requests_than_allowed_are_told_when_to_come_back(service: Service) -> None:
+def test_requests_above_the_rate_limit_get_a_retry_after(service: Service) -> None:
     http = client(service, Quotas(requests_per_minute=5))
     answers = [http.get("/v1/runs") for _ in range(7)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
@@ -68,7 +68,7 @@ def test_a_project_may_ask_for_so_many_rows_at_once(service: Service) -> None:
         assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_a_project_that_stores_too_much_makes_no_datasets(service: Service) -> None:
+def test_a_project_above_its_storage_quota_creates_no_datasets(service: Service) -> None:
     dataset(service, "stored", a=np.arange(50.0))
     app = create_app(service.settings.model_copy(update={"project_stored_bytes": 10}))
     with TestClient(app, headers={"Authorization": f"Bearer {service.key}"}) as http:
@@ -127,7 +127,7 @@ def test_without_redis_every_process_counts_for_itself() -> None:
     asyncio.run(ask())
 
 
-def test_what_is_taken_at_a_time_never_adds_up_to_more(redis_url: str) -> None:
+def test_reserved_requests_never_exceed_the_limit(redis_url: str) -> None:
     """Of 1000 a minute 10 are taken at once; three processes do not get more than 1000 together."""
     redis.Redis.from_url(redis_url).flushall()
     limiters = [Limiter(redis_url) for _ in range(3)]
@@ -145,13 +145,13 @@ def test_what_is_taken_at_a_time_never_adds_up_to_more(redis_url: str) -> None:
     assert 970 <= asyncio.run(ask()) <= 1000
 
 
-def test_no_limit_is_no_limit(service: Service) -> None:
+def test_a_project_without_a_limit_is_not_limited(service: Service) -> None:
     assert Settings().project_requests_per_minute is None
     assert queue_run(service, "pictures", "unlimited")["state"] == "queued"
     service.work("train")
 
 
-def test_many_at_once_take_one_lease() -> None:
+def test_concurrent_requests_share_one_reservation() -> None:
     """Each for itself would use up the minute of a project whose requests come all at once."""
 
     async def count() -> None:

@@ -1,4 +1,4 @@
-"""What was changed is written down with who did it, in the same transaction, and stays."""
+"""The audit log: each change is recorded with its key in the same transaction, and cannot be changed."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def test_a_change_is_recorded_with_key_and_request(service: Service) -> None:
     assert (event["key_id"], event["request_id"], event["client"]) == (own, "req-42", "testclient")
 
 
-def test_reading_and_what_was_refused_leave_no_trace(service: Service) -> None:
+def test_reads_and_refused_requests_are_not_recorded(service: Service) -> None:
     before = len(events(service, page_size=200))
     service.http.get("/v1/runs")
     problem(service.http.post("/v1/api-keys", json={"name": ""}), 422)
@@ -73,7 +73,7 @@ def test_the_command_line_is_recorded_too(service: Service) -> None:
 
 
 @pytest.mark.parametrize("change", ["UPDATE audit_events SET action = 'nothing'", "DELETE FROM audit_events"])
-def test_the_database_refuses_to_change_what_was_recorded(database: Database, project_id: str, change: str) -> None:
+def test_the_database_refuses_changes_of_audit_events(database: Database, project_id: str, change: str) -> None:
     with database.writer.begin() as session:
         audit.record(session, Action(project_id, None, "create_run", "/v1/runs"))
     with pytest.raises(DBAPIError, match="never changed"), database.writer.begin() as session:
@@ -83,7 +83,7 @@ def test_the_database_refuses_to_change_what_was_recorded(database: Database, pr
     assert kept.action == "create_run"
 
 
-def test_what_is_rolled_back_was_not_done(database: Database, project_id: str) -> None:
+def test_a_rolled_back_change_is_not_recorded(database: Database, project_id: str) -> None:
     audit.attach(database.writer)
 
     def act(fails: bool) -> None:
@@ -119,7 +119,7 @@ def test_an_answer_that_is_given_again_is_not_recorded_again(service: Service) -
     assert before["made"] != latest["made"] != []
 
 
-def test_what_is_swept_after_a_deletion_is_no_second_deletion(service: Service) -> None:
+def test_the_sweep_after_a_deletion_is_not_recorded(service: Service) -> None:
     dataset(service, "swept", **pictures())
     run = queue_run(service, "swept", "m")["id"]
     service.http.post(f"/v1/runs/{run}/cancel")

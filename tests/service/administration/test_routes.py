@@ -46,7 +46,7 @@ def test_a_revoked_key_is_refused_at_once(service: Service) -> None:
     assert service.http.get(f"/v1/api-keys/{made['id']}").json()["revoked_at"] is not None
 
 
-def test_a_key_is_taken_as_the_password_of_basic(service: Service) -> None:
+def test_a_key_is_accepted_as_the_password_of_basic(service: Service) -> None:
     given = base64.b64encode(f"anybody:{service.key}".encode()).decode()
     answer = service.http.get("/v1/runs", headers={"Authorization": f"Basic {given}"})
     assert answer.status_code == 200
@@ -64,11 +64,11 @@ def test_a_key_is_taken_as_the_password_of_basic(service: Service) -> None:
         ({}, "/name"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_refused(service: Service, body: dict[str, object], place: str) -> None:
+def test_an_invalid_key_request_is_refused(service: Service, body: dict[str, object], place: str) -> None:
     assert fault(service.http.post("/v1/api-keys", json=body))[0] == place
 
 
-def test_only_an_operating_project_makes_others(service: Service) -> None:
+def test_only_an_operator_project_creates_projects(service: Service) -> None:
     problem(service.http.post("/v1/projects", json={"name": "new"}), 404)
     database = Database(service.settings.database_url)
     with database.writer.begin() as session:
@@ -166,7 +166,7 @@ def _key(service: Service, scopes: list[str], expires_in_seconds: float | None =
     return {"Authorization": f"Bearer {made.json()['token']}"}
 
 
-def test_a_key_makes_others_only_with_scopes_that_it_has(service: Service) -> None:
+def test_a_key_grants_only_scopes_that_it_has(service: Service) -> None:
     administrator = _key(service, ["admin", "read"])
     for scopes, beyond in ((["write"], "write"), (["read", "write", "infer"], "infer write"), (None, "infer write")):
         asked = {"name": "more"} if scopes is None else {"name": "more", "scopes": scopes}
@@ -179,7 +179,7 @@ def test_a_key_makes_others_only_with_scopes_that_it_has(service: Service) -> No
     assert not [key for key in service.http.get("/v1/api-keys").json()["api_keys"] if key["name"] == "more"]
 
 
-def test_a_key_with_admin_alone_still_administers(service: Service) -> None:
+def test_a_key_with_only_the_scope_admin_administers(service: Service) -> None:
     administrator = _key(service, ["admin"])
     spare = service.http.post("/v1/api-keys", json={"name": "spare", "scopes": ["read"]}).json()["id"]
     assert service.http.get("/v1/api-keys", headers=administrator).status_code == 200
@@ -188,7 +188,7 @@ def test_a_key_with_admin_alone_still_administers(service: Service) -> None:
     problem(service.http.get("/v1/runs", headers=administrator), 403, "insufficient_scope")
 
 
-def test_no_key_makes_one_that_outlives_it(service: Service) -> None:
+def test_a_key_creates_no_key_that_expires_later(service: Service) -> None:
     brief = _key(service, ["admin", "read"], 3600)
     for seconds in (None, 7200):
         asked = {"name": "k", "scopes": ["read"], "expires_in_seconds": seconds}

@@ -203,7 +203,7 @@ def test_faults_of_the_headers_are_refused_before_a_job_is_queued(service: Servi
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a b", "-a", "ä"])
-def test_a_path_like_array_name_never_becomes_a_modality(service: Service, name: str) -> None:
+def test_an_array_name_that_looks_like_a_path_is_refused(service: Service, name: str) -> None:
     answer = service.http.post("/v1/uploads", content=archive({f"{name}.npy": npy(IMAGE)}))
     if answer.status_code == 201:
         body = {"name": "paths", "source": {"upload": answer.json()["id"]}}
@@ -213,7 +213,7 @@ def test_a_path_like_array_name_never_becomes_a_modality(service: Service, name:
     problem(service.http.get("/v1/datasets/paths"), 404)
 
 
-def test_a_conversion_of_a_damaged_upload_fails_and_the_service_goes_on(service: Service) -> None:
+def test_a_conversion_of_a_damaged_upload_fails_and_the_worker_continues(service: Service) -> None:
     answer = service.http.post("/v1/uploads", content=packed(a=IMAGE + 7)).json()
     stored = service.settings.artifacts / service.project_id / answer["sha256"]
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")

@@ -1,4 +1,4 @@
-"""Following the events of jobs: nothing is missed, nothing comes twice, and it ends with the job."""
+"""The event feed: every event once and in order, until the job ends."""
 
 import asyncio
 
@@ -50,7 +50,7 @@ def test_events_arrive_once_in_order_until_the_job_has_ended(database: Database,
     assert nothing == []
 
 
-def test_closing_ends_every_stream_and_lets_none_begin(database: Database, project_id: str) -> None:
+def test_close_ends_every_stream_and_refuses_new_ones(database: Database, project_id: str) -> None:
     job_id, key_id = create(database, project_id), made(database, project_id)
 
     async def listen(feed: Feed) -> list[str]:

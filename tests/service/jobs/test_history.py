@@ -1,4 +1,4 @@
-"""A job's events and log, as people read them."""
+"""The events and the log of a job."""
 
 from service.jobs import history
 from service.jobs import operations as jobs
@@ -10,7 +10,7 @@ def create(database: Database, project_id: str) -> str:
         return jobs.create(session, project_id, "test", "data").id
 
 
-def test_events_come_in_order_and_in_parts(database: Database, project_id: str) -> None:
+def test_events_are_listed_in_order_and_in_pages(database: Database, project_id: str) -> None:
     job_id, other = create(database, project_id), create(database, project_id)
     with database.writer.begin() as session:
         for n in range(5):

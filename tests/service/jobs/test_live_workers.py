@@ -1,4 +1,4 @@
-"""Workers say that they live, what they do, and that they end."""
+"""Registration, heartbeats and end of workers."""
 
 from service.jobs import live_workers
 from service.jobs import operations as jobs

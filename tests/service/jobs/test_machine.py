@@ -1,4 +1,4 @@
-"""Any order of API, two workers, reconciler and clock: final states never change, and nothing is lost or done twice."""
+"""Random orders of API calls, workers, reconciler and time: final states never change, no job is lost or repeated."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -175,6 +175,6 @@ class Life(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)
-def test_no_order_of_events_loses_a_job_or_does_it_twice(database: Database) -> None:
+def test_no_order_of_events_loses_or_repeats_a_job(database: Database) -> None:
     machine = type("LifeOnThisDatabase", (Life,), {"database": database})
     run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None))

@@ -1,4 +1,4 @@
-"""Every transition of a job, its guard, and what it leaves in the row, on both databases."""
+"""Every transition of a job, its guard and its effect on the row, on both databases."""
 
 import threading
 import time
@@ -134,7 +134,7 @@ def test_claim_leases_the_job_to_its_owner_and_counts_the_attempt(database: Data
     assert types(database, mine.job_id) == ["queued", "started"]
 
 
-def test_a_job_whose_time_has_not_come_is_not_claimed(database: Database, project_id: str) -> None:
+def test_a_job_is_not_claimed_before_its_time(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
     assert change(database, lambda session: jobs.fail(session, mine, FAULT, 60.0)) == "queued"
     assert claim(database) is None
@@ -202,7 +202,7 @@ def test_a_heartbeat_hears_of_a_cancellation(database: Database, project_id: str
 # The fencing token
 
 
-def test_an_owner_whose_job_was_reaped_can_change_nothing(database: Database, project_id: str) -> None:
+def test_the_former_owner_of_a_reaped_job_cannot_change_it(database: Database, project_id: str) -> None:
     lost = claimed(database, project_id, lease_seconds=0.001)
     assert reap(database, lost.job_id)
     current = claim(database, owner="wrk_2")
@@ -262,7 +262,7 @@ def test_succeed_ends_the_job_and_its_lease(database: Database, project_id: str)
     assert types(database, mine.job_id) == ["queued", "started", "succeeded"]
 
 
-def test_succeed_is_refused_once_cancellation_was_asked_for_and_rolls_back(database: Database, project_id: str) -> None:
+def test_succeed_rolls_back_after_a_cancellation_request(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
     change(database, lambda session: jobs.cancel(session, mine.job_id))
 
@@ -426,9 +426,7 @@ def test_bad_input_is_not_tried_again(database: Database, project_id: str) -> No
     assert claim(database) is None
 
 
-def test_a_program_s_fault_that_comes_again_ends_the_job_at_its_second_occurrence(
-    database: Database, project_id: str
-) -> None:
+def test_the_second_occurrence_of_a_program_fault_ends_the_job(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
     here, there = ({"code": "fault", "detail": f"IndexError: 7 of 7, after {step} of 9 steps"} for step in (3, 4))
     for error, state in ((here, "queued"), (there, "queued"), (here, "failed")):
@@ -448,7 +446,7 @@ def test_a_fault_of_another_job_does_not_count(database: Database, project_id: s
         assert change(database, lambda session, mine=mine: jobs.fail(session, mine, fault, 60.0)) == "queued"
 
 
-def test_a_fault_told_by_an_earlier_version_compares_with_nothing(database: Database, project_id: str) -> None:
+def test_a_fault_recorded_by_an_earlier_release_is_not_compared(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
 
     def told(session: Session) -> None:

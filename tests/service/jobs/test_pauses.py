@@ -35,7 +35,7 @@ def limited(database: Database, project_id: str, lease_seconds: float = 60) -> C
     return found
 
 
-def test_pause_of_a_queued_job_keeps_it_from_being_taken(database: Database, project_id: str) -> None:
+def test_a_paused_queued_job_is_not_claimed(database: Database, project_id: str) -> None:
     job_id = create(database, project_id)
     assert change(database, lambda session: jobs.pause(session, job_id)) == "paused"
     assert claim(database) is None
@@ -64,7 +64,7 @@ def test_resume_before_the_owner_has_paused_lets_it_go_on(database: Database, pr
     assert row(database, mine.job_id).state == "running"
 
 
-def test_a_paused_job_can_be_cancelled_and_an_ended_one_not_paused(database: Database, project_id: str) -> None:
+def test_a_paused_job_can_be_cancelled_and_an_ended_job_cannot_be_paused(database: Database, project_id: str) -> None:
     job_id = create(database, project_id)
     change(database, lambda session: jobs.pause(session, job_id))
     assert change(database, lambda session: jobs.cancel(session, job_id)) == "cancelled"
@@ -116,7 +116,7 @@ def test_a_job_in_time_is_not_timed_out(database: Database, project_id: str) -> 
     assert row(database, mine.job_id).state == "running"
 
 
-def test_a_lost_job_whose_time_is_over_fails(database: Database, project_id: str) -> None:
+def test_a_lost_job_after_its_timeout_fails(database: Database, project_id: str) -> None:
     mine = limited(database, project_id, lease_seconds=0.001)
     wait_for_the_end_of_the_lease(database, mine.job_id)
     with database.writer.begin() as session:

@@ -1,4 +1,4 @@
-"""The reconciler wakes what waits and reaps what is lost, but gives owners a lease's time after an outage."""
+"""The reconciler: wake-ups of queued jobs, reaping of lost jobs, and its delay after an outage."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_a_lost_job_is_queued_again(database: Database, project_id: str, tmp_pat
     assert wait_until(reaped, what="the lost job to be queued again")
 
 
-def test_an_outage_of_the_database_gives_owners_time_to_come_back(
+def test_after_a_database_outage_owners_have_a_lease_to_renew(
     database: Database, project_id: str, tmp_path: Path
 ) -> None:
     chosen = settings(tmp_path, 0.2)
