@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models import config
 from models.architectures import Model, build
-from models.config.wording import sentences
+from models.config.wording import sentences, shown
 from models.multimodal import NO_PARTS, Parts
 from models.ops import Backend
 
@@ -128,7 +128,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} has a header that is not JSON") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path.name} has {header!r:.40} as its header, expected an object")
+        raise CheckpointError(f"{path.name} has {shown(header)} as its header, expected an object")
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path.name} has format {header.get('format')!r} in its header, expected {FORMAT!r}")
     version = header.get("version")

@@ -5,6 +5,8 @@ import math
 import re
 from typing import Any, NoReturn, NotRequired, TypedDict, TypeGuard, cast
 
+from models.config.wording import shown
+
 FORMAT = "sensorium-bundle"
 VERSION = 1
 ARTIFACT = "model.safetensors"
@@ -53,7 +55,7 @@ def parse(content: bytes) -> Manifest:
     except ValueError as error:  # NaN or an infinity, or a number with too many digits
         raise ValueError("is not JSON: it has NaN, Infinity, or a number that is too long") from error
     if not isinstance(found, dict):
-        raise ValueError(f"is a {type(found).__name__}, expected an object")
+        raise ValueError(f"is {shown(found)}, expected an object")
     if found.get("format") != FORMAT:
         raise ValueError(f"has format {str(found.get('format'))[:40]!r}, expected {FORMAT!r}")
     version = found.get("version")

@@ -90,7 +90,7 @@ class Body:
         except orjson.JSONDecodeError as error:
             raise BadInput([Fault("", "not_json", f"the body is not JSON: {json_syntax.reason(error)}")]) from error
         if not isinstance(body, dict):
-            raise BadInput([Fault("", "not_an_object", f"the body is a {type(body).__name__}, expected an object")])
+            raise BadInput([Fault("", "not_an_object", f"the body is {shown(body)}, expected an object")])
         # A good body has one colon per key of its two objects. More colons are repeated keys, or fields that are bad.
         inputs = body.get("inputs")
         if raw.count(b":") != len(body) + (len(inputs) if isinstance(inputs, dict) else 0):

@@ -128,6 +128,8 @@ def shown(value: Any) -> str:
 def _pieces(value: Any) -> Iterator[str]:
     """The representation of a JSON value, piece by piece."""
     match value:
+        case None | bool():
+            yield {None: "null", True: "true", False: "false"}[value]
         case str():
             yield repr(value[: SHOWN_CHARACTERS + 1])
         case list():

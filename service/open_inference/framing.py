@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from service.inference import encoding
+from service.inference.modality_values import shown
 from service.shared import json_documents, json_syntax
 from service.shared.errors import BadInput, Fault, TooLarge, UnsupportedMediaType
 
@@ -83,7 +84,7 @@ def split(body: bytes, head_length: str | None) -> tuple[dict[str, Any], memoryv
             [Fault("", "not_json", f"the head of the body is not JSON: {json_syntax.reason(error)}")]
         ) from error
     if not isinstance(head, dict):
-        raise BadInput([Fault("", "not_an_object", f"the head is a {type(head).__name__}, expected an object")])
+        raise BadInput([Fault("", "not_an_object", f"the head is {shown(head)}, expected an object")])
     if raw.count(b":") != _colons(head, MAX_LEVELS):
         json_documents.refuse_repeated_keys(raw)
     return head, memoryview(body)[size:]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from models.config.wording import shown
 from service.datasets import exported_schema
 from service.datasets.declaration import Declaration
 from service.datasets.layout import TIME
@@ -184,7 +185,7 @@ def _parsed(line: bytes, row: int) -> dict[str, Any]:
     except ValueError as error:  # of JSON, and of UTF-8
         raise _unfit(row, f"is not JSON ({_why(error)})", "one object a line") from error
     if not isinstance(found, dict):
-        raise _unfit(row, f"is of type {type(found).__name__}", "an object")
+        raise _unfit(row, f"is {shown(found)}", "an object")
     return found
 
 

@@ -147,6 +147,18 @@ def test_a_body_that_is_not_json_is_refused(trained: Service, content: bytes) ->
     assert problem(trained.http.post(f"{STATIC}/encode", content=content), 422)["code"] == "invalid_input"
 
 
+@pytest.mark.parametrize(
+    ("path", "part"), [(f"{STATIC}/encode", "body"), ("/v2/models/still/versions/1/infer", "head")]
+)
+@pytest.mark.parametrize("value", [b"null", b"3", b"true", b"[1]"])
+def test_a_body_that_is_no_object_is_quoted_as_json(trained: Service, path: str, part: str, value: bytes) -> None:
+    answer = trained.http.post(path, content=value)
+    quoted = value.decode()
+    assert problem(answer, 422)["errors"] == [
+        {"pointer": "", "code": "not_an_object", "detail": f"the {part} is {quoted}, expected an object"}
+    ]
+
+
 def test_a_number_beyond_float32_is_refused(trained: Service) -> None:
     answer = trained.http.post(f"{STATIC}/encode", json={"inputs": {"image": [[[1, 2], [3, 1e39]]]}})
     assert fault(answer) == ("/inputs/image/0", "bad_value")

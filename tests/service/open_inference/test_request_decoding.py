@@ -262,7 +262,7 @@ def test_sequences_are_bounded_before_they_are_computed() -> None:
         (b"{}", "9" * 99, "Inference-Header-Content-Length"),
         (b"{}", "0" * 4400, "Inference-Header-Content-Length"),
         (b"{", None, "is not JSON"),
-        (b"[]", None, "is a list"),
+        (b"[]", None, "is \\[\\], expected an object"),
         (b'{"a": NaN}', None, "is not JSON"),
     ],
 )
