@@ -61,7 +61,7 @@ def test_a_route_of_starlette_takes_no_query_parameters(client: TestClient, serv
 
 
 @pytest.mark.parametrize("path", ["/v1/echo", "/v1/runs/none/cancel"])
-def test_a_wrong_method_is_refused_before_a_key_is_asked_for(client: TestClient, path: str) -> None:
+def test_a_wrong_method_is_refused_before_authentication(client: TestClient, path: str) -> None:
     answer = client.get(path)
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"

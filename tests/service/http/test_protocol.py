@@ -272,7 +272,7 @@ def test_http_1_0_needs_no_host_and_gets_no_interim_answer(address: Address) -> 
     assert statuses(answered(address, head)) == [401]
 
 
-def test_a_client_without_a_key_is_not_asked_for_its_body(address: Address, service: Service) -> None:
+def test_a_request_without_a_key_gets_no_100_continue(address: Address, service: Service) -> None:
     head = b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n"
     assert statuses(answered(address, head + b"\r\n")) == [401]
     key = f"Authorization: Bearer {service.key}\r\nContent-Type: application/json\r\n\r\n".encode()
@@ -306,7 +306,7 @@ def test_the_body_of_a_get_is_ignored(address: Address) -> None:
     assert statuses(answered(address, with_body + GET + b"Connection: close\r\n\r\n")) == [200, 200]
 
 
-def test_a_fault_in_a_later_request_comes_after_the_answer_to_the_one_before(address: Address) -> None:
+def test_a_fault_in_a_pipelined_request_is_answered_after_the_previous_answer(address: Address) -> None:
     assert statuses(answered(address, GET + b"\r\nnot http\r\n\r\n")) == [200]
 
 

@@ -28,7 +28,7 @@ def first_steps(rows: Rows, steps: slice) -> Rows:
     return Rows(rows.count, values, present, np.full(rows.count, next(iter(present.values())).shape[1]))
 
 
-def test_a_sequence_in_two_pieces_is_answered_like_the_whole(tmp_path: Path) -> None:
+def test_a_sequence_in_two_pieces_gets_the_answer_of_the_whole(tmp_path: Path) -> None:
     inference, served = service(tmp_path, SEQUENCE)
     rows = sequences([4, 4], 0, b=True)
 

@@ -167,7 +167,7 @@ def test_a_bundle_carries_the_names(trained: Service, tmp_path: Any) -> None:
     assert again["mean"] == ask(trained, "encode", {"inputs": inputs})["mean"]
 
 
-def test_a_name_that_is_a_number_is_taken_and_answered(trained: Service) -> None:
+def test_a_numeric_category_name_is_accepted_and_returned(trained: Service) -> None:
     version = trained.http.get("/v1/models/moods/versions/1").json()
     (year,) = [each for each in version["signature"]["inputs"] if each["name"] == "year"]
     assert (year["categories"], year["category_names"]) == (3, list(YEARS))

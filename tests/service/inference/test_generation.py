@@ -115,7 +115,7 @@ def test_a_smoothing_model_answers_everything_except_pieces(trained: Service) ->
     assert fault(answer) == ("/state", "whole_sequences_only")
 
 
-def test_a_sequence_in_pieces_is_answered_like_the_whole(trained: Service) -> None:
+def test_a_sequence_in_pieces_gets_the_answer_of_the_whole(trained: Service) -> None:
     whole = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0], X[0]]})
     first = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0][:2]] * 2}, state=None)
     second = ask(trained, f"{SEQUENCE}/encode", inputs={"x": [X[0][2:]] * 2}, state=first["state"])

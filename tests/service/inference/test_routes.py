@@ -72,12 +72,12 @@ def test_rows_with_different_subsets_share_a_request_and_answer_as_if_alone(trai
         assert_close(together["label"]["probabilities"][row], single["label"]["probabilities"][0])
 
 
-def test_only_the_targets_that_were_asked_for_are_answered(trained: Service) -> None:
+def test_only_the_requested_targets_are_returned(trained: Service) -> None:
     found = ask(trained, f"{STATIC}/reconstruct", inputs={"image": IMAGES[:1]}, targets=["label"])
     assert list(found["outputs"]) == ["label"]
 
 
-def test_a_seed_gives_the_same_draws_again_and_another_seed_others(trained: Service) -> None:
+def test_equal_seeds_give_equal_draws_and_other_seeds_other_draws(trained: Service) -> None:
     def draw(seed: int) -> Any:
         return ask(trained, f"{STATIC}/reconstruct", inputs={"label": LABELS[:2]}, n_samples=3, seed=seed)["outputs"]
 
@@ -93,7 +93,7 @@ def test_draws_add_the_variance_of_the_latent(trained: Service) -> None:
     assert (deviation(50) > deviation(0)).all()
 
 
-def test_sequences_come_back_with_their_own_lengths(trained: Service) -> None:
+def test_answers_have_the_lengths_of_their_sequences(trained: Service) -> None:
     x = [[[0.1, 0.2]] * 5, [[1.0, 1.0]] * 2]
     encoded = ask(trained, f"{SEQUENCE}/encode", inputs={"x": x})
     assert [np.shape(row) for row in encoded["mean"]] == [(5, 8), (2, 8)]
@@ -199,7 +199,7 @@ def test_answers_have_the_fields_of_the_openapi_document(trained: Service) -> No
         assert ask(trained, f"{STATIC}/{operation}", **fields).keys() == properties.keys() - {"state"}
 
 
-def test_a_damaged_version_fails_and_others_are_served(trained: Service) -> None:
+def test_a_damaged_version_fails_and_other_versions_are_served(trained: Service) -> None:
     install(trained, "spoiled", "pictures", seed=1)
     version = trained.http.get("/v1/models/spoiled/versions/1").json()
     stored = trained.settings.artifacts / trained.project_id / version["sha256"]

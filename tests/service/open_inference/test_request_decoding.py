@@ -38,7 +38,7 @@ def test_data_may_be_nested_or_flat(data: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "UINT16", "INT64"])
-def test_numbers_of_any_type_are_taken(datatype: str) -> None:
+def test_numbers_of_any_type_are_accepted(datatype: str) -> None:
     rows = read({**GOOD, "datatype": datatype})
     assert rows.values["a"].dtype == np.float32
 

@@ -1,4 +1,4 @@
-"""Aliases: told over HTTP, moved by the engines, and used by inference."""
+"""Aliases: set over HTTP, moved by the engines, and used by inference."""
 
 from collections.abc import Iterator
 from threading import Event, Thread
@@ -73,7 +73,7 @@ def test_inference_by_an_alias_names_the_version_that_answered(versions: Service
     problem(versions.http.post(f"{URL}/unheard/encode", json=body), 404, "alias_not_found")
 
 
-def test_who_moves_an_alias_may_say_what_it_must_still_be(versions: Service, alias: str) -> None:
+def test_a_change_of_an_alias_can_require_its_revision(versions: Service, alias: str) -> None:
     made = versions.http.put(alias, json={"version": 1}, headers={"If-None-Match": "*"})
     assert made.headers["etag"] == '"1"'
     problem(versions.http.put(alias, json={"version": 2}, headers={"If-None-Match": "*"}), 412, "alias_exists")
@@ -90,18 +90,18 @@ def test_who_moves_an_alias_may_say_what_it_must_still_be(versions: Service, ali
 
 
 @pytest.mark.parametrize("given", ["1", 'W/"1"', '"x"', '""', '"1", "2"'])
-def test_an_etag_that_is_none_is_told_of(versions: Service, alias: str, given: str) -> None:
+def test_an_invalid_etag_is_refused(versions: Service, alias: str, given: str) -> None:
     assert fault(versions.http.put(alias, json={"version": 1}, headers={"If-Match": given}))[0] == "if-match"
 
 
-def test_an_alias_names_only_what_is_there(versions: Service, alias: str) -> None:
+def test_an_alias_names_only_existing_versions(versions: Service, alias: str) -> None:
     problem(versions.http.put(alias, json={"version": 99}), 404, "model_version_not_found")
     problem(versions.http.put("/v1/models/unknown/aliases/live", json={"version": 1}), 404, "model_not_found")
     problem(versions.http.get(alias), 404, "alias_not_found")
     assert fault(versions.http.put(f"{URL}/7", json={"version": 1}))[0] == "alias"
 
 
-def test_what_an_alias_names_cannot_be_deleted(versions: Service, alias: str) -> None:
+def test_a_version_with_an_alias_cannot_be_deleted(versions: Service, alias: str) -> None:
     versions.http.put(alias, json={"version": 1})
     name = alias.rpartition("/")[2]
     refused = problem(versions.http.delete("/v1/models/m/versions/1"), 409, "version_in_use")

@@ -1,4 +1,4 @@
-"""A version leaves one service and answers the same in another, whole or in parts; what is no bundle leaves nothing."""
+"""Export and import of bundles: an imported version gives the same answers, and an invalid bundle stores nothing."""
 
 import base64
 import hashlib
@@ -130,7 +130,7 @@ def test_a_version_answers_the_same_elsewhere(
     assert np.array_equal(latent.standard_deviation, np.array(here["standard_deviation"], np.float32))
 
 
-def test_an_export_says_what_it_is(service: Service, exported: bytes, tmp_path: Path) -> None:
+def test_an_export_describes_its_version(service: Service, exported: bytes, tmp_path: Path) -> None:
     path = tmp_path / "b.tar"
     path.write_bytes(exported)
     said, version = models.describe(path), service.http.get("/v1/models/pictures/versions/1").json()
@@ -149,7 +149,7 @@ def test_an_export_says_what_it_is(service: Service, exported: bytes, tmp_path: 
     assert whole.headers["content-disposition"] == 'attachment; filename="pictures-1.tar"'
 
 
-def test_parts_joined_are_the_whole(service: Service, exported: bytes) -> None:
+def test_joined_ranges_equal_the_whole_file(service: Service, exported: bytes) -> None:
     size = len(exported)
     inside = exported.index(b"model.safetensors\0") + 512
     for cuts in ([1000], [1], [size - 1], [512, inside, inside + 1, size - 1024], list(range(700, size, size // 7))):
@@ -167,7 +167,7 @@ def test_parts_joined_are_the_whole(service: Service, exported: bytes) -> None:
     assert part(service.http, f"Bytes=600-{size * 9}").content == exported[600:]
 
 
-def test_a_broken_download_goes_on(service: Service, exported: bytes) -> None:
+def test_an_interrupted_download_can_be_resumed(service: Service, exported: bytes) -> None:
     with service.http.stream("GET", EXPORT) as answer:
         etag, begun = answer.headers["etag"], next(answer.iter_bytes(5000))
     rest = part(service.http, f"bytes={len(begun)}-", **{"If-Range": etag})
@@ -179,7 +179,7 @@ def test_a_broken_download_goes_on(service: Service, exported: bytes) -> None:
 
 
 @pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-3", "bytes=-", "bytes", "rows=0-1", "bytes=a-b", "é"])
-def test_a_range_that_means_nothing_is_passed_over(service: Service, exported: bytes, header: str) -> None:
+def test_an_invalid_range_is_ignored(service: Service, exported: bytes, header: str) -> None:
     answer = service.http.get(EXPORT, headers={"Range": header.encode()})
     assert (answer.status_code, answer.content) == (200, exported)
 
@@ -191,7 +191,7 @@ def test_a_range_behind_the_end_is_refused(service: Service, exported: bytes) ->
         assert answer.headers["content-range"] == f"bytes */{len(exported)}"
 
 
-def test_what_is_said_later_changes_the_tag(service: Service, exported: bytes) -> None:
+def test_a_later_change_of_the_description_changes_the_etag(service: Service, exported: bytes) -> None:
     etag = service.http.head(EXPORT).headers["etag"]
     service.http.patch("/v1/models/pictures/versions/1", json={"description": "Later."})
     answer = part(service.http, "bytes=5000-", **{"If-Range": etag})
@@ -247,7 +247,7 @@ def test_an_import_that_is_sent_again_makes_one_version(elsewhere: Other, export
     assert elsewhere.kept() == kept
 
 
-def test_what_arrives_otherwise_than_it_was_sent_is_refused(elsewhere: Other) -> None:
+def test_a_bundle_that_was_damaged_on_the_way_is_refused(elsewhere: Other) -> None:
     kept, content = elsewhere.kept(), bundles.whole()
     answer = elsewhere.http.post(IMPORT, content=content[:-5], headers={"Content-Digest": digest(content)})
     assert fault(answer) == ("content-digest", "digest_mismatch")
@@ -268,7 +268,7 @@ def test_a_bundle_with_a_stored_product_of_experts_fusion_is_imported_in_the_for
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_bundle_leaves_nothing(elsewhere: Other, name: str) -> None:
+def test_a_damaged_bundle_leaves_no_rows_and_no_files(elsewhere: Other, name: str) -> None:
     kept = elsewhere.kept()
     answer = elsewhere.http.post(IMPORT, content=DAMAGED[name])
     assert fault(answer) == ("", "not_a_bundle")
@@ -277,7 +277,7 @@ def test_a_damaged_bundle_leaves_nothing(elsewhere: Other, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DECEIVING)
-def test_a_checkpoint_that_cannot_answer_leaves_nothing(elsewhere: Other, name: str) -> None:
+def test_an_unusable_checkpoint_leaves_no_rows_and_no_files(elsewhere: Other, name: str) -> None:
     kept = elsewhere.kept()
     answer = elsewhere.http.post(IMPORT, content=bundles.packed(DECEIVING[name]))
     assert fault(answer) == ("", "unusable_model")
@@ -328,7 +328,7 @@ NOTHING_FOUND: dict[str, Any] = {
     ],
     ids=lambda changes: str(changes)[:60].encode("ascii", "replace").decode(),
 )
-def test_a_manifest_that_no_version_could_have_leaves_nothing(elsewhere: Other, changes: dict[str, Any]) -> None:
+def test_an_impossible_manifest_leaves_no_rows_and_no_files(elsewhere: Other, changes: dict[str, Any]) -> None:
     kept = elsewhere.kept()
     answer = elsewhere.http.post(IMPORT, content=bundles.packed(bundles.weights(static_model()), **changes))
     assert fault(answer) == ("", "invalid_manifest")
@@ -336,7 +336,7 @@ def test_a_manifest_that_no_version_could_have_leaves_nothing(elsewhere: Other, 
     assert elsewhere.kept() == kept
 
 
-def test_a_bundle_that_is_too_large_leaves_nothing(tmp_path: Path) -> None:
+def test_a_bundle_above_the_limit_leaves_no_rows_and_no_files(tmp_path: Path) -> None:
     content = bundles.whole()
     with other(tmp_path / "small", upload_bytes=len(content) - 1) as small:
         kept = small.kept()
@@ -353,7 +353,7 @@ def test_a_bundle_that_is_too_large_leaves_nothing(tmp_path: Path) -> None:
         assert full.kept() == kept
 
 
-def test_imports_that_come_at_once_do_not_exceed_the_quota_together(exported: bytes, tmp_path: Path) -> None:
+def test_concurrent_imports_do_not_exceed_the_quota_together(exported: bytes, tmp_path: Path) -> None:
     content = exported
     with other(tmp_path / "full", project_stored_bytes=len(content) + 100) as full, ThreadPoolExecutor(3) as pool:
         several = [content, bundles.whole(1), bundles.whole(2)]
@@ -365,7 +365,7 @@ def test_imports_that_come_at_once_do_not_exceed_the_quota_together(exported: by
         assert len([path for path in (tmp_path / "full" / "artifacts").rglob("*") if path.is_file()]) == len(taken)
 
 
-def test_an_upload_is_no_bundle_and_a_bundle_no_upload(elsewhere: Other, exported: bytes) -> None:
+def test_an_upload_is_refused_as_a_bundle_and_a_bundle_as_an_upload(elsewhere: Other, exported: bytes) -> None:
     kept = elsewhere.kept()
     problem(elsewhere.http.post(IMPORT, content=npz(x=np.zeros((3, 2)))), 422)
     problem(elsewhere.http.post("/v1/uploads", content=exported), 422)

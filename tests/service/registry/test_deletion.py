@@ -1,4 +1,4 @@
-"""What is said about models and versions changes, and they can be deleted, restored and purged."""
+"""Changes, deletion, restoration and purge of models and versions."""
 
 import models
 from models.config import TrainingConfig, parse
@@ -25,7 +25,7 @@ def names(service: Service, **query: str) -> list[str]:
     return [one["name"] for one in service.http.get("/v1/models", params=query).json()["models"]]
 
 
-def test_tags_and_descriptions_change_and_nothing_else_does(service: Service) -> None:
+def test_only_tags_and_descriptions_can_be_changed(service: Service) -> None:
     model = made(service, "described", 1)
     for path in (model, f"{model}/versions/1"):
         before = service.http.get(path).json()
@@ -98,7 +98,7 @@ def test_a_purged_version_is_gone_with_its_file_and_its_number_is_not_used_again
     assert numbers(service, model) == [3, 1]
 
 
-def test_a_deleted_model_comes_back_by_itself_or_with_its_next_version(service: Service) -> None:
+def test_a_deleted_model_is_restored_explicitly_or_by_its_next_version(service: Service) -> None:
     model = made(service, "gone", 1)
     assert service.http.put(f"{model}/aliases/live", json={"version": 1}).status_code == 201
     assert service.http.delete(model).status_code == 204

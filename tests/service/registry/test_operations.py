@@ -1,4 +1,4 @@
-"""Versions of models count up, however many runs end at once, and remember what they were made of."""
+"""Versions of models: consecutive numbers, also for concurrent runs, and their lineage."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

@@ -1,4 +1,4 @@
-"""Whole-number columns become models that train: counts, and categories of the values that occur."""
+"""Models of whole-number columns: counts, and categories of the occurring values."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tests.conftest import Service
 from tests.service.steps import dataset, train
 
 
-def test_counts_that_are_declared_on_a_whole_number_column_train(service: Service) -> None:
+def test_declared_counts_of_a_whole_number_column_train(service: Service) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(60, 2)).astype(np.float32)
     arrays = {"x": x, "visits": generator.poisson(3, 60), "cells": generator.negative_binomial(1, 0.001, 60)}

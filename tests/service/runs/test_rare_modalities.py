@@ -1,4 +1,4 @@
-"""Runs on data of which a modality is rare: from the upload to answers about what hardly any row had."""
+"""Runs on data with a rare modality, from the upload to inference of that modality."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Runs over HTTP: asked for, trained by a real trainer process, followed, cancelled."""
+"""Runs over HTTP: submitted, trained by a real trainer process, followed and cancelled."""
 
 import time
 from typing import Any
@@ -111,7 +111,7 @@ def test_an_architecture_for_another_kind_of_data_is_refused(service: Service) -
         assert fault(service.http.post("/v1/runs", json=body)) == ("/architecture/architecture", "wrong_kind")
 
 
-def test_a_dataset_that_no_architecture_takes_is_refused_when_the_run_is_asked_for(service: Service) -> None:
+def test_a_dataset_that_fits_no_architecture_is_refused_at_submission(service: Service) -> None:
     dataset(service, "deep", a=np.zeros((4, 1, 1, 1, 1, 1), dtype=np.float32))
     deep = problem(service.http.post("/v1/runs", json={"dataset": {"name": "deep"}, "model": "m"}), 422)
     assert "shape has 5 items, expected at most 4" in deep["detail"]
@@ -130,7 +130,7 @@ def test_a_training_that_cannot_be_done_fails_at_once_and_says_why(service: Serv
     problem(service.http.get("/v1/models/none"), 404)
 
 
-def test_everything_that_does_not_fit_the_dataset_is_refused_at_once_with_its_place(service: Service) -> None:
+def test_all_misfits_with_the_dataset_are_reported_together_with_their_places(service: Service) -> None:
     dataset(service, "fitting", **pictures(8))
     request = {
         "dataset": {"name": "fitting"},
@@ -193,7 +193,7 @@ def test_query_parameters_out_of_range_are_refused(service: Service) -> None:
     assert service.http.get("/v1/runs", params={"state": "failed", "page_size": 1}).status_code == 200
 
 
-def test_events_are_a_stream_for_those_who_accept_one(service: Service) -> None:
+def test_events_are_streamed_if_the_request_accepts_event_streams(service: Service) -> None:
     dataset(service, "streamed", **pictures())
     run = train(service, "streamed", "streamed")
     path = f"/v1/runs/{run['id']}/events"
@@ -209,7 +209,7 @@ def test_events_are_a_stream_for_those_who_accept_one(service: Service) -> None:
     problem(service.http.get("/v1/runs/run_none/events", headers=accept), 404)
 
 
-def test_what_a_run_asks_for_is_kept_and_shown(service: Service) -> None:
+def test_a_run_shows_its_configuration(service: Service) -> None:
     dataset(service, "asked", **pictures())
     run = queue_run(
         service, "asked", "m", preset="cross-modal", tags=["b", "a"], description="why", priority=-3, devices=2,
@@ -259,7 +259,7 @@ def test_a_time_that_no_clock_shows_is_refused(service: Service, bound: str, mom
     assert fault(service.http.get(f"/v1/{path}", params={name: moment}))[0] == f"?{name}"
 
 
-def test_the_request_that_asked_for_a_run_stands_in_its_log(service: Service) -> None:
+def test_the_log_of_a_run_has_the_id_of_its_request(service: Service) -> None:
     dataset(service, "traced", **pictures())
     body = {"dataset": {"name": "traced"}, "model": "traced", "training": {"epochs": 1}}
     run = service.http.post("/v1/runs", json=body, headers={"X-Request-ID": "req-of-mine"}).json()
@@ -291,7 +291,7 @@ def test_the_request_that_asked_for_a_run_stands_in_its_log(service: Service) ->
         ),
     ],
 )
-def test_what_contradicts_itself_or_its_preset_is_told_in_our_words(
+def test_contradictions_with_the_preset_have_error_messages_of_the_service(
     service: Service, asked: dict[str, Any], place: str, detail: str
 ) -> None:
     generated = {"name": "contradicted", "source": {"generator": {"name": "spirals", "rows": 20, "steps": 5}}}

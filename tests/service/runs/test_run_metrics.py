@@ -17,7 +17,7 @@ def newest(session: Session, run_id: str) -> dict[str, Any]:
     return session.get_one(RunProgress, run_id).metrics
 
 
-def test_values_come_back_by_name_and_in_order(database: Database, project_id: str) -> None:
+def test_values_are_listed_by_name_and_in_order(database: Database, project_id: str) -> None:
     run_id = queued_run(database, project_id)
     for step in (1, 2, 3):
         with database.writer.begin() as session:
@@ -65,7 +65,7 @@ def test_a_value_that_is_not_finite_is_null_and_a_flag(database: Database, proje
         assert newest(session, run_id) == {"a": None, "b": None, "c": None, "d": np.pi}
 
 
-def test_runs_without_values_have_none(database: Database, project_id: str) -> None:
+def test_a_run_without_values_has_an_empty_history(database: Database, project_id: str) -> None:
     run_id = queued_run(database, project_id)
     with database.reader() as session:
         assert run_metrics.history(session, run_id, [], 100) == {}

@@ -1,4 +1,4 @@
-"""What can be known of a run when it is submitted is refused then, or mended: few rows, splits, batches, devices."""
+"""Checks and corrections of a run at submission: few rows, splits, batches, devices."""
 
 import math
 from typing import Any
@@ -59,7 +59,7 @@ def test_sequences_of_one_step_train_with_every_kind_of_gap(service: Service) ->
     assert found["rows"] == {"split": "validation", "count": 2}
 
 
-def test_a_dataset_with_splits_of_its_own_may_hold_out_nothing(service: Service) -> None:
+def test_a_dataset_with_a_split_column_may_hold_out_no_rows(service: Service) -> None:
     split = np.array(["train"] * 6 + ["validation"] * 20 + ["test"] * 14)
     dataset(service, "split", {"split": {"column": "part"}}, part=split, **_rows(40))
     run = train(service, "split", "split", training={"epochs": 2, "validation_fraction": 0.0})
@@ -75,7 +75,7 @@ def test_a_dataset_with_splits_of_its_own_may_hold_out_nothing(service: Service)
     assert answer.json()["errors"][0]["detail"] == f"{told}, expected at least one batch of 16"
 
 
-def test_what_leaves_no_row_to_train_on_is_refused(service: Service) -> None:
+def test_a_split_without_training_rows_is_refused(service: Service) -> None:
     dataset(service, "one", **_rows(1))
     assert _ask(service, "one").json()["training"]["validation_fraction"] == 0.0
     answer = _ask(service, "one", training={"validation_fraction": 0.5})
