@@ -146,12 +146,16 @@ def test_a_bad_row_in_a_large_body_is_named(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [None, True, 1.5, "a" * 59, "é\n'\"", [1, [2, {"a": None}], []], {"a": [1], "b": {}}, [], {}, "x" * 100, [0] * 100],
+    "value", [1.5, "a" * 59, "é\n'\"", [1, [2, {"a": 3}], []], {"a": [1], "b": {}}, [], {}, "x" * 100, [0] * 100]
 )
 def test_a_value_is_quoted_as_python_writes_it(value: Any) -> None:
     text = repr(value)
     assert shown(value) == text or (len(text) > 60 and shown(value) == text[:60] + "…")
+
+
+def test_null_and_booleans_are_quoted_as_json_writes_them() -> None:
+    assert shown(None) == "null"
+    assert shown([True, {"a": False}]) == "[true, {'a': false}]"
 
 
 def test_only_the_quoted_part_of_a_value_is_formatted() -> None:
