@@ -48,8 +48,8 @@ def create_project(session: Session, name: str, own: Quotas = NO_QUOTAS, operate
     if find_project(session, name):
         raise Conflict("project_exists", f"there is a project {name!r} already")
     project = Project(id=new_id("prj"), name=name, operates=operates)
-    for field, most in own._asdict().items():
-        setattr(project, f"most_{field}", most)
+    for field, limit in own._asdict().items():
+        setattr(project, f"most_{field}", limit)
     session.add(project)
     session.flush()
     return project
@@ -114,8 +114,8 @@ def check_grant(session: Session, caller: Principal, scopes: Sequence[Scope], ex
     if expires_in_seconds is not None:
         ends = ends.where(ApiKey.expires_at < now(expires_in_seconds))
     if (ends_at := session.scalar(ends)) is not None:
-        asked = "never expires" if expires_in_seconds is None else f"expires in {expires_in_seconds:g} s"
-        detail = f"the new key {asked}, expected no later than the key that makes it: {ends_at.isoformat()}"
+        expiry = "never expires" if expires_in_seconds is None else f"expires in {expires_in_seconds:g} s"
+        detail = f"the new key {expiry}, expected no later than the key that makes it: {ends_at.isoformat()}"
         raise Forbidden("admin", detail, code="key_outlives_its_maker")
 
 

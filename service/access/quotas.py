@@ -46,19 +46,19 @@ def max_stored_bytes(session: Session, project_id: str, settings: Settings) -> i
 
 def room(session: Session, project_id: str, settings: Settings) -> int | None:
     """How many more bytes a project may store; None is no limit."""
-    most = max_stored_bytes(session, project_id, settings)
-    return None if most is None else most - stored_bytes(session, project_id)
+    limit = max_stored_bytes(session, project_id, settings)
+    return None if limit is None else limit - stored_bytes(session, project_id)
 
 
-def check_stored_bytes(session: Session, project_id: str, most: int | None) -> None:
+def check_stored_bytes(session: Session, project_id: str, limit: int | None) -> None:
     """Raise TooMany when a project has used up its bytes: the result of a new job could not be stored."""
-    if most is not None and (stored := stored_bytes(session, project_id)) >= most:
-        detail = f"the project stores {stored} bytes, at most {most} are allowed: delete something first"
+    if limit is not None and (stored := stored_bytes(session, project_id)) >= limit:
+        detail = f"the project stores {stored} bytes, at most {limit} are allowed: delete something first"
         raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
 
 
-def check_request_rows(rows: int, most: int | None) -> None:
+def check_request_rows(rows: int, limit: int | None) -> None:
     """Raise TooMany when a request has more rows than its project may send per request."""
-    if most is not None and rows > most:
-        detail = f"the request has {rows} rows, the project may send at most {most} at once"
+    if limit is not None and rows > limit:
+        detail = f"the request has {rows} rows, the project may send at most {limit} at once"
         raise TooMany("quota_exceeded", detail, RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""What was made of a dataset, and its deletion: the rows stay for the runs and models that were made of it."""
+"""The runs and models of a dataset, and the deletion of a dataset, which keeps the rows that they refer to."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ MAX_NAMED_USERS = 20
 
 
 def lineage(session: Session, project_id: str, name: str, number: int) -> schemas.DatasetLineage:
-    """What a version was made of, and what was made of it. Raises NotFound."""
+    """The source of a dataset version, and the runs and models that use it. Raises NotFound."""
     dataset, version, _ = datasets.find_version(session, project_id, name, number)
     uploaded = (
         select(Artifact.sha256)
@@ -40,7 +40,7 @@ def lineage(session: Session, project_id: str, name: str, number: int) -> schema
 def users(
     session: Session, project_id: str, name: str, versions: Sequence[DatasetVersion]
 ) -> Sequence[schemas.DatasetUser]:
-    """Models that were made of some versions of a dataset, and runs of these versions, newest first."""
+    """The models and runs that use these versions of a dataset, newest first."""
     runs = (
         select(Run.id, Run.created_at)
         .where(Run.dataset_version_id.in_([version.id for version in versions]))

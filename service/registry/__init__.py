@@ -1,1 +1,1 @@
-"""Models, their versions, and what they were made of."""
+"""The registry: models, their versions and aliases, and the lineage of versions."""
