@@ -47,6 +47,7 @@ USES = (
     Use("obstore", "service/shared/s3.py", "knows a full bucket by the text of the error"),
     Use("safetensors", "service/shared/full_disk.py", "knows a full disk by the text of the error"),
     Use("torch", "models/ops/dense.py", "reads hooks, children and parameters of modules where torch keeps them"),
+    Use("torch", "models/ops/posterior.py", "reads `Tensor._version`, the count of in-place changes of a weight"),
 )
 
 

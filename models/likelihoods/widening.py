@@ -34,6 +34,7 @@ class Widening(nn.Module):
         super().__init__()
         self.register_buffer("at", torch.zeros(2, 2, KNOTS, *shape))
         self.register_buffer("logarithm", torch.zeros(2, 2, KNOTS, *shape))
+        self.register_load_state_dict_pre_hook(_add_missing)
 
     def forward(self, deviation: Tensor, absence: Tensor, draws: int) -> Tensor:
         """Deviations (N, *shape) with those of missing values widened. absence: (N,) of 0, 1 and 2."""
@@ -68,11 +69,11 @@ class Widening(nn.Module):
                 self.at[way, kind - 1] = at.reshape(shape)
                 self.logarithm[way, kind - 1] = logarithm.reshape(shape)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Weights from before there was a calibration are those of a model that has none."""
-        for name in ("at", "logarithm"):
-            state_dict.setdefault(prefix + name, torch.zeros(self.at.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+
+def _add_missing(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+    """Load a checkpoint that is older than calibration as an uncalibrated model."""
+    for name, buffer in module.named_buffers(recurse=False):
+        state_dict.setdefault(prefix + name, torch.zeros(buffer.shape))
 
 
 def _columns(pair: Sequence[Tensor], known: Tensor | None) -> list[tuple[Tensor, ...]]:

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 # dense.h has the same numbers, and torch's default parameters of each.
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.SiLU: 0, nn.ReLU: 1, nn.Tanh: 2, nn.ELU: 3, nn.LeakyReLU: 4}
 RESHAPES = (nn.Flatten, nn.Unflatten)
-# What dense.h and posterior.cpp have as constants: the layer's attribute and its value.
+# Constants in dense.h and posterior.cpp: the layer's attribute and its value.
 DEFAULTS: dict[type[nn.Module], tuple[str, float]] = {
     nn.ELU: ("alpha", 1.0),
     nn.LeakyReLU: ("negative_slope", 0.01),
     nn.LayerNorm: ("eps", 1e-5),
 }
-
 
 FLOAT32 = "it computes with contiguous float32 on the CPU"
 
@@ -43,7 +42,11 @@ class Dense(NamedTuple):
 
 
 class Snapshot:
-    """Modules as they were when a kernel read them: their children and tensors, the modes of dropout, and no hooks."""
+    """Modules as they were when a kernel read them: their children and tensors, the modes of dropout, and no hooks.
+
+    Reads torch's own dictionaries of a module: by public accessors a comparison takes four times as long, and torch has
+    no public list of hooks (docs/decisions/0058).
+    """
 
     def __init__(self, modules: list[nn.Module]) -> None:
         """Raises Unsupported for a module with hooks: a kernel would not call them."""
@@ -55,7 +58,7 @@ class Snapshot:
         self._contents: list[Mapping[str, Any]] = [part for part in contents if part]
         self._dropouts = [module for module in modules if isinstance(module, nn.Dropout)]
         self._found = self._look()
-        # so that no id is used again
+        # keeps the objects alive, so that their ids stay theirs
         self._alive = [value for part in self._contents for value in part.values()]
 
     def holds(self) -> bool:
@@ -93,7 +96,7 @@ def read(layers: list[nn.Module]) -> Dense:
     for layer in layers:
         kind = type(layer)
         if kind in DEFAULTS and getattr(layer, DEFAULTS[kind][0]) != DEFAULTS[kind][1]:
-            raise Unsupported(f"{layer} has another {DEFAULTS[kind][0]} than {DEFAULTS[kind][1]}")
+            raise Unsupported(f"{layer} has {DEFAULTS[kind][0]} other than {DEFAULTS[kind][1]}")
         if isinstance(layer, nn.Linear) and kind is nn.Linear and len(linears) == len(activations):
             linears.append(layer)
         elif isinstance(layer, nn.LayerNorm) and kind is nn.LayerNorm and len(norms) == len(linears) - 1:
@@ -101,10 +104,10 @@ def read(layers: list[nn.Module]) -> Dense:
         elif kind in ACTIVATIONS and len(activations) == len(linears) - 1:
             activations.append(kind)
         else:
-            raise Unsupported(f"{kind.__name__} is not one of its layers in this place")
+            raise Unsupported(f"the kernel has no {kind.__name__} in this place")
     hidden = len(linears) - 1
     if hidden < 0 or len(activations) != hidden or len(norms) not in (0, hidden):
-        raise Unsupported("the network is not a sequence of linear layers with an activation between each two")
+        raise Unsupported("the network is not a sequence of linear layers with one activation between two layers")
     if len(set(activations)) > 1:
         raise Unsupported("the network has several kinds of activations")
     widths = [linears[0].in_features, *(layer.out_features for layer in linears)]
@@ -116,7 +119,7 @@ def read(layers: list[nn.Module]) -> Dense:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether a kernel can read the tensor in place. PyTorch does not count the changes of inference tensors."""
+    """Whether a kernel can read the tensor in place. PyTorch counts no changes of inference tensors."""
     return tensor.dtype is torch.float32 and tensor.is_cpu and tensor.is_contiguous() and not tensor.is_inference()
 
 

@@ -116,6 +116,7 @@ class Kernel:
         return mean, deviation
 
     def _versions(self) -> list[int]:
+        """PyTorch's count of in-place changes of each weight (docs/decisions/0058)."""
         return [0 if weight is None else weight._version for weight in self._weights]
 
     def _pack(self) -> tuple[list[int], Array]:
