@@ -1,6 +1,6 @@
-"""How many times faster than a textbook's loop the codes of a sequence are there, on one processor core.
+"""Encoding a sequence: how many times faster our model is than a textbook's loop, on one processor core.
 
-Both compute the same, which is checked first; then they take turns.
+First a check that both compute the same; then they run in turns.
 """
 
 import statistics
@@ -17,7 +17,7 @@ from models.mmvrnn import MMVRNN
 from models.ops import library
 
 SECONDS = 4.0
-FEWEST = 15
+MIN_ROUNDS = 15
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         )
 
 
-def encode(case: Case, rows: int, least: float | None = None) -> list[Figure]:
+def encode(case: Case, rows: int, minimum: float | None = None) -> list[Figure]:
     """Milliseconds of both, and how many times faster ours is."""
     model, peer = loops.sequence_pair(case)
     model.eval()
@@ -45,11 +45,11 @@ def encode(case: Case, rows: int, least: float | None = None) -> list[Figure]:
     loops.check_equal(f"{case.name}, {rows}", ours, {"mean": mean, "standard deviation": deviation})
     fast, slow = _medians(_encoding(model, batch), theirs)
     what = f"{case.name}, {'1 sequence' if rows == 1 else f'{rows} sequences'}"
-    holds = None if least is None else slow / fast >= least
+    holds = None if minimum is None else slow / fast >= minimum
     return [
         Figure(f"{what}: ours", fast, "ms", None, None),
         Figure(f"{what}: textbook", slow, "ms", None, None),
-        Figure(f"{what}: times faster", slow / fast, "times", None if least is None else f">= {least:g}", holds),
+        Figure(f"{what}: times faster", slow / fast, "times", None if minimum is None else f">= {minimum:g}", holds),
     ]
 
 
@@ -61,7 +61,7 @@ def _medians(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[
     """Milliseconds, in turns for some seconds."""
     times: tuple[list[float], list[float]] = ([], [])
     until = time.monotonic() + SECONDS
-    while time.monotonic() < until or len(times[0]) < FEWEST:
+    while time.monotonic() < until or len(times[0]) < MIN_ROUNDS:
         for call, found in zip((ours, theirs), times, strict=True):
             begun = time.perf_counter()
             call()

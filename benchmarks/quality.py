@@ -1,7 +1,7 @@
-"""How good the defaults are: three data sets with published figures, and two that the defaults were not made on.
+"""The quality of the defaults on three data sets with published figures, and on two that were not used to choose them.
 
-Every training gets what a request that names only its dataset would get. Checkpoints are chosen on held-out training
-rows; test rows are looked at once, at the end. Two trainings run at a time, on one processor thread each.
+Each training has the configuration of a request that names only its dataset. Checkpoints are chosen on held-out
+training rows; test rows are used once, at the end. Two trainings run at a time, on one processor thread each.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from models.predictor import Predictor
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 DRAWS = 32
-# Of a Gaussian: 90 % lie within so many standard deviations.
+# 90 % of a Gaussian lies within this many standard deviations.
 INTERVAL = 1.6448536
 CALIBRATED = (0.85, 0.95)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is shown of the test rows, and whose errors are taken: of everything, or of what is hidden alone."""
+    """present: the inputs given from the test rows. targets: the modalities whose errors count."""
 
     name: str
     present: Mapping[str, NDArray[np.bool_]]
@@ -44,7 +44,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """Mean squared errors by question, the part of hidden numbers inside their 90 % interval, and the seconds."""
+    """Mean squared errors by question, the share of hidden numbers inside their 90 % interval, and the seconds."""
 
     errors: dict[str, float]
     coverage: float
@@ -53,10 +53,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Bar:
-    """What the mean over the seeds must not exceed, and the best figure known otherwise."""
+    """The maximum of the mean over the seeds, and the best figures known from others."""
 
-    most: float
-    otherwise: str
+    maximum: float
+    known: str
 
 
 BARS: dict[str, dict[str, Bar]] = {
@@ -76,12 +76,12 @@ BARS: dict[str, dict[str, Bar]] = {
         "condgen": Bar(0.042, "published .26"),
     },
 }
-MOST_SECONDS = {"quadratic-sinusoidal": 60, "spirals": 180, "mdmm-spirals": 300}
+MAX_SECONDS = {"quadratic-sinusoidal": 60, "spirals": 180, "mdmm-spirals": 300}
 MDMM_DATA, FURTHER_DATA = 1, (2, 3)
 
 
 def main() -> None:
-    """Train everything, ask everything."""
+    """Train all models and answer all questions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, and no further data seeds")
     quick = parser.parse_args().quick
@@ -101,7 +101,7 @@ def main() -> None:
         figures += _figures(name, bars, of_name[: len(seeds)])
         for data, answer in zip(FURTHER_DATA, of_name[len(seeds) :], strict=False):
             figures += _figures(f"{name}, data seed {data}", bars, [answer])
-    figures.append(Figure("all of it", time.monotonic() - started, "s", None, None))
+    figures.append(Figure("total", time.monotonic() - started, "s", None, None))
     publish("quality", figures + others)
 
 
@@ -110,17 +110,17 @@ def _figures(name: str, bars: Mapping[str, Bar], answers: Sequence[Answer]) -> l
     for question, bar in bars.items():
         errors = [answer.errors[question] for answer in answers]
         mean = float(np.mean(errors))
-        words = f"<= {bar.most:g} ({bar.otherwise})"
-        figures.append(Figure(f"{name}: {question}", mean, "mse", words, mean <= bar.most))
+        words = f"<= {bar.maximum:g} ({bar.known})"
+        figures.append(Figure(f"{name}: {question}", mean, "mse", words, mean <= bar.maximum))
         if len(errors) > 1:
             figures.append(Figure(f"{name}: {question}, worst seed", max(errors), "mse", None, None))
     low, high = CALIBRATED
     covered = float(np.mean([answer.coverage for answer in answers]))
     words = f"{low:g} to {high:g}"
     figures.append(Figure(f"{name}: imputed inside their 90 % interval", covered, "", words, low <= covered <= high))
-    most = MOST_SECONDS[name.partition(",")[0]]
+    maximum = MAX_SECONDS[name.partition(",")[0]]
     seconds = max(answer.seconds for answer in answers)
-    figures.append(Figure(f"{name}: longest training", seconds, "s", f"<= {most}", seconds <= most))
+    figures.append(Figure(f"{name}: longest training", seconds, "s", f"<= {maximum}", seconds <= maximum))
     return figures
 
 
@@ -145,18 +145,18 @@ def ask(name: str, seed: int, data: int) -> Answer:
         mean = predictor.reconstruct(given, question.present, None, question.targets)
         drawn = predictor.reconstruct(given, question.present, None, question.targets, n_samples=DRAWS)
         each = [np.square(mean[m]["mean"] - test[m]) for m in question.targets]
-        # of one-dimensional modalities the sum over them, as published; of vectors the mean over their features
+        # as published: the sum over one-dimensional modalities, the mean over the features of vectors
         errors[question.name] = float(sum(e.mean() for e in each))
         for m in question.targets:
-            gone = ~question.present[m] if m in question.present else np.ones(test[m].shape[:1], bool)
-            gone = np.broadcast_to(_like(gone, test[m]), test[m].shape)
+            missing = ~question.present[m] if m in question.present else np.ones(test[m].shape[:1], bool)
+            missing = np.broadcast_to(_like(missing, test[m]), test[m].shape)
             within = np.abs(test[m] - drawn[m]["mean"]) <= INTERVAL * drawn[m]["standard_deviation"]
-            inside, hidden = inside + int(within[gone].sum()), hidden + int(gone.sum())
+            inside, hidden = inside + int(within[missing].sum()), hidden + int(missing.sum())
     return Answer(errors, inside / hidden, seconds)
 
 
 def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
-    """A predictor trained as a request would be that names only its dataset, and how long it took."""
+    """A predictor, trained with the configuration of a request that names only its dataset, and the seconds."""
     models.use_threads(1)
     dataset = models.Dataset.from_arrays(arrays, kind)
     modalities = [
@@ -173,7 +173,7 @@ def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
     config = complete(options(**choices.architecture), modalities)
     started = time.monotonic()
     *_, last = models.fit(config, dataset, TrainingConfig(**choices.training), seed=seed)
-    assert isinstance(last, models.Finished)  # noqa: S101 nobody stopped it
+    assert isinstance(last, models.Finished)  # noqa: S101 should_stop is not given
     return Predictor(last.model), time.monotonic() - started
 
 
@@ -207,7 +207,7 @@ def _like(mask: NDArray[np.bool_], values: Array) -> NDArray[np.bool_]:
 
 
 def digits() -> list[Figure]:
-    """Handwritten digits, image and label, beside a ridge regression."""
+    """Handwritten digits, image and label, compared with a ridge regression."""
 
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
@@ -235,9 +235,9 @@ def digits() -> list[Figure]:
 
 
 def linnerud() -> list[Figure]:
-    """Twenty men, three exercises and three measures of their bodies: five folds, beside a ridge regression.
+    """Twenty men, three exercises and three measures of their bodies: five folds, compared with a ridge regression.
 
-    Errors are mean squares in units of the variance, so that predicting the mean has about 1.
+    Errors are mean squares in units of the variance: predicting the mean has an error of about 1.
     """
 
     exercise, body = load_linnerud(return_X_y=True)

@@ -1,8 +1,8 @@
 """How many times faster a training step is than a textbook's, on one processor core, and how much memory it takes.
 
-All contenders compute the same first: losses and all gradients, with the same weights and noise. Then they take turns.
-From one contender to the next one thing changes, so that each gain has a figure of its own: the loader, the optimiser,
-projections hoisted out of the loop over time, our model, its kernels. The last contender is the step of a job.
+First a check that all contenders compute the same losses and gradients, with the same weights and noise. Then they run
+in turns. One thing changes from one contender to the next, so that each gain has its own figure: the loader, the
+optimiser, projections hoisted out of the loop over time, our model, its kernels. The last contender is a job's step.
 """
 
 import functools
@@ -39,7 +39,7 @@ ADAM = functools.partial(torch.optim.Adam, lr=steps.LEARNING_RATE)
 
 
 def main() -> None:
-    """Measure all of it."""
+    """Measure all contenders."""
     torch.set_num_threads(1)
     allocator.keep_freed_memory()  # as a trainer does
     print(f"kernels: {library.path() or library.NOT_BUILT}")
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def vrnn(case: Case, minimum: float) -> list[Figure]:
-    """A step of the MM-VRNN beside the textbook's VRNN, and beside the steps between the two."""
+    """A step of the MM-VRNN compared with the textbook's VRNN, and with the contenders between the two."""
     model, peer = loops.sequence_pair(case)
     _, hoisted = loops.sequence_pair(case, HoistedVRNN)
     batch, noise = loops.sequences(case)
@@ -105,7 +105,7 @@ def _job_epochs(case: Case) -> Iterator[float]:
 
 
 def preset() -> list[Figure]:
-    """The model that sequences get by default, beside its own parts one step after the other."""
+    """The default model of sequences, compared with the same parts called step by step."""
     chosen = choose("sequence-imputation", "sequence", 2, 600, {}, {})
     config = MMVRNNConfig(modalities=loops.modalities({"x": 1, "y": 1}), **chosen.architecture)
     torch.manual_seed(0)
@@ -147,7 +147,7 @@ def _saved_bytes(model: MMVRNN, peer: VRNN, case: Case, length: int) -> tuple[in
 
 
 def vae() -> list[Figure]:
-    """Samples a second of a whole training, data handling and masks included, beside a DataLoader and default Adam."""
+    """Samples per second of a whole training with data and masks, compared with a DataLoader and default Adam."""
     config = MMVAEConfig(
         modalities=loops.modalities({"m1": 2, "m2": 2}), latent_features=5, network=MLPConfig(hidden_features=(10,))
     )
@@ -178,7 +178,7 @@ def vae() -> list[Figure]:
     for epoch in range(EPOCHS):
         for name, contender in contenders.items():
             seconds = next(contender)
-            if epoch:  # the first has what is done once
+            if epoch:  # the first epoch includes work that is done once
                 found[name].append(seconds)
     speed = {name: ROWS / statistics.median(seconds) for name, seconds in found.items()}
     ratio = speed["ours"] / speed["textbook"]

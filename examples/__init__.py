@@ -1,1 +1,1 @@
-"""What Sensorium is used for, as programs to run and to read."""
+"""Example programs."""

@@ -1,4 +1,4 @@
-"""What the library's examples draw, as PNG files."""
+"""Plots of the examples, as PNG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ SHOWN = 3
 
 
 def panels(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """A panel a title. Samples (N, 2) are dots, sequences (N, T, 2) are lines, the first few in a row each."""
+    """One panel per title. Samples (N, 2) are dots; sequences (N, T, 2) are lines, one row for each of the first."""
     first = next(iter(columns.values()))
     rows = SHOWN if first.ndim == 3 else 1
     size = (4 * len(columns), 3.4 * rows)
@@ -29,7 +29,7 @@ def panels(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def losses(path: Path, epochs: Sequence[Mapping[str, float]]) -> None:
-    """The loss and its parts over the epochs, in nats a row: what is trained on, and what is held out."""
+    """The loss and its parts over the epochs, in nats per row, on training rows and on held-out rows."""
     parts = [name for name in epochs[0] if f"validation_{name}" in epochs[0]]
     figure, grid = plt.subplots(1, len(parts), figsize=(4 * len(parts), 3.4), squeeze=False, layout="constrained")
     number = np.arange(1, len(epochs) + 1)

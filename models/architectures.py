@@ -1,4 +1,4 @@
-"""Which class builds which architecture."""
+"""Builds a model from its configuration."""
 
 from models.config import MMVAEConfig, MMVRNNConfig
 from models.mmvae import MMVAE

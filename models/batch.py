@@ -1,4 +1,4 @@
-"""A batch of samples with presence, and the check of its shapes."""
+"""A batch of samples or sequences with presence, and the check of its shapes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def check(batch: Batch, modalities: Sequence[ModalityConfig], kind: Kind) -> Non
     if not batch.values:
         raise BatchError(f"values is empty, expected at least one of {', '.join(sorted(known))}")
     faults = [
-        f"values[{name!r}] is no modality of this model, expected one of {', '.join(sorted(known))}"
+        f"values[{name!r}] is not a modality of this model, expected one of {', '.join(sorted(known))}"
         for name in batch.values
         if name not in known
     ]

@@ -1,4 +1,4 @@
-"""What a model makes by itself: the steps that follow a sequence, and draws from the prior."""
+"""Generation: forecasts of the steps after a sequence, and draws from the prior."""
 
 from collections.abc import Sequence
 
@@ -22,10 +22,10 @@ def forecast(
     seed: int,
     quantiles: Sequence[float],
 ) -> dict[str, dict[str, Tensor]]:
-    """The distribution of every target at the steps after `state`, (B, F): (B, horizon, ...).
+    """The distribution of each target at the `horizon` steps after `state`, (B, F): (B, horizon, ...).
 
-    From S = n_samples paths on which the model sees what it has drawn before; numbers and counts have quantiles too,
-    (B, horizon, *shape, Q), of the paths' values. n_samples = 0 follows means, and has no quantiles.
+    Rolls out S = n_samples paths; the values drawn at one step are inputs of the next. Numbers and counts also have
+    quantiles of the paths' values, (B, horizon, *shape, Q). n_samples = 0 rolls out means and gives no quantiles.
     """
     draws = max(n_samples, 1)
     randomness = _randomness(model, horizon, n_samples, len(state), seed) if n_samples else None
@@ -44,7 +44,7 @@ def forecast(
 
 
 def samples(model: MMVAE, rows: int, seed: int) -> dict[str, dict[str, Tensor]]:
-    """Draws from the prior: `value`, a value of every modality, beside the distribution it was drawn from: (B, ...)."""
+    """Draws from the prior: for each modality a `value`, and the distribution from which it was drawn: (B, ...)."""
     generator = np.random.default_rng(seed)
     codes = generator.standard_normal((1, rows, model.latent_features), dtype=np.float32)
     raws = model.generate(torch.from_numpy(codes), list(model.index))
@@ -56,14 +56,14 @@ def samples(model: MMVAE, rows: int, seed: int) -> dict[str, dict[str, Tensor]]:
 
 
 def sequences(model: MMVRNN, rows: int, steps: int, seed: int) -> dict[str, dict[str, Tensor]]:
-    """`samples` of sequences that begin at the beginning: (B, T, ...)."""
+    """`samples` for a model of sequences, from their first step on: (B, T, ...)."""
     randomness = _randomness(model, steps, rows, 1, seed)
     raws = rollout(model, initial_state(model, randomness.latent), steps, randomness)
     return {name: _drawn(model, name, raw, randomness.values[name]) for name, raw in raws.items()}
 
 
 def _randomness(model: MMVRNN, steps: int, draws: int, rows: int, seed: int) -> RolloutNoise:
-    """Of S draws from each of B states, (S B, T, ...), draw after draw: every row has the same."""
+    """The random numbers of S draws for each of B states: (S B, T, ...), draw by draw. All rows share them."""
     generator = np.random.default_rng(seed)
     latent = generator.standard_normal((steps, draws, model.latent_features), dtype=np.float32)
 
@@ -81,17 +81,17 @@ def _randomness(model: MMVRNN, steps: int, draws: int, rows: int, seed: int) -> 
 
 
 def _inside(chance: np.ndarray) -> np.ndarray:
-    """Numbers from [0, 1) as float32 numbers from (0, 1).
+    """Numbers from [0, 1), moved into (0, 1) as float32.
 
-    A quantile at 0 may be a category or a 0/1 value of probability 0, and a float64 close to 1 becomes 1 in float32.
+    The quantile at 0 may be a category, or a 0/1 value, of probability 0. A float64 close to 1 becomes 1 in float32.
     """
     inside: np.ndarray = np.clip(chance, 1 - LARGEST, LARGEST).astype(np.float32)
     return inside
 
 
 def _drawn(model: Model, name: str, raw: Tensor, chance: Tensor) -> dict[str, Tensor]:
-    """The value at `chance`, uniform on (0, 1), of the distribution with these parameters, and the distribution."""
+    """A draw from the distribution with these parameters, and the distribution. chance: uniform on (0, 1)."""
     likelihood = model.likelihood(name)
-    last = raw.ndim - len(likelihood.parameter_shape) - 1  # of the leading axes: rows, or steps
+    last = raw.ndim - len(likelihood.parameter_shape) - 1  # the last leading axis: rows, or steps
     value = likelihood.quantile(raw.flatten(0, last), chance.flatten(0, last))
     return {"value": value.unflatten(0, raw.shape[: last + 1]), **model.describe(name, raw.unsqueeze(0))}

@@ -1,7 +1,7 @@
 """Inference networks of the MM-VRNN: the joint posterior q(z_t | ...) of each step.
 
-It depends on x_t and h_{t-1}, and if the model smooths, also on later observations. Each network computes what it can
-for all steps at once (`prepare`), and the rest step by step (`step`).
+It depends on x_t and h_{t-1}, and if the model smooths, also on later observations. `prepare` computes for all steps
+together what does not depend on the state; `step` computes the rest, step by step.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from models.networks.mlp import stack
 
 
 class Evidence(NamedTuple):
-    """What is observed, N sequences of T steps.
+    """The parts of the inference that do not depend on the state, of N sequences of T steps.
 
     features: M of (N, T, F), present: M of (N, T) bool; either is None for a modality that is absent everywhere.
     joined: (N, T, hidden_features), the fused features of x_t. future: (N, T, H), b_t of x_t and later, or (N, T, 2 H),
@@ -39,7 +39,7 @@ class InferenceNetwork(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, evidence: Evidence) -> Tensor:
-        """What does not depend on the state, for all steps: (N, T, P)."""
+        """The part that does not depend on the state, for all steps: (N, T, P)."""
 
     @abstractmethod
     def step(self, prepared: Tensor, state: Tensor) -> Gaussian:
@@ -79,7 +79,7 @@ class ProductOfExpertsNetwork(InferenceNetwork):
         latent = config.latent_features
         self.experts = nn.ModuleList(nn.Linear(config.modality_features, 2 * latent) for _ in config.modalities)
         self.future = nn.Linear(config.recurrent_features, 2 * latent) if config.inference == "smooth" else None
-        # in a list, so that the parameters stay the model's alone
+        # in a list, so that the parameters belong to the model alone
         self._prior = [prior]
 
     def members(self, evidence: Evidence) -> tuple[Gaussian, Tensor]:

@@ -69,7 +69,7 @@ class MMVRNN(Multimodal):
         return (batch.valid.shape[1], self.latent_features)
 
     def evidence(self, inputs: Batch) -> Evidence:
-        """What of the inputs does not depend on the state: features, fusion, smoothing, static latent."""
+        """The parts of the inference that do not depend on the state: features, fusion, smoothing, static latent."""
         valid = inputs.valid
         present = [inputs.observed(name) if name in inputs.present else None for name in self.index]
         last = self._last_layers()
@@ -102,7 +102,7 @@ class MMVRNN(Multimodal):
     def _last_layers(self) -> list[nn.Linear] | None:
         """The encoders' last layers if `Concatenation.from_hidden` may merge them into the fusion, else None.
 
-        In training only: in evaluation answers do not change by rounding, and nothing is multiplied often enough.
+        In training only: merging changes answers by rounding, and pays only for many multiplications.
         """
         if not self.training or not isinstance(self.inference, ConcatenationNetwork):
             return None
@@ -148,11 +148,11 @@ class MMVRNN(Multimodal):
 
     def hidden(self, trajectory: Trajectory) -> Tensor:
         """h_{t-1} of each step t: (N, T, H)."""
-        # contiguous: otherwise each reader makes its own copy
+        # contiguous: otherwise each use copies it
         return self.recurrence.output(trajectory.states[:, :-1]).contiguous()
 
     def context(self, trajectory: Trajectory) -> Tensor:
-        """What the prior depends on, and the decoders beside z_t: h_{t-1} and g, (N, T, H + G)."""
+        """h_{t-1} and g, (N, T, H + G): the prior's input, and a part of the decoders'."""
         hidden = self.hidden(trajectory)
         if trajectory.static is None:
             return hidden
@@ -217,9 +217,9 @@ class MMVRNN(Multimodal):
     def decode_from(
         self, inputs: Batch, targets: Sequence[str], noise: Tensor | None, state: Tensor | None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """`decode` of sequences that continue from a state (B, state_features), and the state that each one ends in.
+        """`decode` of sequences that continue from a state (B, state_features), and their final states.
 
-        That one is `final_state` of S B rows.
+        The final states are those of `final_state`, of S B rows.
         """
         rows, steps = inputs.valid.shape
         draws = 1 if noise is None else len(noise)

@@ -45,7 +45,7 @@ class Particles(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """Modules in place of those that a configuration names. The others are built from the configuration.
+    """Custom modules that replace those of a configuration. The others are built from the configuration.
 
     An encoder maps standardised values (N, *shape) to (N, out_features): 2 latent_features for an MM-VAE (means, then
     unbounded deviations), modality_features for an MM-VRNN. A decoder maps (N, latent_features), or for an MM-VRNN

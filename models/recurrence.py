@@ -85,7 +85,7 @@ class LSTM(Recurrence):
 
     def __init__(self, known_features: int, latent_features: int, recurrent_features: int, layers: int = 1) -> None:
         super().__init__(known_features, latent_features, recurrent_features, layers)
-        # a forget gate that starts open passes gradients on (Jozefowicz et al., 2015)
+        # an open forget gate lets gradients pass from the start (Jozefowicz et al., 2015)
         for linear in [self.known, *self.below]:
             nn.init.ones_(cast(nn.Linear, linear).bias.data.chunk(4)[1])
 

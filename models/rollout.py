@@ -1,4 +1,4 @@
-"""Rollouts of an MM-VRNN: steps that the model generates, each from the ones before."""
+"""Rollouts of an MM-VRNN: steps that the model generates, each from the previous ones."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class RolloutNoise(NamedTuple):
 def initial_state(model: MMVRNN, noise: Tensor) -> Tensor:
     """The state before the first step of new sequences, followed by g: (N, state_features + G).
 
-    noise: (N, T, Z + G) from N(0, I); g is drawn with the first step's.
+    noise: (N, T, Z + G) from N(0, I); g is drawn with the noise of the first step.
     """
     if model.static is None:
         return model.recurrence.initial(noise)

@@ -1,4 +1,4 @@
-"""The latent code of a whole sequence, for what does not change between steps: a size, a speed, a person."""
+"""The latent code of a whole sequence, for properties that do not change between steps: a size, a speed, a person."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from models.networks.mlp import stack
 
 
 class StaticLatent(nn.Module):
-    """q(g | x), and how the other parts of the model depend on g; p(g) = N(0, I).
+    """q(g | x), and the layers by which the other parts of the model depend on g; p(g) = N(0, I).
 
     q(g | x) is a network of STATIC_POOLS attention pools, weighted means of the smoothed features over time.
 
@@ -38,6 +38,6 @@ class StaticLatent(nn.Module):
         return torch.tanh(self.beginning(code))
 
     def share(self, code: Tensor) -> Tensor:
-        """What g adds to the hidden layer of each step's posterior: (N, G) -> (N, hidden_features)."""
+        """The part of g in the hidden layer of each step's posterior: (N, G) -> (N, hidden_features)."""
         share: Tensor = self.seen(code)
         return share

@@ -11,8 +11,10 @@ MDMM_TRAINING_FRACTION = 0.6
 
 
 class Generated(NamedTuple):
-    """A data set. values: name -> (N, *shape), or (N, T, *shape) of sequences. splits: (N,) of 0 (training), 1
-    (validation) and 2 (test), or None where nothing is held out by the recipe.
+    """A data set.
+
+    values: name -> (N, *shape), or (N, T, *shape) for sequences. splits: (N,) of 0 (training), 1 (validation) and 2
+    (test); None if the recipe holds out nothing.
     """
 
     values: Mapping[str, NDArray[np.float32]]
@@ -21,7 +23,7 @@ class Generated(NamedTuple):
 
 
 def generate(name: str, parameters: Mapping[str, Any], seed: int) -> Generated:
-    """The data set of this name. Raises KeyError for another name, TypeError for parameters that it does not have."""
+    """The data set of this name. Raises KeyError for an unknown name, TypeError for unknown parameters."""
     if name == "mdmm_spirals":
         return mdmm_spirals(**parameters, seed=seed)
     if name == "spirals":
@@ -50,7 +52,7 @@ def spirals(rows: int, steps: int, seed: int) -> dict[str, NDArray[np.float32]]:
 def quadratic_sinusoidal(rows: int, seed: int) -> dict[str, NDArray[np.float32]]:
     """A noisy parabola and a curve made of it, m1 and m2 of shape (rows, 2).
 
-    m1 = (x1, x1^2 + n), x1 evenly from -1 to 1; m2 = (y1 + n, sin(2 pi x1) + y1 / 2 + n), each n ~ N(0, 0.1^2).
+    m1 = (x1, x1^2 + n), x1 evenly spaced from -1 to 1; m2 = (y1 + n, sin(2 pi x1) + y1 / 2 + n), each n ~ N(0, 0.1^2).
     The best squared error of m2 from m1 is 0.010, of m1 from m2 about 0.051.
     """
     generator = np.random.default_rng(seed)
@@ -65,9 +67,9 @@ def quadratic_sinusoidal(rows: int, seed: int) -> dict[str, NDArray[np.float32]]
 def mdmm_spirals(rows: int = 1000, steps: int = 100, seed: int = 1) -> Generated:
     """The spirals of the multimodal deep Markov model (Zhi-Xuan et al., AAAI 2020): noisy x and y of (rows, steps).
 
-    Half of them turn one way and half the other; radius, angle and stretch differ, and each coordinate has noise of
-    N(0, 0.1^2). Which 60 % are for training the shuffle decides that comes with the seed. Numbers come from NumPy's
-    and Python's older generators, as the published sequences do.
+    Half of them turn clockwise, half counterclockwise; radius, angle and stretch differ, and each coordinate has noise
+    of N(0, 0.1^2). A shuffle by the seed chooses 60 % for training. NumPy's older generator draws the same numbers as
+    for the published sequences.
     """
     generator = np.random.RandomState(seed)
     order = list(range(rows))

@@ -1,7 +1,7 @@
-"""What can be chosen about a model and its training, as frozen Pydantic configurations; imports no torch.
+"""Frozen Pydantic configurations of models and trainings; imports no torch.
 
-*Options* are what a user sends. A *config* is options completed with the modalities of a dataset: all it takes to
-build the model again, and what a checkpoint stores.
+A user sends *options*. A *config* is options completed with the modalities of a dataset: a model is built from it, and
+a checkpoint stores it.
 """
 
 from models.config.architecture import ArchitectureOptions as ArchitectureOptions

@@ -1,4 +1,4 @@
-"""What every configuration is made of, and how one says that it does not fit."""
+"""Base class of all configurations, and the errors of configurations that do not fit."""
 
 from typing import Annotated, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ class Misfit(NamedTuple):
 
 
 class Misfits(ValueError):
-    """Configurations, each valid, that do not fit the dataset or each other; lists everything."""
+    """Valid configurations that do not fit the dataset or each other. Lists all misfits."""
 
     def __init__(self, found: list[Misfit]) -> None:
         super().__init__("; ".join(f"{'.'.join(map(str, misfit.place))}: {misfit.detail}" for misfit in found))

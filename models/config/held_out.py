@@ -24,7 +24,7 @@ def count(
     usable = rows - test
     if validation_rows is not None:
         held_out = len(set(validation_rows))
-        # as many of them as possible may be test rows, which are not taken from the rest
+        # up to `test` of them may be test rows, which take no training rows away
         return Rows(usable - max(0, held_out - test), held_out)
     if validation:
         return Rows(usable - validation, validation if fraction > 0 else 0)

@@ -1,7 +1,7 @@
-"""The registry of likelihoods: what can be known of a likelihood without torch.
+"""The registry of likelihoods: the facts of a likelihood that need no torch.
 
-A likelihood is one file in `models/likelihoods/` and one `Facts`: here for a built-in one, in a package of its own for
-any other, named by an entry point in the group sensorium.likelihoods.
+A likelihood is one file in `models/likelihoods/` and one `Facts`. The `Facts` of built-in likelihoods are here; a
+package adds others by an entry point in the group sensorium.likelihoods.
 """
 
 import math
@@ -90,7 +90,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Facts:
-    """What configurations, the API and the converter know of a likelihood. It imports no torch.
+    """The facts that configurations, the API and the converter use of a likelihood, without torch.
 
     name: as `likelihood` has it. home: "module:Class" of its density, a subclass of `models.likelihoods.Likelihood`;
     imported when a model is built. support: the values it gives a density to; of categories 0 to K - 1 for K of them.
@@ -124,7 +124,7 @@ def _always(statistics: Mapping[str, Any]) -> bool:
 
 
 def _are_counts(statistics: Mapping[str, Any]) -> bool:
-    """Whole numbers by type that count from 0; years and weights do not."""
+    """Whole numbers by type that start near 0; years and weights do not."""
     if not statistics.get("integral") or statistics.get("minimum", -1) < 0:
         return False
     return bool(statistics["minimum"] <= max(1, statistics["standard_deviation"]))
@@ -144,7 +144,7 @@ _MOMENTS = (Output("mean"), Output("standard_deviation"))
 _RATE = (Output("rate"), Output("standard_deviation"))
 _COUNTS = Support(minimum=0, whole=True)
 
-# In the order in which they are asked whether they are the default.
+# In this order; the first that `suggests` itself for given values is their default.
 BUILT_IN = {
     facts.name: facts
     for facts in (
@@ -198,7 +198,7 @@ BUILT_IN = {
 
 
 def names() -> list[str]:
-    """The likelihoods that may be named: the built-in ones, then those that are installed."""
+    """The names of all likelihoods: built-in ones, then installed ones."""
     return [*sorted(BUILT_IN), *sorted(_installed())]
 
 
@@ -211,10 +211,10 @@ def find(name: str) -> Facts:
 
 
 def default_likelihood(dtype: Dtype, categories: int | None, statistics: Mapping[str, Any] | None = None) -> str:
-    """The likelihood of values of this type if the user names none: the first that these statistics suggest.
+    """The default likelihood of values of this type: the first one that these statistics suggest.
 
-    Installed likelihoods are asked before the built-in ones. statistics: of the modality, as a dataset has them; {} or
-    None if there are none.
+    Installed likelihoods come before the built-in ones. statistics: of the modality, as a dataset has them; {} or None
+    if there are none.
     """
     categorical = categories is not None or dtype == "int64"
     for facts in (*_installed().values(), *BUILT_IN.values()):
@@ -224,7 +224,7 @@ def default_likelihood(dtype: Dtype, categories: int | None, statistics: Mapping
 
 
 def _installed() -> Mapping[str, Facts]:
-    """By name, of all packages that are installed."""
+    """The `Facts` of all installed packages, by name."""
     found = {}
     for point in entry_points(group=LIKELIHOODS_GROUP):
         facts = point.load()
@@ -235,7 +235,7 @@ def _installed() -> Mapping[str, Facts]:
 
 
 class _Enumerated:
-    """Lists the names in JSON schemas; entry points are read when a schema is asked for."""
+    """Lists the names in JSON schemas. Entry points are read when a schema is made."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

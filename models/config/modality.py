@@ -1,4 +1,4 @@
-"""One modality: what its values look like, which density models them, which networks read and write them."""
+"""One modality: its values, the likelihood that models them, and the networks that encode and decode them."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -29,7 +29,7 @@ class _Choices(Frozen):
 
 
 class ModalityOptions(_Choices):
-    """What a user chooses for one modality."""
+    """The user's choices for one modality."""
 
     likelihood: LikelihoodName | None = Field(
         default=None, description="Density of the values; by default what fits their type and statistics."
@@ -37,7 +37,7 @@ class ModalityOptions(_Choices):
 
 
 class ModalityConfig(_Choices):
-    """One modality: what a sample's value looks like (or a time step's), and how it is modelled."""
+    """One modality: the form of a value (of a sample or a time step), and how it is modelled."""
 
     name: str = Field(min_length=1, max_length=100)
     shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
@@ -51,7 +51,7 @@ class ModalityConfig(_Choices):
 
     @cached_property
     def facts(self) -> Facts:
-        """What is known of its likelihood without torch."""
+        """The facts of its likelihood."""
         return find(self.likelihood)
 
     @cached_property
@@ -66,7 +66,7 @@ class ModalityConfig(_Choices):
 
     @property
     def parameters_per_element(self) -> int:
-        """How many numbers a decoder gives for each element of a value, or for each category."""
+        """The number of parameters that a decoder gives for each element of a value, or for each category."""
         return self.facts.parameters + (self.scale == "predicted")
 
     @cached_property

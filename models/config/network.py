@@ -46,7 +46,7 @@ class EmbeddingConfig(_Layers):
 
 
 class CustomNetworkConfig(Frozen):
-    """A network of somebody else's, found by entry point in the group sensorium.networks."""
+    """A custom network, named by an entry point in the group sensorium.networks."""
 
     name: str
     options: dict[str, JsonValue] = Field(default={}, description="Whatever that network takes.")
@@ -63,7 +63,7 @@ class CustomNetworkConfig(Frozen):
 
 
 def _which(value: Any) -> str:
-    """The class that a network is of, so that faults are about that one alone."""
+    """The name of a network's class, so that errors are about that class alone."""
     name = value.get("name", "mlp") if isinstance(value, dict) else getattr(value, "name", None)
     built_in = {"mlp": "MLPConfig", "cnn": "CNNConfig", "embedding": "EmbeddingConfig"}
     return built_in.get(name, "CustomNetworkConfig") if isinstance(name, str) else "CustomNetworkConfig"

@@ -1,6 +1,6 @@
-"""Named starting points: what a user wants of a model, as choices that were measured (`docs/models.md`).
+"""Presets: measured choices of architecture and training for a purpose (`docs/models.md`).
 
-What a request names itself wins. A request that names no preset gets the recommended one.
+Choices in the request replace those of the preset. A request without a preset gets the recommended one.
 """
 
 import math
@@ -13,10 +13,10 @@ from models.config.training import TrainingConfig
 
 Preset = Literal["joint-embedding", "cross-modal", "sequence-imputation", "forecasting"]
 
-# Optimiser steps after which more of them hardly help; an epoch of a large dataset has more.
+# Optimiser steps of a training; more of them improve little. One epoch of a large dataset may have more.
 STEPS: dict[Kind, int] = {"static": 4000, "sequence": 1900}
 MIN_EPOCHS, MAX_EPOCHS = 20, 400
-# Of fewer rows a tenth says little.
+# With fewer rows, a tenth of them is too few for validation.
 FEW_ROWS = 200
 
 _STATIC: dict[str, Any] = {"batch_size": 64, "weight_average": 0.99}
@@ -25,16 +25,16 @@ _SEQUENCES: dict[str, Any] = {
     "learning_rate": 3e-3,
     "modality_dropout": 0.0,
     "weight_average": 0.99,
-    # of sequences with gaps of every kind, the few hardest would decide a mean of plain losses
+    # the few hardest gaps would dominate the mean of plain losses
     "select_metric": "validation_profile",
 }
 _SMOOTHING = {"inference": "smooth", "static_latent_features": 8, "modality_features": 16}
 
-# Each holds what differs from the defaults: {"architecture": ..., "training": ...}.
+# The differences from the defaults: {"architecture": ..., "training": ...}.
 PRESETS: dict[tuple[Preset, Kind], dict[str, dict[str, Any]]] = {
-    # one code for all that is given: seldom without a modality
+    # one code for all given modalities: few rows of a batch lack one
     ("joint-embedding", "static"): {"architecture": {}, "training": {**_STATIC, "modality_dropout": 0.25}},
-    # one modality from another: mostly without some
+    # one modality predicts another: most rows of a batch lack some
     ("cross-modal", "static"): {"architecture": {}, "training": {**_STATIC, "modality_dropout": 0.8}},
     ("joint-embedding", "sequence"): {
         "architecture": _SMOOTHING,
@@ -44,12 +44,12 @@ PRESETS: dict[tuple[Preset, Kind], dict[str, dict[str, Any]]] = {
         "architecture": _SMOOTHING,
         "training": {**_SEQUENCES, "deletion_mix": {"modalities": 0.6}},
     },
-    # gaps of every kind in sequences that are there as a whole
+    # gaps of all kinds in whole sequences
     ("sequence-imputation", "sequence"): {
         "architecture": _SMOOTHING,
         "training": {**_SEQUENCES, "deletion_mix": {}},
     },
-    # what comes next, from the past alone, as it arrives
+    # the next steps from the past alone, as data arrive
     ("forecasting", "sequence"): {
         "architecture": {"inference": "filter"},
         "training": {**_SEQUENCES, "deletion_mix": {"future": 0.4, "past": 0.0}},
@@ -58,11 +58,11 @@ PRESETS: dict[tuple[Preset, Kind], dict[str, dict[str, Any]]] = {
 
 
 class UnfitPreset(ValueError):
-    """A preset that is for other data; the message says which ones fit."""
+    """A preset for other data. The message names the presets that fit."""
 
 
 def recommended(kind: Kind, modalities: int, architecture: Mapping[str, Any]) -> Preset:
-    """The preset of a request that names none. architecture: what it says of the model."""
+    """The preset of a request without one. architecture: the request's choices."""
     if kind == "static":
         return "cross-modal" if modalities > 1 else "joint-embedding"
     past_alone = architecture.get("inference") == "filter" or architecture.get("posterior") == "product_of_experts"
@@ -70,7 +70,7 @@ def recommended(kind: Kind, modalities: int, architecture: Mapping[str, Any]) ->
 
 
 def misfit(preset: Preset, kind: Kind, modalities: int) -> str | None:
-    """Why a preset does not fit data of this kind, and which do; None when it does."""
+    """Why a preset does not fit data of this kind, and the presets that do; None if it fits."""
     fitting = [name for name, of in PRESETS if of == kind and (name != "cross-modal" or modalities > 1)]
     if preset in fitting:
         return None
@@ -82,7 +82,7 @@ def misfit(preset: Preset, kind: Kind, modalities: int) -> str | None:
 
 
 class Choices(NamedTuple):
-    """A preset with what a request says in its place, as options of an architecture and of `TrainingConfig`."""
+    """A preset completed by the choices of a request, as options of an architecture and of `TrainingConfig`."""
 
     preset: Preset
     architecture: dict[str, Any]
@@ -99,9 +99,9 @@ def choose(
     held_out: int = 0,
     devices: int = 1,
 ) -> Choices:
-    """Everything that a request leaves open, for a dataset of so many modalities and rows. Raises UnfitPreset.
+    """Complete the choices of a request for a dataset with these numbers of modalities and rows. Raises UnfitPreset.
 
-    rows: of the dataset without its test rows. held_out: those of them that the dataset itself keeps for validation.
+    rows: the dataset's rows without its test rows. held_out: the number of them in the dataset's validation split.
     """
     preset = preset or recommended(kind, modalities, architecture)
     if why := misfit(preset, kind, modalities):
@@ -113,7 +113,7 @@ def choose(
 def _training(
     preset: Preset, kind: Kind, rows: int, given: Mapping[str, Any], held_out: int, devices: int
 ) -> dict[str, Any]:
-    """Batches are smaller, and more is held out, where rows are few; the length is so many steps, within bounds."""
+    """Few rows get smaller batches and a larger held-out fraction. The number of steps is bounded by epochs."""
     chosen = {**PRESETS[preset, kind]["training"], **given}
     named = chosen.get("validation_rows")
     if named is None and not held_out:

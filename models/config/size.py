@@ -1,4 +1,4 @@
-"""How large a model is, from its configuration alone: closed forms for our own networks, None for those of others."""
+"""The size of a model, from its configuration alone: closed forms for built-in parts, None for custom ones."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from models.config.network import CNNConfig, CustomNetworkConfig, EmbeddingConfi
 from models.config.training import IWAE, SubsampledELBO, TrainingConfig
 
 FLOAT_BYTES = 4
-# Weights, their gradients, and two averages of Adam.
+# Weights, their gradients, and the two running averages of Adam.
 COPIES = 4
 STATIC_POOLS = 4
 
 
 class Size(NamedTuple):
-    """parameters: learned numbers. activations: numbers kept of one sample or time step for the backward pass."""
+    """parameters: learned numbers. activations: numbers saved for backward per sample or time step."""
 
     parameters: int
     activations: int
 
-    def __add__(self, other: "Size") -> "Size":  # type: ignore[override] # sizes are added, not put in a row
+    def __add__(self, other: "Size") -> "Size":  # type: ignore[override] # a sum of sizes, not a longer tuple
         return Size(self.parameters + other.parameters, self.activations + other.activations)
 
 
@@ -48,7 +48,7 @@ def size_of(config: MMVAEConfig | MMVRNNConfig) -> Size | None:
 
 
 def memory_bytes(config: MMVAEConfig | MMVRNNConfig, training: TrainingConfig, steps: int) -> int | None:
-    """About what training takes: weights, optimiser, and the activations of a batch of sequences of `steps` steps."""
+    """An estimate of a training's memory: weights, optimiser, and activations of a batch of sequences of `steps`."""
     size = size_of(config)
     if size is None:
         return None
@@ -61,7 +61,7 @@ def memory_bytes(config: MMVAEConfig | MMVRNNConfig, training: TrainingConfig, s
 
 
 def _sequence_parts(config: MMVRNNConfig) -> Size:
-    """Everything of an MM-VRNN but its encoders, decoders and likelihoods."""
+    """The parts of an MM-VRNN other than encoders, decoders and likelihoods."""
     latent, hidden, recurrent = config.latent_features, config.hidden_features, config.recurrent_features
     modalities, features = len(config.modalities), config.modality_features
     static = config.static_latent_features
@@ -88,7 +88,7 @@ def _sequence_parts(config: MMVRNNConfig) -> Size:
     if static:
         vectors = 1 if config.recurrence == "gru" else 2
         total += _linear(smoothed, STATIC_POOLS) + Size(static * hidden, 0)
-        # once for a sequence, not for every step
+        # once per sequence; its activations are few beside those of the steps
         once = _stack((STATIC_POOLS + 1) * smoothed, (hidden,), 2 * static)
         once += _linear(static, vectors * layers * recurrent)
         total += Size(once.parameters, 0)
@@ -117,7 +117,7 @@ def _encoder(network: NetworkConfig, modality: ModalityConfig, out_features: int
                 channels = width
             flat = channels * math.prod(size)
             return total + _stack(flat, network.hidden_features, out_features, network)
-    raise TypeError(f"{network.name} is a network of others")
+    raise TypeError(f"{network.name} is a custom network, its size is unknown")
 
 
 def _decoder(network: NetworkConfig, in_features: int, modality: ModalityConfig) -> Size:
@@ -140,13 +140,13 @@ def _decoder(network: NetworkConfig, in_features: int, modality: ModalityConfig)
                 total += _norm(width, network)
                 total += _convolution(width, widths[index + 1], network, math.prod(sizes[-2 - index]))
             return total
-    raise TypeError(f"{network.name} is a network of others")
+    raise TypeError(f"{network.name} is a custom network, its size is unknown")
 
 
 def _stack(entering: int, hidden: Sequence[int], leaving: int, config: NetworkConfig | None = None) -> Size:
     total = Size(0, 0)
     for width in hidden:
-        total += _linear(entering, width) + Size(0, width)  # what the activation keeps
+        total += _linear(entering, width) + Size(0, width)  # the activation saves its input
         if config is not None:
             total += _norm(width, config)
         entering = width
@@ -163,5 +163,5 @@ def _norm(width: int, config: NetworkConfig) -> Size:
 
 
 def _convolution(entering: int, leaving: int, config: CNNConfig, places: int) -> Size:
-    # transposed ones have as many weights: (in, out, k, k) and a bias for each that leaves
+    # a transposed convolution has as many weights: (in, out, k, k), and a bias per output channel
     return Size((entering * config.kernel_size**2 + 1) * leaving, 2 * leaving * places)

@@ -244,7 +244,7 @@ def _misfits_of_rows(
     named = training.validation_rows
     given = None if named is None else {row for row in named if row < rows}
     learned, held_out = held_out_rows.count(rows, splits, given, training.validation_fraction)
-    size, least = training.batch_size, held_out_rows.min_batch_size(devices)
+    size, smallest = training.batch_size, held_out_rows.min_batch_size(devices)
     if learned < 1:
         place, detail = "validation_fraction", f"the dataset has {rows} rows, and {held_out} are held out"
         if named is not None:
@@ -254,8 +254,8 @@ def _misfits_of_rows(
         apart = f"{held_out} are held out" + (f", {splits['test']} are for tests" if splits and splits["test"] else "")
         detail = f"the dataset has {rows} rows, {learned} of them for training ({apart})"
         found.append(Misfit(("batch_size",), f"{detail}, expected at least one batch of {size}"))
-    if size < least:
-        detail = f"is {size} for {devices} devices, expected at least {least}, so that each has a row of every batch"
+    if size < smallest:
+        detail = f"is {size} for {devices} devices, expected at least {smallest}, so that each has a row of every batch"
         found.append(Misfit(("batch_size",), detail))
     beta = training.beta
     steps = training.epochs * math.ceil(learned / size)

@@ -1,4 +1,4 @@
-"""Experts: ways of joining the modalities' posteriors q(z | x_m) into one q(z | x), by name.
+"""Experts: methods, by name, that join the posteriors q(z | x_m) of the modalities into one q(z | x).
 
 A package adds experts by an entry point in the group sensorium.experts that names a subclass of `Expert`.
 """

@@ -1,4 +1,4 @@
-"""What every expert answers: a joint posterior q(z | x) of the modalities' posteriors q(z | x_m)."""
+"""Base class of the experts: a joint posterior q(z | x) from the posteriors q(z | x_m) of the modalities."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -48,7 +48,7 @@ class Posterior(NamedTuple):
 
 
 class Expert(nn.Module, ABC):
-    """Base class of the ways to join posteriors."""
+    """Base class of the methods that join posteriors."""
 
     def __init__(self, modalities: int, latent_features: int) -> None:
         super().__init__()
@@ -64,5 +64,5 @@ class Expert(nn.Module, ABC):
         """
 
     def shares(self, experts: Gaussian, present: Tensor) -> Tensor | None:
-        """Each modality's share in the joint precision, (M, B) from 0 to 1; None if the posterior is no product."""
+        """Each modality's share in the joint precision, (M, B) from 0 to 1; None if the posterior is not a product."""
         return None

@@ -27,14 +27,14 @@ USTAR_MAGIC = b"ustar\0"
 
 
 class BundleError(ValueError):
-    """A file that is no bundle, is damaged, or was written by a newer version."""
+    """A file that is not a bundle, is damaged, or was written by a newer version."""
 
 
 class Sink(Protocol):
-    """Something that bytes are written to."""
+    """A destination of bytes."""
 
     def write(self, piece: bytes, /) -> object:
-        """Take the next piece."""
+        """Write the next piece."""
 
 
 def prefix(manifest: Manifest, size: int) -> bytes:
@@ -124,19 +124,21 @@ def _read_header(file: BinaryIO, name: str, member_name: str) -> int:
         member = tarfile.TarInfo.frombuf(block, "ascii", "surrogateescape")
     except tarfile.HeaderError as error:
         found = f"{len(block)} bytes that begin with {block[:8]!r}"
-        raise BundleError(f"{name} is no bundle: expected the tar header of {member_name!r}, found {found}") from error
+        raise BundleError(
+            f"{name} is not a bundle: it has {found}, expected the tar header of {member_name!r}"
+        ) from error
     if member.name != member_name:
         found = member.name.encode("ascii", "backslashreplace").decode()
-        raise BundleError(f"{name} is no bundle: a member is called {found!r}, expected {member_name!r}")
+        raise BundleError(f"{name} is not a bundle: it has a member {found!r}, expected {member_name!r}")
     if member.type != tarfile.REGTYPE:
         raise BundleError(
-            f"{name} is no bundle: {member_name!r} is of type {member.type!r}, expected a regular file "
+            f"{name} is not a bundle: {member_name!r} is of type {member.type!r}, expected a regular file "
             f"({tarfile.REGTYPE!r})"
         )
     if member.size < 0 or not _is_expected(block, _header(member_name, member.size)):
         raise BundleError(
-            f"{name} is no bundle: the header of {member_name!r} is not the one of a POSIX tar (ustar) with mode 644, "
-            f"owner 0 and time 0"
+            f"{name} is not a bundle: the header of {member_name!r} differs from the expected one, that of a POSIX tar "
+            "(ustar) with mode 644, owner 0 and time 0"
         )
     return member.size
 

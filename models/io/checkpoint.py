@@ -26,7 +26,7 @@ MAX_REASONS = 5
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint, is damaged, or was written by a newer version."""
+    """A file that is not a checkpoint, is damaged, or was written by a newer version."""
 
 
 def save(model: Model, path: Path, metadata: dict[str, str]) -> None:
@@ -59,27 +59,26 @@ def load(path: Path, parts: Parts = NO_PARTS, backend: Backend = "auto") -> Mode
     """The model in `path`, on the CPU and in evaluation mode.
 
     parts: the custom modules that it was built with. backend: as in `models.build`; a checkpoint does not store it.
-    Raises CheckpointError when the file is not a whole checkpoint of a format version this code knows, or was built
-    with other parts.
+    Raises CheckpointError if the file is not a whole checkpoint of a known format version, or needs other parts.
     """
     header, tensors = _read(path)
     if header.get("parts", []) != parts.names():
         raise CheckpointError(
-            f"{path.name} was built with custom modules for {header.get('parts') or 'nothing'}, "
-            f"expected those as parts and got {parts.names() or 'none'}: a checkpoint holds their weights, no code"
+            f"{path.name} needs parts {header.get('parts') or 'none'}, got {parts.names() or 'none'}: a checkpoint "
+            "holds the weights of custom modules and not their code; pass the modules as `parts`"
         )
     wanted = _config(path, header)
     try:
-        # Without storage: drawing initial weights only to overwrite them would double the time and memory of a load.
+        # Without storage: random weights that are then overwritten would double the time and memory of a load.
         with torch.device("meta"):
             model = build(wanted, parts, backend)
     except Exception as error:  # impossible sizes; and a custom network may raise any error
-        raise CheckpointError(f"{path.name} has a config that no model can be built of") from error
+        raise CheckpointError(f"{path.name} has a config of which no model can be built") from error
     try:
         model.load_state_dict(tensors, assign=True)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path.name} has weights that do not fit its config: other names, shapes or types than its model has"
+            f"{path.name} has weights that do not fit its config: their names, shapes or types differ from the model's"
         ) from error
     return model.eval()
 
@@ -121,7 +120,7 @@ def _read_header(path: Path) -> dict[str, Any]:
             entries: dict[str, str] = file.metadata() or {}
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path.name} is no whole safetensors file: its head is damaged, or bytes are missing"
+            f"{path.name} is not a whole safetensors file: its header is damaged, or bytes are missing"
         ) from error
     try:
         header: dict[str, Any] = json.loads(entries.get(HEADER, "{}"))

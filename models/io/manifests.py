@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what it says about its model version, as JSON."""
+"""The manifest of a bundle: the facts of its model version, as JSON."""
 
 import json
 import math
@@ -80,4 +80,4 @@ def _finite(text: str) -> float:
 
 
 def _not_finite(text: str) -> NoReturn:
-    raise ValueError(f"{text[:40]} is no number of JSON")
+    raise ValueError(f"{text[:40]} is not a JSON number")

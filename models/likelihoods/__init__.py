@@ -1,4 +1,4 @@
-"""Likelihoods p(x_m | z): the density of a modality's values, and how values enter and leave a network.
+"""Likelihoods p(x_m | z): the density of a modality's values, and the transforms of a network's inputs and outputs.
 
 Encoders see standardised values. Everything else is in the user's units: log-densities are of the values as given, and
 predictions are returned as such.

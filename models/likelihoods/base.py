@@ -1,4 +1,4 @@
-"""What every likelihood answers."""
+"""Base class of the likelihoods."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
@@ -11,9 +11,9 @@ from models.likelihoods.metric import Metric, RootMeanSquaredError
 
 
 class InputTransform(NamedTuple):
-    """How values x enter an encoder: (f(x) - offset) / scale, with f(x) = log(1 + x) if `log1p`, else x.
+    """The transform of an encoder's input: (f(x) - offset) / scale, with f(x) = log(1 + x) if `log1p`, else x.
 
-    offset, scale: they broadcast to (*shape).
+    offset, scale: broadcast to (*shape).
     """
 
     log1p: bool
@@ -22,7 +22,7 @@ class InputTransform(NamedTuple):
 
 
 IDENTITY = InputTransform(log1p=False, offset=torch.zeros(()), scale=torch.ones(()))
-"""Values enter as they are, categories as their numbers."""
+"""Unchanged values; categories as their numbers."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -44,7 +44,7 @@ class Likelihood(nn.Module, ABC):
         self.modality = modality
         self.parameters_per_element = modality.parameters_per_element
         self.parameter_shape = modality.shape
-        # 0 stands for absent values.
+        # absent values are 0
         self._takes_zeros = modality.support.inside == 0
         if self.parameters_per_element > 1:
             first, *others = modality.shape or (1,)
@@ -56,7 +56,7 @@ class Likelihood(nn.Module, ABC):
         return value.log1p() if transform is not None and transform.log1p else value
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
-        """Take over the elementwise statistics of `transformed` training values: (*shape) each."""
+        """Set the elementwise statistics of `transformed` training values: (*shape) each."""
 
     def input_transform(self) -> InputTransform | None:
         """The transform of values that enter an encoder; None if it is not of the form of `InputTransform`.
@@ -66,7 +66,7 @@ class Likelihood(nn.Module, ABC):
         return IDENTITY
 
     def standardise(self, value: Tensor) -> Tensor:
-        """Values as encoders take them: (N, *shape) -> (N, *shape). Finite for values outside the support."""
+        """An encoder's input: (N, *shape) -> (N, *shape). Finite also for values outside the support."""
         transform = self.input_transform()
         if transform is IDENTITY:
             return value
@@ -83,7 +83,7 @@ class Likelihood(nn.Module, ABC):
         """log p(value | raw) in nats, summed over the elements of a value.
 
         raw: (N, *parameter_shape) from the decoder. value: (N, *shape) in the user's units. mask: (N, *shape) bool,
-        which elements are present; an absent one adds 0 and gives no gradient, whatever number stands there.
+        which elements are present; an absent one adds 0 and gives no gradient, whatever its number.
         Returns (N,).
         """
         if mask is not None:
@@ -101,7 +101,7 @@ class Likelihood(nn.Module, ABC):
         """
 
     def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
-        """Negative log-likelihood of each row in nats, with the spread that suits the row best if there is a spread.
+        """Negative log-likelihood of each row in nats, with the spread, if any, that maximises the row's likelihood.
 
         raw: (N, *parameter_shape). value: (N, *shape). row: (N,) int64, to which of the `rows` rows a value belongs.
         mask: as in `log_prob`. Up to a constant that depends on the number of values only. Returns (rows,).
@@ -109,7 +109,7 @@ class Likelihood(nn.Module, ABC):
         return raw.new_zeros(rows).index_add(0, row, -self.log_prob(raw, value, mask))
 
     def errors(self, raw: Tensor, value: Tensor, present: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Sums over the present values of a training batch that `adapt` needs: a vector, empty if it needs none.
+        """The input of `adapt`: sums over the present values of a training batch, as a vector; empty if not needed.
 
         present: (N,) bool. mask: as in `log_prob`, in addition to `present`. The sums of several batches or processes
         are added.
@@ -117,7 +117,7 @@ class Likelihood(nn.Module, ABC):
         return raw.new_zeros(0)
 
     def adapt(self, errors: Tensor) -> None:
-        """Move parameters that have a closed form towards their optimum, given what `errors` found."""
+        """Move parameters that have a closed form towards their optimum. errors: what `errors` returned."""
 
     @abstractmethod
     def describe(self, raw: Tensor) -> dict[str, Tensor]:

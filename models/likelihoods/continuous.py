@@ -25,9 +25,9 @@ class Continuous(Likelihood):
 
     needs_statistics: ClassVar[bool] = True
     has_intervals: ClassVar[bool] = True
-    # Weight of the past in the running average: about 50 batches.
+    # weight of the past in the running average: about 50 batches
     DECAY = 0.98
-    # In units of the data's deviation: an error of 1 % of it is as good as none.
+    # in units of the data's deviation: smaller errors count as 1 % of it
     FLOOR = 1e-2
     POWER: ClassVar[int]
     """The error whose mean gives the spread: 2 for squared, 1 for absolute."""
@@ -48,13 +48,13 @@ class Continuous(Likelihood):
         self._fix()
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
-        """Standardise with these from now on; an element that never varies is only shifted."""
+        """Standardise with these; an element that never varies is only shifted."""
         mean, variance = mean.double(), standard_deviation.double().square()
         if len(self.modality.shape) > 1:
             variance = (variance.mean() + mean.var(correction=0)).expand_as(self.scale)
             mean = mean.mean().expand_as(self.offset)
         deviation = variance.sqrt()
-        # float32 data that differ by rounding only do not vary.
+        # float32 numbers that differ by rounding only do not vary
         varies = deviation > 1e-6 * mean.abs()
         self.offset.copy_(mean)
         self.scale.copy_(torch.where(varies, deviation, 1.0))
@@ -85,7 +85,7 @@ class Continuous(Likelihood):
         return -(misfit + constant)
 
     def profile(self, raw: Tensor, value: Tensor, row: Tensor, rows: int, mask: Tensor | None = None) -> Tensor:
-        """n log(mean |x - mu|^POWER) / POWER over the row's n numbers: one bad row costs a logarithm, not a square."""
+        """n log(mean |x - mu|^POWER) / POWER over the row's n numbers: logarithmic in the error, not a power of it."""
         centre, _ = self.centre_and_spread(raw)
         error = total((centre - self.standardise(value)).abs().pow(self.POWER), mask)
         elements = total(torch.ones_like(value) if mask is None else mask.to(error.dtype))
@@ -116,7 +116,7 @@ class Continuous(Likelihood):
         sums = errors[-spreads:].view(moment.shape)
         count = errors[0] if len(errors) == 1 + spreads else errors[:-spreads].view(moment.shape)
         mean = sums / count.clamp(min=torch.finfo(count.dtype).tiny)  # 0 / tiny is 0
-        # A batch without this modality teaches nothing about it.
+        # a batch without this modality changes nothing
         moment.lerp_(mean.clamp_(min=self.FLOOR**self.POWER), (count > 0) * (1 - self.DECAY))
 
     def describe(self, raw: Tensor) -> dict[str, Tensor]:

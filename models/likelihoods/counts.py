@@ -1,4 +1,4 @@
-"""Base class of likelihoods of counts: whole numbers from 0 on."""
+"""Base class of likelihoods of counts: whole numbers, 0 or more."""
 
 import math
 from abc import abstractmethod
@@ -13,7 +13,7 @@ from torch import Tensor
 from models.config import ModalityConfig
 from models.likelihoods.base import InputTransform, Likelihood, inner
 
-# Beyond, float32 no longer tells one count from the next.
+# Above this rate, float32 does not distinguish a count from the next.
 MAX_LOG_RATE = math.log(2.0**24)
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -33,7 +33,7 @@ class Count(Likelihood):
         self.register_buffer("scale", torch.ones(modality.shape))
 
     def set_statistics(self, mean: Tensor, standard_deviation: Tensor) -> None:
-        """Standardise log(1 + x) with these from now on; an element that never varies is only shifted."""
+        """Standardise log(1 + x) with these; an element that never varies is only shifted."""
         self.offset.copy_(mean)
         self.scale.copy_(torch.where(standard_deviation > 1e-6 * mean.abs(), standard_deviation, 1.0))
 

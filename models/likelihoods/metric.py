@@ -1,4 +1,4 @@
-"""How the error of a prediction is measured in an evaluation, and which constant prediction has the lowest one."""
+"""The error of predictions in an evaluation, and the constant prediction with the lowest error."""
 
 import math
 from abc import ABC, abstractmethod
@@ -35,13 +35,13 @@ class Chunk(NamedTuple):
 
 
 class Metric(ABC):
-    """A mean over the elements of values, in the user's units. name: as an evaluation reports it."""
+    """A mean over the elements of values, in the user's units. name: its name in an evaluation."""
 
     name: str
 
     @abstractmethod
     def of_elements(self, prediction: Tensor, value: Tensor) -> Tensor:
-        """What is averaged, of each element: (N, *shape) twice -> (N, *shape)."""
+        """The error of each element, to be averaged: (N, *shape) twice -> (N, *shape)."""
 
     def of_mean(self, mean: float) -> float:
         """The metric, given the mean of `of_elements`."""

@@ -17,7 +17,7 @@ class NegativeBinomialLikelihood(Count):
     The form that is usual for overdispersed counts such as those of sequencing (doi:10.1038/s41592-018-0229-2).
     """
 
-    # An r of thousands is a Poisson in all that data can tell, and lgamma(x + r) - lgamma(r) cancels in float32.
+    # data cannot distinguish an r of thousands from a Poisson, and lgamma(x + r) - lgamma(r) cancels in float32
     MAX_DISPERSION = 1e3
     MIN_DISPERSION = 1e-3
 

@@ -1,4 +1,4 @@
-"""What a predicted standard deviation of a missing value has to be multiplied by, to be right on held-out data."""
+"""Factors of the predicted standard deviations of missing values, fitted to held-out data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 LEVEL = 0.9
-# Of a Gaussian: that part lies within so many standard deviations.
+# The share LEVEL of a Gaussian lies within this many standard deviations.
 INTERVAL = 1.6448536
 KNOTS = 6
-# Fewer errors say nothing about the tenth of them that are largest.
+# Fewer errors are too few to estimate their 90 % quantile.
 MIN_ERRORS = 100
-# Of deviations that hardly differ, a curve over them would be chance.
+# A curve over deviations that differ by less would fit noise.
 MIN_SPREAD = 1e-3
 
 
@@ -20,15 +20,15 @@ class Widening(nn.Module):
     """Factors that make nine of ten errors lie within 1.645 predicted deviations: locally weighted split conformal
     inference (arXiv:1604.04173, section 5.2), one curve over the deviation for each of four cases.
 
-    The cases: predictions without draws and with them; values missing beside others, and missing with all others
-    (`Batch.absence` 1 and 2). A curve, because a spread that was learned from easy and hard cases alike is too wide for
-    the ones and too narrow for the others. Deviations are standardised; `shape` is that of the spread, one a feature.
+    The cases: predictions without and with draws; values of which other modalities are given, and values of which none
+    is (`Batch.absence` 1 and 2). A curve, because one spread learned from easy and hard cases is too wide for easy ones
+    and too narrow for hard ones. Deviations are standardised. shape: the shape of the spread, one per feature.
     """
 
     at: Tensor
     """Logarithms of deviations, (2, 2, KNOTS, *shape)."""
     logarithm: Tensor
-    """Of the factors there; between them it is linear, beyond them constant."""
+    """Logarithms of the factors there: linear between the knots, constant outside them."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def _columns(pair: Sequence[Tensor], known: Tensor | None) -> list[tuple[Tensor,
 
 
 def _curve(deviation: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the knots of one feature are, and the logarithms of its factors there: (KNOTS,) each."""
+    """The knots of one feature, and the logarithms of its factors there: (KNOTS,) each."""
     place, order = deviation.double().log().sort()
     ratio = (error.double() / deviation.double())[order]
     bins = min(KNOTS, len(place) // MIN_ERRORS) if place[-1] - place[0] > MIN_SPREAD else 1
@@ -102,5 +102,5 @@ def _curve(deviation: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _quantile(ratio: Tensor) -> Tensor:
-    """`torch.quantile` takes no more than 16 million values."""
+    """The quantile at LEVEL. `torch.quantile` takes at most 16 million values."""
     return ratio.kthvalue(max(1, round(LEVEL * len(ratio)))).values

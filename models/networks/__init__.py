@@ -1,11 +1,11 @@
-"""Encoders and decoders of one modality, by name, or somebody else's.
+"""Encoders and decoders of one modality, by name: built-in, or added by a package.
 
 An encoder maps standardised values (N, *shape), or categories (N,), to features (N, out_features). A decoder maps
 codes (N, in_features) to likelihood parameters (N, *shape).
 
 A package adds networks by an entry point in the group sensorium.networks that names a `Network`:
 
-    def encoder(config, modality, out_features): ...    # config.options is what the user sent
+    def encoder(config, modality, out_features): ...    # config.options holds the user's options
     def decoder(config, in_features, shape): ...
     perceiver = Network(encoder, decoder)
 """

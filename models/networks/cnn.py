@@ -24,7 +24,7 @@ def encoder(config: CNNConfig, modality: ModalityConfig, out_features: int) -> n
 
 
 def decoder(config: CNNConfig, in_features: int, shape: tuple[int, ...]) -> nn.Module:
-    """The encoder backwards: fully connected layers, then transposed convolutions up to the image's exact size."""
+    """The encoder in reverse: fully connected layers, then transposed convolutions up to the image's exact size."""
     out_channels, height, width = shape
     sizes = [(height, width)]
     for _ in config.channels:

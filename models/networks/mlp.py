@@ -36,7 +36,7 @@ class OneHot(nn.Module):
 def hidden_layer(
     linear: nn.Module, norm: nn.Module, config: MLPConfig | CNNConfig | EmbeddingConfig
 ) -> list[nn.Module]:
-    """A linear map, then what the config has of: normalisation, activation, dropout."""
+    """A linear map, then normalisation, activation and dropout as far as the config has them."""
     layers = [linear]
     if config.normalisation is not None:
         layers.append(norm)

@@ -1,4 +1,4 @@
-"""What a kind of network is: how to build its two halves."""
+"""The two functions that build a kind of network."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """`python models/ops/build.py`: compiles the C++ kernels, where there is a C++ compiler.
 
-It needs nothing but Python. It makes one library for each kind of processor, whatever this machine has, because
-installations move.
+It needs only Python. It makes one library for each kind of processor, whatever processor this machine has, because
+installations move between machines.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def compiler() -> str | None:
 
 
 def build(folder: Path = FOLDER, own: list[str] = FAST) -> str:
-    """Compile what is missing, with flags of one's own (FAST or SANITIZED). Returns the outcome in one line."""
+    """Compile the libraries that are missing. own: FAST or SANITIZED. Returns the outcome in one line."""
     found = compiler()
     for processor, flags in PROCESSORS.items():
         path = library(processor, folder)

@@ -1,4 +1,4 @@
-// What the kernels share: arrays (features, columns) with a sample or a sequence in each column, their products, and their
+// Parts of all kernels: arrays (features, columns) with a sample or a sequence in each column, their products, and their
 // transposition. The arithmetic of a column does not depend on the other columns or on their number.
 
 #pragma once

@@ -1,4 +1,4 @@
-// What the kernels of the MM-VAE share: standardised inputs, activations, and the product of experts.
+// Parts of both kernels of the MM-VAE: standardised inputs, activations, and the product of experts.
 //
 // An array is (features, columns) and holds one sample in each column. BLOCK columns go through the whole model at once,
 // so that all arrays stay in the cache.
@@ -17,7 +17,7 @@ constexpr int64_t BLOCK = 128;  // columns
 enum Activation : int64_t { SILU, RELU, TANH, ELU, LEAKY_RELU };
 constexpr float LEAK = 0.01F;
 
-// Also stores the derivative where it is wanted.
+// Also stores the derivative if `derivative` is given.
 INLINE Float activated(int64_t activation, Float x, Float* derivative = nullptr) {
     if (activation == SILU) {
         const Float opening = sigmoid(x);
@@ -39,7 +39,7 @@ INLINE Float activated(int64_t activation, Float x, Float* derivative = nullptr)
     return x < 0.0F ? (leaks ? LEAK * x : all(0.0F)) : x;
 }
 
-// How a likelihood standardises values: (x - offset) / scale, of log(1 + x) for counts.
+// The standardisation of a likelihood: (x - offset) / scale, of log(1 + x) for counts.
 struct Standardisation {
     int64_t features, scales;  // D, and how many of them have an offset and a scale of their own: D or 1
     bool log1p;
@@ -59,7 +59,7 @@ INLINE void read(const float* from, int64_t features, int64_t count, int64_t col
     read_columns(from, features, count, features, columns, to);
 }
 
-// Standardised values; 0 where they are absent, whatever is stored there.
+// Standardised values; 0 where they are absent.
 INLINE void read_values(const Standardisation& s, const float* from, const float* mask, int64_t count, int64_t columns,
                         float* to) {
     read(from, s.features, count, columns, to);

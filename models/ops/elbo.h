@@ -1,4 +1,4 @@
-// What both passes of the evidence lower bound share: the model as the kernel reads it, and its packed weights.
+// Parts of both passes of the evidence lower bound: the model as the kernel reads it, and its packed weights.
 //
 // B samples, Z latent features, M modalities of D values each; encoders and decoders are fully connected, likelihoods are
 // Gaussian, the expert is the product. All weights are parts of one vector of parameters.

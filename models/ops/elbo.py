@@ -23,7 +23,7 @@ from models.multimodal import Multimodal, Terms
 from models.ops import dense, elbo_kernel, library
 from models.ops.dense import Unsupported
 
-# From this width on PyTorch is as fast, and from this many rows on where it has several threads.
+# PyTorch is as fast above this width, and with several threads above this number of rows.
 MAX_WIDTH, MAX_ROWS = 64, 1024
 
 
@@ -123,9 +123,9 @@ _Plan: TypeAlias = tuple[Tensor, int]
 
 
 class _Layout(NamedTuple):
-    """A model as the kernel reads it, for as long as its modules stay the same.
+    """A model as the kernel reads it, valid as long as its modules stay the same.
 
-    plans: by the addresses of the vector of parameters, if there is one, and of the weights. Nothing here refers to the
+    plans: by the addresses of the vector of parameters, if there is one, and of the weights. No field refers to the
     model itself, so that it can be freed.
     """
 
@@ -137,10 +137,10 @@ class _Layout(NamedTuple):
     plans: dict[tuple[int, ...], _Plan]
 
     def parameters(self, vector: Tensor | None) -> tuple[Tensor, _Plan]:
-        """One vector with all weights, and the plan for their places in it. Raises Unsupported.
+        """One vector with all weights, and the plan with their places in it. Raises Unsupported.
 
-        The model's own vector, whose gradient holds the gradients of the weights; or else a concatenation, through
-        which automatic differentiation reaches each weight.
+        It is the model's own vector, whose gradient holds the gradients of the weights; or else a concatenation,
+        through which automatic differentiation reaches each weight.
         """
         if vector is not None and dense.readable(vector) and all(weight.requires_grad for weight in self.weights):
             start = vector.data_ptr()
@@ -197,7 +197,7 @@ _layouts: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
 
 
 def _layout(model: nn.Module) -> _Layout:
-    """What `_read` found, which is read again where modules have changed. Raises Unsupported."""
+    """The model's layout. It is read again if modules have changed. Raises Unsupported."""
     found = _layouts.get(model)
     if found is None or found.training is not model.training or not found.snapshot.holds():
         _layouts[model] = found = _read(model)

@@ -55,7 +55,7 @@ class _Elbo(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plain: bool, parameters: Tensor, *others: Any) -> tuple[Tensor, ...]:
-        # below PyTorch's dispatch, and without a second look at the arguments in the backward pass
+        # below PyTorch's dispatch; the backward pass uses the same arguments
         ctx.kernel = _Kernel(parameters, *others) if plain else None
         *outputs, workspace = ctx.kernel.forward() if plain else _FORWARD(parameters, *others)
         ctx.save_for_backward(workspace, parameters)
@@ -84,7 +84,7 @@ def run(parameters: Tensor, *others: Any) -> Outputs:
 
 
 def _autograd(parameters: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    # tensors of other types stand for some that there are not, as in tracing
+    # tensors of other types have no data, as in tracing
     plain = type(parameters) in (Tensor, nn.Parameter) and parameters.is_cpu
     if torch.is_grad_enabled() and parameters.requires_grad:
         found: tuple[Tensor, ...] = _Elbo.apply(plain, parameters, *others)  # type: ignore[no-untyped-call] # no types
@@ -116,7 +116,7 @@ class _Kernel:
         return found
 
     def backward(self, of_loss: Tensor, workspace: Tensor) -> Tensor:
-        """The gradient of the parameters. Of the data it only reads which of them there are."""
+        """The gradient of the parameters. Of the data, only their presence is read."""
         gradient, of_loss = torch.zeros_like(self._alive[0]), of_loss.contiguous()
         others = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (workspace, of_loss, gradient)]
         library.current().sensorium_elbo_backward(*self._arguments, *others)

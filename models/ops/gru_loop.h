@@ -1,4 +1,4 @@
-// What both passes of the loop over time share: sizes, the layout of what is saved, weights, and blocks of sequences.
+// Parts of both passes of the loop over time: sizes, the layout of the saved values, weights, and blocks of sequences.
 //
 // Plain C++ without torch: arrays come as pointers, and each pointer's shape is given where it is declared. N sequences
 // of T steps, P features of the posterior's hidden layer, Z latent and H recurrent features, L layers.
@@ -15,8 +15,8 @@ namespace {
 
 constexpr int64_t MAX_COLUMNS = 64;  // of a block
 
-// As `_Sizes` of models/ops/gru_loop.py passes them. What is saved for backward is (chunks, rows, pitch): `chunk` steps
-// per chunk, each of `columns()` columns.
+// As `_Sizes` of models/ops/gru_loop_kernel.py passes them. Values saved for backward are (chunks, rows, pitch): `chunk`
+// steps per chunk, each of `columns()` columns.
 struct Sizes {
     int64_t sequences, steps, hidden, latent, recurrent, layers, threads, chunk, pitch;
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from models.ops import library
 
-# What is saved for backward comes in chunks of about this many columns (one column per sequence and step): products
-# over them are fast. With all steps in one row, the rows of one step lie far apart, which costs 16 ms more at T = 100
-# and 128 features for page table look-ups.
+# Values saved for backward are stored in chunks of about this many columns (one column per sequence and step): products
+# over them are fast. With all steps in one row, the rows of one step are far apart, and look-ups in the page table take
+# 16 ms at T = 100 and 128 features.
 CHUNK_COLUMNS = 256
 # Columns are padded to a multiple of these (models/ops/columns.h).
 COLUMNS = 16

@@ -25,7 +25,7 @@ _loaded = _load(library(torch.backends.cpu.get_cpu_capability())) or _load(libra
 
 
 def available() -> bool:
-    """Whether the library is there."""
+    """Whether the library is loaded."""
     return _loaded is not None
 
 
@@ -41,7 +41,7 @@ def path() -> Path | None:
 
 @contextmanager
 def using(path: Path | None) -> Iterator[None]:
-    """Use the library at this path instead, in the whole process; None: as if it were not built."""
+    """Within the context, use the library at this path in the whole process; None: as if it were not built."""
     global _loaded
     before = _loaded
     _loaded = None if path is None else ctypes.CDLL(str(path))

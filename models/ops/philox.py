@@ -20,7 +20,7 @@ ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 LOW = 0xFFFFFFFF
-# The largest float32 below 1. A float64 above it may become 1 when it is cast.
+# The largest float32 below 1. A larger float64 may become 1 when it is cast.
 LARGEST = 1 - 2.0**-24
 
 Rows = Tensor | NDArray[np.int64]
@@ -59,7 +59,7 @@ class Draws:
         self.backend = backend
 
     def uniform(self, rows: Rows, count: int) -> Tensor:
-        """`count` numbers for every row, uniform on [0, 1), also once they are cast to float32: (B, count) float64."""
+        """`count` numbers for every row, uniform on [0, 1), also after a cast to float32: (B, count) float64."""
         words = self._words(torch.as_tensor(rows).long(), count)[:, :count]
         return words.double().mul_(2.0**-32).clamp_(max=LARGEST)
 

@@ -65,8 +65,8 @@ void activate(int64_t activation, int64_t size, float* values) {
     for (int64_t at = 0; at < size; at += LANES) store(values + at, activated(activation, load(values + at)));
 }
 
-// The first column of `multiply`, in the same order of additions: of one sample a product with all columns of a tile would
-// take several times as long as to read the weights. Reads up to PART - HEIGHT floats behind the weights.
+// The first column of `multiply`, added up in the same order. For one sample, a product with all columns of a tile takes
+// several times as long as reading the weights. Reads up to PART - HEIGHT floats behind the weights.
 void multiply_column(const Tiles& weight, const float* in, int64_t columns, const float* bias, float* out) {
     constexpr int PART = 8, TILES = 4;  // floats that hold the rows of a tile; sums that do not wait for each other
     typedef float Part __attribute__((vector_size(PART * 4)));
@@ -189,8 +189,7 @@ void sensorium_posterior_size(const int64_t* plan, int64_t* size) {
     }
 }
 
-// weights: of every layer of every modality weight (out, in), bias (out), scale and shift (out) or null. packed: zeros to
-// begin with.
+// weights: for each layer of each modality weight (out, in), bias (out), scale and shift (out) or null. packed: zeros.
 void sensorium_posterior_pack(const int64_t* plan, const float* const* weights, float* packed) {
     for (const Modality& m : Model(plan, nullptr).modalities) {
         for (int64_t layer = 0; layer < m.layers; ++layer, weights += 4) {

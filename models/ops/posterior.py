@@ -55,7 +55,7 @@ class _Encoder(NamedTuple):
 class Kernel:
     """Mean and standard deviation of q(z | inputs), (B, Z) each; a row's answer does not depend on the other rows.
 
-    Weights that change later are read again. Raises Unsupported.
+    Weights that change later are packed again. Raises Unsupported.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -13,8 +13,8 @@ from models.training.flat import FlatParameters
 class WeightAverage:
     """An exponential moving average of the parameters. Buffers are not averaged.
 
-    After Polyak and Juditsky (1992, doi:10.1137/0330046), who weigh all steps equally. The decay after n steps is
-    min(decay, (1 + n) / (10 + n)): a smaller decay at first forgets the initial weights.
+    After Polyak and Juditsky (1992, doi:10.1137/0330046), whose average is uniform over the steps. The decay after n
+    steps is min(decay, (1 + n) / (10 + n)): a smaller decay at first forgets the initial weights.
     """
 
     def __init__(self, parameters: FlatParameters, decay: float) -> None:
@@ -25,13 +25,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after `step` steps."""
+        """Add the weights after `step` steps."""
         average = get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))
         average(self._averages, self._live, step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the model has the averages as its weights."""
+        """Within the context, the model's weights are the averages."""
         self._swap()
         try:
             yield
@@ -39,7 +39,7 @@ class WeightAverage:
             self._swap()
 
     def swapped_out(self) -> Mapping[str, Tensor]:
-        """By parameter name, what the model does not hold: the averages, or within `applied` the trained weights."""
+        """The numbers that the model does not hold: the averages; within `applied`, the trained weights."""
         return self._parameters.views(self._averages)
 
     def restore(self, live: Mapping[str, Tensor]) -> None:
@@ -50,7 +50,7 @@ class WeightAverage:
             view.copy_(live[name])
 
     def reset(self) -> None:
-        """Begin again at the model's weights."""
+        """Restart at the model's weights."""
         for average, vector in zip(self._averages, self._live, strict=True):
             average.copy_(vector)
 

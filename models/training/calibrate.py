@@ -18,9 +18,9 @@ from models.training.evaluation.rows import numbers_per_row
 
 DRAWS = 16
 MIN_ROWS, MAX_ROWS = 100, 2000
-# Numbers of one layer that are computed at once, and errors that are kept.
+# Numbers of one layer that are computed together, and errors that are kept.
 MAX_NUMBERS = 2**22
-# Random masks per row, and values per mask: the errors within one gap of a sequence are correlated.
+# Random masks per row, and values per mask. Few values per mask, because errors within one gap are correlated.
 MAX_MASKS = 8
 MAX_VALUES = 5
 NOISE = 18

@@ -1,4 +1,4 @@
-"""What training reads of a dataset: batches, statistics, and which rows have which modalities."""
+"""Reads of a dataset: batches, statistics, and which rows have which modalities."""
 
 import math
 from collections.abc import Iterator, Sequence

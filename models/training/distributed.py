@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 from models.training.data import Rows
 
-# If a rank exits, torchrun stops the others. This only bounds how long ranks wait for the one that evaluates.
+# The longest time for which ranks wait for the one that evaluates. If a rank exits, torchrun stops the others.
 TIMEOUT = timedelta(days=1)
 
 
@@ -45,7 +45,7 @@ class Group:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within it, a process that `torch.distributed.run` started belongs to the group that it started."""
+    """Within the context, a process that `torch.distributed.run` started belongs to that run's process group."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
@@ -54,7 +54,7 @@ def joined() -> Iterator[None]:
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield
-        # All leave together: an error while one process exits must not stop another that still evaluates.
+        # all processes end together: an error at the exit of one must not stop another that still evaluates
         distributed.barrier()
     finally:
         distributed.destroy_process_group()

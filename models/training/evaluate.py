@@ -1,4 +1,4 @@
-"""How good a trained model is on rows that it has not seen."""
+"""Evaluation of a trained model on held-out rows."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -31,8 +31,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Errors of every target given every observed subset, bounds, latent features, and warnings in words, as JSON.
 
-    Evaluates on the dataset's test rows, else on the validation rows, else on training rows; `rows` in the result says
-    on which. metrics: of the epoch whose weights the model has, to detect overfitting. The model stays on its device.
+    Evaluates on the dataset's test rows, else on the validation rows, else on training rows; `rows` in the result names
+    the split. metrics: of the epoch whose weights the model has, to detect overfitting. The model stays on its device.
     """
     model = model.eval()
     dataset = data.select(dataset, model.config)

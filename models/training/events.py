@@ -1,4 +1,4 @@
-"""What `fit` reports while it trains."""
+"""The events of a training."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -14,9 +14,9 @@ ALIGNMENT = 16
 class FlatParameters:
     """One vector (P,) per type and device of parameter; for almost every model one in all.
 
-    A small model has dozens of parameters of a few numbers each. To zero, clip, update and average them one by one
-    takes longer than to compute their gradients. `vectors` are leaf tensors whose `grad` is always there; automatic
-    differentiation may write to it or to the parameters' own `grad`. `names`: of the parameters in each vector.
+    A small model has dozens of parameters of a few numbers each. Zeroing, clipping, updating and averaging them one by
+    one takes longer than computing their gradients. vectors: leaf tensors that always have a `grad`; automatic
+    differentiation may write to it or to the parameters' own `grad`. names: those of the parameters in each vector.
     """
 
     def __init__(self, model: Multimodal) -> None:
@@ -56,7 +56,7 @@ class FlatParameters:
         return {name: found[name] for name in self._parameters}
 
     def release(self) -> None:
-        """Give each parameter its own memory again, and no gradient. The vectors are of no use afterwards."""
+        """Give each parameter its own memory again, and no gradient. Afterwards the vectors are unused."""
         self._model.parameter_vector = None
         for parameter in self._parameters.values():
             parameter.data, parameter.grad = parameter.data.clone(), None

@@ -25,7 +25,7 @@ MAX_NUMBERED = 24
 def modality_dropout(
     batch: Batch, config: SubsetDropout | NumberDropout | IndependentDropout, draws: Draws, rows: NDArray[np.int64]
 ) -> Batch:
-    """The batch with whole modalities of some rows hidden. Every row keeps at least one of the modalities it has.
+    """Hide whole modalities of some rows. Each row keeps at least one of its modalities.
 
     rows: (B,) the row numbers in the dataset, by which `draws` gives each row its own random numbers. For a row with n
     modalities, 'subsets' keeps one of the 2^n - 2 incomplete, non-empty subsets, each equally likely; 'number' hides 1

@@ -33,7 +33,7 @@ class Totals:
             totals = parts.sum(dim=1, dtype=torch.float64)
             totals[2:].neg_()
             if self._values is not None:
-                if names != self._names:  # a stored state has them in another order
+                if names != self._names:  # restored from a state that has another order
                     sums = self.sums
                     self._values = torch.stack([sums[name] for name in names])
                 totals += self._values

@@ -16,8 +16,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class Optimiser:
     """Adam (arXiv:1412.6980) or AdamW (arXiv:1711.05101).
 
-    Through the functional form of `torch.optim`: of a small step, the bookkeeping of `torch.optim.AdamW` takes an
-    eighth. The stored state is that of `torch.optim` per parameter, so that it does not depend on the vector's layout.
+    Calls the functional form of `torch.optim`: the bookkeeping of `torch.optim.AdamW` takes an eighth of a small step.
+    The stored state is that of `torch.optim` per parameter, so that it does not depend on the vector's layout.
     """
 
     def __init__(self, parameters: FlatParameters, kind: Literal["adam", "adamw"], weight_decay: float) -> None:

@@ -1,4 +1,4 @@
-"""Batches as steps take them, read ahead: values, masks and noise of several small batches at once."""
+"""Prefetch: values, masks and noise of several small batches are read and drawn together."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ from models.training.dataset import Dataset
 from models.training.distributed import Group
 from models.training.objective import Drawn
 
-# Numbers that are read and drawn at once: for a few numbers, most of the time is the calls themselves.
+# Numbers that are read and drawn together: for few numbers, the calls take more time than the work.
 MAX_NUMBERS = 2**17
 
 
 class Prefetched(NamedTuple):
     """A batch of one step.
 
-    rows: those that this process computes. batch_rows: the number of rows in all processes. drawn: masked inputs and
-    noise; None for objectives that draw them themselves.
+    rows: the rows of this process. batch_rows: the number of rows in all processes. drawn: masked inputs and noise;
+    None for objectives that draw them themselves.
     """
 
     rows: Rows
@@ -36,7 +36,7 @@ class Prefetched(NamedTuple):
 
 
 class Prefetch:
-    """Reads the batches of an epoch, several at once where they are small."""
+    """Reads the batches of an epoch, several together if they are small."""
 
     def __init__(
         self, dataset: Dataset, model: Model, training: TrainingConfig, group: Group, device: torch.device, seed: int

@@ -6,7 +6,7 @@ from models.config import ConstantBeta, CyclicalBeta, LearningRateSchedule, Line
 
 
 def beta_at(config: ConstantBeta | LinearBeta | CyclicalBeta, step: int, steps: int, steps_per_epoch: int) -> float:
-    """beta at `step`, from 0 to steps - 1. A ramp of n steps is `start` at its first step and `end` from its last on.
+    """beta at `step`, from 0 to steps - 1. A ramp of n steps has `start` at its first step and `end` at its last.
 
     Raises ValueError if there are fewer steps, or epochs, than cycles.
     """

@@ -6,7 +6,7 @@ from models.training.step import Trainer
 
 
 class Selection:
-    """The best epoch so far, and how long early stopping has waited for a better one."""
+    """The best epoch so far, and the number of epochs since early stopping's metric improved."""
 
     def __init__(self, training: TrainingConfig) -> None:
         self._training = training
@@ -16,7 +16,7 @@ class Selection:
         self.metrics: dict[str, float] = {}
 
     def update(self, epoch: int, metrics: dict[str, float], trainer: Trainer) -> None:
-        """Take in an epoch; its weights are kept if it is the best."""
+        """Add an epoch; keep its weights if it is the best."""
         self.metrics = metrics
         if self._training.select == "best" and self._training.holds_out:
             value = metrics[self._training.select_metric]

@@ -1,4 +1,4 @@
-"""The state of a training between two steps: a checkpoint of the model, and all that resuming takes.
+"""The state of a training between two steps: a checkpoint of the model, and what resuming needs.
 
 `models.load` reads the file too: a state can be downloaded, registered and served like any model.
 """
@@ -19,7 +19,7 @@ FORMAT = "sensorium-training/1"
 
 
 class UnusableState(ValueError):
-    """A file that is no training state, or the state of another training."""
+    """A file that is not a training state, or the state of another training."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,6 @@ def _with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
     try:
         config = parse(identity["config"]).model_dump(mode="json")
         training = TrainingConfig.model_validate(identity["training"]).model_dump(mode="json")
-    except ValidationError:  # of a later version: compared as it is
+    except ValidationError:  # a later version wrote it: compare it unchanged
         return identity
     return {**identity, "config": config, "training": training}

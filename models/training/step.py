@@ -29,7 +29,7 @@ DETERMINISTIC = {
 
 
 class Trainer:
-    """What changes from step to step.
+    """The state that changes from step to step: model, optimiser, weight average, sums of the epoch.
 
     observed_values: mean number of observed values per row, by which the loss is scaled. Adam does not depend on the
     loss's scale, but clipping does: per value, a norm means the same at any length and number of modalities.
@@ -47,7 +47,7 @@ class Trainer:
         self._draws = draws_random_numbers(model)
 
     def step(self, batch: Prefetched, beta: float, learning_rate: float) -> bool:
-        """Take a step on a batch whose masks and noise are drawn; False, and no change, if it is not finite."""
+        """One optimiser step. Returns False, and changes nothing, if the loss or its gradient is not finite."""
         if not self.model.training:
             self.model.train()
         self.optimiser.zero_grad()
@@ -69,13 +69,13 @@ class Trainer:
         return True
 
     def end_epoch(self) -> dict[str, float]:
-        """The means over the epoch's rows; counting begins again."""
+        """The means over the epoch's rows; resets the sums."""
         metrics = self.totals.means(self._group)
         self.totals = Totals()
         return metrics
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Within it the model has the weights that are validated, kept and served."""
+        """Within the context, the model has the weights that are validated, kept and served."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def weights(self) -> dict[str, Tensor]:
@@ -84,13 +84,13 @@ class Trainer:
             return copied(self.model.state_dict())
 
     def warm_start(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin with the weights and the standardisation of a model of the same configuration."""
+        """Start from the weights and the standardisation of a model of the same configuration."""
         self.model.load_state_dict(dict(weights))
         if self.average is not None:
             self.average.reset()
 
     def finish(self, weights: Mapping[str, Tensor]) -> Model:
-        """The model with these weights, in evaluation mode; training is over."""
+        """End the training: the model with these weights, in evaluation mode."""
         self.parameters.release()
         self.model.load_state_dict(dict(weights))
         return self.model.eval()
@@ -112,7 +112,7 @@ def compute(
     """
     seed, step = randomness
     half = training.precision == "bfloat16"
-    # Networks that draw random numbers themselves, as dropout does, draw by seed, step and process, not by row.
+    # networks that draw random numbers themselves, such as dropout, draw by seed, step and process, not by row
     with (
         _seeded(device, hash((seed, step, group.rank))) if draws else nullcontext(),
         torch.autocast(device.type, torch.bfloat16) if half else nullcontext(),
@@ -131,7 +131,7 @@ def compute(
 def draws_random_numbers(model: nn.Module) -> bool:
     """Whether a module may draw from PyTorch's generator, as dropout does. Built-in modules and common layers do not.
 
-    To seed the generator takes 5 % of the step of a small model.
+    Seeding the generator takes 5 % of the step of a small model.
     """
     return any(
         type(module) not in DETERMINISTIC and not type(module).__module__.startswith("models.")
@@ -146,13 +146,13 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Within it torch's own generators begin at this seed. Their state before is restored."""
+    """Within the context, torch's generators start at this seed. Afterwards their state is restored."""
     if device.type == "cuda":
         with torch.random.fork_rng(devices=[device]):
             torch.manual_seed(seed)
             yield
         return
-    # torch.manual_seed also notes the stack for every kind of device that is not there: 0.6 of a small step's 3 ms
+    # torch.manual_seed also records the stack for each missing kind of device: 0.6 of a small step's 3 ms
     generator = torch.default_generator
     before = generator.get_state()
     generator.manual_seed(seed)

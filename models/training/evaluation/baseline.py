@@ -1,4 +1,4 @@
-"""What one would predict without a model: for each modality the best constant of the training rows."""
+"""Predictions without a model: for each modality the best constant of the training rows."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Bounds on the evidence of rows that a model has not seen."""
+"""Bounds on the evidence of held-out rows."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ NOISE = 17
 
 
 def bounds(model: Model, dataset: Dataset, rows: Rows, seed: int) -> dict[str, float]:
-    """The ELBO and the importance weighted bound (arXiv:1509.00519), mean nats per row, given all that a row has."""
+    """The ELBO and the importance weighted bound (arXiv:1509.00519) in nats per row, given all present values."""
     lower, iwae = 0.0, 0.0
     for targets, chunk in batches(model, dataset, rows, PARTICLES * _components(model, dataset)):
         *steps, features = model.latent_shape(targets)
@@ -30,7 +30,7 @@ def bounds(model: Model, dataset: Dataset, rows: Rows, seed: int) -> dict[str, f
 
 
 def _components(model: Model, dataset: Dataset) -> int:
-    """Number of Gaussians in the posterior mixture of a row: each one gets its own particles."""
+    """The number of Gaussians in a row's posterior mixture. Each one has its own particles."""
     if not isinstance(model, MMVAE):
         return 1
     device = next(model.parameters()).device

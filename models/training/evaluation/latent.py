@@ -1,4 +1,4 @@
-"""What the latent features of a trained model hold, and how much each expert contributes to them."""
+"""KL divergence and activity of a model's latent features, and the share of each expert in the joint precision."""
 
 from typing import Any
 
@@ -15,8 +15,10 @@ ACTIVE_VARIANCE = 0.01
 
 
 def latent_features(model: Model, dataset: Dataset, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, float] | None]:
-    """Given all that a row has: the KL divergence in nats and the activity of each latent feature, means over rows and
-    steps; and the mean share of each modality's expert in the joint precision, None for other posteriors.
+    """KL divergence in nats and activity of each latent feature, and the mean share of each expert.
+
+    The inputs are all present values of a row; means are over rows and steps. The shares are in the joint precision;
+    None for a posterior that is not a product.
     """
     count = 0
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""Which rows an evaluation reads, and how many at once."""
+"""The rows of an evaluation, and their batches."""
 
 import math
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from models.training import data
 from models.training.data import Rows
 from models.training.dataset import SPLITS, Dataset
 
-# More rows change the third digit of the figures and take minutes. Of rows with many numbers fewer are read, so that an
-# evaluation takes seconds: of MAX_NUMBERS numbers in one layer, over all rows and draws.
+# Numbers in one layer, over all rows and draws. Fewer rows are read if each has many numbers, so that an evaluation
+# takes seconds. More rows would change the third digit of the figures.
 MIN_ROWS = 50
 MAX_NUMBERS = 2**27
-# Numbers of one layer that are computed at once: samples, or steps, times draws times features.
+# Numbers of one layer in one batch: samples, or steps, times draws times features.
 MAX_NUMBERS_AT_ONCE = 2**23
 MIN_WIDTH = 128
 

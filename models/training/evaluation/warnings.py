@@ -1,4 +1,4 @@
-"""Warnings of an evaluation, in words: faults of the model, and figures that say little."""
+"""Warnings of an evaluation: faults of the model, and figures of too few rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 # Nats per latent feature (and step) below which the posterior equals the prior.
 COLLAPSED_KL = 0.01
 DOMINANT_SHARE = 0.9
-# The errors of fewer rows say little about those of others.
+# The errors of fewer rows are a poor estimate of those of new rows.
 FEW_ROWS = 30
 # Nats per value by which held-out rows may cost more than training rows.
 OVERFITTED = 1.0
@@ -15,7 +15,7 @@ Warnings = list[dict[str, str]]
 
 
 def of_latent(features: list[dict[str, Any]], shares: Mapping[str, float] | None) -> Warnings:
-    """A posterior that equals the prior, and experts that outweigh the others."""
+    """Warnings of a posterior that equals the prior, and of experts that dominate the others."""
     found = []
     active = sum(feature["active"] for feature in features)
     if not active or all(feature["kl"] < COLLAPSED_KL for feature in features):
@@ -36,7 +36,7 @@ def of_latent(features: list[dict[str, Any]], shares: Mapping[str, float] | None
 
 
 def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
-    """Rows that are too few or not held out, targets that no row has, and predictions no better than a constant."""
+    """Warnings of few rows, rows not held out, targets that no row has, and predictions no better than a constant."""
     found = []
     if split == "training":
         message = "no rows were held out, so the evaluation is on training rows and says little about new ones"
@@ -68,7 +68,10 @@ def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
 
 
 def of_metrics(metrics: Mapping[str, float], values_per_row: float) -> Warnings:
-    """A loss on held-out rows far above that on training rows. metrics: of the epoch whose weights the model has."""
+    """A warning of a loss on held-out rows far above that on training rows.
+
+    metrics: of the epoch whose weights the model has.
+    """
     if "validation_loss" not in metrics:
         return []
     more = (metrics["validation_loss"] - metrics["loss"]) / values_per_row

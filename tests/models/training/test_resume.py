@@ -121,5 +121,5 @@ def test_a_state_from_before_the_configuration_had_a_field_goes_on(tmp_path: Pat
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b"0" * 100)
-    with pytest.raises(UnusableState, match="no whole safetensors file"):
+    with pytest.raises(UnusableState, match="not a whole safetensors file"):
         state.load(path)
