@@ -29,7 +29,7 @@ def test_every_fault_is_named_with_its_place() -> None:
 
 def test_an_unknown_modality_is_refused() -> None:
     batch = static_batch()
-    with pytest.raises(BatchError, match=r"values\['smell'\] is no modality"):
+    with pytest.raises(BatchError, match=r"values\['smell'\] is not a modality"):
         check(
             Batch({**batch.values, "smell": torch.zeros(6)}, {**batch.present, "smell": torch.ones(6).bool()}),
             MODALITIES,
