@@ -34,7 +34,7 @@ class Widening(nn.Module):
         super().__init__()
         self.register_buffer("at", torch.zeros(2, 2, KNOTS, *shape))
         self.register_buffer("logarithm", torch.zeros(2, 2, KNOTS, *shape))
-        self.register_load_state_dict_pre_hook(_add_missing)
+        self.register_load_state_dict_pre_hook(_add_missing)  # type: ignore[no-untyped-call] # not annotated
 
     def forward(self, deviation: Tensor, absence: Tensor, draws: int) -> Tensor:
         """Deviations (N, *shape) with those of missing values widened. absence: (N,) of 0, 1 and 2."""
