@@ -37,8 +37,8 @@ class Exporter:
     async def pieces(self, path: Path, format: str) -> AsyncIterator[memoryview]:
         """The samples of a stored file in another format. Raises Unavailable if the process exits."""
         export = {"id": str(ULID()), "path": str(path), "format": format}
-        await self._process.read(begin, export, b"")
         try:
+            await self._process.read(begin, export, b"")
             while True:
                 values, arrays = await self._process.read(next_piece, export, b"")
                 piece = arrays["piece"].data

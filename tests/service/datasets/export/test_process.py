@@ -14,6 +14,7 @@ from service.datasets.export.process import SENT_BYTES, Exporter
 from service.shared import samples
 from service.shared.errors import Unavailable
 from service.shared.samples import ModalitySchema, Samples, Schema, Writer
+from tests.conftest import wait_until
 
 FORMATS = ("npz", "parquet", "jsonl")
 ROWS = 60_000  # of 200 bytes each: several pieces
@@ -48,6 +49,25 @@ def test_exports_at_the_same_time_equal_those_made_in_this_process(exporter: Exp
     for format, (content, longest) in zip(FORMATS, asyncio.run(read_all()), strict=True):
         assert content == b"".join(formats.downloads()[format].write(samples.open(stored))), format
         assert longest <= SENT_BYTES
+
+
+def test_an_export_that_is_cancelled_while_it_begins_leaves_no_open_file(exporter: Exporter, stored: Path) -> None:
+    copy = stored.with_name("cancelled")
+    copy.write_bytes(stored.read_bytes())
+
+    async def read() -> None:
+        pieces = exporter.pieces(stored, "npz")
+        await anext(pieces)  # the process runs
+        beginning = asyncio.create_task(anext(exporter.pieces(copy, "npz")))
+        await asyncio.sleep(0)
+        beginning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await beginning
+        await pieces.aclose()  # behind the messages of the cancelled one
+
+    asyncio.run(read())
+    maps = Path(f"/proc/{_process()}/maps")
+    wait_until(lambda: str(copy) not in maps.read_text(), 10, "the file to be closed")
 
 
 def test_an_export_breaks_off_when_its_process_ends(exporter: Exporter, stored: Path) -> None:
