@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -24,7 +24,7 @@ from service.http.idempotency import Once, OnceByBody, OnceByCall
 from service.http.paging import page_of
 from service.http.query_parameters import PageQuery, QueryModel
 from service.shared import allowed_locations, broker, samples
-from service.shared.resource_names import Reference
+from service.shared.resource_names import Reference, VersionNumber
 from service.shared.storage import Stored, Writer
 
 router = APIRouter(tags=["datasets"], route_class=AuthenticatedRoute)
@@ -32,8 +32,6 @@ router = APIRouter(tags=["datasets"], route_class=AuthenticatedRoute)
 UPLOADS = "/v1/uploads"
 VERSIONS = "/v1/datasets/{name}/versions"
 VERSION = VERSIONS + "/{version}"
-
-Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
 
 MEDIA_TYPES = (
     "application/octet-stream",
@@ -172,7 +170,7 @@ def list_dataset_versions(
 
 
 @router.get(VERSION, operation_id="get_dataset_version")
-def get_dataset_version(name: Reference, version: Number, caller: Caller, services: Web) -> DatasetVersion:
+def get_dataset_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> DatasetVersion:
     """The state, schema, statistics, warnings and errors of a version."""
     with services.database.reader() as session:
         return datasets.get_version(session, caller.project_id, name, version)
@@ -183,7 +181,7 @@ def get_dataset_version(name: Reference, version: Number, caller: Caller, servic
 )
 def preview_dataset(
     name: Reference,
-    version: Number,
+    version: VersionNumber,
     query: Annotated[PreviewQuery, Query()],
     request: Request,
     caller: Caller,
@@ -204,7 +202,7 @@ def preview_dataset(
 )
 def download_dataset(
     name: Reference,
-    version: Number,
+    version: VersionNumber,
     query: Annotated[DownloadQuery, Query()],
     request: Request,
     caller: Caller,

@@ -5,12 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from service.datasets.routes import VERSION, Number
 from service.http.authenticated_route import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.query_parameters import QueryModel
 from service.lineage import operations, schemas
-from service.shared.resource_names import Reference
+from service.shared.resource_names import Reference, VersionNumber
+
+DATASET = "/v1/datasets/{name}"
+VERSION = DATASET + "/versions/{version}"
 
 router = APIRouter(tags=["datasets"], route_class=AuthenticatedRoute)
 
@@ -21,7 +23,7 @@ class DeleteQuery(QueryModel):
     force: Annotated[bool, Field(description="Delete it although it is used; cancel runs that have not ended.")] = False
 
 
-@router.delete("/v1/datasets/{name}", status_code=204, operation_id="delete_dataset")
+@router.delete(DATASET, status_code=204, operation_id="delete_dataset")
 def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
     """Delete all versions of a dataset. Refused while runs or models are made of one of them, unless forced."""
     with services.database.writer.begin() as session:
@@ -30,7 +32,7 @@ def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], call
 
 @router.delete(VERSION, status_code=204, operation_id="delete_dataset_version")
 def delete_dataset_version(
-    name: Reference, version: Number, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
+    name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
     """Delete a version. Refused while runs or models are made of it, unless forced; its number is not used again."""
     with services.database.writer.begin() as session:
@@ -38,7 +40,9 @@ def delete_dataset_version(
 
 
 @router.get(VERSION + "/lineage", operation_id="get_dataset_lineage")
-def get_dataset_lineage(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.DatasetLineage:
+def get_dataset_lineage(
+    name: Reference, version: VersionNumber, caller: Caller, services: Web
+) -> schemas.DatasetLineage:
     """Where a version came from, and the runs and models that were made of it."""
     with services.database.reader() as session:
         return operations.lineage(session, caller.project_id, name, version)

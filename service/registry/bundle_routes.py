@@ -17,10 +17,9 @@ from service.http.idempotency import Once, OnceByCall
 from service.http.query_parameters import QueryModel
 from service.registry import bundles, representations
 from service.registry import operations as registry
-from service.registry.routes import Number
 from service.registry.schemas import ModelVersion
 from service.shared.errors import Conflict
-from service.shared.resource_names import Name, Reference
+from service.shared.resource_names import Name, Reference, VersionNumber
 from service.shared.storage import Stored, Writer
 
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
@@ -48,7 +47,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 @router.get(EXPORT, operation_id="export_model_version", response_class=Response, responses=ANSWERS)
 def export_model_version(
     name: Reference,
-    version: Number,
+    version: VersionNumber,
     request: Request,
     caller: Caller,
     services: Web,

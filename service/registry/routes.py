@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from service.http.authenticated_route import AuthenticatedRoute
@@ -11,11 +11,9 @@ from service.http.paging import page_of
 from service.http.query_parameters import PageQuery, QueryModel
 from service.registry import deletion, schemas
 from service.registry import operations as registry
-from service.shared.resource_names import Reference
+from service.shared.resource_names import Reference, VersionNumber
 
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
-
-Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of the version.")]
 
 
 class ModelQuery(PageQuery):
@@ -83,7 +81,7 @@ def list_model_versions(
 
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")
-def get_model_version(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
+def get_model_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> schemas.ModelVersion:
     """A version with its inputs, lineage and evaluation."""
     with services.database.reader() as session:
         return registry.get_version(session, caller.project_id, name, version)
@@ -91,7 +89,7 @@ def get_model_version(name: Reference, version: Number, caller: Caller, services
 
 @router.patch("/{name}/versions/{version}", operation_id="change_model_version")
 def change_model_version(
-    name: Reference, version: Number, body: schemas.Changes, caller: Caller, services: Web
+    name: Reference, version: VersionNumber, body: schemas.Changes, caller: Caller, services: Web
 ) -> schemas.ModelVersion:
     """Set a version's tags or description."""
     with services.database.writer.begin() as session:
@@ -100,7 +98,7 @@ def change_model_version(
 
 @router.delete("/{name}/versions/{version}", status_code=204, operation_id="delete_model_version")
 def delete_model_version(
-    name: Reference, version: Number, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
+    name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
     """Delete a version; refused while an alias names it. `restore` undoes it."""
     with services.database.writer.begin() as session:
@@ -108,7 +106,9 @@ def delete_model_version(
 
 
 @router.post("/{name}/versions/{version}/restore", operation_id="restore_model_version")
-def restore_model_version(name: Reference, version: Number, caller: Caller, services: Web) -> schemas.ModelVersion:
+def restore_model_version(
+    name: Reference, version: VersionNumber, caller: Caller, services: Web
+) -> schemas.ModelVersion:
     """Undo the deletion of a version that was not purged."""
     with services.database.writer.begin() as session:
         deletion.restore_version(session, caller.project_id, name, version)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 
@@ -17,3 +17,4 @@ Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
 # Column names of users' files vary: "Patient ID", "größe", "my.split". PostgreSQL cannot store a zero byte.
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=MAX_COLUMN_CHARACTERS)]
 """The name of a column in a file."""
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the version.")]
