@@ -37,5 +37,5 @@ def fill(file: Path, leave_bytes: int = 0) -> None:
         while (left := free_bytes(file.parent) - leave_bytes) > 0:
             try:
                 ballast.write(bytes(min(PIECE_BYTES, left)))
-            except OSError:  # somebody else took the rest
+            except OSError:  # another process took the rest
                 continue

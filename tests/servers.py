@@ -26,7 +26,7 @@ _ports = itertools.cycle(FIRST_PORT + _worker * PORTS + (os.getpid() * 97 + plac
 
 
 def free_port() -> int:
-    """A port on which nobody listens, and that no other test is given."""
+    """A port without a listener, which no other test gets."""
     for port in itertools.islice(_ports, PORTS):
         try:
             socket.create_server(("127.0.0.1", port)).close()
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def is_open(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Whether a process listens on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

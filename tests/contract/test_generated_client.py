@@ -24,7 +24,7 @@ def generated(document: Document, tmp_path_factory: pytest.TempPathFactory) -> t
     """The folder of a generated package, and what the generator said."""
     folder = tmp_path_factory.mktemp("generated")
     (folder / "openapi.json").write_text(json.dumps(document))
-    # It formats the code with ruff by default; nobody reads it here.
+    # It formats the code with ruff by default; its format does not matter here.
     (folder / "config.json").write_text(json.dumps({"post_hooks": []}))
     command = [Path(sys.executable).with_name("openapi-python-client"), "generate", "--meta", "none"]
     command += ["--path", "openapi.json", "--output-path", PACKAGE, "--config", "config.json"]

@@ -58,4 +58,4 @@ def test_without_the_database_the_service_is_alive_and_not_ready(tmp_path: Path)
     with TestClient(create_app(_settings(tmp_path, away, "filesystem://"))) as http:
         problem(http.get("/readyz"), 503, "database_unavailable")
         assert http.get("/healthz").json() == {"status": "ok"}
-        assert "sensorium_jobs" not in http.get("/metrics").text  # and what else is measured is told
+        assert "sensorium_jobs" not in http.get("/metrics").text  # the other metrics are shown

@@ -224,7 +224,7 @@ def test_requests_that_timed_out_or_were_cancelled_or_whose_client_is_gone_are_n
         computation = Computation(served, "encode")
         first = asyncio.create_task(batcher.answer(computation, rows))
         await at_work(slow)
-        with pytest.raises(TimedOut):  # though the engine goes on
+        with pytest.raises(TimedOut):  # the engine still computes
             await batcher.answer(computation, rows, timeout_seconds=0.1)
         cancelled = asyncio.create_task(batcher.answer(computation, rows))
         gone = asyncio.create_task(batcher.answer(computation, rows, is_gone=lambda: True))

@@ -104,7 +104,7 @@ def test_killing_a_worker_fails_its_current_batches_only(redis: tuple[str, serve
     failed = [answer for answer in answers if answer.status_code != 200]
     assert all(answer.status_code == 503 and "retry-after" in answer.headers for answer in failed)
     assert all(answer.json()["code"] == "inference_unavailable" for answer in failed)
-    assert len(failed) <= 16  # nobody failed twice
+    assert len(failed) <= 16  # no client failed twice
 
 
 def test_stopping_a_worker_fails_no_request(redis: tuple[str, servers.Server], tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([30.0, 61.0, 2000.0]))
     def time_passes(self, seconds: float) -> None:
-        """The clock goes on for everybody: all times of the past move back."""
+        """Time passes: all times of the past move back."""
         with self.database.writer.begin() as session:
             for job in session.scalars(select(Job)):
                 for name in ("lease_expires_at", "started_at", "not_before", "dispatch_after"):

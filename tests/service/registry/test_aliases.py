@@ -82,7 +82,7 @@ def test_a_change_of_an_alias_can_require_its_revision(versions: Service, alias:
     late = problem(versions.http.put(alias, json={"version": 3}, headers={"If-Match": '"1"'}), 412, "revision_mismatch")
     assert late["detail"] == "the alias has revision 2, If-Match expects 1"
     moved(versions, alias, 2)
-    assert versions.http.get(alias).headers["etag"] == '"2"'  # that it moved by itself is no change of anybody's
+    assert versions.http.get(alias).headers["etag"] == '"2"'  # the end of a rollout does not change the revision
     problem(versions.http.delete(alias, headers={"If-Match": '"1"'}), 412, "revision_mismatch")
     assert versions.http.put(alias, json={"version": 3}, headers={"If-Match": "*"}).status_code == 200
     assert versions.http.delete(alias, headers={"If-Match": '"3"'}).status_code == 204
@@ -155,7 +155,7 @@ def test_an_alias_waits_for_every_live_engine_and_no_longer_than_it_may(
 
 
 class _Unlucky(Engine):
-    """An engine that cannot load one version, for a reason that nobody has thought of, and waits for another."""
+    """An engine that cannot load one version, for an unexpected reason, and waits while it loads another."""
 
     def __init__(self, storage: Storage, broken: str, slow: str) -> None:
         super().__init__(storage, 2**30, 1)

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Service
 from tests.service.steps import dataset, pictures, train
 
-# A network that somebody installed: its encoder breaks in its sixth step.
+# An installed network whose encoder fails in its sixth step.
 MODULE = """
 from torch import nn
 from models.networks import Network, mlp
