@@ -40,6 +40,7 @@ USES = (
     Use("uvicorn", "service/http/server.py", "overrides Server.shutdown: it loses the listen backlog"),
     Use("httptools", "service/http/protocol.py", "gives trailers to `on_header`, and the body behind an upgrade away"),
     Use("fastapi", "service/http/authenticated_route.py", "minor versions of 0.x may break any API, by its own rules"),
+    Use("fastapi", "service/http/upload_body.py", "`contextmanager_in_threadpool` is not in the reference"),
     Use("fastapi", "service/runs/routes.py", "`format_sse_event` and KEEPALIVE_COMMENT are not in the reference"),
     Use("kombu", "service/shared/folder_broker.py", "overrides `_put` and `_get` of the filesystem transport"),
     Use("celery", "worker/celery_consumer.py", "imports a message text of the consumer and knows its loggers"),
