@@ -58,9 +58,9 @@ def allowed(folder: Path) -> Settings:
     return Settings(source_prefixes=[f"file://{folder}"])
 
 
-def refused(uri: str, target: Path, settings: Settings, most_bytes: int = 100) -> str:
+def refused(uri: str, target: Path, settings: Settings, max_bytes: int = 100) -> str:
     with pytest.raises(BadInput) as caught:
-        allowed_locations.download(uri, target, most_bytes, settings)
+        allowed_locations.download(uri, target, max_bytes, settings)
     return caught.value.faults[0].code
 
 

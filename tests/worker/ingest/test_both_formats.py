@@ -30,14 +30,14 @@ from worker.ingest.jsonl import JsonLinesSource
 from worker.ingest.npz import NpzSource
 from worker.ingest.parquet import ParquetSource
 
-MOST_BYTES = 64 * 1024**2
+MAX_BYTES = 64 * 1024**2
 Rows = dict[str, list[Any]]
 FLOATS = st.floats(-1e6, 1e6, width=32)
 
 
 def stored(path: Path, source: Callable[[Path, Declaration, int], Source], **declared: Any) -> Converted:
     declaration, faults = Declaration.model_validate(declared), Faults()
-    opened = source(path, declaration, MOST_BYTES)
+    opened = source(path, declaration, MAX_BYTES)
     return convert(opened, faults, path.with_name("stored"), lambda done: None)
 
 
