@@ -173,7 +173,9 @@ def test_a_second_stack_in_the_same_home_is_refused_without_effect(stack: tuple[
 def test_fresh_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("thesis")
-    assert "is not empty and no home of a stack" in _refused("--home", str(tmp_path), "--port", "0", "--fresh")
+    assert "has files of other programs, expected an empty folder or the home of a stack" in _refused(
+        "--home", str(tmp_path), "--port", "0", "--fresh"
+    )
     assert precious.read_text() == "thesis"
 
 

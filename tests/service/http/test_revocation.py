@@ -7,23 +7,31 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
 import uvicorn
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from service.access import operations as access
 from service.access.tables import ApiKey
 from service.app import create_app
 from service.http.authenticated_route import AuthenticatedRoute
 from service.http.protocol import BoundedProtocol
+from service.http.query_parameters import QueryModel
 from service.shared.database import Database, now
 from tests.conftest import Service, wait_until
 from tests.service.steps import dataset, pictures, queue_run
 
 WITHIN_SECONDS = 20.0  # of a machine that does other things too; in an idle one it takes less than two
+
+
+class WaitQuery(QueryModel):
+    """How long the call waits."""
+
+    seconds: float
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +41,8 @@ def url(service: Service) -> Iterator[str]:
     waits = APIRouter(tags=["inference"], route_class=AuthenticatedRoute)
 
     @waits.get("/v1/wait")
-    async def wait(seconds: float) -> dict[str, bool]:
-        await asyncio.sleep(seconds)
+    async def wait(query: Annotated[WaitQuery, Query()]) -> dict[str, bool]:
+        await asyncio.sleep(query.seconds)
         return {"secret": True}
 
     app.include_router(waits)
