@@ -89,10 +89,10 @@ class PendingEvents:
         return [event["stored"] for event in self._events if event["event"] == "checkpoint"]
 
     def drop_older_checkpoints(self) -> list[Stored]:
-        """Leave only the newest checkpoint pending. Returns the stored files of the others."""
-        older = [event for event in self._events if event["event"] == "checkpoint"][:-1]
-        self._events = [event for event in self._events if event not in older]
-        return [event["stored"] for event in older]
+        """Leave only the newest checkpoint pending. Returns the stored files that no other event needs."""
+        *older, newest = [event for event in self._events if event["event"] == "checkpoint"]
+        self._events = [event for event in self._events if event["event"] != "checkpoint" or event is newest]
+        return [event["stored"] for event in older if event["stored"] != newest["stored"]]
 
     def clear(self) -> None:
         """Forget what `save` has saved, once its transaction is committed."""

@@ -209,10 +209,10 @@ def _follow(worker: WorkerState, claim: Claim, job: ClaimedJob, child: ChildProc
             is_saved = False
             time.sleep(RETRY_SECONDS)
         except TooMany:
-            if not (older := events.drop_older_checkpoints()):
+            if len(events.checkpoints()) < 2:
                 attempt.discard(worker, events.checkpoints())
                 raise
-            attempt.discard(worker, older)  # the newest one may fit alone: the next round saves it
+            attempt.discard(worker, events.drop_older_checkpoints())  # the next round saves the newest, if it fits
             is_saved = False
         lacks_space = lacks_space or worker.storage.space.full()
         if not has_ended and (requests.any() or worker.draining.is_set() or lacks_space):

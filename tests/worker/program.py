@@ -67,10 +67,10 @@ def run(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) ->
             sys.stdout.write('printed by a library\n{"event": "finished"}\n')
             sys.stdout.flush()
             subprocess.run(["/bin/echo", "printed by a child"], check=True)
-        case "keep two checkpoints":
-            for step in (1, 2):
+        case "keep two checkpoints" | "return to the first checkpoint":
+            for step in (1, 2) if spec["do"] == "keep two checkpoints" else (1, 2, 3):
                 path = Path(spec["checkpoints"]) / f"step-{step}"
-                path.write_bytes(bytes([step]) * 1000)
+                path.write_bytes(bytes([step % 2]) * 1000)  # the third has the content of the first
                 emit({"event": "checkpoint", "path": str(path), "step": step, "n": step})
         case "leave a child behind":
             child = subprocess.Popen(["/bin/sleep", "1000"])

@@ -308,17 +308,18 @@ def test_damaged_artifact_fails_the_job_before_a_child_starts(worker: WorkerStat
     assert log(worker, job_id) == ""
 
 
-def test_newer_of_two_checkpoints_in_one_heartbeat_is_kept_if_both_exceed_the_quota(
-    worker: WorkerState, job: Do
+@pytest.mark.parametrize(("do", "newest"), [("keep two checkpoints", 2), ("return to the first checkpoint", 3)])
+def test_newest_checkpoint_of_a_heartbeat_is_kept_if_all_exceed_the_quota(
+    worker: WorkerState, job: Do, do: str, newest: int
 ) -> None:
-    # the heartbeat is longer than the job, so that both arrive in one
+    # the heartbeat is longer than the job, so that all arrive in one
     worker.settings = worker.settings.model_copy(update={"heartbeat_seconds": 60, "project_stored_bytes": 1500})
-    job_id = job("keep two checkpoints")
+    job_id = job(do)
     supervisor.work(worker, "data")
     assert row(worker, job_id).state == "succeeded"
     with worker.database.reader() as session:
         saved = [event.message for event in history.events(session, job_id, 0, 100) if event.type == "saved"]
-    assert saved == ["2"]
+    assert saved == [str(newest)]
     assert len([path for path in worker.settings.artifacts.rglob("*") if path.is_file()]) == artifacts(worker) == 2
 
 
