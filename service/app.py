@@ -48,7 +48,7 @@ from service.shared.broker_health import BrokerWatch
 from service.shared.database import Database
 from service.shared.disk_space import SpaceCollector
 from service.shared.parser_process import ReadingProcess
-from service.shared.periodic_thread import Ticker
+from service.shared.periodic_thread import PeriodicThread
 from service.shared.settings import Settings
 from service.shared.storage import Storage, from_settings
 
@@ -132,17 +132,17 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.collectors.append(EngineCollector(engine.use))
         host = EngineHost(database, engine, settings)
         repairs = Reconciler(settings, database, storage, messages)
-        tickers = [
-            Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
-            Ticker("engine", TICK_SECONDS, host.tick),
-            Ticker("engine beat", BEAT_SECONDS, host.beat),
+        threads = [
+            PeriodicThread("reconciler", settings.reconcile_seconds, repairs.tick),
+            PeriodicThread("engine", TICK_SECONDS, host.tick),
+            PeriodicThread("engine beat", BEAT_SECONDS, host.beat),
         ]
-        for ticker in tickers:
-            ticker.start()
+        for thread in threads:
+            thread.start()
         garbage_collection.freeze()
         yield
-        for ticker in tickers:
-            ticker.close()
+        for thread in threads:
+            thread.close()
         await backend.close()
         app.state.reading.close()
         app.state.exporter.close()

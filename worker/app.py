@@ -11,7 +11,7 @@ from service.shared.broker_health import BrokerWatch
 from service.shared.database import Database
 from service.shared.disk_space import SpaceCollector
 from service.shared.errors import Misconfigured
-from service.shared.periodic_thread import Ticker
+from service.shared.periodic_thread import PeriodicThread
 from service.shared.settings import Settings, log_settings
 from service.shared.startup_checks import read_settings
 from service.shared.storage import from_settings
@@ -53,20 +53,20 @@ def serve_jobs(settings: Settings, database: Database, owner: str, queue: str) -
     launcher.prepare()
     supervisor.register(messages, worker)
     repairs = Reconciler(settings, database, worker.storage, messages)
-    # Messages wake the worker up at once. This ticker finds work whose message was lost or never sent.
-    work = Ticker("work", settings.reconcile_seconds, lambda: supervisor.work(worker, queue))
+    # Messages wake the worker up at once. This thread finds work whose message was lost or never sent.
+    work = PeriodicThread("work", settings.reconcile_seconds, lambda: supervisor.work(worker, queue))
     short = [
-        Ticker("presence", presence.BEAT_SECONDS, lambda: presence.beat(database, owner, worker.job_id)),
-        Ticker("watchdog", settings.deaf_seconds / 4, lambda: watchdog.end_if_deaf(worker, queue)),
-        Ticker("reconciler", settings.reconcile_seconds, repairs.tick),
+        PeriodicThread("presence", presence.BEAT_SECONDS, lambda: presence.beat(database, owner, worker.job_id)),
+        PeriodicThread("watchdog", settings.stalled_seconds / 4, lambda: watchdog.exit_if_stalled(worker, queue)),
+        PeriodicThread("reconciler", settings.reconcile_seconds, repairs.tick),
     ]
 
     def drain(**_: object) -> None:
         worker.draining.set()
 
     signals.worker_shutting_down.connect(drain, weak=False)
-    for ticker in (work, *short):
-        ticker.start()
+    for thread in (work, *short):
+        thread.start()
     collectors = [LeaseCollector(worker), SpaceCollector(worker.storage.space)]
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers, "database": database.answers}
     # Without `work`: one tick does whole jobs and takes as long as they take.
@@ -76,8 +76,8 @@ def serve_jobs(settings: Settings, database: Database, owner: str, queue: str) -
         celery_consumer.consume(messages, queue, owner)
     finally:
         worker.draining.set()
-        for ticker in (work, *short):
-            ticker.close()
+        for thread in (work, *short):
+            thread.close()
         launcher.close()
         health.close()
 

@@ -136,11 +136,11 @@ def stop(worker: WorkerState, claim: Claim) -> None:
 def wait_for_space(worker: WorkerState, claim: Claim, detail: str) -> None:
     """T10: the disk is full. The job is queued again, unless it was to be stopped anyway."""
 
-    def hold(session: Session, claim: Claim) -> None:
-        jobs.hold(session, claim, detail, worker.settings.retry_seconds)
+    def postpone(session: Session, claim: Claim) -> None:
+        jobs.postpone(session, claim, detail, worker.settings.retry_seconds)
 
-    commit(worker, lambda session: _stop(session, claim, hold))
-    log.warning("job_lacks_space", reason=detail)
+    commit(worker, lambda session: _stop(session, claim, postpone))
+    log.warning("job_postponed", reason=detail)
 
 
 def discard(worker: WorkerState, files: Sequence[Stored]) -> None:

@@ -57,4 +57,4 @@ def consume(messages: Celery, queue: str, owner: str, threads: int = 1) -> None:
 
 
 def _log_shutdown(how: str, **_: Any) -> None:
-    log.info("worker_stops", how=how)
+    log.info("shutdown_started", how=how)

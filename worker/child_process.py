@@ -77,7 +77,7 @@ class ChildProcess:
             self._process.stdin.write(json.dumps(spec).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            log.warning("child_ended_before_its_spec")
+            log.warning("child_start_failed")
 
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds` for the end. Returns whether the process has ended and all its output was read."""
@@ -124,7 +124,7 @@ class ChildProcess:
             try:
                 self._events.put(json.loads(line))
             except ValueError:  # the process was killed in the middle of a line
-                log.warning("child_event_unreadable", line=line[:200])
+                log.warning("child_event_rejected", line=line[:200])
 
     def _read_log(self, pipe: IO[bytes]) -> None:
         """Pass on the first `max_log_bytes`, then only the last characters: a crash says its reason at the end."""

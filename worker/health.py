@@ -9,7 +9,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client.registry import Collector
 
 from service.shared.metrics_registry import CONTENT_TYPE, exposition
-from service.shared.periodic_thread import Ticker
+from service.shared.periodic_thread import PeriodicThread
 from service.shared.settings import Settings
 
 OK = "200 OK"
@@ -35,17 +35,17 @@ class _Handler(WSGIRequestHandler):
 class HealthServer:
     """Answers on `metrics_port` until it is closed. Without that setting no port is opened.
 
-    tickers: threads that must go on, for `/healthz`. dependencies: for `/readyz`, whether each answers.
+    threads: threads that must go on, for `/healthz`. dependencies: for `/readyz`, whether each answers.
     """
 
     def __init__(
         self,
         settings: Settings,
-        tickers: Sequence[Ticker],
+        threads: Sequence[PeriodicThread],
         collectors: Sequence[Collector],
         dependencies: Mapping[str, Callable[[], bool]],
     ) -> None:
-        self._tickers = tickers
+        self._threads = threads
         self._collectors = collectors
         self._dependencies = dependencies
         self._is_started = False
@@ -78,7 +78,7 @@ class HealthServer:
         return OK, CONTENT_TYPE, exposition(self._collectors)
 
     def _health(self) -> Answer:
-        if hanging := [ticker.name for ticker in self._tickers if ticker.hangs()]:
+        if hanging := [thread.name for thread in self._threads if thread.hangs()]:
             return _text(UNAVAILABLE, f"these threads hang: {', '.join(hanging)}")
         return _text(OK, "ok")
 

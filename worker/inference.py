@@ -18,7 +18,7 @@ from service.shared import broker, garbage_collection
 from service.shared.broker_health import BrokerWatch
 from service.shared.database import Database
 from service.shared.errors import Unavailable
-from service.shared.periodic_thread import Ticker
+from service.shared.periodic_thread import PeriodicThread
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
 from worker import celery_consumer, metrics, presence
@@ -46,12 +46,12 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
 
     models.use_threads(settings.inference_threads)  # imports torch before the first batch comes
     short = [
-        Ticker("presence", presence.BEAT_SECONDS, lambda: presence.beat(database, owner, None)),
-        Ticker("engine beat", BEAT_SECONDS, host.beat),
+        PeriodicThread("presence", presence.BEAT_SECONDS, lambda: presence.beat(database, owner, None)),
+        PeriodicThread("engine beat", BEAT_SECONDS, host.beat),
     ]
-    load = Ticker("engine", TICK_SECONDS, host.tick)
-    for ticker in short:
-        ticker.start()
+    load = PeriodicThread("engine", TICK_SECONDS, host.tick)
+    for thread in short:
+        thread.start()
     # Without `load`, which takes as long as a version takes to load. Loaded versions do not need SQL.
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers}
     health = HealthServer(settings, short, [EngineCollector(engine.use)], dependencies)
@@ -62,8 +62,8 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
     try:
         celery_consumer.consume(messages, broker.INFER, owner, THREADS)
     finally:
-        for ticker in (*short, load):
-            ticker.close()
+        for thread in (*short, load):
+            thread.close()
         health.close()
         host.close()
 

@@ -21,7 +21,7 @@ from service.shared import broker, telemetry
 from service.shared.errors import TooMany
 from service.shared.full_disk import is_disk_full
 from service.shared.outage_log import Outage
-from service.shared.periodic_thread import Ticker
+from service.shared.periodic_thread import PeriodicThread
 from service.shared.storage import CorruptArtifact
 from worker import attempt, errors, metrics
 from worker.attempt import DATABASE_AWAY, RETRY_SECONDS, PendingEvents
@@ -77,10 +77,10 @@ def _has_space(worker: WorkerState, queue: str) -> bool:
         with worker.database.writer.begin() as session:
             jobs.set_waiting_reason(session, queue, jobs.STORAGE_FULL if full else None)
         if full and not worker.lacks_space:
-            log.warning("storage_full", places=full)
+            log.warning("storage_filled", places=full)
         worker.lacks_space = bool(full)
     if full:
-        worker.idle_since = time.monotonic()  # the watchdog must not take it for deaf
+        worker.idle_since = time.monotonic()  # the watchdog must not see it as stalled
     return not full
 
 
@@ -124,12 +124,12 @@ def _renewed_lease(worker: WorkerState, claim: Claim) -> Iterator[None]:
             jobs.renew(session, claim, lease_seconds)
         worker.renewed_at = time.monotonic()
 
-    ticker = Ticker("lease", lease_seconds / 4, renew)
-    ticker.start()
+    thread = PeriodicThread("lease", lease_seconds / 4, renew)
+    thread.start()
     try:
         yield
     finally:
-        ticker.close()
+        thread.close()
 
 
 def _outcome(worker: WorkerState, claim: Claim) -> str:

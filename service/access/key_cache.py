@@ -39,7 +39,7 @@ class KeyCache:
         self._outage = Outage(log, "key_use_update_failed", "key_use_update_recovered")
         self._recently_updated: TTLCache[str, bool] = TTLCache(MAX_KEYS, LAST_USE_SECONDS, timer=time.monotonic)
 
-    def known(self, token: bytes) -> Principal | None:
+    def cached(self, token: bytes) -> Principal | None:
         """The cached principal of a token, or None."""
         return self._principals.cached(hashlib.sha256(token).digest(), token)
 
@@ -47,7 +47,7 @@ class KeyCache:
         """The principal of a token. Raises Unauthenticated."""
         return await self._principals.get(hashlib.sha256(token).digest(), token)
 
-    def forget(self, key_id: str) -> None:
+    def invalidate(self, key_id: str) -> None:
         """Remove a revoked key from the cache."""
         self._principals.invalidate(lambda principal: principal.key_id == key_id)
 

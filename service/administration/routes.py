@@ -80,7 +80,7 @@ def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
     """Revoke a key permanently: at once in the process of this call, within 2 s in all others."""
     with services.database.writer.begin() as session:
         access.revoke_key(session, caller.project_id, key_id)
-    services.keys.forget(key_id)
+    services.keys.invalidate(key_id)
 
 
 @router.post("/v1/projects", status_code=201, operation_id="create_project")

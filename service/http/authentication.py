@@ -71,7 +71,7 @@ async def authenticate(scope: Scope, operation: Operation) -> None:
     if not token:
         detail = "send an API key: `Authorization: Bearer sns_…`, or as the password of Basic"
         raise Unauthenticated("missing_api_key", detail)
-    principal = services.keys.known(token) or await services.keys.principal(token)
+    principal = services.keys.cached(token) or await services.keys.principal(token)
     scope[PRINCIPAL] = principal
     per_minute = principal.quotas.requests_per_minute
     if per_minute is not None and not services.limiter.take(principal.project_id):

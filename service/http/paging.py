@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from service.http.dependencies import services_of
 from service.http.query_parameters import PageQuery
-from service.shared.errors import Fault, NotOurs
+from service.shared.errors import Fault, InvalidToken
 from service.shared.signing import Forged
 
 Item = TypeVar("Item")
@@ -45,7 +45,7 @@ class Page:
 
 
 def page_of(query: PageQuery, request: Request) -> Page:
-    """The page that a request asks for. Raises NotOurs if the token is not one of this list."""
+    """The page that a request asks for. Raises InvalidToken if the token is not one of this list."""
     signer, purpose = services_of(request).signer, f"page of {request.scope['path']}"
 
     def token_of(last: str) -> str:
@@ -58,4 +58,4 @@ def page_of(query: PageQuery, request: Request) -> Page:
     except Forged as error:
         came = query.page_token[:40]
         detail = f"page_token is {came!r}, expected the next_page_token of this list's page before"
-        raise NotOurs([Fault("?page_token", "invalid_page_token", detail)], "invalid_page_token") from error
+        raise InvalidToken([Fault("?page_token", "invalid_page_token", detail)], "invalid_page_token") from error

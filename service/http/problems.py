@@ -144,7 +144,7 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:
-    log.error("unhandled_error", path=request.url.path, exc_info=error)
+    log.error("request_failed", path=request.url.path, exc_info=error)
     problem = SensoriumError("internal_error", "the service failed; its log has the reason under this request id")
     response = _render(request, problem, 500, SensoriumError.title)
     # Starlette sends this response outside of RequestMiddleware, which sets the header of the others.
@@ -155,13 +155,13 @@ async def _on_unknown(request: Request, error: Exception) -> Response:
 async def _on_system_error(request: Request, error: Exception) -> Response:
     if not is_disk_full(error):
         raise error  # `_on_unknown` handles it
-    log.warning("storage_full", path=request.url.path, error=str(error))
+    log.warning("storage_filled", path=request.url.path, error=str(error))
     return answer(request, StorageFull("storage"))
 
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
     if is_disk_full(error):
-        log.warning("storage_full", path=request.url.path, error=str(error))
+        log.warning("storage_filled", path=request.url.path, error=str(error))
         request.app.state.services.storage.space.refused("database")
         return answer(request, StorageFull("database"))
     if not is_outage(error):
@@ -171,7 +171,7 @@ async def _on_database_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_corrupt(request: Request, error: Exception) -> Response:
-    log.error("artifact_corrupt", path=request.url.path, error=str(error))
+    log.error("artifact_read_failed", path=request.url.path, error=str(error))
     return answer(request, Damaged("artifact_corrupt", str(error)))
 
 

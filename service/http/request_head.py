@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
-from service.shared.errors import BadRequest, NotOffered, SensoriumError, UnsupportedMediaType
+from service.shared.errors import BadRequest, SensoriumError, UnsupportedFeature, UnsupportedMediaType
 
 REQUEST_ID = b"x-request-id"
 MAX_ID_CHARACTERS = 100
@@ -66,7 +66,7 @@ def _fault(version: str, hosts: list[bytes], coding: bytes | None) -> SensoriumE
         )
     if coding.lower() != b"chunked":
         came = _shown(coding.decode("latin-1"))
-        return NotOffered("unsupported_transfer_encoding", f"transfer encoding {came}, expected only 'chunked'")
+        return UnsupportedFeature("unsupported_transfer_encoding", f"transfer encoding {came}, expected only 'chunked'")
     return None
 
 

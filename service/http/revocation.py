@@ -60,7 +60,7 @@ class Revocation:
             return
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                principal = self._keys.known(self._token) or await self._keys.principal(self._token)
+                principal = self._keys.cached(self._token) or await self._keys.principal(self._token)
             scopes.require(self._needed, principal.scopes)
         except (Unauthenticated, Forbidden) as error:
             raise AccessEnded(error) from error

@@ -156,11 +156,13 @@ class Body:
         return list(dict.fromkeys(targets))
 
     def state(self) -> str | None:
-        """The token of a state as it was sent. Raises NotOurs if it is not a text."""
+        """The token of a state as it was sent. Raises InvalidToken if it is not a text."""
         state = self._fields.get("state")
         if state is None or isinstance(state, str):
             return state
-        raise sequence_state.not_ours(f"state is {shown(state)}, expected the text that an answer has carried, or null")
+        raise sequence_state.invalid_state(
+            f"state is {shown(state)}, expected the text that an answer has carried, or null"
+        )
 
 
 def _encode(raw: bytes, context: ModelContext) -> Query:

@@ -6,7 +6,7 @@ import numpy as np
 
 from service.inference.modality_values import Array, shown
 from service.inference.queries import Version
-from service.shared.errors import Fault, NotOurs
+from service.shared.errors import Fault, InvalidToken
 from service.shared.signing import Forged, Signer
 
 PURPOSE = "state"
@@ -19,17 +19,17 @@ def to_token(signer: Signer, version: Version, state: Array) -> str:
 
 
 def from_token(signer: Signer, version: Version, token: str, rows: int) -> Array:
-    """The states (B, F) of `rows` rows. Raises NotOurs for a token that this version has not answered with."""
+    """The states (B, F) of `rows` rows. Raises InvalidToken for a token that this version has not answered with."""
     try:
         shape, content = signer.read(f"{PURPOSE} of {version.id}", token)
     except Forged as error:
         expected = f"one that {version.model!r} version {version.number} has answered with"
-        raise not_ours(f"state is {shown(token)}, expected {expected}") from error
+        raise invalid_state(f"state is {shown(token)}, expected {expected}") from error
     if shape[0] != rows:
-        raise not_ours(f"state is of {shape[0]} rows, the inputs have {rows}")
+        raise invalid_state(f"state is of {shape[0]} rows, the inputs have {rows}")
     return np.frombuffer(base64.b64decode(content), np.float32).reshape(shape)
 
 
-def not_ours(detail: str) -> NotOurs:
+def invalid_state(detail: str) -> InvalidToken:
     """The error of a `state` that is not one of our tokens."""
-    return NotOurs([Fault("/state", "invalid_state", detail)], "invalid_state")
+    return InvalidToken([Fault("/state", "invalid_state", detail)], "invalid_state")

@@ -3,7 +3,7 @@
 SensoriumError                500
 ├── Misconfigured                  invalid settings; a process does not start, so that it is never a response
 ├── BadInput                  422  one or more faults, each with the place, the value and the expectation
-│   └── NotOurs               400  a token that the service did not issue
+│   └── InvalidToken          400  a token that the service did not issue
 ├── BadRequest                400  the request violates HTTP/1.1
 ├── Unauthenticated           401
 ├── Forbidden                 403  the key lacks a scope
@@ -14,7 +14,7 @@ SensoriumError                500
 ├── UnsupportedMediaType      415
 ├── TooMany                   429  a rate limit or a quota
 ├── Damaged                   500  a stored file differs from its checksum
-├── NotOffered                501  a feature of HTTP that the service does not implement
+├── UnsupportedFeature        501  a feature of HTTP that the service does not implement
 ├── Unavailable               503  a retry may succeed
 ├── Exhausted                 507  the request needs more than the installation has; a retry fails again
 │   └── StorageFull           507  a disk is full; a retry may succeed after deletions
@@ -72,7 +72,7 @@ class BadInput(SensoriumError):
         self.faults = tuple(faults)
 
 
-class NotOurs(BadInput):
+class InvalidToken(BadInput):
     """A token that the service did not issue, or issued for another purpose."""
 
     status = 400
@@ -172,7 +172,7 @@ class Damaged(SensoriumError):
     title = "Damaged"
 
 
-class NotOffered(SensoriumError):
+class UnsupportedFeature(SensoriumError):
     """The request uses a feature of HTTP that the service does not implement."""
 
     status = 501

@@ -46,4 +46,4 @@ class Outage:
 
 REQUESTS = "requests"
 DATABASE = Outage(structlog.get_logger(__name__), "database_failed", "database_recovered")
-"""The outage of the database, for all tickers and requests of a process. The reconciler ends the part REQUESTS."""
+"""The outage of the database, for all threads and requests of a process. The reconciler ends the part REQUESTS."""

@@ -24,7 +24,15 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from service.shared.errors import BadInput, Fault, NotOurs, SensoriumError, TooLarge, Unavailable, UnsupportedMediaType
+from service.shared.errors import (
+    BadInput,
+    Fault,
+    InvalidToken,
+    SensoriumError,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Values = dict[str, Any]
@@ -36,7 +44,7 @@ LARGE_BYTES = 128 * 1024
 """The process parses bodies of at least this size. Sending one of this size to it takes less than 0.5 ms."""
 PIPE_BYTES = 1024**2
 _HEAD = struct.Struct("<Q")
-_FAULTY: tuple[type[BadInput], ...] = (BadInput, NotOurs)
+_FAULTY: tuple[type[BadInput], ...] = (BadInput, InvalidToken)
 _OTHERS: tuple[type[SensoriumError], ...] = (TooLarge, UnsupportedMediaType)
 
 

@@ -16,7 +16,7 @@ _faulty = Outage(log, "tick_failed", "tick_recovered")
 HANGING_SECONDS = 120.0  # longer than all time-outs of the database together
 
 
-class Ticker(threading.Thread):
+class PeriodicThread(threading.Thread):
     """Calls `tick` every `seconds` until closed. An error of a tick is logged, and the next tick follows."""
 
     def __init__(self, name: str, seconds: float, tick: Callable[[], None]) -> None:

@@ -30,7 +30,7 @@ SHORT = {
     "SENSORIUM_RETRY_SECONDS": "0.2",
     "SENSORIUM_CHECKPOINT_SECONDS": "0.5",
     "SENSORIUM_TRAINER_STOP_SECONDS": "5",
-    "SENSORIUM_DEAF_SECONDS": "30",
+    "SENSORIUM_STALLED_SECONDS": "30",
 }
 TMPFS_MEGABYTES = 512
 # Runs a worker with a wall clock that is one hour ahead.

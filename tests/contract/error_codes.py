@@ -11,7 +11,7 @@ SERVICE = Path(__file__).parents[2] / "service"
 # Errors that the framework raises are called by the phrase of their status.
 OF_THE_FRAMEWORK = {"not_found", "method_not_allowed"}
 # Where in a call the code stands: first, where nothing is said. None: the class gives it.
-PLACES = {"BadInput": 1, "NotOurs": 1, "Forbidden": 2, "Refusal": 1, "StorageFull": None, "TimedOut": None}
+PLACES = {"BadInput": 1, "InvalidToken": 1, "Forbidden": 2, "Refusal": 1, "StorageFull": None, "TimedOut": None}
 
 Trees = Mapping[Path, ast.Module]
 

@@ -7,7 +7,7 @@ import httpx2 as httpx
 import pytest
 
 from service.shared import periodic_thread
-from service.shared.periodic_thread import Ticker
+from service.shared.periodic_thread import PeriodicThread
 from service.shared.settings import Settings
 from tests.conftest import Service, wait_until
 from tests.servers import free_port, is_open
@@ -16,17 +16,17 @@ from worker.metrics import LeaseCollector
 
 
 @pytest.fixture
-def stuck() -> Iterator[Ticker]:
+def stuck() -> Iterator[PeriodicThread]:
     released = []
-    stuck = Ticker("stuck", 0.01, lambda: wait_until(lambda: released, 60))
+    stuck = PeriodicThread("stuck", 0.01, lambda: wait_until(lambda: released, 60))
     stuck.start()
     yield stuck
     released.append(True)
     stuck.close()
 
 
-def test_health_check_names_a_ticker_that_hangs(
-    stuck: Ticker, service: Service, monkeypatch: pytest.MonkeyPatch
+def test_health_check_names_a_hanging_thread(
+    stuck: PeriodicThread, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(metrics_port=free_port())
     health = HealthServer(settings, [stuck], [LeaseCollector(service.worker)], {})
@@ -34,7 +34,7 @@ def test_health_check_names_a_ticker_that_hangs(
     try:
         assert httpx.get(f"{url}/healthz").text == "ok\n"
         monkeypatch.setattr(periodic_thread, "HANGING_SECONDS", 0.05)
-        wait_until(lambda: httpx.get(f"{url}/healthz").status_code == 503, what="the ticker hangs")
+        wait_until(lambda: httpx.get(f"{url}/healthz").status_code == 503, what="the thread hangs")
         answer = httpx.get(f"{url}/healthz")
         assert (answer.status_code, "stuck" in answer.text) == (503, True)
         assert "sensorium_worker_busy 0.0" in httpx.get(f"{url}/metrics").text
@@ -79,13 +79,13 @@ def test_no_port_is_opened_without_the_setting() -> None:
     health.close()
 
 
-def test_ticker_whose_thread_has_died_counts_as_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_thread_counts_as_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
     def die() -> None:
         raise SystemExit
 
-    dead = Ticker("dead", 0.01, die)
+    dead = PeriodicThread("dead", 0.01, die)
     assert not dead.hangs()  # it was not started yet
     dead.start()
     dead.join(10)

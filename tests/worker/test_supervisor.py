@@ -187,7 +187,7 @@ def test_back_off_doubles_each_time_a_job_waits_for_space(worker: WorkerState, j
             session.execute(update(Job).values(not_before=now(-1)))
             claim = jobs.claim(session, "data", "wrk_1", 60)
             assert claim is not None
-            jobs.hold(session, claim, "full: storage", 5.0)
+            jobs.postpone(session, claim, "full: storage", 5.0)
             until, at = session.execute(select(Job.not_before, now())).one()
             waits.append(round((until - at).total_seconds()))
     assert waits == [5, 10, 20, 40]

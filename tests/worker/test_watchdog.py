@@ -26,24 +26,24 @@ def worker(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise Ended(status)
 
     monkeypatch.setattr(os, "_exit", end)
-    settings = Settings(home=tmp_path, deaf_seconds=0.001)
+    settings = Settings(home=tmp_path, stalled_seconds=0.001)
     return WorkerState(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Launcher(1024))
 
 
 def test_only_an_idle_worker_with_work_due_ends_itself(worker: WorkerState, project_id: str) -> None:
-    watchdog.end_if_deaf(worker, "data")
+    watchdog.exit_if_stalled(worker, "data")
     with worker.database.writer.begin() as session:
         job_id = jobs.create(session, project_id, "t", "data").id
         jobs.create(session, project_id, "t", "train", devices=2)
-    watchdog.end_if_deaf(worker, "train")  # it has one device
+    watchdog.exit_if_stalled(worker, "train")  # it has one device
     worker.job_id = "job_1"
-    watchdog.end_if_deaf(worker, "data")  # it is at work
+    watchdog.exit_if_stalled(worker, "data")  # it is at work
     worker.job_id = None
     worker.idle_since = time.monotonic() + 60
-    watchdog.end_if_deaf(worker, "data")  # it has just been at work
+    watchdog.exit_if_stalled(worker, "data")  # it has just been at work
     worker.idle_since = 0.0
     with pytest.raises(Ended):
-        watchdog.end_if_deaf(worker, "data")
+        watchdog.exit_if_stalled(worker, "data")
     with worker.database.writer.begin() as session:
         jobs.cancel(session, job_id)
-    watchdog.end_if_deaf(worker, "data")
+    watchdog.exit_if_stalled(worker, "data")

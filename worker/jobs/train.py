@@ -61,7 +61,7 @@ class TrainJob:
             try:
                 return str(worker.fetch(checkpoint))
             except CorruptArtifact as error:
-                log.warning("checkpoint_unusable", run_id=self._assigned.run_id, error=str(error))
+                log.warning("checkpoint_rejected", run_id=self._assigned.run_id, error=str(error))
         return None
 
 

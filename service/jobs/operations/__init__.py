@@ -16,7 +16,7 @@ execution: what the owner of a running job reports
     T6   succeed    running -> succeeded
     T7   release    running -> queued (drain)
     T10  fail       running -> queued or failed
-         hold       running -> queued, waits for disk space
+         postpone   running -> queued, waits for disk space
     T11  stop       running -> cancelled
     T12  suspend    running -> paused
     T13  time_out   running -> failed
@@ -34,7 +34,7 @@ from service.jobs.operations.execution import (
     Requests,
     fail,
     heartbeat,
-    hold,
+    postpone,
     release,
     renew,
     set_waiting_reason,
@@ -61,8 +61,8 @@ __all__ = [
     "due",
     "fail",
     "heartbeat",
-    "hold",
     "pause",
+    "postpone",
     "queued_count",
     "reap",
     "release",

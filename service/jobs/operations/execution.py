@@ -101,7 +101,7 @@ def release(session: Session, claim: Claim) -> None:
         record_event(session, claim.job_id, claim.attempt, "warning", "released", "the worker stops: queued again")
 
 
-def hold(session: Session, claim: Claim, detail: str, retry_seconds: float) -> None:
+def postpone(session: Session, claim: Claim, detail: str, retry_seconds: float) -> None:
     """T10: the job's files do not fit on the disk. It is queued again, which is no failure and no preemption.
 
     Workers take it once their disks have space. It waits for `retry_seconds` first, at least a second, doubled each

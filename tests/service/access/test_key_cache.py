@@ -111,7 +111,7 @@ def test_a_key_that_was_revoked_here_is_refused_at_once(database: Database, proj
     async def ask() -> None:
         await keys.principal(token.encode())
         revoke(database, key_id)
-        keys.forget(key_id)
+        keys.invalidate(key_id)
         await keys.principal(token.encode())
 
     with pytest.raises(Unauthenticated):

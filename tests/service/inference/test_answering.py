@@ -11,7 +11,7 @@ from service.inference.batcher import Answered, Batcher
 from service.inference.local_backend import LocalBackend
 from service.inference.queries import Config, Query, Version
 from service.inference.rows import Rows
-from service.shared.errors import BadInput, NotOurs, TimedOut, TooMany, Unavailable
+from service.shared.errors import BadInput, InvalidToken, TimedOut, TooMany, Unavailable
 from service.shared.signing import Signer
 from tests.service.inference.test_batcher import SEQUENCE, STATIC, sequences, static, version
 
@@ -52,13 +52,13 @@ def test_a_state_of_another_number_of_rows_is_refused(tmp_path: Path) -> None:
         first = await inference.answer(served, Query("encode", sequences([2], 0, b=False), returns_state=True))
         await inference.answer(served, Query("encode", sequences([2, 2], 0, b=False), state=first.state))
 
-    with pytest.raises(NotOurs, match="state is of 1 rows, the inputs have 2"):
+    with pytest.raises(InvalidToken, match="state is of 1 rows, the inputs have 2"):
         asyncio.run(answer())
 
 
 def test_a_token_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     inference, served = service(tmp_path, SEQUENCE)
-    with pytest.raises(NotOurs, match="expected one that 'm' version 1 has answered with"):
+    with pytest.raises(InvalidToken, match="expected one that 'm' version 1 has answered with"):
         asyncio.run(inference.answer(served, Query("encode", sequences([2], 0, b=False), state="abc")))
 
 

@@ -97,7 +97,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, data=st.data())
     def lack_space(self, worker: str, data: st.DataObject) -> None:
-        self._as_owner(worker, data, lambda session, claim: jobs.hold(session, claim, "full: home", 5.0))
+        self._as_owner(worker, data, lambda session, claim: jobs.postpone(session, claim, "full: home", 5.0))
 
     @rule(data=st.data(), request=st.sampled_from([jobs.cancel, jobs.pause, jobs.resume]))
     @precondition(lambda self: self.seen)

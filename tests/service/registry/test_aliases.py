@@ -143,7 +143,7 @@ def test_an_alias_waits_for_every_live_engine_and_no_longer_than_it_may(
     assert _named(database) == (second, None)
     with database.writer.begin() as session:
         aliases.put(session, project, model, "live", first, None, only_new=False)
-        session.add(EngineRow(id="eng_deaf", host="h", pid=1))
+        session.add(EngineRow(id="eng_silent", host="h", pid=1))
     for host in hosts:
         host.tick()
     assert _named(database) == (second, first)

@@ -35,7 +35,7 @@ def test_repeated_failures_of_a_tick_log_one_warning(failure: Exception) -> None
             raise failure
 
     with capture_logs() as lines:
-        ticking = periodic_thread.Ticker("test", 0.001, tick)
+        ticking = periodic_thread.PeriodicThread("test", 0.001, tick)
         ticking.start()
         wait_until(lambda: len(attempts) > 20, 30)
         ticking.close()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.shared.errors import BadInput, Fault, NotOurs, TooLarge, Unavailable
+from service.shared.errors import BadInput, Fault, InvalidToken, TooLarge, Unavailable
 from service.shared.parser_process import Read, ReadingProcess, Values
 from tests.conftest import wait_until
 
@@ -28,7 +28,7 @@ def echo(values: Values, body: bytes) -> Read:
 def refuse(values: Values, body: bytes) -> Read:
     raise {
         "faults": BadInput([Fault("/a", "wrong", "a is wrong"), Fault("/b", "wrong", "b is wrong")]),
-        "token": NotOurs([Fault("/t", "strange", "not ours")], "strange"),
+        "token": InvalidToken([Fault("/t", "strange", "not ours")], "strange"),
         "large": TooLarge("rows_too_large", "too many"),
         "broken": ZeroDivisionError("a bug"),
     }[values["how"]]
@@ -70,7 +70,7 @@ def test_errors_of_a_reader_are_raised_in_the_caller(process: ReadingProcess) ->
         read(process, refuse, how="faults")
     assert [fault.pointer for fault in several.value.faults] == ["/a", "/b"]
     assert several.value.detail == "a is wrong (and 1 more)"
-    with pytest.raises(NotOurs) as token:
+    with pytest.raises(InvalidToken) as token:
         read(process, refuse, how="token")
     assert token.value.code == "strange"
     with pytest.raises(TooLarge) as large:
