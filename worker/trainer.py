@@ -51,7 +51,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
         for event in _fit(spec, dataset, stopping):
             report(event)
             if isinstance(event, Finished) and distributed.rank() == 0:
-                return {**_finish(spec, event, dataset, emit), "kernels": [one._asdict() for one in report.kernels]}
+                return {**_finish(spec, event, dataset, emit), "kernels": [each._asdict() for each in report.kernels]}
     except tuple(CODES) as error:
         raise protocol.Refused(CODES[type(error)], str(error)) from error
     return None
@@ -59,7 +59,7 @@ def train(spec: dict[str, Any], emit: protocol.Emit, stopping: threading.Event) 
 
 def dataset_of(samples: Samples) -> Dataset:
     """A stored dataset as the library reads it; no value is copied."""
-    modalities = tuple(Modality(one.name, one.shape, one.categories) for one in samples.schema.modalities)
+    modalities = tuple(Modality(each.name, each.shape, each.categories) for each in samples.schema.modalities)
     kind = samples.schema.kind
     return Dataset(kind, modalities, samples.rows, samples.values, samples.present, samples.offsets, samples.splits)
 

@@ -144,8 +144,8 @@ def revoke_key(session: Session, project_id: str, key_id: str) -> None:
 
 def keys_with(session: Session, scope: Scope, key_ids: Collection[str]) -> set[str]:
     """The ids of the given keys that are valid and have a scope."""
-    found = session.execute(_VALID_KEYS, {"ids": sorted(key_ids)})
-    return {key_id for key_id, scopes in found if scope in scopes}
+    rows = session.execute(_VALID_KEYS, {"ids": sorted(key_ids)})
+    return {key_id for key_id, scopes in rows if scope in scopes}
 
 
 def note_use(session: Session, key_id: str) -> None:

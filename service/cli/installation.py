@@ -61,19 +61,19 @@ def gc(
     settings = read_settings()
     database, store = Database(settings.database_url, settings.reserve_bytes), storage.from_settings(settings)
     try:
-        found = garbage.find(database, store, older_than_seconds)
-        lines = [f"{entry.key}: {entry.size_bytes} bytes without a row" for entry in found.unnamed]
-        lines += [f"{entry.key}: {entry.size_bytes} bytes, unfinished" for entry in found.leftovers]
-        lines += [f"{stored.key}: {stored.size_bytes} bytes of deleted resources" for stored in found.released]
-        lines += [f"{stored.key}: the file is missing, its row is kept" for stored in found.missing]
+        unused = garbage.find(database, store, older_than_seconds)
+        lines = [f"{entry.key}: {entry.size_bytes} bytes without a row" for entry in unused.unnamed]
+        lines += [f"{entry.key}: {entry.size_bytes} bytes, unfinished" for entry in unused.leftovers]
+        lines += [f"{stored.key}: {stored.size_bytes} bytes of deleted resources" for stored in unused.released]
+        lines += [f"{stored.key}: the file is missing, its row is kept" for stored in unused.missing]
         if lines:
             print(*lines, sep="\n")  # noqa: T201
-        files = len(found.unnamed) + len(found.leftovers) + len(found.released)
+        files = len(unused.unnamed) + len(unused.leftovers) + len(unused.released)
         print(  # noqa: T201
-            f"{files} files to remove: {len(found.unnamed)} without a row, {len(found.leftovers)} unfinished, "
-            f"{len(found.released)} of deleted resources; {len(found.missing)} rows without a file"
+            f"{files} files to remove: {len(unused.unnamed)} without a row, {len(unused.leftovers)} unfinished, "
+            f"{len(unused.released)} of deleted resources; {len(unused.missing)} rows without a file"
         )
         if yes and files:
-            print(f"{garbage.collect(database, store, found)} files removed")  # noqa: T201
+            print(f"{garbage.collect(database, store, unused)} files removed")  # noqa: T201
     finally:
         database.close()

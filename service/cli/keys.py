@@ -91,8 +91,8 @@ def revoke_key(project: ProjectName, key_id: Annotated[str, typer.Argument(help=
     print(f"revoked {key_id}")  # noqa: T201
 
 
-def _record(session: Session, project_id: str, action: str, resource: str, made: list[str]) -> None:
-    audit.record(session, audit.Action(project_id, None, action, resource, client="command line", made=made))
+def _record(session: Session, project_id: str, action: str, resource: str, created_ids: list[str]) -> None:
+    audit.record(session, audit.Action(project_id, None, action, resource, client="command line", made=created_ids))
 
 
 @contextmanager
@@ -108,8 +108,8 @@ def _session() -> Iterator[Session]:
 
 
 def _project(session: Session, name: str) -> Project:
-    found = access.find_project(session, name)
-    if found is None:
+    row = access.find_project(session, name)
+    if row is None:
         detail = f"project {name!r} does not exist: create it with `sensorium project create {name}`"
         raise SensoriumError("project_not_found", detail)
-    return found
+    return row

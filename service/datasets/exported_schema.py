@@ -33,24 +33,24 @@ def of(samples: Samples, ids: str, labels: str, split: str) -> Declaration:
     )
 
 
-def written(declaration: Declaration) -> str:
+def to_json(declaration: Declaration) -> str:
     """The text that the file contains."""
     return declaration.model_dump_json(exclude_defaults=True)
 
 
 def completed(
-    declared: Declaration, own: str | bytes | dict[str, Any] | None, columns: Collection[str]
+    declared: Declaration, file_schema: str | bytes | dict[str, Any] | None, columns: Collection[str]
 ) -> tuple[Declaration, list[DataWarning]]:
     """The caller's declaration, completed with the schema of the file. The declaration of a column takes precedence.
 
     own: the schema as the file carries it, None for none. columns: those that the file has.
     Raises BadInput for an invalid schema.
     """
-    if own is None:
+    if file_schema is None:
         return declared, []
-    stored = _read(own)
-    taken = declared.left_out() | declared.names().keys()
-    free = {column for column in columns if column not in taken}
+    stored = _read(file_schema)
+    used = declared.left_out() | declared.names().keys()
+    free = {column for column in columns if column not in used}
     kind = declared.kind or stored.kind
     changes: dict[str, Any] = {
         "kind": kind,
@@ -71,48 +71,52 @@ def completed(
 
 def role_columns(declaration: Declaration) -> dict[str, str]:
     """The column name of downloads for each role that is not declared."""
-    taken = declaration.left_out() | declaration.names().keys()
-    found = {}
+    used = declaration.left_out() | declaration.names().keys()
+    names = {}
     for role, name in (("ids", IDS), ("labels", LABELS), ("split", SPLIT)):
         while name in declaration.modalities:  # as downloads do
             name += "_"
-        if getattr(declaration, role) is None and name not in taken:
-            found[role] = name
-    return found
+        if getattr(declaration, role) is None and name not in used:
+            names[role] = name
+    return names
 
 
 def with_known_columns(declaration: Declaration, columns: Collection[str]) -> tuple[Declaration, list[DataWarning]]:
     """The declaration, completed with the roles of the columns that have such a name."""
-    found = {role: column for role, column in role_columns(declaration).items() if column in columns}
-    changes = {role: SplitColumn(column=name) if role == "split" else name for role, name in found.items()}
+    columns_by_role = {role: column for role, column in role_columns(declaration).items() if column in columns}
+    changes = {role: SplitColumn(column=name) if role == "split" else name for role, name in columns_by_role.items()}
     warnings = [
         DataWarning(
             f"read_as_{role}",
             f"column {name!r} was read as {_WHAT[role]}, as in downloads; declare it in modalities to make it one",
             name,
         )
-        for role, name in found.items()
+        for role, name in columns_by_role.items()
     ]
     return declaration.model_copy(update=changes), warnings
 
 
 def _modalities(declared: Declaration, stored: Declaration, free: set[str]) -> dict[str, DeclaredModality]:
     """The modalities of the file's schema. The caller's description of a column replaces the one of the file."""
-    found = {}
+    modalities = {}
     for column, name in stored.names().items():
-        theirs, ours = declared.modalities.get(name), stored.modalities[name]
-        if column in free and theirs is None:
-            found[name] = ours
-        elif theirs is not None and declared.column_of(name) == column:
-            describes = theirs.model_copy(update={"units": None, "column": None}) != DeclaredModality()
-            kept = theirs if describes else ours.model_copy(update={"column": theirs.column})
-            found[name] = kept.model_copy(update={"units": theirs.units if theirs.units is not None else ours.units})
-    return found
+        of_caller, of_file = declared.modalities.get(name), stored.modalities[name]
+        if column in free and of_caller is None:
+            modalities[name] = of_file
+        elif of_caller is not None and declared.column_of(name) == column:
+            describes = of_caller.model_copy(update={"units": None, "column": None}) != DeclaredModality()
+            chosen = of_caller if describes else of_file.model_copy(update={"column": of_caller.column})
+            modalities[name] = chosen.model_copy(
+                update={"units": of_caller.units if of_caller.units is not None else of_file.units}
+            )
+    return modalities
 
 
-def _read(own: str | bytes | dict[str, Any]) -> Declaration:
+def _read(file_schema: str | bytes | dict[str, Any]) -> Declaration:
     try:
-        return Declaration.model_validate(json.loads(own) if isinstance(own, str | bytes) else own)
+        return Declaration.model_validate(
+            json.loads(file_schema) if isinstance(file_schema, str | bytes) else file_schema
+        )
     except ValidationError as error:
         steps = error.errors()[0]["loc"]
         where = f" at {pointer(*steps)}" if steps else ""

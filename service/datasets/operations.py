@@ -92,7 +92,7 @@ def find_version(
         select(Dataset, DatasetVersion, Job)
         .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
         .join(Job, Job.id == DatasetVersion.job_id)
-        .where(Dataset.project_id == project_id, Dataset.name == name, _kept())
+        .where(Dataset.project_id == project_id, Dataset.name == name, _not_deleted())
         .order_by(DatasetVersion.version.desc())
         .limit(1)
     )
@@ -128,7 +128,7 @@ def list_versions(
         select(DatasetVersion, Job, Artifact)
         .join(Job, Job.id == DatasetVersion.job_id)
         .outerjoin(Artifact, Artifact.id == DatasetVersion.artifact_id)
-        .where(DatasetVersion.dataset_id == dataset.id, _kept())
+        .where(DatasetVersion.dataset_id == dataset.id, _not_deleted())
         .order_by(DatasetVersion.id.desc())
         .limit(size)
     )
@@ -143,7 +143,7 @@ def list_datasets(
     """The datasets of a project, newest first, each with its id for paging."""
     newest = (
         select(func.max(DatasetVersion.version))
-        .where(DatasetVersion.dataset_id == Dataset.id, _kept())
+        .where(DatasetVersion.dataset_id == Dataset.id, _not_deleted())
         .scalar_subquery()
     )
     query = (
@@ -195,7 +195,7 @@ def complete(
 
 def locked_versions(session: Session, dataset: Dataset) -> Sequence[DatasetVersion]:
     """The versions of a dataset that are not deleted, locked until the transaction ends."""
-    query = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset.id, _kept())
+    query = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset.id, _not_deleted())
     return session.scalars(query.with_for_update()).all()
 
 
@@ -221,7 +221,7 @@ def state_of(job: Job) -> schemas.DatasetState:
     return _STATES[job.state]
 
 
-def _kept() -> ColumnElement[bool]:
+def _not_deleted() -> ColumnElement[bool]:
     return DatasetVersion.deleted_at.is_(None)
 
 
@@ -230,8 +230,8 @@ def _check(upload: Upload, declaration: Declaration) -> None:
     try:
         formats.find(upload.format).check_declaration(uploads.headers(upload), declaration)
     except BadInput as error:
-        ours = ("/schema",)
-        faults = [f if f.pointer.startswith(ours) else replace(f, pointer="/source/upload") for f in error.faults]
+        own_prefix = ("/schema",)
+        faults = [f if f.pointer.startswith(own_prefix) else replace(f, pointer="/source/upload") for f in error.faults]
         raise BadInput(faults) from error
 
 
@@ -263,5 +263,7 @@ def _declared(stored: dict[str, Any]) -> dict[str, Any]:
     declared = {field: value for field, value in stored.items() if value != defaults.get(field)}
     if "modalities" in declared:
         modalities = declared["modalities"].items()
-        declared["modalities"] = {name: {f: v for f, v in one.items() if v is not None} for name, one in modalities}
+        declared["modalities"] = {
+            name: {f: v for f, v in fields.items() if v is not None} for name, fields in modalities
+        }
     return declared

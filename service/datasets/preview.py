@@ -39,12 +39,12 @@ class Readers:
 def preview(samples: Samples, first: int, rows: int, max_steps: int) -> dict[str, Any]:
     """The body of the answer, with NumPy arrays. Raises BadInput if it would be too large."""
     last = min(samples.rows, first + rows)
-    shown = sum(int(np.prod(modality.shape)) for modality in samples.schema.modalities)
+    row_size = sum(int(np.prod(modality.shape)) for modality in samples.schema.modalities)
     if samples.offsets is not None:
-        shown *= max_steps
-    if shown * (last - first) > MAX_NUMBERS:
+        row_size *= max_steps
+    if row_size * (last - first) > MAX_NUMBERS:
         detail = (
-            f"the rows may have {shown * (last - first)} numbers, expected at most {MAX_NUMBERS}: ask for fewer rows"
+            f"the rows may have {row_size * (last - first)} numbers, expected at most {MAX_NUMBERS}: ask for fewer rows"
         )
         raise BadInput([Fault("?rows", "too_many_numbers", detail)])
     names = sum(max([0, *(len(str(name)) for name in m.category_names or ())]) for m in samples.schema.modalities)
@@ -56,7 +56,7 @@ def preview(samples: Samples, first: int, rows: int, max_steps: int) -> dict[str
             f"the rows may have {characters} characters of text, expected at most {MAX_CHARACTERS}: ask for fewer rows"
         )
         raise BadInput([Fault("?rows", "too_much_text", detail)])
-    found = [
+    shown_rows = [
         {
             "row": row,
             "id": samples.ids[row] if samples.ids is not None else None,
@@ -66,4 +66,4 @@ def preview(samples: Samples, first: int, rows: int, max_steps: int) -> dict[str
         }
         for row in range(first, last)
     ]
-    return {"rows": found, "total_rows": samples.rows}
+    return {"rows": shown_rows, "total_rows": samples.rows}

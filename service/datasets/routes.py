@@ -165,8 +165,8 @@ def list_dataset_versions(
     """The versions of a dataset, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        found = datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1)
-    return page.response("versions", found)
+        versions = datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1)
+    return page.response("versions", versions)
 
 
 @router.get(VERSION, operation_id="get_dataset_version")
@@ -189,9 +189,9 @@ def preview_dataset(
 ) -> Response:
     """Some rows of a version."""
     readers: Readers = request.app.state.readers
-    shown = readers.open(_file(services, caller, name, version))
-    found = preview(shown, query.first_row, query.rows, query.steps)
-    return Response(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    samples = readers.open(_file(services, caller, name, version))
+    body = preview(samples, query.first_row, query.rows, query.steps)
+    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
 @router.get(

@@ -110,8 +110,8 @@ def _token(scope: Scope) -> bytes | None:
     """The API key of a request: a bearer token, or the password of Basic for clients that know only that."""
     for name, value in scope["headers"]:
         if name == b"authorization":
-            given: bytes = value
-            kind, _, rest = given.partition(b" ")
+            header: bytes = value
+            kind, _, rest = header.partition(b" ")
             if kind.lower() == b"bearer":
                 return rest.strip()
             if kind.lower() == b"basic":
@@ -119,8 +119,8 @@ def _token(scope: Scope) -> bytes | None:
     return None
 
 
-def _password(given: bytes) -> bytes | None:
+def _password(credentials: bytes) -> bytes | None:
     try:
-        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
     except ValueError:
         return None

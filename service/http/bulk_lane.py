@@ -11,7 +11,7 @@ MAX_PAUSE_SECONDS = 0.02
 SENT_BYTES = 256 * 1024
 """Sending more at once holds up the event loop."""
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -29,7 +29,9 @@ class BulkLane:
         self._is_busy = is_busy
         self._turn = asyncio.Lock()
 
-    async def run(self, work: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs) -> Result:
+    async def run(
+        self, work: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
         """Do one piece of work in a thread, when it is its turn."""
         async with self._turn:
             began = time.monotonic()

@@ -26,10 +26,10 @@ def parse(header: str, size: int) -> tuple[int, int] | None:
     The standard allows the whole file for several ranges, and requires it for unknown units and invalid syntax.
     Raises Unsatisfiable.
     """
-    found = _ONE_RANGE.fullmatch(header.strip())
-    if found is None:
+    match = _ONE_RANGE.fullmatch(header.strip())
+    if match is None:
         return None
-    first, last = found.groups()
+    first, last = match.groups()
     if not first and not last:
         return None
     if not first:

@@ -45,10 +45,10 @@ def part(range: str | None, if_range: str | None, etag: str, size: int, filename
         "Content-Length": str(size),
         "Content-Disposition": f'attachment; filename="{filename}"',
     }
-    asked = byte_ranges.parse(range, size) if range is not None and if_range in (None, etag) else None
-    if asked is None:
+    requested = byte_ranges.parse(range, size) if range is not None and if_range in (None, etag) else None
+    if requested is None:
         return Part(200, 0, size, headers)
-    start, stop = asked
+    start, stop = requested
     headers |= {"Content-Length": str(stop - start), "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
     return Part(206, start, stop, headers)
 

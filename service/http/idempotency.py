@@ -69,9 +69,9 @@ class Once:
                 audit.skip()
                 return again
             answer = work(session)
-            shown = answer.model_dump(mode="json", by_alias=False)
+            fields = answer.model_dump(mode="json", by_alias=False)
             hidden = {secret: None} if secret is not None else {}
-            idempotent_answers.keep(session, self.project_id, self.key, self._fingerprint(), shown | hidden)
+            idempotent_answers.keep(session, self.project_id, self.key, self._fingerprint(), fields | hidden)
             return answer
 
     def _find(self, session: Session, answered_by: type[Answer]) -> Answer | None:

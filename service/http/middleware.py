@@ -83,10 +83,10 @@ class RequestMiddleware:
                 safe = SAFE if reading else SAFE_ANSWER
                 if scope["path"] in PAGES:
                     safe = SAFE_PAGE
-                given = message["headers"]
-                own = {name.lower() for name, _ in given}  # a header that the route sets stays as it is
+                route_headers = message["headers"]
+                route_names = {name.lower() for name, _ in route_headers}  # a header that the route sets stays as it is
                 added = ((request_head.REQUEST_ID, request_id.encode()), *safe)
-                message["headers"] = [*given, *(header for header in added if header[0] not in own)]
+                message["headers"] = [*route_headers, *(header for header in added if header[0] not in route_names)]
             await send(message)
 
         try:

@@ -33,8 +33,8 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     for schema in schemas.values():
         for described in schema.get("properties", {}).values():
             _say_default(described)
-            for one in (described, *described.get("anyOf", [])):
-                _require_tag(one.get("discriminator"), schemas)
+            for member in (described, *described.get("anyOf", [])):
+                _require_tag(member.get("discriminator"), schemas)
     return document
 
 

@@ -91,8 +91,8 @@ def _render(request: Request, problem: SensoriumError, status: int, title: str) 
         errors=list(problem.faults),
     )
     # clients of the Open Inference Protocol read only this member
-    own = {"error": problem.detail} if request.scope["path"].startswith("/v2") else {}
-    content = orjson.dumps(body.model_dump() | own)
+    extra = {"error": problem.detail} if request.scope["path"].startswith("/v2") else {}
+    content = orjson.dumps(body.model_dump() | extra)
     return Response(content, status, headers=problem.headers, media_type="application/problem+json")
 
 
@@ -111,12 +111,12 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     return await _on_known(request, BadInput(_faults(request, error.errors()[:MAX_FAULTS], error.body)))
 
 
-def _faults(request: Request, found: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
+def _faults(request: Request, errors: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
     """The validation errors of FastAPI as faults."""
     operation: Operation | None = request.scope.get(OPERATION)
     query, schema = (operation.query, operation.body) if operation is not None else (None, None)
-    in_body = [{**one, "loc": one["loc"][1:]} for one in found if one["loc"][0] == "body"]
-    others = [validation.in_parameter(one, query) for one in found if one["loc"][0] != "body"]
+    in_body = [{**each, "loc": each["loc"][1:]} for each in errors if each["loc"][0] == "body"]
+    others = [validation.in_parameter(each, query) for each in errors if each["loc"][0] != "body"]
     return others + validation.in_body(in_body, body, schema)
 
 

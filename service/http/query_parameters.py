@@ -53,8 +53,8 @@ def check(query_string: bytes, model: type[QueryModel] | None) -> None:
 
     Pydantic refuses what is unknown to a model; of a repeated single value, FastAPI gives it the last one only.
     """
-    given = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
-    counts = Counter(name for name, _ in given)
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    counts = Counter(name for name, _ in pairs)
     if model is None:
         faults = [unknown(name, ()) for name in islice(counts, MAX_FAULTS)]
     else:
@@ -70,5 +70,5 @@ def check(query_string: bytes, model: type[QueryModel] | None) -> None:
 
 def unknown(name: str, known: Mapping[str, Any] | tuple[()]) -> Fault:
     """The fault of a parameter that the operation does not have."""
-    shown = name[:MAX_SHOWN_CHARACTERS]
-    return Fault(f"?{shown}", "unknown_parameter", f"there is no parameter {shown!r}, only {sorted(known)}")
+    short_name = name[:MAX_SHOWN_CHARACTERS]
+    return Fault(f"?{short_name}", "unknown_parameter", f"there is no parameter {short_name!r}, only {sorted(known)}")

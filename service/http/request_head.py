@@ -32,8 +32,8 @@ def read(scope: Scope) -> Head:
         if name == b"host":
             hosts.append(value)
         elif name == REQUEST_ID and 0 < len(value) <= MAX_ID_CHARACTERS and value.isascii():
-            given = value.decode("ascii")
-            request_id = given if given.isprintable() else None
+            text_value = value.decode("ascii")
+            request_id = text_value if text_value.isprintable() else None
         elif name == b"content-encoding" and value.lower() != b"identity":
             encoding = value.decode("latin-1")
         elif name == b"transfer-encoding":
@@ -44,7 +44,7 @@ def read(scope: Scope) -> Head:
 
 def unsupported_encoding(encoding: str) -> UnsupportedMediaType:
     """The error for an encoded body on a path that does not read one."""
-    detail = f"content encoding {_shown(encoding)}, expected a body that is not encoded"
+    detail = f"content encoding {_quoted(encoding)}, expected a body that is not encoded"
     return UnsupportedMediaType("unsupported_content_encoding", detail)
 
 
@@ -56,8 +56,8 @@ def _fault(version: str, hosts: list[bytes], coding: bytes | None) -> SensoriumE
     if len(hosts) > 1:
         return BadRequest("invalid_host", f"the request has {len(hosts)} headers `Host`, expected one")
     if hosts and HOST.fullmatch(hosts[0]) is None:
-        came = _shown(hosts[0].decode("latin-1"))
-        return BadRequest("invalid_host", f"header `Host` is {came}, expected a host and an optional port")
+        quoted = _quoted(hosts[0].decode("latin-1"))
+        return BadRequest("invalid_host", f"header `Host` is {quoted}, expected a host and an optional port")
     if coding is None:
         return None
     if version == "1.0":
@@ -65,10 +65,12 @@ def _fault(version: str, hosts: list[bytes], coding: bytes | None) -> SensoriumE
             "invalid_http", "the request has `Transfer-Encoding` in HTTP/1.0, expected HTTP/1.1 or `Content-Length`"
         )
     if coding.lower() != b"chunked":
-        came = _shown(coding.decode("latin-1"))
-        return UnsupportedFeature("unsupported_transfer_encoding", f"transfer encoding {came}, expected only 'chunked'")
+        quoted = _quoted(coding.decode("latin-1"))
+        return UnsupportedFeature(
+            "unsupported_transfer_encoding", f"transfer encoding {quoted}, expected only 'chunked'"
+        )
     return None
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")

@@ -57,8 +57,8 @@ class PostRoute(Generic[Path]):
         try:
             path = self.path_parameters.model_validate_strings(scope["path_params"])
         except ValidationError as error:
-            found = [{**each, "loc": ("path", *each["loc"])} for each in error.errors()]
-            raise BadInput([validation.in_parameter(each, None) for each in found]) from error
+            errors = [{**each, "loc": ("path", *each["loc"])} for each in error.errors()]
+            raise BadInput([validation.in_parameter(each, None) for each in errors]) from error
         response = await self.answer(Request(scope, receive), path)
         await response(scope, receive, send)
 

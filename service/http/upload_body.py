@@ -97,9 +97,9 @@ def _check_digest(content_digest: str | None, sha256: str) -> None:
         algorithm, _, value = entry.strip().partition("=")
         if algorithm.lower() != "sha-256":
             continue
-        found = re.fullmatch(r":([A-Za-z0-9+/=]+):", value)
+        match = re.fullmatch(r":([A-Za-z0-9+/=]+):", value)
         try:
-            expected = base64.b64decode(found[1], validate=True) if found else b""
+            expected = base64.b64decode(match[1], validate=True) if match else b""
         except binascii.Error:
             expected = b""
         if len(expected) != hashlib.sha256().digest_size:

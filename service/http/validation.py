@@ -11,7 +11,7 @@ from service.http import query_parameters
 from service.http.query_parameters import QueryModel
 from service.shared.errors import Fault, pointer
 
-Found = Mapping[str, Any]
+PydanticError = Mapping[str, Any]
 Place = tuple[str | int, ...]
 
 _KEY = "[key]"
@@ -21,38 +21,38 @@ class _Located(NamedTuple):
     """An error with its place in the body. `is_alternative`: the error of one member of a union."""
 
     place: Place
-    found: Found
+    error: PydanticError
     is_alternative: bool
 
 
-def in_body(found: Iterable[Found], body: Any, schema: Any) -> list[Fault]:
+def in_body(errors: Iterable[PydanticError], body: Any, schema: Any) -> list[Fault]:
     """The faults of a body. schema: the expected type."""
-    located = [_locate(one, body, schema) for one in found]
-    below = {one.place[:end] for one in located for end in range(len(one.place))}
+    located = [_locate(each, body, schema) for each in errors]
+    below = {each.place[:end] for each in located for end in range(len(each.place))}
     faults: list[Fault] = []
     alternatives: dict[Place, list[_Located]] = {}
-    for one in located:
-        if not one.is_alternative:
-            faults.append(_fault(one, schema))
-        elif one.place not in below:  # else the value is of another member, whose faults are inside the value
-            alternatives.setdefault(one.place, []).append(one)
+    for each in located:
+        if not each.is_alternative:
+            faults.append(_fault(each, schema))
+        elif each.place not in below:  # else the value is of another member, whose faults are inside the value
+            alternatives.setdefault(each.place, []).append(each)
     return faults + [_none_of(several) for several in alternatives.values()]
 
 
-def in_parameter(found: Found, query: type[QueryModel] | None) -> Fault:
+def in_parameter(error: PydanticError, query: type[QueryModel] | None) -> Fault:
     """The fault of a query parameter, a header, or a part of the path. query: the parameters of the operation."""
-    where, name, *inside = found["loc"]
-    if found["type"] == "extra_forbidden" and query is not None:
+    where, name, *inside = error["loc"]
+    if error["type"] == "extra_forbidden" and query is not None:
         return query_parameters.unknown(name, query.model_fields)
     place = f"?{name}" if where == "query" else str(name)
-    return Fault(place, code(found), sentence(".".join(map(str, (name, *inside))), found))
+    return Fault(place, code(error), sentence(".".join(map(str, (name, *inside))), error))
 
 
-def _locate(found: Found, body: Any, schema: Any) -> _Located:
+def _locate(error: PydanticError, body: Any, schema: Any) -> _Located:
     """Pydantic's path without the steps that a body does not have: names of union members and marks of keys."""
-    path, may_lack_last = list(found["loc"]), found["type"] == "missing"
-    if found["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        path.append(found["ctx"]["discriminator"].strip("'"))
+    path, may_lack_last = list(error["loc"]), error["type"] == "missing"
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        path.append(error["ctx"]["discriminator"].strip("'"))
         may_lack_last = True
     place: list[str | int] = []
     is_alternative = False
@@ -64,37 +64,37 @@ def _locate(found: Found, body: Any, schema: Any) -> _Located:
             place.append(step)
             is_alternative = False
         elif step != _KEY:  # other members have names such as `literal['auto']` and `constrained-float`
-            is_alternative = not any(_is(one, step) for one in _types_at(schema, path[:number]))
-    return _Located(tuple(place), found, is_alternative)
+            is_alternative = not any(_is(expected_type, step) for expected_type in _types_at(schema, path[:number]))
+    return _Located(tuple(place), error, is_alternative)
 
 
-def _fault(one: _Located, schema: Any) -> Fault:
-    place, found, _ = one
-    name, kind = ".".join(map(str, place)) or "the body", found["type"]
+def _fault(located: _Located, schema: Any) -> Fault:
+    place, error, _ = located
+    name, kind = ".".join(map(str, place)) or "the body", error["type"]
     if kind == "extra_forbidden":
         around = ".".join(map(str, place[:-1])) or "the body"
-        known = ", ".join(_fields(_types_at(schema, found["loc"][:-1])))
+        known = ", ".join(_fields(_types_at(schema, error["loc"][:-1])))
         detail = f"{around} has a field {shown(place[-1])}, expected only {known or 'fields that the API has'}"
     elif kind == "union_tag_not_found":
-        detail = f"{name} is missing, expected one of {', '.join(_choices(schema, found['loc'], place[-1]))}"
+        detail = f"{name} is missing, expected one of {', '.join(_choices(schema, error['loc'], place[-1]))}"
     elif kind == "union_tag_invalid":
-        detail = f"{name} is {shown(found['input'][place[-1]])}, expected {expected(found)}"
+        detail = f"{name} is {shown(error['input'][place[-1]])}, expected {expected(error)}"
     elif kind == "missing":
-        detail = f"{name} is missing, expected {_kind(_types_at(schema, found['loc']))}"
-    elif found["loc"][-1:] == (_KEY,):
+        detail = f"{name} is missing, expected {_kind(_types_at(schema, error['loc']))}"
+    elif error["loc"][-1:] == (_KEY,):
         around = ".".join(map(str, place[:-1]))
-        detail = f"{around} has a key {shown(place[-1])}, expected {expected(found)}"
+        detail = f"{around} has a key {shown(place[-1])}, expected {expected(error)}"
     else:
-        detail = sentence(name, found)
-    return Fault(pointer(*place), code(found), detail)
+        detail = sentence(name, error)
+    return Fault(pointer(*place), code(error), detail)
 
 
 def _none_of(several: Sequence[_Located]) -> Fault:
     """One fault for a value that fits no member of a union."""
-    place, found, _ = several[0]
-    words = ", or ".join(dict.fromkeys(expected(one.found) for one in several))
-    codes = {code(one.found) for one in several}
-    detail = f"{'.'.join(map(str, place))} {came(found)}, expected {words}"
+    place, error, _ = several[0]
+    words = ", or ".join(dict.fromkeys(expected(each.error) for each in several))
+    codes = {code(each.error) for each in several}
+    detail = f"{'.'.join(map(str, place))} {came(error)}, expected {words}"
     return Fault(pointer(*place), codes.pop() if len(codes) == 1 else INVALID_VALUE, detail)
 
 
@@ -102,7 +102,9 @@ def _types_at(schema: Any, path: Sequence[str | int]) -> list[Any]:
     """The expected types at a place of a body. path: Pydantic's."""
     types = list(_members(schema))
     for step in path:
-        types = [inner for one in types for inner in _inside(one, step)] or [one for one in types if _is(one, step)]
+        types = [inner for member in types for inner in _inside(member, step)] or [
+            member for member in types if _is(member, step)
+        ]
     return types
 
 
@@ -111,8 +113,8 @@ def _members(annotation: Any) -> Iterator[Any]:
     if get_origin(annotation) is Annotated:
         yield from _members(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, UnionType):
-        for one in get_args(annotation):
-            yield from _members(one)
+        for member in get_args(annotation):
+            yield from _members(member)
     else:
         yield annotation
 
@@ -151,11 +153,11 @@ def _kind(types: Sequence[Any]) -> str:
 
 def _fields(types: Sequence[Any]) -> list[str]:
     """The field names of these models."""
-    models = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
-    return sorted({field.alias or name for one in models for name, field in one.model_fields.items()})
+    models = [model for model in types if isinstance(model, type) and issubclass(model, BaseModel)]
+    return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
 
 
 def _choices(schema: Any, path: Sequence[str | int], tag: str | int) -> list[str]:
     """The discriminator values of a union."""
     types = _types_at(schema, [*path, tag])
-    return [repr(word) for one in types if get_origin(one) is Literal for word in get_args(one)]
+    return [repr(word) for member in types if get_origin(member) is Literal for word in get_args(member)]

@@ -189,7 +189,7 @@ class Batcher:
             request = self._queue.popleft()
             request.is_queued = False
             return [] if request.is_over(now) else [request]
-        kept: deque[_Request] = deque()
+        remaining: deque[_Request] = deque()
         batch: list[_Request] = []
         size = _Size()
         for request in self._queue:
@@ -200,16 +200,20 @@ class Batcher:
                 size.add(request)
                 request.is_queued = False
             else:
-                kept.append(request)
-        self._queue = kept
+                remaining.append(request)
+        self._queue = remaining
         return batch
 
     def _fits(self, request: _Request, first: _Request, size: "_Size") -> bool:
-        computation, given = request.computation, request.rows
+        computation, rows_of_request = request.computation, request.rows
         if computation != first.computation or computation.operation == "sample":
             return False
-        rows, steps = size.rows + given.count, max(size.steps, computation.steps(given))
-        step = size.step_bytes if size.step_bytes.keys() >= given.values.keys() else size.step_bytes | step_bytes(given)
+        rows, steps = size.rows + rows_of_request.count, max(size.steps, computation.steps(rows_of_request))
+        step = (
+            size.step_bytes
+            if size.step_bytes.keys() >= rows_of_request.values.keys()
+            else size.step_bytes | step_bytes(rows_of_request)
+        )
         return (
             rows <= self._max_rows
             and rows * steps * computation.draws <= self._max_steps

@@ -90,8 +90,8 @@ class CeleryBackend:
         try:
             async with asyncio.timeout(self._reply_seconds):
                 await loop.run_in_executor(self._sending, self._send, order_id, computation, parts, state, seconds)
-                found = await answer
-                return found if isinstance(found, Computed) else await self._fetch(found)
+                received = await answer
+                return received if isinstance(received, Computed) else await self._fetch(received)
         except TimeoutError as error:
             raise _unavailable(f"no infer worker has answered within {self._reply_seconds:g} s") from error
         except (KombuError, OSError) as error:
@@ -142,25 +142,25 @@ class CeleryBackend:
             raise _unavailable("the answer could not be fetched from Redis") from error
         if not isinstance(packed, bytes):
             raise _unavailable("the stored answer has expired")
-        _, found = await asyncio.to_thread(task_encoding.unpack_answer, packed)  # it has megabytes
-        if not isinstance(found, Computed):
+        _, received = await asyncio.to_thread(task_encoding.unpack_answer, packed)  # it has megabytes
+        if not isinstance(received, Computed):
             raise _unavailable("the stored answer cannot be read")
-        return found
+        return received
 
     def _receive(self, packed: bytes) -> None:
         """Pass an answer to the request that waits for it. Log one that cannot be read, as of another release."""
         try:
-            order_id, found = task_encoding.unpack_answer(packed)
+            order_id, received = task_encoding.unpack_answer(packed)
         except Exception:
             log.exception("answer_read_failed")
             return
         waiting = self._waiting.get(order_id)
         if waiting is None or waiting.done():
             return
-        if isinstance(found, Exception):
-            waiting.set_exception(found)
+        if isinstance(received, Exception):
+            waiting.set_exception(received)
         else:
-            waiting.set_result(found)
+            waiting.set_result(received)
 
     def _fail_all(self) -> None:
         self._connected.clear()

@@ -109,9 +109,9 @@ def _names(names: CategoryNames, categories: int) -> Array:
     """Names by the category's number: int64 (K,) if they are numbers, else texts, None where there is no name."""
     if len(names) == categories and isinstance(names[0], int):
         return np.array(names, np.int64)
-    found = np.full(categories, None, dtype=object)
-    found[: len(names)] = names
-    return found
+    padded = np.full(categories, None, dtype=object)
+    padded[: len(names)] = names
+    return padded
 
 
 def _check_finite(array: Array, lengths: Array | None) -> None:

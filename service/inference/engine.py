@@ -71,7 +71,7 @@ class Engine:
             with self._loaded_lock:
                 self._loaded[version.id] = predictor
                 metrics.LOADS.inc()
-                while sum(one.memory_bytes for one in self._loaded.values()) > self._memory_bytes:
+                while sum(loaded.memory_bytes for loaded in self._loaded.values()) > self._memory_bytes:
                     self._loaded.popitem(last=False)
                     metrics.EVICTIONS.inc()
             return predictor

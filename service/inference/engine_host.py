@@ -9,7 +9,7 @@ import structlog
 from service.inference.engine import Engine
 from service.inference.queries import Loadable
 from service.registry import alias_rollout
-from service.registry.alias_rollout import Wanted
+from service.registry.alias_rollout import VersionToLoad
 from service.shared.database import Database
 from service.shared.errors import SensoriumError
 from service.shared.settings import Settings
@@ -54,8 +54,8 @@ class EngineHost:
             self._load_pending(self._engine, self._id)
         with self._database.writer.begin() as session:
             moved = alias_rollout.move(session, self._warm_timeout_seconds)
-        for one in moved:
-            log.info("alias_moved" if one.error is None else "alias_move_failed", **one._asdict())
+        for alias in moved:
+            log.info("alias_moved" if alias.error is None else "alias_move_failed", **alias._asdict())
 
     def close(self) -> None:
         """Unregister the engine, so that no alias waits for it."""
@@ -75,13 +75,13 @@ class EngineHost:
 
     def _load_pending(self, engine: Engine, engine_id: str) -> None:
         with self._database.reader() as session:
-            wanted = alias_rollout.pending(session, engine_id)
-        for version in wanted:
+            versions = alias_rollout.pending(session, engine_id)
+        for version in versions:
             error = self._load(engine, version)
             with self._database.writer.begin() as session:
                 alias_rollout.report(session, engine_id, version.version_id, error)
 
-    def _load(self, engine: Engine, version: Wanted) -> str | None:
+    def _load(self, engine: Engine, version: VersionToLoad) -> str | None:
         """Load a version; returns the error if that fails."""
         try:
             engine.load(Loadable(*version))

@@ -87,15 +87,15 @@ def _named_categories(items: Sequence[Any], modality: ModalityConfig) -> Array |
     types = set(map(type, items))
     numbers, name_type = modality.category_numbers, type(next(iter(modality.category_numbers)))
     if types <= {name_type} or (types <= NUMBERS and name_type is int):
-        found = [numbers.get(name, -1) for name in items]
+        indices = [numbers.get(name, -1) for name in items]
     elif types <= {int, str} and name_type is str:
-        found = [numbers.get(item, -1) if type(item) is str else item for item in items]
+        indices = [numbers.get(item, -1) if type(item) is str else item for item in items]
     else:
-        found = [-1]
+        indices = [-1]
     highest = (modality.categories or 0) - 1
-    if min(found) < 0 or max(found) > highest:
+    if min(indices) < 0 or max(indices) > highest:
         return Mismatch(f"value {shown(items[0])}", expected_category(modality))
-    return np.array(found, np.int64)
+    return np.array(indices, np.int64)
 
 
 def expected_category(modality: ModalityConfig) -> str:

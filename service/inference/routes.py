@@ -90,8 +90,8 @@ _TAKES_ROWS = {operation.name for operation in OPERATIONS if "inputs" in operati
 
 def takes_rows(path: str) -> bool:
     """Whether a path is that of an operation on rows, whose body may be large."""
-    found = _PATH.fullmatch(path)
-    return found is not None and found[2] in _TAKES_ROWS
+    match = _PATH.fullmatch(path)
+    return match is not None and match[2] in _TAKES_ROWS
 
 
 async def _answer(operation: queries.Operation, request: Request, path: ByNumber | ByAlias) -> Response:

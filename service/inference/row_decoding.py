@@ -138,9 +138,9 @@ def _to_arrays(items: list[Any], modality: ModalityConfig, place: Place, faults:
             return array, np.ones(len(items), dtype=bool)
     values = np.zeros((len(items), *modality.shape), dtype=modality.dtype)
     present = np.array([item is not None for item in items], dtype=bool)
-    given = [item for item in items if item is not None]
-    if given:
-        array = to_array(given, modality)
+    present_items = [item for item in items if item is not None]
+    if present_items:
+        array = to_array(present_items, modality)
         if isinstance(array, Mismatch):
             faults.extend(_faults(items, modality, place)[: MAX_FAULTS - len(faults)])
         else:
@@ -160,8 +160,8 @@ def _faults(items: list[Any], modality: ModalityConfig, place: Place) -> list[Fa
 
 def _mismatches(items: list[Any], first: int, last: int, modality: ModalityConfig) -> Iterator[tuple[int, Mismatch]]:
     """The mismatches in items[first:last], by bisection: a check of each item alone took 5 µs per good item."""
-    given = [item for item in items[first:last] if item is not None]
-    wrong = to_array(given, modality) if given else None
+    present_items = [item for item in items[first:last] if item is not None]
+    wrong = to_array(present_items, modality) if present_items else None
     if not isinstance(wrong, Mismatch):
         return
     if last - first == 1:

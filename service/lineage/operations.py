@@ -61,11 +61,11 @@ def users(
         .order_by(ModelVersion.id.desc())
         .limit(MAX_USERS)
     )
-    found = [
+    model_users = [
         schemas.DatasetUser(kind="model version", name=f"{row.name}/{row.version}", created_at=row.created_at)
         for row in session.execute(models)
     ]
-    return found + [
+    return model_users + [
         schemas.DatasetUser(kind="run", name=row.id, created_at=row.created_at) for row in session.execute(runs)
     ]
 

@@ -42,7 +42,7 @@ def unpack_texts(raw: memoryview, count: int) -> Array:
 
     Bytes that are not UTF-8 become a text that is no category name.
     """
-    found = np.empty(count, object)
+    texts = np.empty(count, object)
     start = 0
     for place in range(count):
         if start + LENGTH_BYTES > len(raw):
@@ -51,10 +51,10 @@ def unpack_texts(raw: memoryview, count: int) -> Array:
         start += LENGTH_BYTES + length
         if start > len(raw):
             raise ValueError(f"has {length} bytes announced for text {place}, more than there are")
-        found[place] = bytes(raw[start - length : start]).decode(errors="replace")
+        texts[place] = bytes(raw[start - length : start]).decode(errors="replace")
     if start != len(raw):
         raise ValueError(f"has {len(raw) - start} bytes behind its {count} texts, expected none")
-    return found
+    return texts
 
 
 def pack_texts(texts: Iterable[str]) -> bytes:

@@ -32,16 +32,16 @@ def decompressed(body: bytes, content_encoding: str | None, max_bytes: int) -> b
         raise UnsupportedMediaType("unsupported_content_encoding", detail)
     reader = zlib.decompressobj(_WINDOWS[name])
     try:
-        found = reader.decompress(body, max_bytes + 1)
+        content = reader.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise BadInput(
             [Fault("", "not_compressed", f"the body is not {name} data, expected what Content-Encoding says")]
         ) from error
-    if len(found) > max_bytes:
+    if len(content) > max_bytes:
         raise TooLarge("body_too_large", f"the body has more than {max_bytes} bytes when decompressed")
     if not reader.eof or reader.unused_data:
         raise BadInput([Fault("", "not_compressed", f"the body is cut off, or continues after its {name} data")])
-    return found
+    return content
 
 
 def answer_encoding(accepted: str | None, size: int) -> str | None:
@@ -94,9 +94,9 @@ def _colons(value: Any, levels: int) -> int:
     """The colons in the JSON of a value without repeated keys: one after every key, and those in texts."""
     match value:
         case dict() if levels:
-            return len(value) + sum(_colons(one, levels - 1) for one in value.values())
+            return len(value) + sum(_colons(item, levels - 1) for item in value.values())
         case [dict(), *_] if levels:
-            return sum(_colons(one, levels - 1) for one in value)
+            return sum(_colons(item, levels - 1) for item in value)
         case str():
             return value.count(":")
     return 0

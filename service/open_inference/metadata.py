@@ -75,13 +75,13 @@ def _inputs(config: Config) -> list[tuple[str, str, list[int]]]:
 
 def _outputs(config: Config) -> list[tuple[str, str, list[int]]]:
     modalities = {modality.name: modality for modality in config.modalities}
-    found = []
+    listed = []
     for name, (target, part) in known(config).items():
         if target is None or part is None:
-            found.append((name, "FP32", [config.code_features]))
+            listed.append((name, "FP32", [config.code_features]))
         else:
-            found.append((name, *_predicted(modalities[target], part)))
-    return found
+            listed.append((name, *_predicted(modalities[target], part)))
+    return listed
 
 
 def _predicted(modality: ModalityConfig, part: str) -> tuple[str, list[int]]:

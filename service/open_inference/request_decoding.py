@@ -72,9 +72,9 @@ def decode_apart(plain: Values, body: bytes) -> tuple[Values, dict[str, Array]]:
     """The same in the other process. Returns the head without its tensors, and their rows as arrays."""
     context, head_length = ModelContext.from_plain(plain["context"]), plain["head_length"]
     check_counts(body[: framing.head_bytes(body, head_length)], context.config, context.rows, context.steps)
-    head, asked = _decode(body, head_length, context)
+    head, decoded = _decode(body, head_length, context)
     without_inputs = {name: value for name, value in head.items() if name != "inputs"}
-    return {"head": without_inputs, "count": asked.rows.count}, row_arrays.to_arrays(asked.rows)
+    return {"head": without_inputs, "count": decoded.rows.count}, row_arrays.to_arrays(decoded.rows)
 
 
 def decode_parameters(head: Mapping[str, Any]) -> Parameters:
@@ -84,11 +84,11 @@ def decode_parameters(head: Mapping[str, Any]) -> Parameters:
         for name in head
         if name not in FIELDS
     ]
-    given = head.get("parameters") or {}
-    if not isinstance(given, dict):
-        faults.append(Fault("/parameters", "not_an_object", f"parameters is {shown(given)}, expected an object"))
-        given = {}
-    for name, value in given.items():
+    values = head.get("parameters") or {}
+    if not isinstance(values, dict):
+        faults.append(Fault("/parameters", "not_an_object", f"parameters is {shown(values)}, expected an object"))
+        values = {}
+    for name, value in values.items():
         if name in _OF_OUTPUTS:
             if type(value) is not bool:
                 detail = f"parameter {name} is {shown(value)}, expected true or false"
@@ -107,8 +107,8 @@ def decode_parameters(head: Mapping[str, Any]) -> Parameters:
         faults.append(Fault("/id", "bad_id", f"id is {shown(request_id)}, expected {expected}"))
     if faults:
         raise BadInput(faults[:MAX_FAULTS])
-    timeout_seconds = given["timeout"] / 1e6 if given.get("timeout") else math.inf
-    return Parameters(request_id, timeout_seconds, given.get("n_samples", 0), given.get("seed", 0))
+    timeout_seconds = values["timeout"] / 1e6 if values.get("timeout") else math.inf
+    return Parameters(request_id, timeout_seconds, values.get("n_samples", 0), values.get("seed", 0))
 
 
 def _decode(body: bytes, head_length: str | None, context: ModelContext) -> tuple[dict[str, Any], InferRequest]:

@@ -52,7 +52,7 @@ async def server() -> dict[str, Any]:
 @router.get("/models/stats", operation_id="v2_statistics")
 async def statistics(counted: Counted, caller: Caller) -> dict[str, Any]:
     """The requests to this process for the project's versions, and where their time went."""
-    return counted.shown(caller.project_id)
+    return counted.summary(caller.project_id)
 
 
 @router.get(MODEL, operation_id="v2_model")
@@ -94,21 +94,21 @@ async def version_config(served: ByVersion, services: Web) -> dict[str, Any]:
 @router.get(MODEL + "/stats", operation_id="v2_model_statistics")
 async def model_statistics(served: Default, counted: Counted) -> dict[str, Any]:
     """Statistics of a model's `production` version, else of its newest."""
-    return counted.shown(served.project_id, served)
+    return counted.summary(served.project_id, served)
 
 
 @router.get(VERSION + "/stats", operation_id="v2_version_statistics")
 async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, Any]:
     """Statistics of a version."""
-    return counted.shown(served.project_id, served)
+    return counted.summary(served.project_id, served)
 
 
 @router.post("/repository/index", operation_id="v2_index")
 async def index(request: Request, caller: Caller, services: Web) -> list[dict[str, str]]:
     """Every version of the project. All are ready: a version is loaded with its first request."""
     _check_ignored(await request.body())
-    found = await run_in_threadpool(_all_versions, services, caller.project_id)
-    return [{"name": name, "version": str(number), "state": "READY", "reason": ""} for name, number in found]
+    versions = await run_in_threadpool(_all_versions, services, caller.project_id)
+    return [{"name": name, "version": str(number), "state": "READY", "reason": ""} for name, number in versions]
 
 
 @administration.post("/models/{name}/load", operation_id="v2_load")
@@ -136,11 +136,11 @@ def _check_ignored(body: bytes) -> None:
     """Check a body that has no effect: empty, or an object. Raises BadInput for unknown parameters."""
     if body:
         json_documents.check(body)
-    given = json.loads(body) if body else {}
-    if not isinstance(given, dict):
+    document = json.loads(body) if body else {}
+    if not isinstance(document, dict):
         raise BadInput([Fault("", "not_an_object", "the body is not an object, expected {} or an empty body")])
-    parameters = given.get("parameters") or {}
-    if not isinstance(parameters, dict) or set(given) - {"parameters", "ready"} or set(parameters) - {UNLOAD}:
+    parameters = document.get("parameters") or {}
+    if not isinstance(parameters, dict) or set(document) - {"parameters", "ready"} or set(parameters) - {UNLOAD}:
         detail = (
             "parameters of a model configuration or of files came, expected none: models come from training and import"
         )

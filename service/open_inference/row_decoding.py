@@ -35,9 +35,9 @@ def decode_rows(head: Mapping[str, Any], binary: memoryview, config: Config, lim
     for name, array in values.items():
         values[name] = _checked(array, modalities[name], present[name], arrays[name][0])
     somewhere = np.logical_or.reduce(list(present.values()))
-    given = somewhere.any(axis=1) if sequences else somewhere
-    if not given.all():
-        row = int((~given).argmax())
+    has_modality = somewhere.any(axis=1) if sequences else somewhere
+    if not has_modality.all():
+        row = int((~has_modality).argmax())
         raise BadInput([Fault("/inputs", "empty_row", f"row {row} has no modality at all, expected at least one")])
     lengths = lead[1] - somewhere[:, ::-1].argmax(axis=1) if sequences else None
     return Rows(lead[0], values, present, lengths)
@@ -105,9 +105,9 @@ def _numbers(array: Array, modality: ModalityConfig) -> Array:
     elif not modality.category_names or isinstance(modality.category_names[0], str):
         return array.astype(np.int64, copy=False)
     different, places = np.unique(array, return_inverse=True)
-    numbers = np.array([names.get(one, -1) for one in different.tolist()], np.int64)
-    found: Array = numbers[places.reshape(array.shape)]
-    return found
+    numbers = np.array([names.get(value, -1) for value in different.tolist()], np.int64)
+    indices: Array = numbers[places.reshape(array.shape)]
+    return indices
 
 
 def _shown(value: Any) -> str:

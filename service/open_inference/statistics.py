@@ -19,7 +19,7 @@ class _Tally:
         self.count += 1
         self.seconds += seconds
 
-    def shown(self) -> dict[str, int]:
+    def summary(self) -> dict[str, int]:
         return {"count": self.count, "ns": int(self.seconds * 1e9)}
 
 
@@ -48,19 +48,19 @@ class Statistics:
         counts = self._of(version)
         counts.rows += rows
         counts.last_milliseconds = int(time.time() * 1000)
-        for name, one in seconds.items():
-            counts.parts[name].add(one)
+        for name, duration in seconds.items():
+            counts.parts[name].add(duration)
 
     def failed(self, version: Version, seconds: float) -> None:
         """Count a request that failed."""
         self._of(version).parts["fail"].add(seconds)
 
-    def shown(self, project_id: str, version: Version | None = None) -> dict[str, Any]:
+    def summary(self, project_id: str, version: Version | None = None) -> dict[str, Any]:
         """The statistics of one version, or of all versions of a project that had requests."""
         if version is not None:
-            return {"model_stats": [_shown(self._counts.get(version.id) or _Counts(version))]}
-        mine = [counts for counts in self._counts.values() if counts.version.project_id == project_id]
-        return {"model_stats": [_shown(counts) for counts in mine]}
+            return {"model_stats": [_summary(self._counts.get(version.id) or _Counts(version))]}
+        own_counts = [counts for counts in self._counts.values() if counts.version.project_id == project_id]
+        return {"model_stats": [_summary(counts) for counts in own_counts]}
 
     def _of(self, version: Version) -> _Counts:
         counts = self._counts.setdefault(version.id, _Counts(version))
@@ -70,13 +70,13 @@ class Statistics:
         return counts
 
 
-def _shown(counts: _Counts) -> dict[str, Any]:
+def _summary(counts: _Counts) -> dict[str, Any]:
     return {
         "name": counts.version.model,
         "version": str(counts.version.number),
         "last_inference": counts.last_milliseconds,
         "inference_count": counts.rows,
         "execution_count": counts.parts["success"].count,
-        "inference_stats": {name: tally.shown() for name, tally in counts.parts.items()},
+        "inference_stats": {name: tally.summary() for name, tally in counts.parts.items()},
         "batch_stats": [],
     }

@@ -92,14 +92,14 @@ def _shape(
 
 
 def _parameters(place: int, tensor: Mapping[str, Any], name: str) -> dict[str, Any]:
-    given = tensor.get("parameters") or {}
-    if not isinstance(given, dict):
-        detail = f"input {name!r} has parameters {shown(given)}, expected an object"
+    parameters = tensor.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        detail = f"input {name!r} has parameters {shown(parameters)}, expected an object"
         raise bad(place, "parameters", "not_an_object", detail)
-    if any(parameter.startswith("shared_memory_") for parameter in given):
+    if any(parameter.startswith("shared_memory_") for parameter in parameters):
         detail = f"input {name!r} is in shared memory, expected it in the body"
         raise bad(place, "parameters", "no_shared_memory", detail)
-    return given
+    return parameters
 
 
 def _from_bytes(raw: memoryview, dtype: "np.dtype[Any]", shape: list[int]) -> Array:

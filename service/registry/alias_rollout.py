@@ -20,7 +20,7 @@ FORGET_SECONDS = 3600.0
 MAX_AT_ONCE = 100
 
 
-class Wanted(NamedTuple):
+class VersionToLoad(NamedTuple):
     """A version that an engine has to load."""
 
     version_id: str
@@ -59,27 +59,29 @@ def unregister(session: Session, engine_id: str) -> None:
     session.execute(delete(Engine).where(Engine.id == engine_id))
 
 
-def named(session: Session) -> Sequence[Wanted]:
+def named(session: Session) -> Sequence[VersionToLoad]:
     """The versions that aliases name, the latest changes first: requests for them are likely soon after a start."""
-    query = _wanted().join(Alias, Alias.version_id == ModelVersion.id).order_by(Alias.updated_at.desc())
-    return [*dict.fromkeys(Wanted(*row) for row in session.execute(query.limit(MAX_AT_ONCE)))]
+    query = _versions_to_load().join(Alias, Alias.version_id == ModelVersion.id).order_by(Alias.updated_at.desc())
+    return [*dict.fromkeys(VersionToLoad(*row) for row in session.execute(query.limit(MAX_AT_ONCE)))]
 
 
-def pending(session: Session, engine_id: str) -> Sequence[Wanted]:
+def pending(session: Session, engine_id: str) -> Sequence[VersionToLoad]:
     """The pending versions of aliases on which this engine has not reported yet."""
-    said = exists().where(
+    has_reported = exists().where(
         EngineReport.engine_id == engine_id,
         EngineReport.version_id == Alias.pending_version_id,
         EngineReport.reported_at >= Alias.pending_at,
     )
-    query = _wanted().join(Alias, Alias.pending_version_id == ModelVersion.id).where(~said)
-    return [*dict.fromkeys(Wanted(*row) for row in session.execute(query.limit(MAX_AT_ONCE)))]
+    query = _versions_to_load().join(Alias, Alias.pending_version_id == ModelVersion.id).where(~has_reported)
+    return [*dict.fromkeys(VersionToLoad(*row) for row in session.execute(query.limit(MAX_AT_ONCE)))]
 
 
 def report(session: Session, engine_id: str, version_id: str, error: str | None) -> None:
     """Record that an engine has loaded a version, or why it could not."""
-    said = and_(EngineReport.engine_id == engine_id, EngineReport.version_id == version_id)
-    changed = update(EngineReport).where(said).values(error=error, reported_at=now()).returning(EngineReport.engine_id)
+    this_report = and_(EngineReport.engine_id == engine_id, EngineReport.version_id == version_id)
+    changed = (
+        update(EngineReport).where(this_report).values(error=error, reported_at=now()).returning(EngineReport.engine_id)
+    )
     if session.scalar(changed) is None:
         session.add(EngineReport(engine_id=engine_id, version_id=version_id, error=error))
 
@@ -90,7 +92,7 @@ def move(session: Session, warm_timeout_seconds: float) -> Sequence[Moved]:
     An alias whose pending version an engine could not load keeps its version, and records the error.
     """
     alive = Engine.heartbeat_at > now(-ALIVE_SECONDS)
-    said = and_(
+    has_reported = and_(
         EngineReport.engine_id == Engine.id,
         EngineReport.version_id == Alias.pending_version_id,
         EngineReport.reported_at >= Alias.pending_at,
@@ -98,12 +100,14 @@ def move(session: Session, warm_timeout_seconds: float) -> Sequence[Moved]:
     failed = (
         select(EngineReport.error)
         .join(Engine, Engine.id == EngineReport.engine_id)
-        .where(alive, said, EngineReport.error.is_not(None))
+        .where(alive, has_reported, EngineReport.error.is_not(None))
         .limit(1)
         .correlate(Alias)
         .scalar_subquery()
     )
-    an_engine_is_not_ready = exists().where(alive, ~exists().where(said).correlate(Alias, Engine)).correlate(Alias)
+    an_engine_is_not_ready = (
+        exists().where(alive, ~exists().where(has_reported).correlate(Alias, Engine)).correlate(Alias)
+    )
     to_be = aliased(ModelVersion)
     query = (
         select(Alias, Model.name, to_be.version, failed)
@@ -129,8 +133,8 @@ def has_pending(session: Session) -> bool:
     return session.scalar(select(Alias.id).where(Alias.pending_version_id.is_not(None)).limit(1)) is not None
 
 
-def _wanted() -> Select[str, str, str, int, str, int]:
-    """Rows of `Wanted`."""
+def _versions_to_load() -> Select[str, str, str, int, str, int]:
+    """Rows of `VersionToLoad`."""
     file = Artifact.sha256, Artifact.size_bytes
     return (
         select(ModelVersion.id, Model.project_id, Model.name, ModelVersion.version, *file)

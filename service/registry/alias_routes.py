@@ -30,9 +30,9 @@ def list_aliases(name: Reference, caller: Caller, services: Web) -> schemas.Alia
 def get_alias(name: Reference, alias: Reference, response: Response, caller: Caller, services: Web) -> schemas.Alias:
     """The version that an alias names, and the version that it will name once it is loaded."""
     with services.database.reader() as session:
-        found = aliases.get(session, caller.project_id, name, alias)
-    response.headers["ETag"] = _etag(found)
-    return found
+        body = aliases.get(session, caller.project_id, name, alias)
+    response.headers["ETag"] = _etag(body)
+    return body
 
 
 @router.put("/{alias}", operation_id="put_alias", responses={201: {"model": schemas.Alias}, **CONFLICTS})

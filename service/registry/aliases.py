@@ -36,24 +36,24 @@ def put(
     )
     if version is None:
         raise NotFound("model version", f"{name}/{number}")
-    found = session.scalar(select(Alias).where(Alias.model_id == model.id, Alias.name == alias).with_for_update())
-    _check(found, expected, only_new)
-    if found is None and only_old:
+    row = session.scalar(select(Alias).where(Alias.model_id == model.id, Alias.name == alias).with_for_update())
+    _check(row, expected, only_new)
+    if row is None and only_old:
         raise PreconditionFailed("alias_missing", "the alias does not exist, If-Match expects any that does")
-    if found is None:
+    if row is None:
         _check_room(session, model)
-        found = Alias(id=new_id("als"), model_id=model.id, name=alias, version_id=version.id, revision=1)
-        session.add(found)
+        row = Alias(id=new_id("als"), model_id=model.id, name=alias, version_id=version.id, revision=1)
+        session.add(row)
         session.flush()
-        return representations.of_alias(session, name, found), True
-    moves = version.id != found.version_id
-    found.pending_version_id = version.id if moves else None
-    found.pending_at = now() if moves else None
-    found.error = None
-    found.revision += 1
+        return representations.of_alias(session, name, row), True
+    moves = version.id != row.version_id
+    row.pending_version_id = version.id if moves else None
+    row.pending_at = now() if moves else None
+    row.error = None
+    row.revision += 1
     session.flush()
-    session.refresh(found)
-    return representations.of_alias(session, name, found), False
+    session.refresh(row)
+    return representations.of_alias(session, name, row), False
 
 
 def get(session: Session, project_id: str, name: str, alias: str) -> schemas.Alias:
@@ -70,9 +70,9 @@ def list_all(session: Session, project_id: str, name: str) -> schemas.AliasList:
 
 def remove(session: Session, project_id: str, name: str, alias: str, expected: int | None) -> None:
     """Delete an alias. Raises NotFound, PreconditionFailed."""
-    found = _find(session, project_id, name, alias, lock=True)
-    _check(found, expected, only_new=False)
-    session.execute(delete(Alias).where(Alias.id == found.id))
+    row = _find(session, project_id, name, alias, lock=True)
+    _check(row, expected, only_new=False)
+    session.execute(delete(Alias).where(Alias.id == row.id))
 
 
 def _check(alias: Alias | None, expected: int | None, only_new: bool) -> None:
@@ -102,7 +102,7 @@ def _find(session: Session, project_id: str, name: str, alias: str, lock: bool =
         .join(Model, Model.id == Alias.model_id)
         .where(Model.project_id == project_id, Model.name == name, Alias.name == alias)
     )
-    found = session.scalar(query.with_for_update(of=Alias) if lock else query)
-    if found is None:
+    row = session.scalar(query.with_for_update(of=Alias) if lock else query)
+    if row is None:
         raise NotFound("alias", f"{name}/{alias}")
-    return found
+    return row

@@ -61,10 +61,10 @@ def export_model_version(
     """
     with services.database.reader() as session:
         row, artifact = registry.find_version(session, caller.project_id, name, str(version))
-        shown = representations.of_versions(session, name, [(row, artifact)])[0]
-    size = shown.size_bytes
+        body = representations.of_versions(session, name, [(row, artifact)])[0]
+    size = body.size_bytes
     try:
-        before, after = bundle.prefix(bundles.manifest_of(shown), size), bundle.suffix(size)
+        before, after = bundle.prefix(bundles.manifest_of(body), size), bundle.suffix(size)
     except bundle.BundleError as error:
         raise Conflict("manifest_too_large", str(error)) from error
     whole = len(before) + size + len(after)

@@ -25,7 +25,7 @@ MAX_FAULTS = 20
 MAX_CHARACTERS = 1000
 MAX_LEVELS = 30
 # Databases refuse zero characters, and UTF-8 cannot encode half of a surrogate pair.
-_UNKEPT = re.compile("[\0\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _Word = Annotated[str, Field(max_length=200)]
@@ -51,7 +51,7 @@ class _Lineage(schemas.Lineage):
     kernels: list[_Kernel] | None = Field(default=None, max_length=100)  # type: ignore[assignment]
 
 
-class _Said(BaseModel):
+class _ManifestFields(BaseModel):
     """The fields of a manifest that are stored."""
 
     model: Name
@@ -72,20 +72,20 @@ class _Said(BaseModel):
 
 def manifest_of(version: schemas.ModelVersion) -> Manifest:
     """The manifest of a version for its bundle."""
-    shown = version.model_dump(mode="json")
+    body = version.model_dump(mode="json")
     return {
         "format": manifests.FORMAT,
         "version": manifests.VERSION,
         "model": version.model,
         "model_version": version.version,
-        "created_at": shown["created_at"],
+        "created_at": body["created_at"],
         "description": version.description,
         "tags": version.tags,
-        "signature": shown["signature"],
-        "config": shown["config"],
-        "metrics": shown["metrics"],
-        "lineage": shown["lineage"],
-        "evaluation": shown["evaluation"],
+        "signature": body["signature"],
+        "config": body["config"],
+        "metrics": body["metrics"],
+        "lineage": body["lineage"],
+        "evaluation": body["evaluation"],
         "artifact": {"name": ARTIFACT, "sha256": version.sha256, "size_bytes": version.size_bytes},
     }
 
@@ -100,7 +100,7 @@ def unpack(path: Path, to: Writer) -> Manifest:
     except models.BundleError as error:
         raise _refused("not_a_bundle", str(error).replace(path.name, "the file")) from error
     to.flush()
-    _said(manifest)
+    _fields_of(manifest)
     try:
         config = models.verify(to.path)
     except models.CheckpointError as error:
@@ -123,47 +123,47 @@ def register(
 
     max_bytes: what the project may store. Raises BadInput, TooMany.
     """
-    said = _said(manifest)
-    origin = schemas.Origin(model=said.model, version=said.model_version, artifact_sha256=stored.sha256)
-    lineage = said.lineage.model_copy(update={"imported_from": origin})
-    name = name or said.model
+    fields = _fields_of(manifest)
+    origin = schemas.Origin(model=fields.model, version=fields.model_version, artifact_sha256=stored.sha256)
+    lineage = fields.lineage.model_copy(update={"imported_from": origin})
+    name = name or fields.model
     number = registry.add_version(
         session,
         project_id,
         name,
         storage.record(session, stored, max_bytes).id,
         parse(manifest["config"]).model_dump(mode="json"),
-        said.metrics,
+        fields.metrics,
         lineage,
-        said.evaluation.model_dump(mode="json") if said.evaluation else None,
-        description=said.description,
-        tags=said.tags,
+        fields.evaluation.model_dump(mode="json") if fields.evaluation else None,
+        description=fields.description,
+        tags=fields.tags,
     )
     return registry.get_version(session, project_id, name, number)
 
 
-def _said(manifest: Manifest) -> _Said:
-    if found := next(_unkept(manifest, 0), None):
-        raise _refused("invalid_manifest", f"{bundle.MANIFEST}: {found}")
+def _fields_of(manifest: Manifest) -> _ManifestFields:
+    if fault := next(_unstorable(manifest, 0), None):
+        raise _refused("invalid_manifest", f"{bundle.MANIFEST}: {fault}")
     try:
-        return _Said.model_validate(manifest)
+        return _ManifestFields.model_validate(manifest)
     except ValidationError as error:
         details = [f"{bundle.MANIFEST}: {detail[:MAX_CHARACTERS]}" for _, detail in sentences(error)[:MAX_FAULTS]]
         raise BadInput([Fault("", "invalid_manifest", detail) for detail in details]) from error
 
 
-def _unkept(value: Any, level: int) -> Iterator[str]:
+def _unstorable(value: Any, level: int) -> Iterator[str]:
     """Everything in a manifest that a database or a client cannot represent."""
     if level > MAX_LEVELS:
         yield f"is nested more than {MAX_LEVELS} levels deep"
-    elif isinstance(value, str) and (found := _UNKEPT.search(value)):
-        yield f"a text has {found[0]!r} in it, expected Unicode characters except zero"
+    elif isinstance(value, str) and (match := _UNSTORABLE.search(value)):
+        yield f"a text has {match[0]!r} in it, expected Unicode characters except zero"
     elif isinstance(value, int) and abs(value) >= 2**63:
         yield "a whole number has more than 64 bits"
     elif isinstance(value, dict | list):
         inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        for one in inner:
-            yield from _unkept(one, level + 1)
+        for item in inner:
+            yield from _unstorable(item, level + 1)
 
 
 def _refused(code: str, detail: str) -> BadInput:

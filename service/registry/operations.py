@@ -79,7 +79,7 @@ def list_models(
     if after is not None:
         query = query.where(Model.id < after)
     rows = session.execute(query).all()
-    return [(row[0].id, shown) for row, shown in zip(rows, representations.of_models(session, rows), strict=True)]
+    return [(row[0].id, body) for row, body in zip(rows, representations.of_models(session, rows), strict=True)]
 
 
 def get_version(session: Session, project_id: str, name: str, number: int) -> schemas.ModelVersion:
@@ -97,8 +97,8 @@ def list_versions(
     if after is not None:
         query = query.where(ModelVersion.id < after)
     rows = [(row[1], row[2]) for row in session.execute(query)]
-    shown = representations.of_versions(session, name, rows)
-    return [(row[0].id, version) for row, version in zip(rows, shown, strict=True)]
+    bodies = representations.of_versions(session, name, rows)
+    return [(row[0].id, version) for row, version in zip(rows, bodies, strict=True)]
 
 
 def change_model(session: Session, project_id: str, name: str, changes: schemas.Changes) -> schemas.Model:

@@ -35,8 +35,8 @@ def list_models(
     """The project's models, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        found = registry.list_models(session, caller.project_id, query.deleted, page.after, page.size + 1)
-    items, token = page.cut(found)
+        rows = registry.list_models(session, caller.project_id, query.deleted, page.after, page.size + 1)
+    items, token = page.cut(rows)
     return schemas.ModelPage(models=items, next_page_token=token)
 
 
@@ -76,8 +76,8 @@ def list_model_versions(
     """A model's versions, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        found = registry.list_versions(session, caller.project_id, name, query.deleted, page.after, page.size + 1)
-    return page.response("versions", found)
+        versions = registry.list_versions(session, caller.project_id, name, query.deleted, page.after, page.size + 1)
+    return page.response("versions", versions)
 
 
 @router.get("/{name}/versions/{version}", operation_id="get_model_version")

@@ -23,7 +23,7 @@ def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> sc
     """The stored states of the training, newest first."""
     with services.database.reader() as session:
         lookup.job_of(session, caller.project_id, run_id)
-        found = [
+        bodies = [
             schemas.Checkpoint(
                 step=checkpoint.step,
                 attempt=checkpoint.attempt,
@@ -34,7 +34,7 @@ def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> sc
             )
             for checkpoint, artifact in checkpoints.of_run(session, run_id)
         ]
-    return schemas.Checkpoints(checkpoints=found)
+    return schemas.Checkpoints(checkpoints=bodies)
 
 
 @router.get(

@@ -22,10 +22,10 @@ from service.shared.errors import NotFound
 KIND = "train"
 """The kind of the jobs of runs."""
 
-Found = tuple[Run, Job, str, int, int | None, dict[str, Any] | None]
+RunRow = tuple[Run, Job, str, int, int | None, dict[str, Any] | None]
 
 # Built once: clients poll runs, and building the statement takes longer than running it.
-_RUNS: Select[*Found] = (
+_RUNS: Select[*RunRow] = (
     select(Run, Job, Dataset.name, DatasetVersion.version, ModelVersion.version, RunProgress.metrics)
     .join(Job, Job.id == Run.job_id)
     .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
@@ -67,8 +67,8 @@ def list_runs(
     session: Session, project_id: str, filters: Filters, after: str | None, size: int
 ) -> list[tuple[str, schemas.Run]]:
     """Runs older than the job `after`, newest first, each with the id of its job: the key of the next page."""
-    found = _page(session, project_id, filters, after, size)
-    return list(zip(found, describe(session, found), strict=True))
+    job_ids = _page(session, project_id, filters, after, size)
+    return list(zip(job_ids, describe(session, job_ids), strict=True))
 
 
 def job_of(session: Session, project_id: str, run_id: str) -> str:
@@ -96,7 +96,7 @@ def describe(session: Session, job_ids: Sequence[str]) -> list[schemas.Run]:
     return [_described(rows[job_id], tags[rows[job_id][0].id], waits[job_id]) for job_id in job_ids]
 
 
-def _described(row: Row[*Found], tags: list[str], waits: Wait) -> schemas.Run:
+def _described(row: Row[*RunRow], tags: list[str], waits: Wait) -> schemas.Run:
     run, job, dataset, dataset_version, version, newest = row
     return schemas.Run(
         id=run.id,
@@ -137,10 +137,10 @@ def _described(row: Row[*Found], tags: list[str], waits: Wait) -> schemas.Run:
 
 def tags_of(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
     """Run id -> its tags, by name."""
-    found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
+    tags: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
     for run_id, tag in session.execute(_TAGS, {"run_ids": run_ids}):
-        found[run_id].append(tag)
-    return found
+        tags[run_id].append(tag)
+    return tags
 
 
 def _page(session: Session, project_id: str, filters: Filters, after: str | None, size: int) -> list[str]:

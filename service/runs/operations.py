@@ -64,17 +64,17 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
     _, version, _ = datasets.ready_version(session, project_id, name, number, lock=True)
     statistics = version.statistics or {}
     schema = Schema.model_validate(version.schema)
-    asked = training_plan.resolve(session, project_id, request, schema, version.rows or 0, statistics)
+    plan = training_plan.resolve(session, project_id, request, schema, version.rows or 0, statistics)
     run = Run(
         project_id=project_id,
         dataset_version_id=version.id,
         model_name=request.model,
-        preset=asked.preset,
-        architecture=asked.config.model_dump(mode="json"),
-        training=asked.training.model_dump(mode="json"),
+        preset=plan.preset,
+        architecture=plan.config.model_dump(mode="json"),
+        training=plan.training.model_dump(mode="json"),
         init_from=request.init_from and request.init_from.model_dump(mode="json"),
-        init_artifact_id=asked.init_artifact_id,
-        estimate=_estimate(asked, statistics),
+        init_artifact_id=plan.init_artifact_id,
+        estimate=_estimate(plan, statistics),
         seed=request.seed,
         description=request.description,
     )
@@ -107,10 +107,10 @@ def retry(session: Session, project_id: str, run_id: str) -> Queued:
         retry_of=run.id,
     )
     tags = lookup.tags_of(session, [run.id])[run.id]
-    wanted = jobs.create(
+    new_job = jobs.create(
         session, project_id, KIND, QUEUE, job.priority, job.max_attempts, job.timeout_seconds, job.devices
     )
-    return _queued(session, again, wanted, tags)
+    return _queued(session, again, new_job, tags)
 
 
 def cancel(session: Session, project_id: str, run_id: str) -> schemas.Run:
@@ -160,10 +160,10 @@ def remove(session: Session, project_id: str, run_id: str) -> None:
     storage.release(session, [*files, *([init] if init else [])])
 
 
-def _estimate(asked: Resolved, statistics: Mapping[str, Any]) -> dict[str, int | None]:
+def _estimate(plan: Resolved, statistics: Mapping[str, Any]) -> dict[str, int | None]:
     steps = statistics.get("lengths", {}).get("maximum", 1)
-    size = size_of(asked.config)
-    return {"parameters": size and size.parameters, "memory_bytes": memory_bytes(asked.config, asked.training, steps)}
+    size = size_of(plan.config)
+    return {"parameters": size and size.parameters, "memory_bytes": memory_bytes(plan.config, plan.training, steps)}
 
 
 def _queued(session: Session, run: Run, job: Job, tags: Sequence[str]) -> Queued:

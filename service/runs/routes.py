@@ -59,8 +59,8 @@ def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, cal
     """The project's runs, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        found = lookup.list_runs(session, caller.project_id, query.filters(), page.after, page.size + 1)
-    return page.response("runs", found)
+        runs = lookup.list_runs(session, caller.project_id, query.filters(), page.after, page.size + 1)
+    return page.response("runs", runs)
 
 
 @router.get("/{run_id}", operation_id="get_run")
@@ -126,10 +126,10 @@ def get_run_metrics(
     """The values that the run reported, by metric and step."""
     with services.database.reader() as session:
         lookup.job_of(session, caller.project_id, run_id)
-        found = run_metrics.history(session, run_id, query.name, query.points)
+        rows_found = run_metrics.history(session, run_id, query.name, query.points)
         histories = {
             key: [schemas.MetricPoint.model_validate(row, from_attributes=True) for row in rows]
-            for key, rows in found.items()
+            for key, rows in rows_found.items()
         }
     return schemas.MetricHistories(metrics=histories)
 
@@ -161,7 +161,7 @@ def get_run_events(
     accept: Annotated[str, Header(description=f"`{EVENT_STREAM}` follows the run until it ends.")] = "*/*",
     last_event_id: Annotated[
         Annotated[int, Field(ge=0, le=2**53)] | None,
-        BeforeValidator(lambda given: given or None),  # browsers send an empty one for none
+        BeforeValidator(lambda value: value or None),  # browsers send an empty one for none
         Header(alias="Last-Event-ID", description="As `after`, for streams."),
     ] = None,
 ) -> schemas.RunEvents | Response:
@@ -174,8 +174,8 @@ def get_run_events(
                 return Response(status_code=204)
             stream = _stream(feed, job_id, seen, caller.key_id)
             return EventSourceResponse(stream, headers={"X-Accel-Buffering": "no"})  # nginx sends each event at once
-        found = history.events(session, job_id, query.after, query.limit)
-        events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in found]
+        rows_found = history.events(session, job_id, query.after, query.limit)
+        events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in rows_found]
     return schemas.RunEvents(events=events)
 
 
@@ -186,8 +186,8 @@ def get_run_logs(
     """The log of the run's attempts as text: its end, or all of it."""
     with services.database.reader() as session:
         job_id = lookup.job_of(session, caller.project_id, run_id)
-        most = query.characters if query.part == "tail" else WHOLE_LOG_CHARACTERS
-        return PlainTextResponse(history.log_tail(session, job_id, most))
+        max_characters = query.characters if query.part == "tail" else WHOLE_LOG_CHARACTERS
+        return PlainTextResponse(history.log_tail(session, job_id, max_characters))
 
 
 async def _stream(feed: Feed, job_id: str, after: int, key_id: str) -> AsyncIterator[bytes]:

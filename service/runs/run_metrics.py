@@ -21,7 +21,7 @@ def history(session: Session, run_id: str, names: Sequence[str], max_points: int
         numbered = numbered.where(RunMetric.name.in_(names))
     each = numbered.subquery()
     query = select(RunMetric).join(each, each.c.id == RunMetric.id)
-    found: dict[str, list[RunMetric]] = {}
+    values: dict[str, list[RunMetric]] = {}
     for row in session.scalars(query.where(each.c.place % func.floor(each.c.stride) == 0).order_by(RunMetric.id)):
-        found.setdefault(row.name, []).append(row)
-    return found
+        values.setdefault(row.name, []).append(row)
+    return values

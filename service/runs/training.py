@@ -159,7 +159,7 @@ def complete(
         training=assigned.training.model_dump(mode="json"),
         libraries=dict(origin.libraries),
         git_revision=origin.git_revision,
-        kernels=[Kernel.model_validate(one) for one in kernels],
+        kernels=[Kernel.model_validate(kernel) for kernel in kernels],
     )
     return registry.add_version(
         session,

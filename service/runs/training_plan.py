@@ -66,13 +66,13 @@ def resolve(
     if options.kind != schema.kind:
         detail = f"architecture {options.architecture!r} trains on {options.kind} data, the dataset is {schema.kind}"
         raise BadInput([Fault("/architecture/architecture", "wrong_kind", detail)])
-    asked = options.model_dump(exclude_unset=True)
+    architecture = options.model_dump(exclude_unset=True)
     splits = statistics.get("splits")  # split -> number of rows; None for a dataset without splits
     usable, held_out = (rows, 0) if splits is None else (rows - splits["test"], splits["validation"])
     named = request.training.model_dump(exclude_unset=True)
     try:
         choices = presets.choose(
-            request.preset, schema.kind, len(schema.modalities), usable, asked, named, held_out, request.devices
+            request.preset, schema.kind, len(schema.modalities), usable, architecture, named, held_out, request.devices
         )
     except UnfitPreset as error:
         raise BadInput([Fault("/preset", "misfit", str(error))]) from error
@@ -82,7 +82,7 @@ def resolve(
         modalities = _modalities(schema)
     except ValidationError as error:
         raise BadInput(
-            [Fault("/dataset", "misfit", f"of the dataset, {said}") for _, said in sentences(error)]
+            [Fault("/dataset", "misfit", f"of the dataset, {sentence}") for _, sentence in sentences(error)]
         ) from error
     try:
         config = complete(_valid(_OPTIONS, chosen, "architecture", choices.preset), modalities)
@@ -107,7 +107,7 @@ def _valid(kind: TypeAdapter[Chosen], chosen: Mapping[str, Any], field: str, pre
         return kind.validate_python(chosen)
     except ValidationError as error:
         with_preset = f"with the preset {preset!r}"
-        faults = [Fault(pointer(field), "misfit", f"{field} {with_preset}: {said}") for _, said in sentences(error)]
+        faults = [Fault(pointer(field), "misfit", f"{field} {with_preset}: {detail}") for _, detail in sentences(error)]
         raise BadInput(faults) from error
 
 
@@ -136,11 +136,15 @@ def _init(
 
 def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig) -> list[Fault]:
     """The fields in which two configurations differ, so that one model cannot load the weights of the other."""
-    mine, theirs = _comparable(config, other)
+    own_fields, other_fields = _comparable(config, other)
     return [
-        Fault("/init_from", "misfit", f"{field} is {theirs.get(field)!r} there and {mine.get(field)!r} here"[:500])
-        for field in sorted({*mine, *theirs})
-        if mine.get(field) != theirs.get(field)
+        Fault(
+            "/init_from",
+            "misfit",
+            f"{field} is {other_fields.get(field)!r} there and {own_fields.get(field)!r} here"[:500],
+        )
+        for field in sorted({*own_fields, *other_fields})
+        if own_fields.get(field) != other_fields.get(field)
     ]
 
 
@@ -148,24 +152,24 @@ def _comparable(
     config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both as JSON. Category names are compared only if both models have them: weights do not depend on names."""
-    mine, theirs = config.model_dump(mode="json"), other.model_dump(mode="json")
-    for one, another in zip(mine["modalities"], theirs["modalities"], strict=False):
-        if one["category_names"] is None or another["category_names"] is None:
-            one["category_names"] = another["category_names"] = None
-    return mine, theirs
+    own_fields, other_fields = config.model_dump(mode="json"), other.model_dump(mode="json")
+    for left, right in zip(own_fields["modalities"], other_fields["modalities"], strict=False):
+        if left["category_names"] is None or right["category_names"] is None:
+            left["category_names"] = right["category_names"] = None
+    return own_fields, other_fields
 
 
 def _modalities(schema: Schema) -> list[ModalityConfig]:
     """The modalities. Category names that exceed `MAX_NAMES_BYTES` together are left out."""
-    room, found = MAX_NAMES_BYTES, []
+    room, configs = MAX_NAMES_BYTES, []
     for modality in schema.modalities:
         names = modality.category_names
         size = len(json.dumps(names)) + MANIFEST_INDENT * len(names or ())
         if size > room:
             names, size = None, 0
         room -= size
-        found.append(_modality(modality, names))
-    return found
+        configs.append(_modality(modality, names))
+    return configs
 
 
 def _modality(schema: ModalitySchema, names: CategoryNames | None) -> ModalityConfig:
@@ -180,26 +184,26 @@ def _modality(schema: ModalitySchema, names: CategoryNames | None) -> ModalityCo
 
 def _misfits_of_values(config: MMVAEConfig | MMVRNNConfig, statistics: Mapping[str, Any]) -> list[Fault]:
     """Every property of the dataset that would make the training fail before its first step."""
-    found = []
+    faults = []
     if (shortest := statistics.get("lengths", {}).get("minimum", 1)) < 1:
         detail = f"its shortest sequence has {shortest} time steps, expected at least one in each; leave those rows out"
-        found.append(Fault("/dataset", "misfit", detail))
+        faults.append(Fault("/dataset", "misfit", detail))
     for modality in config.modalities:
         figures = statistics.get("modalities", {}).get(modality.name, {})
         if figures.get("present") == 0:
             detail = f"no row has modality {modality.name!r}, expected it in some; leave it out of the dataset"
-            found.append(Fault("/dataset", "misfit", detail))
+            faults.append(Fault("/dataset", "misfit", detail))
         elif why := _outside(modality, figures):
-            found.append(Fault(pointer("architecture", "modalities", modality.name, "likelihood"), "misfit", why))
-    return found
+            faults.append(Fault(pointer("architecture", "modalities", modality.name, "likelihood"), "misfit", why))
+    return faults
 
 
 def _outside(modality: ModalityConfig, figures: Mapping[str, Any]) -> str | None:
     """Why values of the modality are outside of the likelihood's support; None if all are inside."""
     if "minimum" not in figures:
         return None
-    least, most = figures["minimum"], figures["maximum"]
-    what = f"modality {modality.name!r} has values from {least:g} to {most:g}"
-    if modality.support.contains(least) and modality.support.contains(most):
+    smallest, largest = figures["minimum"], figures["maximum"]
+    what = f"modality {modality.name!r} has values from {smallest:g} to {largest:g}"
+    if modality.support.contains(smallest) and modality.support.contains(largest):
         return None
     return f"{what}, and {modality.likelihood} is for {modality.support}; choose another likelihood"

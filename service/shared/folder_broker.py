@@ -30,11 +30,11 @@ class Channel(filesystem.Channel):
 
     def _get(self, queue: str) -> Any:
         for path in sorted(Path(self.data_folder_in).glob(f"*.{queue}.msg")):
-            taken = Path(self.processed_folder) / path.name
+            claimed = Path(self.processed_folder) / path.name
             with contextlib.suppress(FileNotFoundError):  # another worker took it
-                path.rename(taken)
-                payload = loads(taken.read_text())
-                taken.unlink()
+                path.rename(claimed)
+                payload = loads(claimed.read_text())
+                claimed.unlink()
                 return payload
         raise Empty
 

@@ -60,10 +60,10 @@ def _load_unique(raw: bytes) -> None:
     document = json.loads(raw, object_pairs_hook=unique)
     if repeated:
         place, (_, key) = _find(document, repeated)
-        shown = key[:MAX_KEY_CHARACTERS]
+        short_key = key[:MAX_KEY_CHARACTERS]
         place_text = pointer(*place) or "the top level"
-        detail = f"the object at {place_text} has the key {shown!r} twice, expected unique keys; remove one of them"
-        raise BadInput([Fault(pointer(*place, shown), "duplicate_key", detail)])
+        detail = f"the object at {place_text} has the key {short_key!r} twice, expected unique keys; remove one of them"
+        raise BadInput([Fault(pointer(*place, short_key), "duplicate_key", detail)])
 
 
 def refuse_zero_characters(raw: bytes) -> None:

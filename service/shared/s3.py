@@ -118,8 +118,8 @@ class Bucket:
         """All objects."""
         with self._errors("list objects"):
             for page in obstore.list(self._store):
-                for found in page:
-                    yield Entry(found["path"], found["size"], found["last_modified"])
+                for entry in page:
+                    yield Entry(entry["path"], entry["size"], entry["last_modified"])
 
     @contextmanager
     def _errors(self, action: str) -> Iterator[None]:

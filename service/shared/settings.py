@@ -178,33 +178,33 @@ class Settings(LogSettings):
 
     @field_validator("source_prefixes", mode="before")
     @classmethod
-    def _read_list(cls, given: Any) -> Any:
+    def _read_list(cls, value: Any) -> Any:
         try:
-            return orjson.loads(given) if isinstance(given, str) else given
+            return orjson.loads(value) if isinstance(value, str) else value
         except orjson.JSONDecodeError as error:
             raise ValueError('is not JSON, expected a list such as ["s3://bucket/prefix"]') from error
 
     @field_validator("secret_key")
     @classmethod
-    def _check_each_key(cls, given: SecretStr | None) -> SecretStr | None:
-        keys = split_keys(given.get_secret_value()) if given is not None else []
+    def _check_each_key(cls, value: SecretStr | None) -> SecretStr | None:
+        keys = split_keys(value.get_secret_value()) if value is not None else []
         if short := [f"key {n} has {len(key)}" for n, key in enumerate(keys, 1) if len(key) < SECRET_CHARACTERS]:
             raise ValueError(
                 f"is not usable: {', '.join(short)} characters, expected at least {SECRET_CHARACTERS} in each key"
             )
-        return given
+        return value
 
     @model_validator(mode="wrap")
     @classmethod
-    def _find_all_at_once(cls, given: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
+    def _find_all_at_once(cls, values: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
         """Raises one error with every value that is wrong, and with what contradicts among those that are not."""
         faults: list[InitErrorDetails] = []
         try:
-            settings = validate(given)
+            settings = validate(values)
         except ValidationError as error:
-            faults = [_fault(one["type"], cls._describe(one), one["loc"]) for one in error.errors()]
-            wrong = {one["loc"][0] for one in error.errors()}
-            settings = validate({name: value for name, value in given.items() if name not in wrong})
+            faults = [_fault(fault["type"], cls._describe(fault), fault["loc"]) for fault in error.errors()]
+            wrong = {fault["loc"][0] for fault in error.errors()}
+            settings = validate({name: value for name, value in values.items() if name not in wrong})
         faults += [_fault("contradiction", detail, (name,)) for name, detail in settings.contradictions()]
         if faults:
             raise ValidationError.from_exception_data(cls.__name__, faults, hide_input=True)
@@ -221,24 +221,26 @@ class Settings(LogSettings):
 
     def contradictions(self) -> list[tuple[str, str]]:
         """The settings that do not go with others, each with the rest of a sentence about it."""
-        found = []
+        faults = []
         if self.lease_seconds < 2 * self.heartbeat_seconds:
             least = f"expected at least twice SENSORIUM_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g})"
-            found.append(("lease_seconds", f"is {self.lease_seconds:g}, {least}: a lease outlives one late heartbeat"))
+            faults.append(("lease_seconds", f"is {self.lease_seconds:g}, {least}: a lease outlives one late heartbeat"))
         if self.inference_backend == "celery" and not self.broker.startswith("redis"):
-            found.append(("inference_backend", "is 'celery', which needs a SENSORIUM_BROKER that begins with redis://"))
+            faults.append(
+                ("inference_backend", "is 'celery', which needs a SENSORIUM_BROKER that begins with redis://")
+            )
         if self.storage is not None and "://" in self.storage and not re.match(r"s3://[^/]+", self.storage):
-            found.append(("storage", f"is {self.storage!r}, expected s3://BUCKET/PREFIX or a folder"))
+            faults.append(("storage", f"is {self.storage!r}, expected s3://BUCKET/PREFIX or a folder"))
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            found.append(
+            faults.append(
                 ("s3_access_key_id", "needs SENSORIUM_S3_SECRET_ACCESS_KEY, and the reverse: set both or none")
             )
         for name, url, password in (
             ("database", self.database, self.database_password),
             ("broker", self.broker, self.broker_password),
         ):
-            found += _url_contradictions(name, url, password)
-        return found
+            faults += _url_contradictions(name, url, password)
+        return faults
 
     @property
     def database_url(self) -> str:

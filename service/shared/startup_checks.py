@@ -32,7 +32,9 @@ def read_settings(**options: object) -> Settings:
     try:
         return Settings(**options)  # type: ignore[arg-type]  # Pydantic checks the types
     except ValidationError as error:
-        raise Misconfigured([f"{_variable(str(one['loc'][0]))} {one['msg']}" for one in error.errors()]) from error
+        raise Misconfigured(
+            [f"{_variable(str(fault['loc'][0]))} {fault['msg']}" for fault in error.errors()]
+        ) from error
     except SettingsError as error:
         detail = f"{SECRETS_DIR} is {folder!r}, expected text files of at most 16 MiB in total"
         raise Misconfigured([detail]) from error

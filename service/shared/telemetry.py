@@ -60,8 +60,8 @@ def _line_writer(stream: TextIO, as_json: bool) -> _Writer:
             values = {**fields, "event": event, "level": level, "logger": logger, "timestamp": now}
             line = orjson.dumps(values, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
         else:
-            shown = " ".join([f"{name}={value}" for name, value in fields.items()])
-            line = f"{now:%Y-%m-%dT%H:%M:%S.%fZ} [{level:9}] {event:30} [{logger}] {shown}\n".encode()
+            words = " ".join([f"{name}={value}" for name, value in fields.items()])
+            line = f"{now:%Y-%m-%dT%H:%M:%S.%fZ} [{level:9}] {event:30} [{logger}] {words}\n".encode()
         with contextlib.suppress(OSError, ValueError):  # a closed log must not fail a request
             os.write(stream.fileno(), line)  # unbuffered; the other lines are flushed one by one
 

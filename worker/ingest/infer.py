@@ -80,30 +80,30 @@ def completed(
 
 def floats(layout: Layout, declaration: Declaration) -> dict[str, Numbers]:
     """New `Numbers` by name, for floats that may be categories: pandas makes floats of integers and null."""
-    said = declaration.modalities
+    declared = declaration.modalities
     return {
         modality.name: Numbers()
         for modality in layout.modalities
         if modality.dtype == "float32" and not (modality.shape or modality.integral or modality.likelihood)
-        if modality.name not in said or said[modality.name].dtype is None
+        if modality.name not in declared or declared[modality.name].dtype is None
     }
 
 
 def constants(layout: Layout, declaration: Declaration, figures: Mapping[str, Mapping[str, Any]]) -> list[DataWarning]:
     """Warnings about modalities whose values are all equal. figures: the statistics of each modality."""
-    found = []
+    warnings = []
     for modality in layout.modalities:
         seen = figures[modality.name]
         undeclared = modality.name not in declaration.modalities and modality.dtype == "float32"
         if undeclared and seen["present"] > 1 and seen["minimum"] == seen["maximum"]:
             detail = f"holds no other number than {seen['minimum']:g}, from which a model learns nothing; ignore it"
-            found.append(_warned(modality, "constant", detail))
-    return found
+            warnings.append(_warned(modality, "constant", detail))
+    return warnings
 
 
 def doubts(layout: Layout, seen: Mapping[str, Numbers]) -> list[DataWarning]:
     """Warnings about floats that are few different whole numbers."""
-    found = []
+    warnings = []
     for modality in layout.modalities:
         numbers = seen.get(modality.name)
         if (
@@ -116,23 +116,23 @@ def doubts(layout: Layout, seen: Mapping[str, Numbers]) -> list[DataWarning]:
                 f"holds floats, which were read as numbers, and only {len(numbers.distinct)} different whole ones; "
             )
             detail += f"declare modalities: {_as(modality, 'int64')} where they are categories"
-            found.append(_warned(modality, "perhaps_categories", detail))
-    return found
+            warnings.append(_warned(modality, "perhaps_categories", detail))
+    return warnings
 
 
 def _of_numbers(modality: PlannedModality, seen: Numbers, layout: Layout, declaration: Declaration) -> _Read:
-    said = declaration.modalities.get(modality.name)
-    if said is not None and said.is_category:
+    declared = declaration.modalities.get(modality.name)
+    if declared is not None and declared.is_category:
         return _Read(_categories(modality, seen), [])
     if not seen.count:  # the conversion refuses a modality without values
         return _Read(modality, [])
     if seen.distinct is not None and len(seen.distinct) == 1:
-        keep = said is not None or seen.count == 1  # a single value does not make a constant
+        keep = declared is not None or seen.count == 1  # a single value does not make a constant
         return _Read(_number(modality), []) if keep else _constant(modality, seen.distinct.tolist()[0])
     if seen.distinct is not None and len(seen.distinct) <= FEW:
         warnings = [_warned(modality, "inferred_categories", _few(seen))]
         return _Read(_categories(modality, seen), warnings + _perhaps_split(modality, map(str, seen.distinct.tolist())))
-    if layout.kind == "static" and seen.are_consecutive and said is None:
+    if layout.kind == "static" and seen.are_consecutive and declared is None:
         detail = f"counts the rows and was left out; {_ids(modality.column)}, or modalities: {_as(modality, 'float32')}"
         return _Read(None, [_warned(modality, "looks_like_ids", detail)])
     warnings = [_warned(modality, "inferred_numbers", _many(modality, seen))]

@@ -61,7 +61,7 @@ class JsonColumn:
         axes, leaves, types = _flattened(values)
         if not types:
             if self._kind is not None and axes > self._axes:
-                raise _Odd(f"{_said(axes, None)}, expected {_said(self._axes, self._kind)} as before")
+                raise _Odd(f"{_description(axes, None)}, expected {_description(self._axes, self._kind)} as before")
             return max(axes, self._axes), self._kind
         if unknown := types - {*KINDS}:
             raise _Odd(
@@ -73,7 +73,7 @@ class JsonColumn:
             raise _Odd("of several types, expected one")
         before = self._kind or kind
         if (self._axes != axes and (self._kind or self._axes > axes)) or WORDS[kind] != WORDS[before]:
-            raise _Odd(f"{_said(axes, kind)}, expected {_said(self._axes, before)} as before")
+            raise _Odd(f"{_description(axes, kind)}, expected {_description(self._axes, before)} as before")
         if int in types:
             whole = [leaf for leaf in leaves if type(leaf) is int]
             if max(whole) >= MAX_INTEGER or min(whole) < -MAX_INTEGER:
@@ -122,5 +122,5 @@ def _refuse_halves(leaves: Sequence[Any]) -> None:
         raise _Odd("text with half a surrogate pair, expected Unicode") from error
 
 
-def _said(axes: int, kind: ColumnKind | None) -> str:
+def _description(axes: int, kind: ColumnKind | None) -> str:
     return "lists of " * axes + (WORDS[kind] if kind else "nothing")

@@ -47,5 +47,5 @@ def log_fields(session: Session, claim: Claim) -> dict[str, str]:
         "run_id": select(Run.id).where(Run.job_id == claim.job_id),
         "dataset_version_id": select(DatasetVersion.id).where(DatasetVersion.job_id == claim.job_id),
     }
-    found = {name: session.scalar(query) for name, query in queries.items()}
-    return {name: id for name, id in found.items() if id is not None}
+    ids = {name: session.scalar(query) for name, query in queries.items()}
+    return {name: id for name, id in ids.items() if id is not None}

@@ -46,5 +46,5 @@ class ConvertJob:
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Fill in the dataset version."""
         schema = Schema.model_validate(result["schema"])
-        found = result["rows"], schema, result["statistics"], result["warnings"]
-        datasets.complete(session, self._job_id, *found, stored, max_bytes)
+        fields = result["rows"], schema, result["statistics"], result["warnings"]
+        datasets.complete(session, self._job_id, *fields, stored, max_bytes)

@@ -52,8 +52,8 @@ class TrainJob:
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
         """Add the model version and the evaluation."""
-        found = result["metrics"], result["evaluation"], result["kernels"]
-        training.complete(session, self._assigned, stored, max_bytes, *found, _origin())
+        fields = result["metrics"], result["evaluation"], result["kernels"]
+        training.complete(session, self._assigned, stored, max_bytes, *fields, _origin())
 
     def _newest_intact_checkpoint(self, worker: WorkerState) -> str | None:
         """The path of the newest checkpoint whose file is intact. None: training starts from the beginning."""

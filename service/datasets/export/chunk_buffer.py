@@ -28,6 +28,6 @@ class Sink(io.RawIOBase):
 
     def take(self) -> bytes:
         """The bytes that were written since the last call."""
-        taken = b"".join(self._parts)
+        content = b"".join(self._parts)
         self._parts.clear()
-        return taken
+        return content

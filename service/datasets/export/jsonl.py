@@ -37,17 +37,17 @@ def values_of(samples: Samples, row: int, max_steps: int | None = None) -> dict[
     place = steps(samples, range(row, row + 1))
     if max_steps is not None:
         place = slice(place.start, min(place.stop, place.start + max_steps))
-    found: dict[str, Any] = {}
+    row_values: dict[str, Any] = {}
     for modality in samples.schema.modalities:
         values, present = samples.values[modality.name][place], samples.present[modality.name][place]
         if samples.offsets is None:
-            found[modality.name] = _named(modality, values)[0] if present[0] else None
+            row_values[modality.name] = _named(modality, values)[0] if present[0] else None
         elif present.all():
-            found[modality.name] = _named(modality, values)
+            row_values[modality.name] = _named(modality, values)
         else:
             pairs = zip(_named(modality, values), present.tolist(), strict=True)
-            found[modality.name] = [value if given else None for value, given in pairs]
-    return found
+            row_values[modality.name] = [value if is_present else None for value, is_present in pairs]
+    return row_values
 
 
 def _named(modality: ModalitySchema, values: Any) -> Any:

@@ -69,17 +69,17 @@ def _texts(name: str, texts: Sequence[str | None]) -> Described:
     return name, dtype, (len(texts),), lambda rows: np.array([(texts[row] or "").encode() for row in rows], dtype)
 
 
-def _padded(samples: Samples, name: str, values: Array, written: Callable[[Array], Array]) -> Described:
+def _padded(samples: Samples, name: str, values: Array, convert: Callable[[Array], Array]) -> Described:
     item = values.shape[1:]
     if samples.offsets is None:
-        return name, values.dtype, values.shape, lambda rows: written(values[rows.start : rows.stop])
+        return name, values.dtype, values.shape, lambda rows: convert(values[rows.start : rows.stop])
     lengths = np.diff(samples.offsets)
     max_steps = int(lengths.max())
 
     def rows_of(rows: range) -> Array:
         padded = np.zeros((len(rows), max_steps, *item), values.dtype)
         inside = np.arange(max_steps) < lengths[rows.start : rows.stop, None]
-        padded[inside] = written(values[steps(samples, rows)])
+        padded[inside] = convert(values[steps(samples, rows)])
         return padded
 
     return name, values.dtype, (samples.rows, max_steps, *item), rows_of

@@ -47,7 +47,7 @@ def steps(samples: Samples, rows: range) -> slice:
 
 def own_schema_of(samples: Samples) -> str:
     """The schema to write into the file."""
-    return exported_schema.written(
+    return exported_schema.to_json(
         exported_schema.of(samples, *(column(samples, name) for name in (IDS, LABELS, SPLIT)))
     )
 

@@ -155,7 +155,7 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
     `error` has `code`, `detail` and, for bad input, `errors`. A fault of the program that an earlier attempt had too,
     with the same detail, ends the job. Returns the new state, None when the claim was lost.
     """
-    told = error
+    reported = error
     earlier = _attempt_with(session, claim, error) if retry_seconds is not None and error["code"] == FAULT else None
     if earlier is not None:
         detail = f"{error['detail']}; attempt {earlier} failed in the same way, so it is not tried again"
@@ -177,7 +177,7 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
     )
     if state is not None:
         message = f"attempt {claim.attempt} failed: {error['detail']}"
-        data = {"state": state, "code": told["code"], "detail": told["detail"]}
+        data = {"state": state, "code": reported["code"], "detail": reported["detail"]}
         record_event(session, claim.job_id, claim.attempt, "error", ATTEMPT_FAILED, message, data)
     return state
 

@@ -47,8 +47,8 @@ def discard(database: Database, storage: Storage, stored: Stored) -> None:
 
 def stored_bytes(session: Session, project_id: str) -> int:
     """The bytes of all artifacts of a project, without those that are released."""
-    kept = Artifact.project_id == project_id, Artifact.state != "deleting"
-    return session.scalar(select(func.sum(Artifact.size_bytes)).where(*kept)) or 0
+    conditions = Artifact.project_id == project_id, Artifact.state != "deleting"
+    return session.scalar(select(func.sum(Artifact.size_bytes)).where(*conditions)) or 0
 
 
 def release(session: Session, artifact_ids: Sequence[str]) -> None:

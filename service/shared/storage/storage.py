@@ -90,7 +90,7 @@ class Storage(ABC):
 def _entry(path: Path, key: str) -> Iterator[Entry]:
     """The file, unless it was deleted meanwhile."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return
-    yield Entry(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+    yield Entry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
