@@ -1,1 +1,1 @@
-"""The worker processes: they claim jobs in SQL, train, convert, and commit what came of it."""
+"""The worker processes: they claim jobs in SQL, train, convert, and commit the results."""

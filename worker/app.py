@@ -45,7 +45,7 @@ def main(queue: str) -> None:
 
 
 def serve_jobs(settings: Settings, database: Database, owner: str, queue: str) -> None:
-    """Do the jobs of a queue until SIGTERM; then give back the job that is being done."""
+    """Run the jobs of a queue until SIGTERM; then requeue the current job."""
     messages = broker.connect(settings)
     spare = TrainJob.program if queue == runs.QUEUE else None
     launcher = Launcher(settings.log_bytes, spare, settings.log_json)
@@ -69,7 +69,7 @@ def serve_jobs(settings: Settings, database: Database, owner: str, queue: str) -
         thread.start()
     collectors = [LeaseCollector(worker), SpaceCollector(worker.storage.space)]
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers, "database": database.answers}
-    # Without `work`: one tick does whole jobs and takes as long as they take.
+    # /healthz does not check `work`, whose tick runs complete jobs, which may take hours.
     health = HealthServer(settings, short, collectors, dependencies)
     signals.worker_ready.connect(health.mark_started, weak=False)
     try:

@@ -1,4 +1,4 @@
-"""What SQL learns of an attempt: the events and the log of the child while it runs, and the outcome.
+"""Records an attempt in SQL: the events and the log of the child while it runs, and the outcome.
 
 Every change is a compare-and-set on the attempt: it has no effect once the job has another owner.
 """
@@ -36,7 +36,7 @@ RETRY_SECONDS = 1.0
 
 
 class PendingEvents:
-    """What a child has reported and SQL does not have yet."""
+    """The reports of a child that are not in SQL yet."""
 
     def __init__(self, claim: Claim, job: ClaimedJob, storage: Storage) -> None:
         self.last: dict[str, Any] | None = None
@@ -49,7 +49,7 @@ class PendingEvents:
         self._log = ""
 
     def collect(self, child: ChildProcess) -> None:
-        """Take what the child has reported since the last call. Stores the files of its checkpoints."""
+        """Receive the child's reports since the last call. Stores the files of its checkpoints."""
         for event in child.events():
             if event["event"] in LAST_EVENTS:
                 self.last = event
@@ -95,7 +95,7 @@ class PendingEvents:
         return [event["stored"] for event in older if event["stored"] != newest["stored"]]
 
     def clear(self) -> None:
-        """Forget what `save` has saved, once its transaction is committed."""
+        """Remove what `save` has saved. Call it after the commit."""
         self._events, self._log = [], ""
 
 
@@ -114,7 +114,7 @@ def succeed(worker: WorkerState, claim: Claim, job: ClaimedJob, event: dict[str,
     try:
         commit(worker, change)
     except Lost:
-        # The job was cancelled meanwhile, or reaped, or an earlier try did commit and its answer was lost.
+        # The job was cancelled meanwhile, or reaped, or an earlier try was committed and its response was lost.
         commit(worker, lambda session: jobs.stop(session, claim))
     except TooMany:
         discard(worker, [stored])
@@ -150,7 +150,7 @@ def discard(worker: WorkerState, files: Sequence[Stored]) -> None:
 
 
 def commit(worker: WorkerState, change: Callable[[Session], Result]) -> Result:
-    """Commit a change. Waits for a database that is away: giving up would waste the attempt."""
+    """Commit a change. Retries while the database is unreachable, so that the attempt is not lost."""
     outage = Outage(log, "outcome_save_failed", "outcome_saved")
     while True:
         try:

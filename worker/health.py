@@ -1,4 +1,4 @@
-"""The HTTP port of a worker: `/metrics` for Prometheus, `/healthz` and `/readyz` for whatever runs the worker."""
+"""The HTTP port of a worker: `/metrics` for Prometheus, `/healthz` and `/readyz` for the process manager."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class _Handler(WSGIRequestHandler):
 class HealthServer:
     """Answers on `metrics_port` until it is closed. Without that setting no port is opened.
 
-    threads: threads that must go on, for `/healthz`. dependencies: for `/readyz`, whether each answers.
+    threads: threads that must not hang, for `/healthz`. dependencies: for `/readyz`, whether each answers.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HealthServer:
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def mark_started(self, **_: object) -> None:
-        """The worker takes messages from now on. Celery calls this with the arguments of its signal."""
+        """The worker receives messages from now on. Celery calls this with the arguments of its signal."""
         self._is_started = True
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ def serve(settings: Settings, database: Database, owner: str) -> None:
     load = PeriodicThread("engine", TICK_SECONDS, host.tick)
     for thread in short:
         thread.start()
-    # Without `load`, which takes as long as a version takes to load. Loaded versions do not need SQL.
+    # /healthz does not check `load`, whose tick may load a version. Loaded versions do not need SQL.
     dependencies = {"broker": BrokerWatch(settings.broker_url).answers}
     health = HealthServer(settings, short, [EngineCollector(engine.use)], dependencies)
     host.tick()  # load the versions that aliases name before the first batch comes

@@ -1,4 +1,4 @@
-"""Makes JSON lines of what a child process writes to standard error, where libraries write plain text."""
+"""Converts the standard error of a child process, where libraries write plain text, to JSON lines."""
 
 import json
 from datetime import UTC, datetime

@@ -40,7 +40,7 @@ COMPUTE_SECONDS = Counter(
 
 
 class LeaseCollector(Collector):
-    """Whether the worker does a job, and the age of that job's lease."""
+    """Whether the worker runs a job, and the age of that job's lease."""
 
     def __init__(self, worker: WorkerState) -> None:
         self._worker = worker
@@ -50,7 +50,7 @@ class LeaseCollector(Collector):
         renewed_at = self._worker.renewed_at if self._worker.job_id is not None else None
         age = 0.0 if renewed_at is None else time.monotonic() - renewed_at
         yield GaugeMetricFamily(
-            "sensorium_worker_busy", "1 while the worker does a job.", float(renewed_at is not None)
+            "sensorium_worker_busy", "1 while the worker runs a job.", float(renewed_at is not None)
         )
         yield GaugeMetricFamily(
             "sensorium_worker_lease_age_seconds", "Seconds since the job's lease was last renewed.", age

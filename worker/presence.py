@@ -29,6 +29,6 @@ def registered(database: Database, settings: Settings, queue: str) -> Iterator[s
 
 
 def beat(database: Database, owner: str, job_id: str | None) -> None:
-    """Tell SQL that this process is alive, and which job it does."""
+    """Record in SQL that this process is alive, and its current job."""
     with database.writer.begin() as session:
         live_workers.beat(session, owner, job_id)

@@ -30,7 +30,7 @@ Program = Callable[[dict[str, Any], Emit, threading.Event], dict[str, Any] | Non
 
 
 class Refused(Exception):
-    """The job cannot be done at any attempt."""
+    """The job would fail at every attempt."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

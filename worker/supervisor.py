@@ -1,4 +1,4 @@
-"""Does the jobs of a queue, one at a time: claim, spec, child process, heartbeats with events, outcome.
+"""Runs the jobs of a queue, one at a time: claim, spec, child process, heartbeats with events, outcome.
 
 SQL holds the owner of each job. Every write compares the attempt: a worker that lost its job changes nothing.
 """
@@ -50,15 +50,15 @@ def register(app: Celery, worker: WorkerState) -> None:
 
 
 def work(worker: WorkerState, queue: str) -> None:
-    """Do the jobs that are due on a queue, until none is due or the worker is told to stop.
+    """Run the due jobs of a queue, until none is due or the worker has to stop.
 
-    Returns at once if another thread is at it: that thread takes all jobs that are due.
+    Returns at once if another thread is running jobs: that thread runs all due jobs.
     """
     if not worker.work_lock.acquire(blocking=False):
         return
     try:
         while not worker.draining.is_set() and _has_space(worker, queue):
-            worker.launcher.prepare()  # under the lock: otherwise another thread's job starts beside it
+            worker.launcher.prepare()  # under the lock, because another thread must not start a job at the same time
             claim, fields = _claim(worker, queue)
             if claim is None:
                 return
@@ -98,7 +98,7 @@ def _claim(worker: WorkerState, queue: str) -> tuple[Claim | None, dict[str, str
 
 
 def _attempt(worker: WorkerState, claim: Claim) -> None:
-    """Do one claimed job, and commit its outcome whatever happens."""
+    """Run one claimed job, and always commit its outcome."""
     metrics.CLAIMED.labels(claim.kind).inc()
     log.info("job_claimed", kind=claim.kind, attempt=claim.attempt)
     started_at = time.monotonic()
@@ -116,7 +116,7 @@ def _attempt(worker: WorkerState, claim: Claim) -> None:
 
 @contextmanager
 def _renewed_lease(worker: WorkerState, claim: Claim) -> Iterator[None]:
-    """Renew the lease beside the heartbeats, which pause while a large file is stored and while a child stops."""
+    """Renew the lease in a thread, because heartbeats pause while a large file is stored and while a child stops."""
     lease_seconds = worker.settings.lease_seconds
 
     def renew() -> None:
@@ -133,7 +133,7 @@ def _renewed_lease(worker: WorkerState, claim: Claim) -> Iterator[None]:
 
 
 def _outcome(worker: WorkerState, claim: Claim) -> str:
-    """Do the job and commit its outcome. Returns `finished`, `failed`, `stopped` or `lost`."""
+    """Run the job and commit its outcome. Returns `finished`, `failed`, `stopped` or `lost`."""
     try:
         return _run_child(worker, claim)
     except Lost:

@@ -1,4 +1,4 @@
-"""Ends a worker that receives no work although work is due, so that whatever runs it starts it again."""
+"""Ends a worker that receives no work although work is due, so that the process manager restarts it."""
 
 import os
 import time

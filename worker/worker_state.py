@@ -26,11 +26,11 @@ class WorkerState:
     """The id under which this worker holds jobs."""
     launcher: Launcher
     draining: threading.Event = field(default_factory=threading.Event)
-    """Set once the worker is told to stop: it takes no further job and gives back the one it does."""
+    """Set when the worker has to stop: it claims no further job and requeues the current one."""
     work_lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held by the thread that does jobs. A worker does one job at a time."""
+    """Held by the thread that runs jobs. A worker runs one job at a time."""
     job_id: str | None = None
-    """The job that is being done."""
+    """The current job."""
     renewed_at: float | None = None
     """When the lease of `job_id` was last renewed."""
     idle_since: float = field(default_factory=time.monotonic)

@@ -1,4 +1,4 @@
-"""What a downloaded file says about itself, so that its upload makes the same dataset: a schema, and column names."""
+"""The schema and column names in a downloaded file. With them, an upload of the file creates the same dataset."""
 
 import json
 from collections.abc import Collection
@@ -34,7 +34,7 @@ def of(samples: Samples, ids: str, labels: str, split: str) -> Declaration:
 
 
 def to_json(declaration: Declaration) -> str:
-    """The text that the file contains."""
+    """The schema as the file contains it."""
     return declaration.model_dump_json(exclude_defaults=True)
 
 
@@ -43,7 +43,7 @@ def completed(
 ) -> tuple[Declaration, list[DataWarning]]:
     """The caller's declaration, completed with the schema of the file. The declaration of a column takes precedence.
 
-    own: the schema as the file carries it, None for none. columns: those that the file has.
+    file_schema: the schema in the file, or None. columns: the columns of the file.
     Raises BadInput for an invalid schema.
     """
     if file_schema is None:
@@ -74,7 +74,7 @@ def role_columns(declaration: Declaration) -> dict[str, str]:
     used = declaration.left_out() | declaration.names().keys()
     names = {}
     for role, name in (("ids", IDS), ("labels", LABELS), ("split", SPLIT)):
-        while name in declaration.modalities:  # as downloads do
+        while name in declaration.modalities:  # downloads rename it in the same way
             name += "_"
         if getattr(declaration, role) is None and name not in used:
             names[role] = name

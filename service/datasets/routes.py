@@ -67,7 +67,7 @@ async def create_upload(
     """Store a raw file; its first bytes tell its format. The body is the file itself.
 
     A `Content-Digest: sha-256=:…:` header is compared with the received bytes. The array headers of an .npz file are
-    checked at once; its values are read when a dataset is made of it.
+    checked at once; its values are read when a dataset is created from it.
     """
     async with upload_body.received(request, services, caller, once) as received:
         upload = await run_in_threadpool(_keep, services, caller, received, once)
@@ -109,7 +109,7 @@ def get_upload(upload_id: Reference, caller: Caller, services: Web) -> Upload:
 
 @router.delete(UPLOADS + "/{upload_id}", status_code=204, operation_id="delete_upload")
 def delete_upload(upload_id: Reference, caller: Caller, services: Web) -> None:
-    """Delete an upload. Its datasets stay. Refused while a dataset is being made of it."""
+    """Delete an upload. Its datasets stay. Refused while a dataset is being created from it."""
     with services.database.writer.begin() as session:
         uploads.remove(session, caller.project_id, upload_id)
 
@@ -123,7 +123,7 @@ def create_dataset(
     services: Web,
     once: OnceByBody,
 ) -> DatasetVersion:
-    """Make a dataset version of an upload, of a file at a URI, or by a generator.
+    """Create a dataset version from an upload, a file at a URI, or a generator.
 
     A worker converts it: `validating`, then `ready`, or `rejected` with up to 100 faults.
     """
@@ -210,9 +210,9 @@ def download_dataset(
     range: Range = None,
     if_range: IfRange = None,
 ) -> Response:
-    """The samples as a file. Uploaded with the same declaration, it makes the same dataset again.
+    """The samples as a file. An upload of it with the same declaration creates the same dataset.
 
-    Parts can be requested of the stored file only; the other formats are made for each download, and sent whole.
+    `Range` works for the stored file only; the other formats are created for each download and sent completely.
     """
     file = _file(services, caller, name, version)
     if query.format == STORED:

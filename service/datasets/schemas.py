@@ -61,11 +61,11 @@ class UriSource(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     uri: Annotated[str, Field(min_length=1, max_length=2000, examples=["s3://measurements/2026/patients.parquet"])]
-    format: FormatName | None = Field(default=None, description="By default the suffix of the file name tells it.")
+    format: FormatName | None = Field(default=None, description="By default the suffix of the file name.")
 
 
 class _Sequences(BaseModel):
-    """Generated sequences. All of them are in memory at once."""
+    """Generated sequences. All are in memory at once."""
 
     model_config = ConfigDict(extra="forbid")
 

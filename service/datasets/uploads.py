@@ -73,7 +73,7 @@ def list_uploads(
 
 
 def remove(session: Session, project_id: str, upload_id: str) -> None:
-    """Delete an upload; its datasets stay. Raises NotFound, and Conflict while a dataset is being made of it."""
+    """Delete an upload; its datasets stay. Raises NotFound, and Conflict while a dataset is being created from it."""
     upload = find(session, project_id, upload_id, lock=True)
     waiting = session.execute(
         select(Dataset.name, DatasetVersion.version)
@@ -86,7 +86,8 @@ def remove(session: Session, project_id: str, upload_id: str) -> None:
         )
     ).first()
     if waiting is not None:
-        raise Conflict("upload_in_use", f"dataset {waiting[0]!r} version {waiting[1]} is being made of it")
+        detail = f"dataset {waiting[0]!r} version {waiting[1]} is being created from it"
+        raise Conflict("upload_in_use", f"{detail}; delete the upload when the version is ready or rejected")
     session.execute(delete(Upload).where(Upload.id == upload_id))
     storage.release(session, [upload.artifact_id])
 

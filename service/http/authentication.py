@@ -29,7 +29,7 @@ OPERATION = "operation"
 
 @dataclass(frozen=True)
 class Operation:
-    """What a route does, as authentication, audit, metrics and the access log name it."""
+    """The action of a route: authentication, audit, metrics and the access log use its name."""
 
     id: str
     path: str
@@ -44,7 +44,7 @@ class Operation:
     def of(
         cls, id: str, path: str, methods: Collection[str], tags: Iterable[str | Enum], endpoint: Callable[..., Any]
     ) -> "Operation":
-        """The operation of a route. Tags and methods say which scope it needs; the endpoint names its body `body`."""
+        """The operation of a route. Tags and method determine its scope; the endpoint's parameter `body` is the body."""
         tags = list(tags)
         needed = {method: scopes.needed(method, tags) for method in methods}
         return cls(id, path, needed, query_parameters.model_of(endpoint), get_type_hints(endpoint).get("body"))

@@ -1,4 +1,4 @@
-"""Keeps short requests fast beside large uploads and downloads."""
+"""Keeps short requests fast while large uploads and downloads run."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 MAX_PAUSE_SECONDS = 0.02
 SENT_BYTES = 256 * 1024
-"""Sending more at once holds up the event loop."""
+"""The most bytes to send at once: more would block the event loop."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 class BulkLane:
     """Reads, writes and hashes the pieces of all large transfers in threads, one piece at a time.
 
-    In the event loop, a piece of 1 MiB would hold up every other request for 2 ms, or longer when the disk is busy.
+    In the event loop, a piece of 1 MiB would delay every other request by 2 ms, or more when the disk is busy.
     One at a time, however many transfers there are: a transfer whose piece waits reads nothing from its client, so
     that neither the event loop nor the processor is taken by all of them at once. While short requests are served,
     the transfers pause after each piece for as long as it took, and so leave half of the time to them.
@@ -32,7 +32,7 @@ class BulkLane:
     async def run(
         self, work: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Result:
-        """Do one piece of work in a thread, when it is its turn."""
+        """Wait for the turn, then do one piece of work in a thread."""
         async with self._turn:
             began = time.monotonic()
             result = await run_in_threadpool(work, *arguments, **named)
@@ -41,7 +41,7 @@ class BulkLane:
             return result
 
     async def iterate(self, pieces: Iterator[bytes]) -> AsyncIterator[memoryview]:
-        """Pieces that are made in a thread, in parts to send."""
+        """Create pieces in a thread, and split them into parts to send."""
         while (piece := await self.run(next, pieces, None)) is not None:
             for start in range(0, len(piece), SENT_BYTES):
                 yield memoryview(piece)[start : start + SENT_BYTES]

@@ -23,7 +23,7 @@ PRINCIPAL = "principal"
 
 @dataclass(frozen=True)
 class Services:
-    """What the process opens once and every route may use."""
+    """The services that a process opens once for all routes."""
 
     settings: Settings
     database: Database

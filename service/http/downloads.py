@@ -1,4 +1,4 @@
-"""Answers that are files: the whole, or the part that `Range` and `If-Range` ask for (RFC 9110, section 14)."""
+"""File responses: the whole file, or the part that `Range` and `If-Range` request (RFC 9110, section 14)."""
 
 import os
 from collections.abc import Iterator
@@ -16,15 +16,17 @@ MEDIA_TYPE = "application/octet-stream"
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 Range = Annotated[str | None, Header(description="`bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`.")]
-IfRange = Annotated[str | None, Header(description="The ETag of the first part. If the file has changed, all is sent.")]
+IfRange = Annotated[
+    str | None, Header(description="The ETag of the first part. If the file has changed, the whole file is sent.")
+]
 
 
 def answers(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """The answers of a download, for the API description."""
+    """The responses of a download, for the API description."""
     return {
         200: {"description": "The file.", "content": content},
         206: {"description": "A part of the file.", "content": content},
-        416: {"description": "There is no such part."},
+        416: {"description": "The file has no bytes in this range."},
     }
 
 
@@ -38,7 +40,7 @@ class Part(NamedTuple):
 
 
 def part(range: str | None, if_range: str | None, etag: str, size: int, filename: str) -> Part:
-    """Which bytes of a file to send. Raises Unsatisfiable."""
+    """The part of a file to send. Raises Unsatisfiable."""
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
@@ -56,14 +58,14 @@ def part(range: str | None, if_range: str | None, etag: str, size: int, filename
 def stored(
     services: Services, file: Stored, filename: str, range: str | None, if_range: str | None
 ) -> StreamingResponse:
-    """Send an artifact, or a part of it. Raises Unsatisfiable and CorruptArtifact."""
+    """Send an artifact or a part of it. Raises Unsatisfiable and CorruptArtifact."""
     return framed(services, file, part(range, if_range, f'"{file.sha256}"', file.size_bytes, filename))
 
 
 def framed(
     services: Services, file: Stored, part: Part, before: bytes = b"", after: bytes = b"", media_type: str = MEDIA_TYPE
 ) -> StreamingResponse:
-    """Send a part of `before`, an artifact and `after`, one behind the other. Raises CorruptArtifact."""
+    """Send a part of the concatenation of `before`, an artifact and `after`. Raises CorruptArtifact."""
     content = _pieces(before, _open(services, file, part.start), file.size_bytes, after, part.start, part.stop)
     return StreamingResponse(services.bulk.iterate(content), part.status, headers=part.headers, media_type=media_type)
 

@@ -16,8 +16,8 @@ from service.shared.errors import TooLarge
 
 log = structlog.get_logger(__name__)
 
-# An answer is data: a browser must not guess its type, run it or frame it. Caches keep no answer to a POST, so that
-# only the other answers need `no-store`.
+# A response is data: a browser must not guess its type, run it or frame it. Caches do not store responses to POST, so
+# only the other responses need `no-store`.
 SAFE_ANSWER = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -33,7 +33,7 @@ PAGES = ("/docs", "/redoc", "/docs/oauth2-redirect")
 
 
 class RequestMiddleware:
-    """One class for all of it: every further ASGI middleware would cost each request more."""
+    """One class does all of this, because each additional ASGI middleware slows down every request."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RequestMiddleware:
         max_bytes_of: Callable[[str], int | None],
         takes_encoded: Callable[[str], bool],
     ) -> None:
-        """max_bytes: limit of most bodies. max_bytes_of: the limit of a path, asked for larger ones; None is no limit.
+        """max_bytes: limit of most bodies. max_bytes_of: the limit of a path if the body is larger; None is no limit.
 
         takes_encoded: whether a path reads compressed bodies.
         """

@@ -1,4 +1,4 @@
-"""Lists come in pages: the items after a signed token."""
+"""Pages of lists. A signed token contains the last id of the previous page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Page:
     token_of: Callable[[str], str]
 
     def cut(self, rows: Sequence[tuple[str, Item]]) -> tuple[list[Item], str | None]:
-        """The items of this page and the token of the next one, if any. found: up to `size` + 1 pairs (id, item)."""
+        """The items of this page and the token of the next one, if any. rows: up to `size` + 1 pairs (id, item)."""
         page_rows = rows[: self.size]
         token = None
         if len(rows) > self.size:
@@ -45,7 +45,7 @@ class Page:
 
 
 def page_of(query: PageQuery, request: Request) -> Page:
-    """The page that a request asks for. Raises InvalidToken if the token is not one of this list."""
+    """The requested page. Raises InvalidToken if the token is not valid for this list."""
     signer, purpose = services_of(request).signer, f"page of {request.scope['path']}"
 
     def token_of(last: str) -> str:
@@ -57,5 +57,5 @@ def page_of(query: PageQuery, request: Request) -> Page:
         return Page(query.page_size, signer.read(purpose, query.page_token), token_of)
     except Forged as error:
         token = query.page_token[:40]
-        detail = f"page_token is {token!r}, expected the next_page_token of this list's page before"
+        detail = f"page_token is {token!r}, expected the next_page_token of the previous page of this list"
         raise InvalidToken([Fault("?page_token", "invalid_page_token", detail)], "invalid_page_token") from error

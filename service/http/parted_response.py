@@ -1,4 +1,4 @@
-"""A large response whose body is there already: it is sent part by part, as fast as the client reads."""
+"""A large response whose body is complete: it is sent in parts, as fast as the client reads."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 

@@ -15,22 +15,22 @@ from service.http.refusals import (
     MAX_FRAMING_BYTES,
     MAX_HEAD_BYTES,
     NOT_HTTP,
-    TOO_SLOW,
     UPGRADE_WITH_BODY,
     Refusal,
+    too_slow,
 )
 
 # Each byte of content raises the limit of chunk sizes, extensions and trailers, so that a body in chunks of one byte
 # each is read.
 FRAMING_BYTES_PER_CONTENT_BYTE = 12
-# Maximum number of requests of one connection that wait for the answer to the one before.
+# Maximum number of requests of one connection that wait for the response to the previous request.
 MAX_PIPELINED = 32
 HEAD_SECONDS = 15.0
 # The longest pause within a body, and the time for the rest of a body after its answer.
 BODY_SECONDS = 30.0
-# The longest pause of a client that reads its answer.
+# The longest pause of a client that reads its response.
 UNREAD_SECONDS = 60.0
-# During shutdown, how long an idle connection may still bring a request that is on its way.
+# During shutdown, how long an idle connection may still receive a request.
 LINGER_SECONDS = 1.0
 
 IS_GONE = "sensorium.is_gone"
@@ -42,9 +42,9 @@ class _StopParsing(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose requests are too slow, or too large besides their bodies; ignores trailers.
+    """Closes connections whose requests are too slow, or whose heads or chunk framing are too large. Ignores trailers.
 
-    One timer per connection checks the times every few seconds: a timer per request would cost each of them.
+    One timer per connection checks the times every few seconds: a timer per request would slow down every request.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -75,7 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         if self._waits_since is None and self._is_idle():
-            self._waits_since = self.loop.time()  # a line break between two requests begins none, but ends the idling
+            self._waits_since = self.loop.time()  # a line break between two requests ends the idle time
         if self._in_head:
             self._head_bytes += len(data)
         body_of = None if self._in_head else self.cycle
@@ -147,7 +147,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """The server shuts down: the current answer, or the next one, is the last."""
+        """The server shuts down: the current response, or the next one, is the last."""
         self._is_ending = True
         if self._is_idle():
             self.loop.call_later(LINGER_SECONDS, self._close_if_idle)
@@ -173,13 +173,13 @@ class BoundedProtocol(HttpToolsProtocol):
         allowed = HEAD_SECONDS if self._in_head else BODY_SECONDS
         if self._waits_since is not None and now - self._waits_since > allowed:
             if not self.flow.read_paused:
-                self._refuse(TOO_SLOW)
+                self._refuse(too_slow(allowed))
             else:
                 self._waits_since = now  # the application is slow, not the client
         self._timer = self.loop.call_later(min(HEAD_SECONDS, BODY_SECONDS) / 4, self._check_times)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """End the connection. An answer that is being sent is finished first."""
+        """End the connection. A response that is being sent is finished first."""
         if self._is_refused:
             return
         self._is_refused = True

@@ -19,7 +19,7 @@ MAX_PAGE_SIZE = 200
 class QueryModel(BaseModel):
     """The query parameters of an operation: `query: Annotated[RunQuery, Query()]` in its signature.
 
-    A misspelt filter must not be ignored, so that unknown names are refused.
+    Unknown names are refused, because a misspelt filter must not be ignored.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -28,7 +28,7 @@ class QueryModel(BaseModel):
     @classmethod
     def _refuse_zero_characters(cls, value: Any) -> Any:
         texts = value if isinstance(value, list) else [value]
-        if any(isinstance(text, str) and "\0" in text for text in texts):  # PostgreSQL stores none
+        if any(isinstance(text, str) and "\0" in text for text in texts):  # PostgreSQL cannot store one
             raise PydanticCustomError("zero_character", "zero character")
         return value
 
@@ -37,7 +37,7 @@ class PageQuery(QueryModel):
     """The parameters of every list."""
 
     page_size: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE, description="Maximum number of items.")] = 50
-    page_token: Annotated[str | None, Field(description="`next_page_token` of the page before.")] = None
+    page_token: Annotated[str | None, Field(description="`next_page_token` of the previous page.")] = None
 
 
 def model_of(endpoint: Callable[..., Any]) -> type[QueryModel] | None:
@@ -49,9 +49,9 @@ def model_of(endpoint: Callable[..., Any]) -> type[QueryModel] | None:
 
 
 def check(query_string: bytes, model: type[QueryModel] | None) -> None:
-    """Raise BadInput for any parameter where there is no model, and for a single value that is given twice.
+    """Raise BadInput for every parameter if the operation has no model, and for a single value that is given twice.
 
-    Pydantic refuses what is unknown to a model; of a repeated single value, FastAPI gives it the last one only.
+    Pydantic refuses unknown parameters. Of a repeated single value, FastAPI passes only the last one to Pydantic.
     """
     pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
     counts = Counter(name for name, _ in pairs)

@@ -1,4 +1,4 @@
-"""Answers of the HTTP protocol itself, sent before there is a request for the application."""
+"""Error responses for requests that do not reach the application."""
 
 from http import HTTPStatus
 
@@ -30,11 +30,16 @@ FRAMING_TOO_LARGE = Refusal(
     f"the chunk sizes, chunk extensions and trailers of the body have more than {MAX_FRAMING_BYTES} bytes"
     " that are no content: send larger chunks, without extensions and trailers",
 )
-TOO_SLOW = Refusal(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "the rest of the request did not come in time")
 UPGRADE_WITH_BODY = Refusal(
     HTTPStatus.BAD_REQUEST,
     "upgrade_not_offered",
     "the request has a body and asks to upgrade the connection, which the service never does:"
     " send it as HTTP/1.1, without the header `Upgrade`",
 )
-NOT_HTTP = Refusal(HTTPStatus.BAD_REQUEST, "invalid_http", "the bytes that came are not a request of HTTP/1.1")
+NOT_HTTP = Refusal(HTTPStatus.BAD_REQUEST, "invalid_http", "the received bytes are not an HTTP/1.1 request")
+
+
+def too_slow(seconds: float) -> Refusal:
+    """The refusal of a request whose next bytes were not received within `seconds`."""
+    detail = f"the rest of the request was not received within {seconds:g} s, send it without pauses"
+    return Refusal(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", detail)

@@ -26,7 +26,7 @@ class Server(uvicorn.Server):
         self._on_drain = on_drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the listen backlog, close the listeners, and answer all requests that came or come within a moment."""
+        """Accept the listen backlog, close the listeners, and answer all requests that arrive within a moment."""
         self._on_drain()
         backlog = _accept_all(sockets or [])
         # Close at once: a connection that the system makes after `_accept_all` is lost. uvicorn closes them again.

@@ -1,4 +1,4 @@
-"""Receives a large body: bounded, counted, digested, written to a file of the store, and kept with its row."""
+"""Receives a large body: limits its size, checks its digest, writes it to a file of the store, and adds its row."""
 
 import base64
 import binascii
@@ -22,8 +22,8 @@ from service.shared.storage import Stored, Writer
 
 CONTENT_DIGEST = "content-digest"
 PIECE_BYTES = 1024 * 1024
-"""So much is hashed and written at once: then the way to the thread costs less than the work there."""
-# The Retry-After of a full quota: something may have been deleted by then.
+"""Bytes that are hashed and written at once: large enough that the switch to a thread takes less time than the work."""
+# The Retry-After of a full quota: data may have been deleted by then.
 RETRY_SECONDS = 60.0
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -41,7 +41,7 @@ async def received(request: Request, services: Services, caller: Caller, once: O
         if length.isdecimal():
             _check_size(int(length), services.settings.upload_bytes, room)
             await run_in_threadpool(writer.expect, int(length))
-        piece = bytearray()  # not a list, which would be large when bytes arrive one by one
+        piece = bytearray()  # a list of single bytes would need much more memory
         async for chunk in request.stream():
             piece += chunk
             _check_size(writer.size_bytes + len(piece), services.settings.upload_bytes, room)

@@ -1,4 +1,4 @@
-"""Answer a query about a model version: the one way, for /v1, /v2 and batches.
+"""Answers queries about model versions, for /v1, /v2 and batches.
 
 Checks the caller's quota, the sequence state and the size of the query, then waits for the batch that computes it.
 """

@@ -27,7 +27,7 @@ def check_counts(raw: bytes, config: Config, rows: int, steps: int) -> None:
 
 
 def _in_names(modality: ModalityConfig, mark: str) -> int:
-    """How often a category name, as a JSON value, contains a mark at most."""
+    """The maximum count of a mark in a category name as a JSON value."""
     own = 2 if mark == '"' else 0
     return max((own + str(name).count(mark) for name in modality.category_names or ()), default=0)
 

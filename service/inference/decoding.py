@@ -54,7 +54,7 @@ class ModelContext(NamedTuple):
 
     @classmethod
     def from_plain(cls, plain: Values) -> "ModelContext":
-        """The context that `to_plain` has taken apart."""
+        """The inverse of `to_plain`."""
         return cls(**{**plain, "config": parse(plain["config"])})
 
 
@@ -160,9 +160,7 @@ class Body:
         state = self._fields.get("state")
         if state is None or isinstance(state, str):
             return state
-        raise sequence_state.invalid_state(
-            f"state is {shown(state)}, expected the text that an answer has carried, or null"
-        )
+        raise sequence_state.invalid_state(f"state is {shown(state)}, expected the `state` of an answer, or null")
 
 
 def _encode(raw: bytes, context: ModelContext) -> Query:

@@ -1,4 +1,4 @@
-"""What a caller asks of a model version: an operation, its arguments and the rows."""
+"""A query about a model version: an operation, its arguments and the rows."""
 
 import math
 from collections.abc import Mapping

@@ -19,11 +19,11 @@ def to_token(signer: Signer, version: Version, state: Array) -> str:
 
 
 def from_token(signer: Signer, version: Version, token: str, rows: int) -> Array:
-    """The states (B, F) of `rows` rows. Raises InvalidToken for a token that this version has not answered with."""
+    """The states (B, F) of `rows` rows. Raises InvalidToken for a token that this version did not issue."""
     try:
         shape, content = signer.read(f"{PURPOSE} of {version.id}", token)
     except Forged as error:
-        expected = f"one that {version.model!r} version {version.number} has answered with"
+        expected = f"one that {version.model!r} version {version.number} has returned"
         raise invalid_state(f"state is {shown(token)}, expected {expected}") from error
     if shape[0] != rows:
         raise invalid_state(f"state is of {shape[0]} rows, the inputs have {rows}")
@@ -31,5 +31,5 @@ def from_token(signer: Signer, version: Version, token: str, rows: int) -> Array
 
 
 def invalid_state(detail: str) -> InvalidToken:
-    """The error of a `state` that is not one of our tokens."""
+    """The error of an invalid `state`."""
     return InvalidToken([Fault("/state", "invalid_state", detail)], "invalid_state")

@@ -1,1 +1,1 @@
-"""Lineage: the data that runs and models were made of, and the deletion of datasets, which it may forbid."""
+"""Lineage: the data of runs and models. It also deletes datasets, unless runs or models use them."""

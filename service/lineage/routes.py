@@ -1,4 +1,4 @@
-"""What was made of a dataset version, and the deletions that are refused because of it."""
+"""The lineage of a dataset version, and deletions, which are refused while runs or models use the data."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ class DeleteQuery(QueryModel):
 
 @router.delete(DATASET, status_code=204, operation_id="delete_dataset")
 def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
-    """Delete all versions of a dataset. Refused while runs or models are made of one of them, unless forced."""
+    """Delete all versions of a dataset. Refused while runs or models use one of them, unless forced."""
     with services.database.writer.begin() as session:
         operations.remove_dataset(session, caller.project_id, name, query.force)
 
@@ -34,7 +34,7 @@ def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], call
 def delete_dataset_version(
     name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
-    """Delete a version. Refused while runs or models are made of it, unless forced; its number is not used again."""
+    """Delete a version. Refused while runs or models use it, unless forced; its number is not used again."""
     with services.database.writer.begin() as session:
         operations.remove_version(session, caller.project_id, name, version, query.force)
 
@@ -43,6 +43,6 @@ def delete_dataset_version(
 def get_dataset_lineage(
     name: Reference, version: VersionNumber, caller: Caller, services: Web
 ) -> schemas.DatasetLineage:
-    """Where a version came from, and the runs and models that were made of it."""
+    """The source of a version, and the runs and models that were created from it."""
     with services.database.reader() as session:
         return operations.lineage(session, caller.project_id, name, version)

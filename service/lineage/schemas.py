@@ -9,7 +9,7 @@ from service.datasets.schemas import SHA256
 
 
 class DatasetUser(BaseModel):
-    """A run of a dataset version, or a model version that was made of it."""
+    """A run of a dataset version, or a model version that was trained on it."""
 
     kind: Literal["run", "model version"]
     name: str = Field(description="Id of the run, or MODEL/VERSION.")
@@ -17,7 +17,7 @@ class DatasetUser(BaseModel):
 
 
 class DatasetLineage(BaseModel):
-    """Where a dataset version came from, and what was made of it."""
+    """The source of a dataset version, and the runs and models that use it."""
 
     dataset: str
     version: int

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol under /v2: what stock clients such as tritonclient speak."""
+"""The Open Inference Protocol under /v2, for standard clients such as tritonclient."""

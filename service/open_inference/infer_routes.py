@@ -123,7 +123,7 @@ ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
         _infer,
         ByVersion,
         summary="Infer Version",
-        description="The same of a version, named by its number or an alias.",
+        description="Codes and predictions of a version, named by its number or an alias.",
         **schemas.INFER,
     ),
 ]

@@ -30,7 +30,7 @@ UNLOAD = "unload_dependents"
 
 @health.get("/live", operation_id="v2_live")
 async def live() -> dict[str, bool]:
-    """Whether the process lives."""
+    """Whether the process is alive."""
     return {"live": True}
 
 

@@ -90,7 +90,7 @@ class Kernel(BaseModel):
 
 
 class Lineage(BaseModel):
-    """What a version was made of, by this service or by the service that it was imported from."""
+    """The origin of a version: data, run and code, of this service or of the service that exported it."""
 
     run: str | None
     attempt: int | None

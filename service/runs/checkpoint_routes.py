@@ -1,4 +1,4 @@
-"""The checkpoints of /v1/runs, and POST /v1/models/{name}/versions, which makes a model version of one."""
+"""The checkpoints of /v1/runs, and POST /v1/models/{name}/versions, which registers one as a model version."""
 
 from typing import Annotated
 

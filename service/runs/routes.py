@@ -29,7 +29,7 @@ EVENT_STREAM = EventSourceResponse.media_type
 ACCESS_ENDED = format_sse_event(
     event="access_ended",
     data_str='{"code":"invalid_api_key","detail":"the API key was revoked, has expired, or may no longer read: '
-    'no more events come; take another key, and send the id of the last event"}',
+    'the stream ends; reconnect with a valid key and the id of the last event"}',
 )
 WHOLE_LOG_CHARACTERS = 2**31
 

@@ -53,7 +53,7 @@ class Origin:
 
 
 def assignment(session: Session, claim: Claim) -> Assignment:
-    """What the run of a claimed job asks for."""
+    """The assignment of the claimed job of a run."""
     run, job, version, dataset, samples = session.execute(
         select(Run, Job, DatasetVersion, Dataset.name, Artifact)
         .join(Job, Job.id == Run.job_id)

@@ -29,8 +29,9 @@ MAX_PARTS = 10_000  # of one upload, in S3
 READ_BYTES = 2 * PART_BYTES
 CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
-# How a store says that it, or the quota of a bucket, is full: HTTP in general, MinIO, Ceph. obstore's errors carry
-# neither a status nor a code, only this text, so pyproject.toml caps its version; a test has a server for each text.
+# The texts by which a store reports that it, or the quota of a bucket, is full: HTTP in general, MinIO, Ceph. The
+# errors of obstore have only this text, no status or code. Therefore pyproject.toml caps its version, and a test has a
+# server for each text.
 FULL = ("507 Insufficient Storage", "XMinioStorageFull", "QuotaExceeded")
 
 

@@ -197,7 +197,7 @@ class Settings(LogSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _find_all_at_once(cls, values: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
-        """Raises one error with every value that is wrong, and with what contradicts among those that are not."""
+        """Raises one error that lists every invalid value, and every contradiction between valid values."""
         faults: list[InitErrorDetails] = []
         try:
             settings = validate(values)
@@ -220,7 +220,7 @@ class Settings(LogSettings):
         return f"{'is not usable' if is_hidden else came(fault)}, expected {expected(fault)}"
 
     def contradictions(self) -> list[tuple[str, str]]:
-        """The settings that do not go with others, each with the rest of a sentence about it."""
+        """The settings that contradict others, each with the rest of a sentence about it."""
         faults = []
         if self.lease_seconds < 2 * self.heartbeat_seconds:
             least = f"expected at least twice SENSORIUM_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g})"

@@ -41,7 +41,7 @@ class EmptyRows:
 
 
 def _only(piece: Samples, keep: Array) -> Samples:
-    """The rows of a piece that are true in `keep`: (rows,) bool."""
+    """The rows of a piece where `keep`, (rows,) bool, is true."""
     values, offsets = keep, piece.offsets
     if offsets is not None:
         lengths = np.diff(offsets)

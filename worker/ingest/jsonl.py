@@ -183,7 +183,7 @@ def _parsed(line: bytes, row: int) -> dict[str, Any]:
     except RecursionError as error:
         raise _unfit(row, "is nested too deep", "an object of values and short lists") from error
     except ValueError as error:  # of JSON, and of UTF-8
-        raise _unfit(row, f"is not JSON ({_why(error)})", "one object a line") from error
+        raise _unfit(row, f"is not JSON ({_why(error)})", "one object per line") from error
     if not isinstance(found, dict):
         raise _unfit(row, f"is {shown(found)}", "an object")
     return found
@@ -205,7 +205,7 @@ def _why(error: ValueError) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise Unusual("a key is there twice")
+        raise Unusual("a key is repeated")
     return found
 
 

@@ -13,7 +13,7 @@ def limit(max_bytes: int) -> None:
     """Let this process allocate at most max_bytes more: further allocations raise MemoryError.
 
     RLIMIT_DATA counts private writable mappings (setrlimit(2)): what malloc takes, but no files that are mapped for
-    reading. The limit stands for the rest of the process. Systems without /proc get none.
+    reading. The limit lasts until the process exits. Systems without /proc get none.
     """
     if not STATM.exists():
         return

@@ -112,7 +112,15 @@ def refuse_names(names: Sequence[str]) -> None:
             detail = f"column name {name[:100]!r}… has {len(name)} letters, expected at most {MAX_NAME_CHARACTERS}"
             raise BadInput([Fault("", "bad_name", detail)])
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise BadInput([Fault(pointer(twice[0]), "duplicate_column", f"column {twice[0]!r} is there twice")])
+        raise BadInput(
+            [
+                Fault(
+                    pointer(twice[0]),
+                    "duplicate_column",
+                    f"the file has column {twice[0]!r} twice, expected unique names; rename one",
+                )
+            ]
+        )
 
 
 def kind_of(scouts: Mapping[str, Scout], timed: set[str], declaration: Declaration) -> Kind:

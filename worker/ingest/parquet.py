@@ -145,7 +145,9 @@ class ParquetSource:
                 forms[field.name] = form
         for role, name in self._roles.items():
             if name in schema.names and not _has_text(schema.field(name).type):
-                faults.append(_unfit(schema.field(name), f"one text or number a row, as it gives the {role}"))
+                faults.append(
+                    _unfit(schema.field(name), f"one text or number per row, because it is the column of {role}")
+                )
         if faults:
             raise BadInput(faults[:100])
         return forms

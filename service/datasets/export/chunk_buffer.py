@@ -1,4 +1,4 @@
-"""A file object whose content is taken while it is written, so that an answer can be sent while it is made."""
+"""A file object whose content can be read while it is being written, so that a response is sent in pieces."""
 
 import io
 from typing import Any

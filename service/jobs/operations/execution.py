@@ -91,14 +91,21 @@ def succeed(session: Session, claim: Claim) -> None:
 
 
 def release(session: Session, claim: Claim) -> None:
-    """T7: a worker that shuts down gives its job back. It counts as a preemption, not as a failure."""
+    """T7: a worker that shuts down returns its job to the queue. It counts as a preemption, not as a failure."""
     changed = session.scalar(
         owned(claim)
         .values(state="queued", preemptions=Job.preemptions + 1, dispatch_after=now(), **without_owner())
         .returning(Job.id)
     )
     if changed is not None:
-        record_event(session, claim.job_id, claim.attempt, "warning", "released", "the worker stops: queued again")
+        record_event(
+            session,
+            claim.job_id,
+            claim.attempt,
+            "warning",
+            "released",
+            "the worker shuts down: the job is queued again",
+        )
 
 
 def postpone(session: Session, claim: Claim, detail: str, retry_seconds: float) -> None:

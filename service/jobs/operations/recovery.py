@@ -15,7 +15,7 @@ from service.shared.table_base import Json
 MAX_WAKE_SECONDS = 600.0
 MAX_WOKEN_AT_ONCE = 100
 MAX_REAPED_AT_ONCE = 100
-LOST = {"code": "worker_lost", "detail": "the worker was not heard of for the length of its lease"}
+LOST = {"code": "worker_lost", "detail": "the worker did not renew its lease in time"}
 
 
 def due(session: Session) -> Sequence[tuple[str, str]]:

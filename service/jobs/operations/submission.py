@@ -72,7 +72,7 @@ def cancel(session: Session, job_id: str) -> str:
         ended = session.scalar(select(Job.state).where(Job.id == job_id))
         raise Conflict("job_has_ended", f"it has {ended} already and cannot be cancelled")
     if state == "cancelled":
-        record_event(session, job_id, 0, "info", "cancelled", "cancelled before a worker had it")
+        record_event(session, job_id, 0, "info", "cancelled", "cancelled before a worker claimed it")
     else:
         record_event(session, job_id, 0, "info", "cancel_requested", "cancellation was requested")
     return state
@@ -92,7 +92,7 @@ def pause(session: Session, job_id: str) -> str:
     if state is None:
         return _unless_ended(session, job_id, "paused")
     if state == "paused":
-        record_event(session, job_id, 0, "info", "paused", "paused before a worker had it")
+        record_event(session, job_id, 0, "info", "paused", "paused before a worker claimed it")
     else:
         record_event(session, job_id, 0, "info", "pause_requested", "a pause was requested")
     return state

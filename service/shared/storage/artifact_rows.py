@@ -13,7 +13,7 @@ from service.shared.storage.tables import Artifact
 from service.shared.table_base import Table, new_id
 
 SWEPT_AT_ONCE = 100
-# The Retry-After of a full quota: something may have been deleted by then.
+# The Retry-After of a full quota: data may have been deleted by then.
 RETRY_SECONDS = 60.0
 
 

@@ -37,7 +37,7 @@ class FolderStorage(Storage):
         return self.local_files()
 
     def trim(self) -> None:
-        """Do nothing: every file is the only one."""
+        """Do nothing: a folder has no local copies."""
 
 
 def _sync(folder: Path) -> None:

@@ -22,7 +22,7 @@ class Storage(ABC):
     """The artifacts of all projects.
 
     `root` is a local folder. Files that are being written are in `root/tmp`; finished files, or copies of them, are at
-    `root/PROJECT/SHA256`. `space` knows what is left of the disks.
+    `root/PROJECT/SHA256`. `space` measures the free space of the disks.
     """
 
     def __init__(self, root: Path, space: Space | None = None) -> None:

@@ -92,7 +92,7 @@ def test_fault_names_the_row_where_a_type_changes(tmp_path: Path, rows: int, mon
         ('{"x": 1e999}', "finite"),
         ('{"x": 9223372036854775808}', "64 bits"),
         ('{"x": 1' + "0" * 5000 + "}", "is not JSON"),
-        ('{"x": 1, "x": 2}', "a key is there twice"),
+        ('{"x": 1, "x": 2}', "a key is repeated"),
         ('{"x": 1} {"x": 2}', "is not JSON"),
         ("\ufeff" + '{"x": 1}', "byte order mark, which only a file may"),
         ("3", "is 3, expected an object"),
