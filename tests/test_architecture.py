@@ -77,14 +77,14 @@ def test_configurations_are_checked_without_torch() -> None:
     assert "torch" not in _imported("import models, models.config")
 
 
-def test_the_trainer_knows_no_sql_and_no_celery() -> None:
+def test_the_trainer_imports_no_sql_and_no_celery() -> None:
     imported = _imported("import worker.trainer, worker.ingest.converter")
     assert "torch" in imported
     assert not imported & {"sqlalchemy", "celery", "kombu", "fastapi"}
 
 
 @pytest.mark.parametrize("module", ["service.app", "worker.app", "service.cli.installation"])
-def test_every_process_that_deletes_unused_files_knows_all_tables(module: str) -> None:
+def test_every_process_that_deletes_unused_files_imports_all_tables(module: str) -> None:
     """A file is unused when no row of any table refers to it."""
     program = f"""
 import {module}

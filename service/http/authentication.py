@@ -44,7 +44,7 @@ class Operation:
     def of(
         cls, id: str, path: str, methods: Collection[str], tags: Iterable[str | Enum], endpoint: Callable[..., Any]
     ) -> "Operation":
-        """The operation of a route. Tags and method determine its scope; the endpoint's parameter `body` is the body."""
+        """The operation of a route. Tags and method determine its scope; its body is the parameter `body`."""
         tags = list(tags)
         needed = {method: scopes.needed(method, tags) for method in methods}
         return cls(id, path, needed, query_parameters.model_of(endpoint), get_type_hints(endpoint).get("body"))

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and the application behind a real port with something of every kind in it."""
+"""The OpenAPI document, and the application behind a real port with resources of every kind."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 @dataclass(frozen=True)
 class Served:
-    """Where the application of a `service` listens, and a key that may do everything."""
+    """The address of the application of a `service`, and a key with all scopes."""
 
     url: str
     key: str
@@ -38,7 +38,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(service: Service) -> Iterator[Served]:
-    """The application over the data of `service`, behind a port of its own."""
+    """The application over the data of `service`, on a separate port."""
     database = Database(service.settings.database_url)
     with database.writer.begin() as session:
         session.get_one(Project, service.project_id).operates = True

@@ -1,4 +1,4 @@
-"""Which `code` the problem documents of the service can have, found in its source."""
+"""The values of `code` in the problem documents of the service, found in its source."""
 
 import ast
 import inspect
@@ -8,16 +8,16 @@ from pathlib import Path
 from service.shared import errors
 
 SERVICE = Path(__file__).parents[2] / "service"
-# Errors that the framework raises are called by the phrase of their status.
+# Errors of the framework have the phrase of their status as code.
 OF_THE_FRAMEWORK = {"not_found", "method_not_allowed"}
-# Where in a call the code stands: first, where nothing is said. None: the class gives it.
+# The position of the code among the arguments: first by default. None: the class sets it.
 PLACES = {"BadInput": 1, "InvalidToken": 1, "Forbidden": 2, "Refusal": 1, "StorageFull": None, "TimedOut": None}
 
 Trees = Mapping[Path, ast.Module]
 
 
 def codes() -> dict[str, set[str]]:
-    """Every code, with the files that give it."""
+    """Every code, with the files that use it."""
     # the errors of the command line are printed, those of settings end a process
     paths = [path for path in sorted(SERVICE.rglob("*.py")) if not path.is_relative_to(SERVICE / "cli")]
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
@@ -36,7 +36,7 @@ def _kinds(trees: Trees) -> dict[str, str]:
         for name, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, errors.SensoriumError)
     }
-    kinds["Refusal"] = "Refusal"  # of the protocol, before there is a request
+    kinds["Refusal"] = "Refusal"  # of the HTTP protocol, before a request reaches the application
     classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     count = 0
     while count < len(kinds):

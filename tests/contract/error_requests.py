@@ -29,7 +29,7 @@ UNPROVOKED = {
 }
 """The codes that no request can provoke here, each with the reason and where it is tested."""
 
-# One byte more than the server takes: with more than that it could close the connection before all of it was read,
+# One byte more than the server accepts: with more than that it could close the connection before all of it was read,
 # and the client would not get the answer.
 MAX_HEAD_BYTES, MAX_FRAMING_BYTES = 64 * 1024, 16 * 1024
 
@@ -91,7 +91,7 @@ def _outlives(target: Target) -> Answer:
 
 
 def _waiting_dataset(target: Target, *request: str) -> Answer:
-    """A request about a dataset that no worker has made yet, and its upload."""
+    """A request about a dataset that is not converted yet, and its upload."""
     upload = target.caller.call("POST", "/v1/uploads", content=b'{"a": 1}\n')["id"]
     target.caller.call("POST", "/v1/datasets", json={"name": "waiting", "source": {"upload": upload}})
     return target.ask(request[0], request[1].format(upload=upload))

@@ -1,4 +1,4 @@
-"""A running API over the upgrade fixture's SQLite dump, and what of its answers stays the same from time to time."""
+"""A running API over the upgrade fixture's SQLite dump, and the constant parts of its responses."""
 
 import json
 import re
@@ -24,7 +24,7 @@ UNSTABLE_HEADERS = ("date", "x-request-id", "content-length")
 
 
 class Target(NamedTuple):
-    """A running API over the dump, clients with keys, and what is known of the dump."""
+    """A running API over the dump, clients with keys, and the ids of resources in the dump."""
 
     caller: Caller
     reader: Caller
@@ -39,7 +39,7 @@ class Target(NamedTuple):
         return answer.status_code, answer.headers, answer.content
 
     def raw(self, *pieces: bytes) -> Answer:
-        """Send bytes over a connection of their own, and read the answer."""
+        """Send bytes over a new connection, and read the response."""
         url = self.caller.http.base_url
         with socket.create_connection((url.host, url.port or 80), timeout=ANSWER_SECONDS) as client:
             for piece in pieces:
@@ -70,7 +70,7 @@ def target(settings: Mapping[str, str]) -> Iterator[Target]:
 
 
 def described(answer: Answer) -> Body:
-    """Status, headers and body, without ids, times and counts that differ from time to time."""
+    """Status, headers and body, without ids, times and counts that vary."""
     status, headers, content = answer
     assert headers["content-type"] == "application/problem+json", answer
     kept = {name.lower(): value for name, value in headers.items() if name.lower() not in UNSTABLE_HEADERS}

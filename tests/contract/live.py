@@ -1,4 +1,4 @@
-"""A real API process over a database of its own, started as an operator starts it."""
+"""A real API process with its own database, started as an operator starts it."""
 
 import os
 from collections.abc import Iterator, Mapping

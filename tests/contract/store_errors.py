@@ -16,7 +16,7 @@ COMMAND = "python -m tests.contract.store_errors"
 
 
 def answers() -> dict[str, Body]:
-    """The answers to all requests, by name, without what differs from time to time."""
+    """The responses to all requests, by name, without the parts that vary."""
     found: dict[str, Body] = {}
     slow = "request_timeout"  # the server waits for 15 s
     with target(SMALL_LIMITS) as limited:

@@ -1,4 +1,4 @@
-"""The OpenAPI document says enough to call every operation without reading anything else."""
+"""The OpenAPI document is sufficient to call every operation."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def test_every_error_is_a_problem(document: Document) -> None:
     assert [(name, status) for name, status, content in errors if content != PROBLEM] == []
 
 
-def test_every_call_of_a_project_says_that_it_needs_a_key(document: Document) -> None:
+def test_every_operation_of_a_project_declares_that_it_needs_a_key(document: Document) -> None:
     open_calls = [name for name, operation in _operations(document) if not operation.get("security")]
     assert sorted(open_calls) == [
         "GET /healthz",

@@ -1,4 +1,4 @@
-"""The answers to requests that fail change only together with the stored ones, one for every error code."""
+"""Every error code has a stored response, which the served response must equal."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A client that a generator makes of the OpenAPI document does the session of the README."""
+"""A client generated from the OpenAPI document runs the session of the README."""
 
 import importlib
 import io
@@ -21,7 +21,7 @@ PACKAGE = "sensorium_client"
 
 @pytest.fixture(scope="module")
 def generated(document: Document, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a generated package, and what the generator said."""
+    """The folder of a generated package, and the output of the generator."""
     folder = tmp_path_factory.mktemp("generated")
     (folder / "openapi.json").write_text(json.dumps(document))
     # It formats the code with ruff by default; its format does not matter here.

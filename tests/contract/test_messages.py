@@ -1,6 +1,6 @@
-"""Every message about a request is ours: it names the place, what came and what was expected.
+"""Every message about a request is our own: it names the place, the value and the expectation.
 
-Each field of each body and each parameter in the OpenAPI document gets values that it cannot have.
+Each field of each body and each parameter in the OpenAPI document gets invalid values.
 """
 
 import copy
@@ -35,13 +35,13 @@ WRONG: tuple[Any, ...] = (
 NOT_JSON = (b"", b"{", b"\xff", b"{'a': 1}", b'{"a": 1,}', b"[" * 5000, b'"\\ud800"', b"9" * 5000)
 JSON = {"content-type": "application/json"}
 WRONG_PARAMETERS = ("", "-1", "0", "1.5", "9" * 30, "9" * 5000, "?", "x" * 500, "2026-01-01T00:00:00", "yesterday", "é")
-# Bodies of the API provoke every code for values, parameters these.
+# Bodies provoke every code for values; parameters provoke these.
 IN_BODIES = {*CODES} - {"zero_character"}  # `service.shared.json_documents` refuses it earlier
 IN_REQUESTS = {"wrong_type", "wrong_format", "out_of_range", "unknown_value", "too_short", "too_long", "not_json"}
 
 
 def _unfit(faults: Iterable[Mapping[str, str]]) -> Iterator[str]:
-    """What is wrong with the words of some faults."""
+    """Problems of the messages of some faults."""
     for one in faults:
         detail, place = one["detail"], one["pointer"]
         name = place[1:] if place.startswith("?") else place.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
@@ -73,7 +73,7 @@ def _sample(schema: Document, document: Document) -> Any:
 
 
 def _bodies(schema: Document, document: Document, depth: int = 0) -> Iterator[Any]:
-    """Values that are wrong somewhere, each field of each alternative in turn."""
+    """Values with one invalid field, for each field of each alternative."""
     yield from WRONG
     for one in _resolved(schema, document) if depth < 6 else ():
         if one.get("type") == "array" and "items" in one:
@@ -88,7 +88,7 @@ def _bodies(schema: Document, document: Document, depth: int = 0) -> Iterator[An
             yield {other: value for other, value in sample.items() if other != name}
 
 
-def test_every_field_of_every_body_is_told_in_our_words(document: Document, service: Service) -> None:
+def test_messages_about_every_body_field_are_our_own(document: Document, service: Service) -> None:
     codes, wrong = set[str](), list[str]()
     for route in (route for router in ROUTERS for route in router.routes):
         schema = get_type_hints(route.endpoint).get("body")
@@ -107,7 +107,7 @@ def test_every_field_of_every_body_is_told_in_our_words(document: Document, serv
 
 
 def _requests(document: Document) -> Iterator[Request]:
-    """Method, path and what else a request has."""
+    """Method, path and the other parts of a request."""
     for path, operations in document["paths"].items():
         concrete = re.sub(r"\{version\}|\{step\}", "1", re.sub(r"\{(?!version|step)[a-z_]+\}", "x", path))
         for method, operation in operations.items():
@@ -124,7 +124,7 @@ def _requests(document: Document) -> Iterator[Request]:
                     yield from ((method, concrete, {where: {name: one}}) for one in WRONG_PARAMETERS if one.isascii())
 
 
-def test_every_wrong_request_is_told_in_our_words(service: Service, document: Document) -> None:
+def test_messages_about_every_invalid_request_are_our_own(service: Service, document: Document) -> None:
     codes, wrong = set[str](), list[str]()
     for method, path, given in _requests(document):
         answer = service.http.request(method, path, **given)

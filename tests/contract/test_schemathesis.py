@@ -1,4 +1,4 @@
-"""Whatever comes in, answers are as the OpenAPI document says: input is made from the document itself.
+"""Responses to generated requests conform to the OpenAPI document.
 
 `make test` sends a fixed, small selection. `make fuzz` sends much more, from a seed that it prints; what it found is
 sent again with `make fuzz FUZZ_SEED=…`.
@@ -38,7 +38,7 @@ CONFIGURATION = "\n".join(
         "enabled = false",
         *(f"{check}.enabled = true" for check in CHECKS),
         "[[operations]]",
-        # A model may be called so, and the path answers to a model's methods, too.
+        # A model may have this name, and then the path accepts the methods of a model.
         'include-path = "/v1/models/import"',
         "checks.unsupported_method.enabled = false",
         "checks.allow_header_conformance.enabled = false",
@@ -49,7 +49,7 @@ Values = dict[str, list[Any]]
 
 
 def _existing(service: Service, key: str) -> Values:
-    """An upload, a dataset, a trained run, one that waits, and a model: values of path parameters by their names."""
+    """Values of path parameters by name: an upload, a dataset, a trained run, a queued run, and a model."""
     steps.dataset(service, "pictures", **steps.pictures())
     training = {"epochs": 2, "checkpoint_epochs": 1}
     run = steps.train(service, "pictures", "pictures", training=training)
@@ -77,7 +77,7 @@ def _spare(service: Service, key: str) -> Values:
 
 
 def _about(existing: Values, spare: Values, document: Document) -> Document:
-    """The document with path parameters that name what exists: a made-up name is not found, and gets no further."""
+    """The document with path parameters of existing resources; generated names would only get 404."""
     narrowed = copy.deepcopy(document)
     for operations in narrowed["paths"].values():
         for method, operation in operations.items():

@@ -1,4 +1,4 @@
-"""What the released clients of the Open Inference Protocol do, sync and aio, against a real port."""
+"""The released clients of the Open Inference Protocol, sync and aio, against a real port."""
 
 import asyncio
 import gzip
@@ -39,7 +39,7 @@ def trained(service: Service) -> Service:
 
 @pytest.fixture
 def headers(trained: Service, served: Served) -> Headers:
-    """Of a key that may do everything. `infer` gets a copy: the clients write into what they are given."""
+    """Headers with a key of all scopes. `infer` gets a copy, because the clients change the given headers."""
     return {"Authorization": f"Bearer {served.key}"}
 
 
@@ -70,7 +70,7 @@ def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found, float), np.asarray(expected, float), rtol=1e-4, atol=1e-5)
 
 
-def test_the_server_and_its_models_say_what_they_are(client: Client, headers: Headers) -> None:
+def test_metadata_of_the_server_and_its_models(client: Client, headers: Headers) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("pictures", headers=headers)
@@ -118,7 +118,7 @@ def test_codes_are_those_of_v1(
     assert (told["model_name"], told["model_version"], told["id"]) == ("pictures", "1", "mine")
 
 
-def test_what_is_left_out_is_missing_and_what_is_asked_for_is_predicted(
+def test_omitted_inputs_are_missing_and_requested_outputs_are_predicted(
     client: Client, trained: Service, headers: Headers
 ) -> None:
     names = ("recon.label", "recon.label.category", "recon.image", "recon.image.standard_deviation", "latent_mean")
@@ -142,9 +142,9 @@ def test_without_outputs_the_codes_come_as_bytes(client: Client, headers: Header
     assert found.as_numpy("latent_mean").shape == (2, 16)
 
 
-def test_a_mask_says_which_rows_have_a_modality(client: Client, trained: Service, headers: Headers) -> None:
+def test_a_mask_marks_the_rows_that_have_a_modality(client: Client, trained: Service, headers: Headers) -> None:
     image, label = DATA["image"][:3].copy(), DATA["label"][:3]
-    image[1] = np.nan  # what stands where nothing is given does not matter
+    image[1] = np.nan  # values at missing places do not matter
     given = np.array([True, False, True])
     inputs = [tensor("image", image), tensor("mask.image", given), tensor("label", label)]
     found = client.infer("pictures", inputs, headers=dict(headers)).as_numpy("latent_mean")
@@ -190,7 +190,7 @@ def test_the_repository_is_listed_loaded_and_unloaded(client: Client, headers: H
         client.load_model("unheard", headers=headers)
 
 
-def test_what_was_asked_is_counted(client: Client, headers: Headers) -> None:
+def test_requests_are_counted(client: Client, headers: Headers) -> None:
     def counted() -> tuple[int, int, int]:
         [found] = client.get_inference_statistics("pictures", "2", headers=headers)["model_stats"]
         assert (found["name"], found["version"]) == ("pictures", "2")
@@ -206,7 +206,7 @@ def test_what_was_asked_is_counted(client: Client, headers: Headers) -> None:
     assert any(one["name"] == "pictures" for one in client.get_inference_statistics(headers=headers)["model_stats"])
 
 
-def test_errors_are_told_as_clients_read_them(client: Client, headers: Headers) -> None:
+def test_errors_have_the_form_that_clients_read(client: Client, headers: Headers) -> None:
     label = tensor("label", DATA["label"][:2])
     with pytest.raises(InferenceServerException, match="send an API key") as refused:
         client.infer("pictures", [label])
@@ -227,7 +227,7 @@ def test_errors_are_told_as_clients_read_them(client: Client, headers: Headers) 
             unsupported(headers=headers)
 
 
-def test_sequences_are_asked_of_the_aio_client_too(trained: Service, served: Served, headers: Headers) -> None:
+def test_the_aio_client_sends_sequences(trained: Service, served: Served, headers: Headers) -> None:
     x, given = TRACKS["x"][:4], MASKED[:4]
 
     async def session() -> Array:
@@ -261,7 +261,7 @@ def raw(served: Served, path: str, content: bytes, **headers: str) -> httpx.Resp
     ("rows", "accepted", "encoding"),
     [(50, "gzip", "gzip"), (50, "deflate", "deflate"), (1, "gzip", None), (50, "gzip, deflate", None)],
 )
-def test_answers_are_compressed_when_it_is_asked_for_and_worth_it(
+def test_large_answers_are_compressed_on_request(
     trained: Service, served: Served, rows: int, accepted: str, encoding: str | None
 ) -> None:
     given = {"name": "label", "datatype": "INT64", "shape": [rows], "data": [1] * rows}
@@ -272,7 +272,7 @@ def test_answers_are_compressed_when_it_is_asked_for_and_worth_it(
     assert "compute;dur=" in answer.headers["server-timing"]
 
 
-def test_errors_are_never_compressed_whoever_asks_for_it(trained: Service, served: Served) -> None:
+def test_errors_are_never_compressed(trained: Service, served: Served) -> None:
     many = {"name": "label", "datatype": "INT64", "shape": [50], "data": [9] * 50}
     answer = raw(served, "/models/pictures/infer", json.dumps({"inputs": [many]}).encode(), Accept_Encoding="gzip")
     assert (answer.status_code, answer.headers.get("content-encoding")) == (422, None)
@@ -289,7 +289,7 @@ def test_a_body_that_grows_too_far_is_refused(trained: Service, served: Served) 
     assert (elsewhere.status_code, "error" in elsewhere.json()) == (415, True)
 
 
-def test_an_answer_that_is_no_number_is_told_as_an_error(client: Client, headers: Headers) -> None:
+def test_an_answer_that_is_not_finite_is_an_error(client: Client, headers: Headers) -> None:
     far = np.full((1, 2, 2), 3e38, np.float32)
     for outputs in (None, wanted("recon.image")):
         with pytest.raises(InferenceServerException, match="row 0 has values so far from the training data") as refused:
@@ -297,7 +297,7 @@ def test_an_answer_that_is_no_number_is_told_as_an_error(client: Client, headers
         assert refused.value.status() == "422"
 
 
-def test_steps_that_nobody_has_are_zeros_in_the_answer(client: Client, trained: Service, headers: Headers) -> None:
+def test_steps_without_any_modality_are_zeros_in_the_answer(client: Client, trained: Service, headers: Headers) -> None:
     x, given = TRACKS["x"][:2], np.zeros((2, TRACKS["x"].shape[1]), bool)
     given[:, :2] = True
     inputs = [tensor("x", x), tensor("mask.x", given)]

@@ -1,4 +1,4 @@
-"""A zero character is refused wherever text comes in: PostgreSQL keeps none, and SQLite would."""
+"""A zero character is refused in every text: PostgreSQL cannot store it, although SQLite can."""
 
 import base64
 import re

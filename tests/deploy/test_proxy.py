@@ -36,7 +36,7 @@ def test_the_proxy_waits_for_clients_as_long_as_the_api(name: str, seconds: floa
     assert _setting(name) == f"{seconds:.0f}s"
 
 
-def test_the_proxy_takes_heads_as_large_as_the_api() -> None:
+def test_the_proxy_accepts_heads_as_large_as_the_api() -> None:
     count, kilobytes = _setting("large_client_header_buffers").removesuffix("k").split()
     assert int(count) * int(kilobytes) * 1024 == refusals.MAX_HEAD_BYTES
 

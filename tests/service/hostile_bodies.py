@@ -10,7 +10,7 @@ DEEP = 100_000
 
 
 def shapes(size: int) -> Iterator[tuple[str, bytes]]:
-    """JSON of at most `size` bytes, by a name that says what there is much of."""
+    """JSON bodies of at most `size` bytes, by the name of the part that is repeated."""
     yield "unknown keys", _object(f'"key{n:07}":0' for n in range(size // 16))
     yield "one key many times", _object('"model":0' for _ in range(size // 11))
     yield "a long key", b'{"' + b"k" * (size - 8) + b'":0}'

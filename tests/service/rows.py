@@ -1,4 +1,4 @@
-"""Rows that other rows stand on, made by the same operations that the service and its workers call."""
+"""Rows that other rows refer to, created by the operations of the service and its workers."""
 
 import numpy as np
 
@@ -36,14 +36,14 @@ def ready_dataset(database: Database, project_id: str, name: str = "d") -> None:
 
 
 def queued_run(database: Database, project_id: str, model: str = "m") -> str:
-    """The id of a run that waits."""
+    """The id of a queued run."""
     ready_dataset(database, project_id)
     with database.writer.begin() as session:
         return runs.create(session, project_id, RunRequest(dataset=DatasetReference(name="d"), model=model)).run.id
 
 
 def claimed_run(database: Database, project_id: str, model: str = "m") -> Claim:
-    """The claim of a run that has just been made."""
+    """The claim of a new run."""
     queued_run(database, project_id, model)
     with database.writer.begin() as session:
         claim = jobs.claim(session, runs.QUEUE, "wrk_1", 60)

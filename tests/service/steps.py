@@ -1,4 +1,4 @@
-"""What a caller does over HTTP, step by step, and what every answer must look like."""
+"""Steps of a caller over HTTP, with checks of every response."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ Body = dict[str, Any]
 
 
 def upload(service: Service, content: bytes) -> str:
-    """Upload a file that must be taken; returns its id."""
+    """Upload a valid file; returns its id."""
     answer = service.http.post("/v1/uploads", content=content)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
 
 def queue_dataset(service: Service, name: str, declaration: Body | None = None, **arrays: Array) -> Body:
-    """Ask for a dataset version of these arrays; no worker has looked at it yet."""
+    """Request a dataset version of these arrays; no worker has converted it yet."""
     source = {"upload": upload(service, packed(**arrays))}
     answer = service.http.post("/v1/datasets", json={"name": name, "source": source, "schema": declaration or {}})
     assert answer.status_code == 201, answer.text
@@ -27,7 +27,7 @@ def queue_dataset(service: Service, name: str, declaration: Body | None = None, 
 
 
 def dataset(service: Service, name: str, declaration: Body | None = None, **arrays: Array) -> Body:
-    """A dataset version as it stands after a worker has done its conversion."""
+    """A dataset version after its conversion by a worker."""
     version = queue_dataset(service, name, declaration, **arrays)
     service.work("data")
     found: Body = service.http.get(f"/v1/datasets/{name}/versions/{version['version']}").json()
@@ -35,7 +35,7 @@ def dataset(service: Service, name: str, declaration: Body | None = None, **arra
 
 
 def queue_run(service: Service, dataset: str, model: str, **fields: Any) -> Body:
-    """Ask for a short training; no worker has looked at it yet."""
+    """Request a short training; no worker has claimed it yet."""
     training = {"epochs": 1, "batch_size": 16, "validation_fraction": 0.1}
     request = {"dataset": {"name": dataset}, "model": model, "training": training, **fields}
     answer = service.http.post("/v1/runs", json=request)
@@ -45,7 +45,7 @@ def queue_run(service: Service, dataset: str, model: str, **fields: Any) -> Body
 
 
 def train(service: Service, dataset: str, model: str, **fields: Any) -> Body:
-    """A run as it stands after a worker has trained it."""
+    """A run after its training by a worker."""
     run = queue_run(service, dataset, model, **fields)
     service.work("train")
     found: Body = service.http.get(f"/v1/runs/{run['id']}").json()
@@ -77,7 +77,7 @@ def fault(answer: Any, status: int = 422) -> tuple[str, str]:
 
 
 def pictures(rows: int = 100) -> dict[str, Array]:
-    """Static rows: an image that tells the label."""
+    """Static rows: an image that determines the label."""
     generator = np.random.default_rng(0)
     label = generator.integers(0, 3, rows)
     image = generator.normal(size=(rows, 2, 2)) + label[:, None, None]

@@ -188,7 +188,7 @@ def on_postgresql(postgresql_url: str, tmp_path: Path) -> Iterator[TestClient]:
 
 
 def test_a_zero_byte_in_a_name_is_not_found(on_postgresql: TestClient) -> None:
-    """PostgreSQL takes no text with a zero byte in it."""
+    """PostgreSQL does not accept a text with a zero byte."""
     for path in ("/v1/datasets/a%00b", "/v1/runs/a%00b", "/v1/models/a%00b", "/v1/uploads/a%00b"):
         assert on_postgresql.get(path).status_code in (404, 422), path
     assert on_postgresql.get("/v1/runs", params={"page_token": "AA"}).status_code == 400

@@ -16,7 +16,7 @@ VERSION = "/v1/models/prices/versions/1"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that has trained a model of it; the package is installed for its processes too."""
+    """A service with a model that uses it; the package is also installed for its child processes."""
     folder = str(own_likelihood.install(tmp_path_factory.mktemp("installed")))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)

@@ -1,4 +1,4 @@
-"""Models that were trained once in this process, by a real worker, for all tests that need one to ask."""
+"""Models for tests of inference, trained once per process by a real worker."""
 
 import tempfile
 from functools import cache
@@ -27,7 +27,7 @@ def bundle(data: str, seed: int = 0, preset: str | None = None) -> bytes:
 
 
 def install(service: Service, model: str, data: str, seed: int = 0, preset: str | None = None) -> int:
-    """Give a service a trained model. Returns the number of its version."""
+    """Import a trained model into a service. Returns the number of its version."""
     answer = service.http.post(f"/v1/models/import?name={model}", content=bundle(data, seed, preset))
     assert answer.status_code == 201, answer.text
     return int(answer.json()["version"])

@@ -1,4 +1,4 @@
-"""A program that writes much to standard error, and ends in the middle of a line."""
+"""A program that writes a long log to standard error and exits in the middle of a line."""
 
 import sys
 

@@ -80,7 +80,7 @@ def test_leaving_the_block_ends_the_child(tmp_path: Path) -> None:
     assert not alive(pid)
 
 
-def test_ending_tells_how_a_child_ended(tmp_path: Path) -> None:
+def test_ending_describes_how_a_child_ended(tmp_path: Path) -> None:
     with started(tmp_path, "die") as process:
         assert process.wait(300)
         assert process.ending() == "was killed by SIGKILL"
@@ -115,7 +115,7 @@ def test_processes_that_a_dead_child_left_are_killed_and_do_not_block(
         with started(tmp_path, "leave a child behind") as process:
             assert process.wait(300)
         left = int((tmp_path / "mark").read_text())
-        wait_until(lambda: not alive(left), what="the end of what was left running")
+        wait_until(lambda: not alive(left), what="the end of the process that was left")
     finally:
         left = int((tmp_path / "mark").read_text())
         if alive(left):

@@ -44,7 +44,7 @@ def test_health_check_names_a_hanging_thread(
     assert not is_open(settings.metrics_port or 0)
 
 
-def test_worker_is_ready_once_it_takes_messages(service: Service) -> None:
+def test_worker_is_ready_once_it_receives_messages(service: Service) -> None:
     settings = Settings(metrics_port=free_port())
     health = HealthServer(settings, [], [], {})
     url = f"http://127.0.0.1:{settings.metrics_port}/readyz"
@@ -56,7 +56,7 @@ def test_worker_is_ready_once_it_takes_messages(service: Service) -> None:
         health.close()
 
 
-def test_worker_is_not_ready_while_a_dependency_is_away(service: Service) -> None:
+def test_worker_is_not_ready_while_a_dependency_is_unreachable(service: Service) -> None:
     settings = Settings(metrics_port=free_port())
     present = {"broker": True, "database": True}
     health = HealthServer(settings, [], [], {name: lambda name=name: present[name] for name in present})  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The log of a job becomes JSON lines, whatever its process writes."""
+"""Any output of a job's process becomes JSON lines."""
 
 import json
 

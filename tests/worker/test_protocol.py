@@ -56,7 +56,7 @@ def test_events_go_to_standard_output_and_the_log_to_standard_error(tmp_path: Pa
     assert status == 0
 
 
-def test_output_of_libraries_goes_to_the_log_and_is_no_event(tmp_path: Path) -> None:
+def test_output_of_libraries_goes_to_the_log_and_not_to_the_events(tmp_path: Path) -> None:
     events, log, _ = run(tmp_path, "print")
     assert [event["event"] for event in events] == ["finished"]
     assert events[0]["n"] == 2
@@ -111,7 +111,7 @@ def test_sigint_is_ignored(tmp_path: Path) -> None:
     assert ended(process)[0] == [{"event": "stopped"}]
 
 
-def test_child_ends_when_its_supervisor_is_gone(tmp_path: Path) -> None:
+def test_child_exits_when_its_supervisor_has_exited(tmp_path: Path) -> None:
     process = start({"do": "ignore", "result": str(tmp_path / "result")})
     next_event(process)
     assert process.stdin is not None

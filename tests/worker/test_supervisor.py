@@ -1,4 +1,4 @@
-"""The supervisor does a claimed job in a real child process and commits its outcome, whatever happens."""
+"""The supervisor runs a claimed job in a real child process and always commits its outcome."""
 
 import threading
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def scratch(worker: WorkerState) -> list[Path]:
 
 
 def while_it_runs(worker: WorkerState, job_id: str, change: Callable[[], object]) -> None:
-    """Work in a thread; once the child has reported something, do `change`; wait for the end of the work."""
+    """Run the job in a thread, call `change` after the first report of the child, and wait for the end of the job."""
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(supervisor.work, worker, "data")
         wait_until(lambda: working.done() or row(worker, job_id).progress > 0, what="the first report of the child")

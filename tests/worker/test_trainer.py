@@ -79,4 +79,4 @@ def test_two_processes_give_the_loss_curve_of_one_process(kind: str, tmp_path: P
     one, both = _run(ALONE, spec), _run(TWO, {**spec, "result": str(tmp_path / "both")})
     assert both[-1]["event"] == "finished"
     assert _losses(both) == pytest.approx(_losses(one), rel=1e-4)
-    assert len([event for event in both if event["event"] == "progress"]) == 5  # one of them speaks
+    assert len([event for event in both if event["event"] == "progress"]) == 5  # one of them reports

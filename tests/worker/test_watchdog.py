@@ -1,4 +1,4 @@
-"""A worker that is idle while work is due ends itself; other workers do not."""
+"""A worker that is idle while work is due exits; other workers do not."""
 
 import os
 import time
@@ -30,17 +30,17 @@ def worker(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return WorkerState(settings, database, from_settings(settings), broker.connect(settings), "wrk_1", Launcher(1024))
 
 
-def test_only_an_idle_worker_with_work_due_ends_itself(worker: WorkerState, project_id: str) -> None:
+def test_only_an_idle_worker_with_due_work_exits(worker: WorkerState, project_id: str) -> None:
     watchdog.exit_if_stalled(worker, "data")
     with worker.database.writer.begin() as session:
         job_id = jobs.create(session, project_id, "t", "data").id
         jobs.create(session, project_id, "t", "train", devices=2)
     watchdog.exit_if_stalled(worker, "train")  # it has one device
     worker.job_id = "job_1"
-    watchdog.exit_if_stalled(worker, "data")  # it is at work
+    watchdog.exit_if_stalled(worker, "data")  # it runs a job
     worker.job_id = None
     worker.idle_since = time.monotonic() + 60
-    watchdog.exit_if_stalled(worker, "data")  # it has just been at work
+    watchdog.exit_if_stalled(worker, "data")  # it ran a job a moment ago
     worker.idle_since = 0.0
     with pytest.raises(Ended):
         watchdog.exit_if_stalled(worker, "data")

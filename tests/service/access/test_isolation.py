@@ -12,7 +12,7 @@ from service.shared.database import Database
 from tests.conftest import Service
 from tests.service.steps import dataset, pictures, problem, train
 
-# What a body takes to be read; everything in it belongs to the first project.
+# Valid bodies of the operations; they refer to resources of the first project.
 BODIES: dict[str, dict[str, Any]] = {
     "create_dataset": {"name": "copied", "source": {"upload": "UPLOAD"}},
     "create_run": {"dataset": {"name": "pictures"}, "model": "stolen"},
@@ -33,9 +33,9 @@ BODIES |= {f"{name}_by_alias": BODIES[name] for name in ("encode", "reconstruct"
 BODIES |= {"v2_index": {}, "v2_load": {}, "v2_unload": {}}
 TENSOR = {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]}
 BODIES |= {"v2_infer": {"inputs": [TENSOR]}, "v2_infer_version": {"inputs": [TENSOR]}}
-# Files, of which any bytes are as good as others here.
+# Bodies that are files; their content does not matter here.
 FILES = {"create_upload", "import_model"}
-# Own resources without a name in the path: a foreign key finds nothing of the first project in them.
+# Lists without a name in the path: with a foreign key they have nothing of the first project.
 COLLECTIONS = {
     *FILES,
     "list_uploads",
@@ -51,7 +51,7 @@ COLLECTIONS = {
     "v2_index",
     "v2_statistics",
 }
-# Whether the service lives is no secret.
+# Liveness is public.
 OPEN = {"v2_live", "v2_ready"}
 ADMINISTRATION = {
     "v2_load",
@@ -76,7 +76,7 @@ class Operation:
 
     @property
     def scope(self) -> Scope:
-        """Written down once more, apart from the code that decides it."""
+        """The expected scope, written independently of the code."""
         if self.name in ADMINISTRATION:
             return "admin"
         if self.name in INFERENCE or self.name.startswith("v2_"):
@@ -112,7 +112,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation(service: Service) -> Installation:
-    """A project that has one of everything, a foreign key, and a key of every scope."""
+    """A project with one resource of each kind, a foreign key, and a key of every scope."""
     version = dataset(service, "pictures", **pictures())
     run = train(service, "pictures", "m")
     assert run["state"] == "succeeded"
@@ -143,7 +143,7 @@ def installation(service: Service) -> Installation:
 
 
 def named(installation: Installation, operation: Operation) -> Operation:
-    """The same, of a dataset or of a model."""
+    """The same for a dataset or a model."""
     return Operation(
         operation.name,
         operation.method,
@@ -152,7 +152,7 @@ def named(installation: Installation, operation: Operation) -> Operation:
 
 
 def test_every_operation_is_known_here(installation: Installation) -> None:
-    """A new one must say what it may be called with before this passes again."""
+    """A new operation has to be added to the expected scopes."""
     names = {operation.name for operation in installation.operations}
     assert len(names) == len(installation.operations)
     posting = {one.name for one in installation.operations if one.method in ("post", "put", "patch")}
@@ -160,7 +160,7 @@ def test_every_operation_is_known_here(installation: Installation) -> None:
     assert posting - without_body - FILES <= BODIES.keys()
 
 
-def test_a_stranger_gets_in_nowhere(installation: Installation) -> None:
+def test_a_request_without_a_valid_key_is_refused_everywhere(installation: Installation) -> None:
     for operation in installation.operations:
         answer = installation.send(named(installation, operation), None)
         assert answer.status_code == 401, operation
@@ -187,7 +187,7 @@ def test_a_foreign_key_finds_nothing(installation: Installation) -> None:
 def test_a_key_can_call_only_the_operations_of_its_scopes(installation: Installation, scope: Scope) -> None:
     for operation in installation.operations:
         if operation.method == "delete" and operation.scope == scope:
-            continue  # the other tests need what it would delete
+            continue  # it would delete resources that other tests need
         answer = installation.send(named(installation, operation), installation.by_scope[scope])
         if operation.scope == scope:
             assert answer.status_code not in (401, 403), (operation, answer.text)

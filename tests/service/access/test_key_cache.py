@@ -30,7 +30,7 @@ def revoke(database: Database, key_id: str) -> None:
 
 
 class Asked(list[str]):
-    """Every token that SQL was asked for; it answers while `go` is set."""
+    """The tokens that were looked up in SQL; a lookup returns while `go` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time by which keys grow old: one number, which the test moves."""
+    """The clock of the cache: one number, which the test increases."""
     times = [1000.0]
     monkeypatch.setattr(stale_cache, "time", SimpleNamespace(monotonic=lambda: times[0]))
     return times
@@ -80,10 +80,10 @@ def test_a_cached_key_is_reloaded_in_the_background(
     async def ask() -> None:
         await keys.principal(token.encode())
         clock[0] += cache.FRESH_SECONDS + 0.1
-        asked.go.clear()  # SQL does not answer, and the caller does not wait for it
+        asked.go.clear()  # SQL does not answer; the caller gets the cached key
         assert (await keys.principal(token.encode())).project_id == project_id
         asked.go.set()
-        while len(asked) < 2:  # the thread that asks starts when it can
+        while len(asked) < 2:  # the lookup runs in a thread, which starts later
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(ask(), 60))

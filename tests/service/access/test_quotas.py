@@ -28,14 +28,14 @@ QUOTA = 60_000
 
 @pytest.fixture
 def limited(empty_database_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A service on either database whose projects may store and queue little."""
+    """A service with small quotas, on each database."""
     with running(_settings(tmp_path, empty_database_url)) as service:
         yield service
 
 
 @pytest.fixture
 def embedded(tmp_path: Path) -> Iterator[Service]:
-    """The same on SQLite alone."""
+    """The same on SQLite only."""
     with running(_settings(tmp_path, None)) as service:
         yield service
 

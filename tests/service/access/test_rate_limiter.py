@@ -115,7 +115,7 @@ def test_processes_count_together_in_redis(together: tuple[Limiter, Limiter]) ->
     assert asyncio.run(ask()) == 6
 
 
-def test_without_redis_every_process_counts_for_itself() -> None:
+def test_without_redis_every_process_counts_separately() -> None:
     limiter = Limiter(f"redis://127.0.0.1:{servers.free_port()}/0")
 
     async def ask() -> None:
@@ -128,7 +128,7 @@ def test_without_redis_every_process_counts_for_itself() -> None:
 
 
 def test_reserved_requests_never_exceed_the_limit(redis_url: str) -> None:
-    """Of 1000 a minute 10 are taken at once; three processes do not get more than 1000 together."""
+    """Each process reserves 10 of 1000 requests per minute; three processes get at most 1000 together."""
     redis.Redis.from_url(redis_url).flushall()
     limiters = [Limiter(redis_url) for _ in range(3)]
 
@@ -152,7 +152,7 @@ def test_a_project_without_a_limit_is_not_limited(service: Service) -> None:
 
 
 def test_concurrent_requests_share_one_reservation() -> None:
-    """Each for itself would use up the minute of a project whose requests come all at once."""
+    """One reservation per concurrent request would use up the minute's limit."""
 
     async def count() -> None:
         limiter = Limiter(None)

@@ -146,7 +146,7 @@ def test_a_project_that_the_command_line_made_on_the_way_is_recorded(service: Se
     assert found[1].made == [project.id]
 
 
-def test_another_project_s_log_is_open_to_operating_projects_alone(service: Service) -> None:
+def test_only_operator_projects_read_the_log_of_another_project(service: Service) -> None:
     with service.worker.database.writer.begin() as session:
         other = access.create_project(session, "watched").id
         _, theirs = access.create_key(session, other, "theirs")
@@ -164,7 +164,7 @@ def test_another_project_s_log_is_open_to_operating_projects_alone(service: Serv
     assert found == own
 
 
-def test_a_change_that_a_key_may_not_make_is_in_the_log_alone(service: Service) -> None:
+def test_a_forbidden_change_is_only_in_the_process_log(service: Service) -> None:
     made = service.http.post("/v1/api-keys", json={"name": "reader", "scopes": ["read"]}).json()
     before = events(service)
     with capture_logs() as logged:

@@ -1,4 +1,4 @@
-"""Columns of any name have a role, may be modalities under another name, and the index of a pandas frame is known."""
+"""Columns of any name have a role or are modalities under another name; the index of a pandas frame is recognised."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def rows_of(service: Service, name: str) -> list[Body]:
 
 
 def warned(version: Body) -> list[tuple[str, str | None]]:
-    """Of the index; others may doubt other things."""
+    """The warnings about the index, without others."""
     return [(w["code"], w["column"]) for w in version["warnings"] if w["code"].startswith("index")]
 
 
@@ -84,11 +84,11 @@ def test_a_column_of_any_name_may_have_any_role(service: Service, format: str) -
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_fault_of_a_bad_column_name_says_what_to_declare(service: Service, format: str) -> None:
+def test_the_fault_of_a_bad_column_name_proposes_a_declaration(service: Service, format: str) -> None:
     content = FORMATS[format]({name: COLUMNS[name] for name in ("größe", "my")})
     body = {"name": f"unnamed-{format}", "source": {"upload": upload(service, content)}}
     answer = service.http.post("/v1/datasets", json=body)
-    if answer.status_code == 201:  # what is no .npz is looked at by a worker
+    if answer.status_code == 201:  # a worker checks files that are not .npz
         service.work("data")
         errors = service.http.get(f"/v1/datasets/unnamed-{format}/versions/1").json()["errors"]
     else:

@@ -124,7 +124,7 @@ def test_the_kind_follows_from_lengths_and_times(arrays: list[ArrayHeader], kind
 
 
 @pytest.mark.parametrize(("shape", "declared"), [((5, 3), {}), ((5, 3, 2), {"kind": "static"})])
-def test_the_fault_of_a_step_mask_in_a_static_dataset_says_what_to_declare(
+def test_the_fault_of_a_step_mask_in_a_static_dataset_proposes_a_declaration(
     shape: tuple[int, ...], declared: dict[str, Any]
 ) -> None:
     with pytest.raises(BadInput, match='if the second axis is time, declare "kind": "sequence"'):

@@ -165,7 +165,7 @@ def test_a_declared_number_of_categories_is_kept_and_enforced(service: Service) 
 
 
 def test_few_whole_numbers_are_categories_however_large_they_are(service: Service) -> None:
-    """As many categories as there are values, not one for each number up to the largest."""
+    """The number of categories is the number of different values, not the largest value plus one."""
     found = dataset(service, "stamps", stamp=np.array([1, 1_700_000_000_000, 3]))
     (modality,) = found["schema"]["modalities"]
     assert (modality["categories"], modality["category_names"]) == (3, [1, 3, 1_700_000_000_000])

@@ -1,4 +1,4 @@
-"""The size of an answer with rows of a dataset is computed before the answer is made."""
+"""The size of a preview is computed before its rows are read."""
 
 from dataclasses import replace
 
@@ -20,14 +20,14 @@ def static(rows: int) -> Samples:
 
 
 def named(rows: int) -> Samples:
-    """Categories whose names are long: 8 bytes are stored of each value, and 200 are written."""
+    """Categories with long names: each value has 8 bytes in the stored file, and 200 in an export."""
     plain = of_arrays({"word": np.zeros(rows, np.int64)})
     modality = plain.schema.modalities[0].model_copy(update={"category_names": ("x" * 200, "y"), "categories": 2})
     return replace(plain, schema=plain.schema.model_copy(update={"modalities": (modality,)}))
 
 
 def test_a_download_as_npz_counts_texts_padded_to_the_longest() -> None:
-    """One id of a megabyte pads those of all rows."""
+    """The ids of all rows are padded to one id of a megabyte."""
     found = replace(static(1000), ids=["x" * LONG, *["y"] * 999])
     assert npz.unpacked_bytes(found) == 1000 * (5 + LONG)
     assert max(len(rows) for rows in pieces(found)) * LONG <= PIECE_BYTES

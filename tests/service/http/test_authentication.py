@@ -55,7 +55,7 @@ def test_a_key_is_a_bearer_token_or_a_password(client: TestClient, service: Serv
     assert client.post("/v1/echo", content=b"x", auth=("any user", service.key)).content == b"x"
 
 
-def test_a_route_of_starlette_takes_no_query_parameters(client: TestClient, service: Service) -> None:
+def test_a_starlette_route_refuses_query_parameters(client: TestClient, service: Service) -> None:
     answer = client.post("/v1/echo?a=1", headers={"Authorization": f"Bearer {service.key}"})
     assert fault(answer) == ("?a", "unknown_parameter")
 

@@ -1,4 +1,4 @@
-"""Pieces of large transfers are made in threads, one at a time."""
+"""Pieces of large transfers are processed in threads, one at a time."""
 
 import asyncio
 import threading
@@ -27,7 +27,7 @@ def test_transfers_take_turns() -> None:
 
     def pieces(name: str) -> Iterator[bytes]:
         for number in range(3):
-            assert working.acquire(blocking=False), "another piece is being made"
+            assert working.acquire(blocking=False), "two pieces are processed at once"
             made.append(f"{name}{number}")
             working.release()
             yield name.encode()

@@ -1,4 +1,4 @@
-"""Liveness and readiness, as parts of an installation go away."""
+"""Liveness and readiness while parts of an installation are unreachable."""
 
 import shutil
 import signal
@@ -44,7 +44,7 @@ def test_without_redis_the_service_answers_degraded_at_once(postgresql_url: str,
         TestClient(create_app(_settings(tmp_path, postgresql_url, url))) as http,
     ):
         assert http.get("/readyz").json() == {"status": "ok", "impaired": []}
-        server.process.send_signal(signal.SIGSTOP)  # it takes connections, and answers none
+        server.process.send_signal(signal.SIGSTOP)  # it accepts connections and never answers
         try:
             degraded = {"status": "degraded", "impaired": ["broker"]}
             wait_until(lambda: http.get("/readyz").json() == degraded, 30, "degraded, while Redis hangs")

@@ -44,7 +44,7 @@ def test_the_exit_status_and_the_reason_follow_the_answer(port: int) -> None:
     assert "Traceback" not in away.stderr
 
 
-def test_a_worker_is_healthy_when_it_takes_messages(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_healthy_when_it_receives_messages(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"SENSORIUM_METRICS_PORT": str(port), "SENSORIUM_PORT": "1"}
     assert probe(**environment).returncode == 1
     monkeypatch.setattr(_Answer, "is_worker", True)

@@ -1,4 +1,4 @@
-"""A creating request that is sent again makes nothing twice."""
+"""A repeated create request creates nothing."""
 
 import os
 import subprocess
@@ -147,7 +147,7 @@ def test_answers_are_deleted_after_a_day(api: Api) -> None:
 
 @contextmanager
 def api_process(database_url: str, home: Path) -> Iterator[str]:
-    """An API in a process of its own; yields its URL."""
+    """An API in a separate process; yields its URL."""
     port = servers.free_port()
     settings = {"HOME": str(home), "DATABASE": database_url, "SECRET_KEY": "k" * 32, "PORT": str(port)}
     environment = {**os.environ, **{f"SENSORIUM_{name}": value for name, value in settings.items()}}
@@ -259,8 +259,8 @@ def test_an_upload_that_used_up_the_quota_is_answered_again(api: Api) -> None:
     problem(http.post("/v1/uploads", content=content), 429, "quota_exceeded")
 
 
-def test_every_operation_that_creates_takes_a_key(api: Api) -> None:
-    """All POST that answer 201, and no others: PUT may be sent again as it is."""
+def test_every_create_operation_accepts_an_idempotency_key(api: Api) -> None:
+    """All POST operations that answer 201, and no others: PUT is idempotent."""
     operations = [
         operation
         for methods in api[0].get("/openapi.json").json()["paths"].values()

@@ -1,4 +1,4 @@
-"""Requests that are too large, too slow or not HTTP/1.1 before any route sees them, over a real socket."""
+"""Requests that are too large, too slow or not HTTP/1.1 are refused before routing; over a real socket."""
 
 import json
 import re
@@ -20,7 +20,7 @@ Address = tuple[str, int]
 
 @pytest.fixture(scope="module")
 def address(service: Service) -> Iterator[Address]:
-    """Where the application listens, with the protocol that `sensorium api` uses."""
+    """The address of the application, with the protocol that `sensorium api` uses."""
     with listening(
         uvicorn.Config(create_app(service.settings), http=BoundedProtocol, ws="none", log_config=None)
     ) as place:
@@ -29,7 +29,7 @@ def address(service: Service) -> Iterator[Address]:
 
 @contextmanager
 def listening(config: uvicorn.Config) -> Iterator[Address]:
-    """A server in a thread of its own."""
+    """A server in a separate thread."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -45,7 +45,7 @@ CHUNKED = b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
 
 
 def answer(client: socket.socket) -> str:
-    """All that comes until the server closes."""
+    """All bytes until the server closes the connection."""
     client.settimeout(10)
     received = b""
     while piece := client.recv(65536):
@@ -54,7 +54,7 @@ def answer(client: socket.socket) -> str:
 
 
 def answered(address: Address, *pieces: bytes) -> str:
-    """All that comes back for these bytes until the server closes."""
+    """The response to these bytes until the server closes the connection."""
     with socket.create_connection(address) as client:
         for piece in pieces:
             client.sendall(piece)
@@ -159,7 +159,7 @@ def test_the_framing_of_a_chunked_body_is_limited(
     key = b"" if answered_before else f"Authorization: Bearer {service.key}\r\n".encode()
     with socket.create_connection(address) as client:
         client.sendall(CHUNKED + key + b"\r\n" + begin)
-        # 16 KiB of it are read, and what fits into the buffers of both sockets is sent
+        # the server reads 16 KiB; the client can send as much as the buffers of both sockets hold
         assert sent_until_closed(client, piece, 20_000) * len(piece) < 16 * 1024**2
 
 
@@ -288,7 +288,7 @@ def test_the_body_of_a_request_that_asks_to_upgrade_is_not_the_next_request(addr
         sent_until_closed(client, hidden, 1)
         try:
             answers = answer(client)
-        except ConnectionResetError:  # the server has closed before the rest came
+        except ConnectionResetError:  # the server closed the connection before the rest was sent
             return
     assert statuses(answers) == [400]
 

@@ -1,4 +1,4 @@
-"""Requests are counted by operation and status, and strangers make no series."""
+"""Requests are counted by operation and status; unknown paths add no series."""
 
 from tests.conftest import Service
 

@@ -25,7 +25,7 @@ from service.shared.database import Database, now
 from tests.conftest import Service, wait_until
 from tests.service.steps import dataset, pictures, queue_run
 
-WITHIN_SECONDS = 20.0  # of a machine that does other things too; in an idle one it takes less than two
+WITHIN_SECONDS = 20.0  # on a busy machine; on an idle one it takes less than 2 s
 
 
 class WaitQuery(QueryModel):
@@ -36,7 +36,7 @@ class WaitQuery(QueryModel):
 
 @pytest.fixture(scope="module")
 def url(service: Service) -> Iterator[str]:
-    """Where the application listens, with one more call, which waits."""
+    """The address of the application, with one additional route, which waits."""
     app = create_app(service.settings)
     waits = APIRouter(tags=["inference"], route_class=AuthenticatedRoute)
 

@@ -45,7 +45,7 @@ async def serving(application: _Slow) -> AsyncIterator[tuple[Server, int, list[s
 
 
 async def ask(port: int) -> bytes:
-    """All that comes until the connection ends."""
+    """All bytes until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
     answer = await reader.read()

@@ -56,7 +56,7 @@ def test_a_state_of_another_number_of_rows_is_refused(tmp_path: Path) -> None:
         asyncio.run(answer())
 
 
-def test_a_token_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_state_token_is_refused(tmp_path: Path) -> None:
     inference, served = service(tmp_path, SEQUENCE)
     with pytest.raises(InvalidToken, match="expected one that 'm' version 1 has returned"):
         asyncio.run(inference.answer(served, Query("encode", sequences([2], 0, b=False), state="abc")))

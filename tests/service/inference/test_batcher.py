@@ -79,7 +79,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def begun(slow: Slow, asking: Iterable[Coroutine[Any, Any, Answered]]) -> list[asyncio.Task[Answered]]:
-    """The requests: the engine is at work on the first when the others come, and all of them wait."""
+    """The requests: the engine computes the first one when the others arrive, and all of them wait."""
     tasks = []
     for one in asking:
         tasks.append(asyncio.create_task(one))
@@ -96,7 +96,7 @@ async def at_work(slow: Slow) -> None:
 
 
 async def asked() -> None:
-    """Let every task that was created run until it waits for something outside of the event loop."""
+    """Run all created tasks until each waits for something outside of the event loop."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -140,7 +140,7 @@ def test_a_short_batch_is_computed_in_the_event_loop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", [STATIC, SEQUENCE], ids=["static", "sequence"])
-def test_waiting_requests_share_a_batch_and_are_answered_as_if_alone(tmp_path: Path, config: Config) -> None:
+def test_waiting_requests_share_a_batch_and_get_the_same_answers_as_alone(tmp_path: Path, config: Config) -> None:
     engine, served = version(tmp_path, config)
     slow = Slow(engine)
     batcher = Batcher(LocalBackend(slow), 100, 1000, 10_000)

@@ -47,7 +47,7 @@ def test_category_names_may_contain_any_mark() -> None:
 
 
 @pytest.mark.parametrize("item", ["[]", "[1]", "{}", '""', "0", "null", '{"a":1}'])
-def test_a_million_of_anything_is_refused(item: str) -> None:
+def test_a_million_of_any_mark_is_refused(item: str) -> None:
     raw = ('{"inputs":{"label":[' + ",".join([item] * 1_000_000) + "]}}").encode()
     assert "expected at most" in str(refusal(raw, MMVAEConfig(modalities=(LABEL,)), 4096, 4096))
 

@@ -94,7 +94,7 @@ def test_an_unknown_category_is_refused_with_the_expected_ones(trained: Service,
     assert "at inputs.mood[1], expected a category, one of 'angry', 'calm', 'größer', or its number, 0 to 2" in detail
 
 
-def test_v2_takes_and_answers_names_as_bytes(trained: Service) -> None:
+def test_v2_accepts_and_returns_names_as_bytes(trained: Service) -> None:
     pieces = [text.encode() for text in ("calm", "größer")]
     raw = b"".join(struct.pack("<I", len(piece)) + piece for piece in pieces)
     shaped = {"name": "mood", "shape": [2], "datatype": "BYTES"}
@@ -191,7 +191,7 @@ def test_a_number_that_is_not_a_name_is_refused(trained: Service, value: Any) ->
     assert answer.json()["errors"][0]["detail"].endswith("expected a category, one of 2007, 2008, 2010")
 
 
-def test_v2_takes_and_answers_names_that_are_numbers(trained: Service) -> None:
+def test_v2_accepts_and_returns_names_that_are_numbers(trained: Service) -> None:
     shaped = {"name": "year", "shape": [2]}
     asked = [{"name": "recon.year.category"}, {"name": "recon.year.category_name"}]
     tensors = [

@@ -41,7 +41,7 @@ class Constant:
 def _asked(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, take: Callable[[Redis, bytes], None], seconds: float = 30.0
 ) -> Computed:
-    """The answer of a batch that `take` computes in place of a worker."""
+    """The answer of a batch that `take` computes instead of a worker."""
     client = Redis.from_url(redis_url)
     monkeypatch.setattr(broker, "order", lambda messages, packed, expires: take(client, packed))
 
@@ -99,7 +99,7 @@ def test_a_stored_answer_that_has_expired_fails_its_batch_at_once(
         order = task_encoding.unpack_order(packed)
         client.publish(order.channel, task_encoding.pack_stored(order.id, "sensorium.answer.none"))
 
-    with pytest.raises(BackendUnavailable, match="has expired"):  # after REPLY_SECONDS it would be another reason
+    with pytest.raises(BackendUnavailable, match="has expired"):  # after REPLY_SECONDS the reason would be the time-out
         _asked(redis_url, monkeypatch, take)
 
 

@@ -42,7 +42,7 @@ def test_a_loaded_version_is_not_read_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(engine.answer(Computation(version, "encode"), ROWS)["mean"], first["mean"])
 
 
-def test_the_log_says_which_kernels_serve_a_version_that_is_loaded(tmp_path: Path) -> None:
+def test_the_log_names_the_kernels_of_a_loaded_version(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path / "store")
     version = stored_version(store, tmp_path, 1)
     with capture_logs() as logged:

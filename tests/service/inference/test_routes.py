@@ -61,7 +61,7 @@ def test_more_modalities_make_the_latent_code_more_certain(trained: Service) -> 
     assert (both <= spread(label=LABELS[:5]) + 1e-6).all()
 
 
-def test_rows_with_different_subsets_share_a_request_and_answer_as_if_alone(trained: Service) -> None:
+def test_rows_with_different_subsets_in_one_request_get_the_same_answers_as_alone(trained: Service) -> None:
     mixed = {"image": [IMAGES[0], None, IMAGES[2]], "label": [LABELS[0], LABELS[1], None]}
     together = ask(trained, f"{STATIC}/reconstruct", inputs=mixed, n_samples=4, seed=3)["outputs"]
     alone = [{"image": [IMAGES[0]], "label": [LABELS[0]]}, {"label": [LABELS[1]]}, {"image": [IMAGES[2]]}]
@@ -101,7 +101,7 @@ def test_answers_have_the_lengths_of_their_sequences(trained: Service) -> None:
     assert [np.shape(row) for row in found["y"]["mean"]] == [(5, 1), (2, 1)]
 
 
-def test_a_sequence_with_gaps_answers_as_if_alone(trained: Service) -> None:
+def test_a_sequence_with_gaps_gets_the_same_answer_as_alone(trained: Service) -> None:
     gaps = {"x": [[[0.1, 0.2], None, [0.3, 0.1]], None], "y": [[None, None, [0.5]], [[1.0], [1.0], [1.0], [1.0]]]}
     together = ask(trained, f"{SEQUENCE}/reconstruct", inputs=gaps, n_samples=2, seed=1)["outputs"]
     for row in (0, 1):
@@ -151,7 +151,7 @@ def test_a_body_that_is_not_json_is_refused(trained: Service, content: bytes) ->
     ("path", "part"), [(f"{STATIC}/encode", "body"), ("/v2/models/still/versions/1/infer", "head")]
 )
 @pytest.mark.parametrize("value", [b"null", b"3", b"true", b"[1]"])
-def test_a_body_that_is_no_object_is_quoted_as_json(trained: Service, path: str, part: str, value: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_quoted_as_json(trained: Service, path: str, part: str, value: bytes) -> None:
     answer = trained.http.post(path, content=value)
     quoted = value.decode()
     assert problem(answer, 422)["errors"] == [

@@ -33,7 +33,7 @@ PATH = "/v1/models/m/versions/1/encode"
 BODY = {"inputs": {"a": [[0.5, -1.0]]}}
 CONFIG = MMVAEConfig(modalities=(ModalityConfig(name="a", shape=(2,), likelihood="gaussian"),), latent_features=3)
 NO_LINEAGE = dict.fromkeys(("run", "attempt", "dataset", "dataset_version", "dataset_sha256", "seed"))
-# How long a batch waits for its worker. A busy machine takes seconds for what takes milliseconds on an idle one.
+# The time for a worker to answer a batch: seconds, because the machine may be busy.
 REPLY_SECONDS = 2.0
 PATIENT_SECONDS = 10.0
 
@@ -81,7 +81,7 @@ def orders_in(url: str) -> int:
 
 
 async def load(client: httpx.AsyncClient, count: int, clients: int, meanwhile: Any) -> list[httpx.Response]:
-    """As many requests from so many clients, one after the other each; half way through something happens."""
+    """Requests from several clients, each one after the other; after half of them `change` is called."""
     answers: list[httpx.Response] = []
 
     async def ask() -> None:
@@ -129,7 +129,7 @@ def test_without_workers_or_redis_inference_is_unavailable_and_recovers(
     async def cut_off() -> httpx.Response:
         sent = orders_in(url)
         asking = asyncio.create_task(ask())
-        while orders_in(url) == sent:  # then it waits for a worker, of which there is none
+        while orders_in(url) == sent:  # then it waits for a worker; none is running
             await asyncio.sleep(0.01)
         server.restart(signal.SIGKILL)
         return await asking
@@ -138,7 +138,7 @@ def test_without_workers_or_redis_inference_is_unavailable_and_recovers(
         unanswered = problem(await ask(), 503, "inference_unavailable")
         assert f"no infer worker has answered within {REPLY_SECONDS:g} s" in unanswered["detail"]
         lost = problem(await cut_off(), 503, "inference_unavailable")
-        assert "the connection on which answers come was lost" in lost["detail"]  # before the time is over
+        assert "the connection on which answers come was lost" in lost["detail"]  # before the time-out
 
     async def recovered() -> bool:
         return (await ask()).status_code == 200

@@ -37,7 +37,7 @@ def test_events_arrive_once_in_order_until_the_job_has_ended(database: Database,
 
         await asyncio.to_thread(finish)
         found = list(await asyncio.gather(*listeners, late))
-        # one who comes back names the last event it has seen
+        # a client that reconnects names its last event
         found.append(await listen(feed, found[0][1][0]))
         found.append(await listen(feed, found[0][-1][0]))
         return found

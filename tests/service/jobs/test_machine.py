@@ -34,7 +34,7 @@ FAULT = {"code": "process_died", "detail": "it was killed"}
 
 
 class Life(RuleBasedStateMachine):
-    """Jobs, what two workers believe they hold, and what has been seen of each job. A result is an artifact's row."""
+    """Jobs, the claims of two workers, and the observed states of each job. A result is an artifact's row."""
 
     database: Database
 
@@ -126,7 +126,7 @@ class Life(RuleBasedStateMachine):
         self.change(jobs.due)
 
     def _as_owner(self, worker: str, data: st.DataObject, what: Callable[[Session, Claim], object]) -> None:
-        """Do it with any claim the worker has ever had: it may be its own no longer."""
+        """Do it with any earlier claim of the worker, which may be lost."""
         if not self.held[worker]:
             return
         claim = data.draw(st.sampled_from(self.held[worker]))
@@ -155,7 +155,7 @@ class Life(RuleBasedStateMachine):
             self.seen[job_id] = (job.state, job.attempt)
 
     def teardown(self) -> None:
-        """Left to itself, everything that was not paused or ended comes to an end."""
+        """Without further calls, every job that is not paused ends."""
         for _ in range(100):
             self.time_passes(2000.0)
             self.reconcile()

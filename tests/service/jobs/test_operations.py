@@ -172,7 +172,7 @@ def test_workers_that_claim_at_once_never_get_the_same_job(database: Database, p
 # T4
 
 
-def test_a_heartbeat_renews_the_lease_and_tells_the_progress(database: Database, project_id: str) -> None:
+def test_a_heartbeat_renews_the_lease_and_records_the_progress(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id, lease_seconds=1)
     before = row(database, mine.job_id).lease_expires_at
     requests = change(database, lambda session: jobs.heartbeat(session, mine, 60, HALF))
@@ -192,7 +192,7 @@ def test_a_heartbeat_after_the_lease_but_before_the_reaper_keeps_the_job(databas
     assert row(database, mine.job_id).state == "running"
 
 
-def test_a_heartbeat_hears_of_a_cancellation(database: Database, project_id: str) -> None:
+def test_a_heartbeat_returns_a_requested_cancellation(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
     assert change(database, lambda session: jobs.cancel(session, mine.job_id)) == "running"
     requests = change(database, lambda session: jobs.heartbeat(session, mine, 60, HALF))

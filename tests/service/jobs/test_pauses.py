@@ -25,7 +25,7 @@ from tests.service.jobs.test_operations import (
 
 
 def limited(database: Database, project_id: str, lease_seconds: float = 60) -> Claim:
-    """A running job whose time is over."""
+    """A running job that has exceeded its timeout."""
     with database.writer.begin() as session:
         job_id = jobs.create(session, project_id, "test", "data", timeout_seconds=10).id
     found = claim(database, lease_seconds=lease_seconds)
@@ -100,7 +100,7 @@ def test_a_lost_job_that_was_to_be_paused_is_paused(database: Database, project_
     assert change(database, lambda session: jobs.resume(session, mine.job_id)) == "queued"
 
 
-def test_a_job_that_takes_too_long_fails_for_good(database: Database, project_id: str) -> None:
+def test_a_job_that_exceeds_its_timeout_fails_without_a_retry(database: Database, project_id: str) -> None:
     mine = limited(database, project_id)
     assert change(database, lambda session: jobs.heartbeat(session, mine, 60, HALF)) == (False, False, True)
     change(database, lambda session: jobs.time_out(session, mine))

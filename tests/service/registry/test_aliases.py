@@ -34,7 +34,7 @@ def versions(service: Service) -> Service:
 
 @pytest.fixture
 def alias(versions: Service, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A path of an alias that the test may make; it is gone afterwards."""
+    """The path of an alias that the test may create; it is deleted afterwards."""
     name = f"a{abs(hash(request.node.name)) % 10**8}"
     yield f"{URL}/{name}"
     versions.http.delete(f"{URL}/{name}")
@@ -107,7 +107,7 @@ def test_a_version_with_an_alias_cannot_be_deleted(versions: Service, alias: str
     refused = problem(versions.http.delete("/v1/models/m/versions/1"), 409, "version_in_use")
     assert name in refused["detail"]
     versions.http.put(alias, json={"version": 2})
-    problem(versions.http.delete("/v1/models/m/versions/2"), 409, "version_in_use")  # it moves there
+    problem(versions.http.delete("/v1/models/m/versions/2"), 409, "version_in_use")  # the alias moves to this version
     moved(versions, alias, 2)
 
 
@@ -128,7 +128,7 @@ def test_a_version_that_cannot_be_loaded_is_not_moved_to(versions: Service, alia
 def test_an_alias_waits_for_every_live_engine_and_no_longer_than_it_may(
     database: Database, versions: Service, alias: str
 ) -> None:
-    """Two engines that share a database; the service's own is none of them."""
+    """Two engines that share a database, without the engine of the service."""
     project, model, first, second = _copied(database, versions)
     settings = versions.settings
     hosts = [EngineHost(database, Engine(from_settings(settings), 2**30, 1), settings) for _ in range(2)]
@@ -191,7 +191,7 @@ def test_a_load_that_fails_for_any_reason_keeps_only_its_own_alias(
     host.close()
 
 
-def test_an_engine_that_takes_long_to_load_is_waited_for(database: Database, versions: Service, alias: str) -> None:
+def test_an_alias_waits_for_an_engine_that_loads_slowly(database: Database, versions: Service, alias: str) -> None:
     project, model, first, second = _copied(database, versions)
     with database.reader() as session:
         ids = dict(session.execute(select(ModelVersion.version, ModelVersion.id)).all())
@@ -203,7 +203,7 @@ def test_an_engine_that_takes_long_to_load_is_waited_for(database: Database, ver
     ticking = Thread(target=host.tick)
     ticking.start()
     assert engine.loading.wait(10)
-    with database.writer.begin() as session:  # as if it had begun long ago
+    with database.writer.begin() as session:  # as if the wait had begun long ago
         session.execute(update(EngineRow).values(heartbeat_at=now(-alias_rollout.ALIVE_SECONDS - 1)))
     host.beat()
     other.tick()
@@ -256,7 +256,7 @@ def _copied(database: Database, service: Service) -> tuple[str, str, int, int]:
 
 
 def _named(database: Database) -> tuple[int, int | None]:
-    """What the only alias names, and is about to name."""
+    """The version of the only alias, and its pending version."""
     with database.reader() as session:
         alias = session.scalars(select(Alias)).one()
         shown = representations.of_alias(session, "m", alias)

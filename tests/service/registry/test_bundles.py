@@ -52,7 +52,7 @@ class Other:
     project_id: str
 
     def kept(self) -> tuple[int, ...]:
-        """How many files it has, and rows of everything that an import makes."""
+        """The number of files, and of rows in every table that an import writes."""
         database = Database(self.settings.database_url)
         with database.reader() as session:
             rows = [session.scalar(select(func.count(table.id))) or 0 for table in (Model, ModelVersion, Artifact)]
@@ -76,7 +76,7 @@ def other(home: Path, **settings: Any) -> Iterator[Other]:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Other]:
-    """A service whose other requests are small: a bundle is none of them."""
+    """A service with a small limit of other bodies; it does not apply to bundles."""
     with other(tmp_path_factory.mktemp("elsewhere"), request_bytes=2000) as found:
         yield found
 
@@ -219,12 +219,12 @@ def test_an_unknown_version_is_not_exported(service: Service, exported: bytes) -
     problem(service.http.get("/v1/models/unknown/versions/1/export"), 404, "model_version_not_found")
 
 
-def test_an_import_takes_the_next_number_of_any_name(elsewhere: Other, exported: bytes) -> None:
+def test_an_import_gets_the_next_number_of_any_model(elsewhere: Other, exported: bytes) -> None:
     files = elsewhere.kept()[0]
     numbers = [elsewhere.http.post(f"{IMPORT}?name=moved", content=exported).json()["version"] for _ in range(2)]
     assert numbers == [1, 2]
     assert elsewhere.kept()[0] <= files + 1
-    # carried on from there, it says where it was last
+    # an exported import names its last origin
     again = elsewhere.http.get("/v1/models/moved/versions/2/export").content
     version = elsewhere.http.post(f"{IMPORT}?name=third", content=again).json()
     assert version["lineage"]["imported_from"]["model"] == "moved"
@@ -272,7 +272,7 @@ def test_a_damaged_bundle_leaves_no_rows_and_no_files(elsewhere: Other, name: st
     kept = elsewhere.kept()
     answer = elsewhere.http.post(IMPORT, content=DAMAGED[name])
     assert fault(answer) == ("", "not_a_bundle")
-    assert "01" not in answer.json()["detail"][:2]  # no name of ours
+    assert "01" not in answer.json()["detail"][:2]  # not a valid name
     assert elsewhere.kept() == kept
 
 
@@ -349,7 +349,7 @@ def test_a_bundle_above_the_limit_leaves_no_rows_and_no_files(tmp_path: Path) ->
         assert full.http.post(IMPORT, content=content, headers=key).status_code == 201
         kept = full.kept()
         problem(full.http.post(IMPORT, content=bundles.whole(1)), 429, "quota_exceeded")
-        assert full.http.post(IMPORT, content=content, headers=key).status_code == 201  # sent again, not stored again
+        assert full.http.post(IMPORT, content=content, headers=key).status_code == 201  # repeated, not stored again
         assert full.kept() == kept
 
 
@@ -380,7 +380,7 @@ def test_ranges_of_large_files_are_worked_out() -> None:
 
 
 def test_an_imported_version_has_no_run_and_counts_on(database: Database, project_id: str) -> None:
-    """On every database that we support."""
+    """On every supported database."""
     said = bundles.manifest(b"x")
     stored = Stored(project_id, hashlib.sha256(os.urandom(8)).hexdigest(), 1)
     for name, number in ((None, 1), (None, 2), ("renamed", 1)):

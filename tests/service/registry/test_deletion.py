@@ -11,7 +11,7 @@ ASK = {"inputs": {"label": [1]}}
 
 
 def made(service: Service, model: str, count: int) -> str:
-    """The path of a model with so many service."""
+    """The path of a model with this number of versions."""
     for seed in range(count):
         install(service, model, "pictures", seed)
     return f"/v1/models/{model}"
@@ -37,7 +37,7 @@ def test_only_tags_and_descriptions_can_be_changed(service: Service) -> None:
     problem(service.http.patch("/v1/models/none", json={"tags": []}), 404, "model_not_found")
 
 
-def test_a_version_tells_its_signature_evaluation_and_lineage(service: Service) -> None:
+def test_a_version_has_its_signature_evaluation_and_lineage(service: Service) -> None:
     dataset(service, "pictures", **pictures())
     assert train(service, "pictures", "told")["state"] == "succeeded"
     found = service.http.get("/v1/models/told/versions/1").json()

@@ -1,4 +1,4 @@
-"""A run that names only its dataset is as good as the preset that it gets, and its deviations are calibrated."""
+"""A run that names only its dataset reaches the quality of its preset, with calibrated deviations."""
 
 import numpy as np
 

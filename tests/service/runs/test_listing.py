@@ -55,7 +55,7 @@ def test_pages_are_newest_first_and_complete(database: Database, project_id: str
     assert listed(database, "prj_other") == []
 
 
-def test_a_list_says_where_each_run_stands_with_as_many_queries_for_one_as_for_all(
+def test_a_list_has_queue_positions_with_a_constant_number_of_queries(
     database: Database, project_id: str, made: list[str]
 ) -> None:
     with database.writer.begin() as session:

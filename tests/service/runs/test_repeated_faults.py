@@ -1,4 +1,4 @@
-"""A run that breaks at the same step with the same error ends at the second occurrence, with that diagnosis."""
+"""A run that fails twice at the same step with the same error is not retried again; its error says so."""
 
 import os
 import re
@@ -38,7 +38,7 @@ network = Network(encoder, decoder)
 
 @pytest.fixture
 def breaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of that network, for this process and for those that it starts."""
+    """The name of that network, in this process and its child processes."""
     (tmp_path / "breaking.py").write_text(MODULE)
     information = tmp_path / "breaking-1.0.dist-info"
     information.mkdir()

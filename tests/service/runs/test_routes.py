@@ -120,8 +120,8 @@ def test_a_dataset_that_fits_no_architecture_is_refused_at_submission(service: S
     assert "has 61 items, expected at most 60" in wide["detail"]
 
 
-def test_a_training_that_cannot_be_done_fails_at_once_and_says_why(service: Service) -> None:
-    """Only held-out rows have the labels, which statistics do not tell."""
+def test_an_impossible_training_fails_at_once_with_the_reason(service: Service) -> None:
+    """Only held-out rows have the labels; the statistics do not show that."""
     dataset(service, "tiny", **pictures(8), **{"label.present": np.arange(8) < 2})
     run = train(service, "tiny", "none", training={"epochs": 1, "batch_size": 4, "validation_rows": [0, 1]})
     assert (run["state"], run["attempt"], run["error"]["code"]) == ("failed", 1, "unusable_data")

@@ -90,7 +90,7 @@ def test_batches_have_a_row_for_each_device(service: Service) -> None:
     assert fault(answer) == ("/training/batch_size", "misfit")
     assert "is 6 for 4 devices, expected at least 7" in answer.json()["errors"][0]["detail"]
     assert _ask(service, "twenty", training={"batch_size": 7}, devices=4).status_code == 201
-    chosen = _ask(service, "twenty", devices=8)  # 16 rows are left to train on
+    chosen = _ask(service, "twenty", devices=8)  # 16 rows remain for training
     assert chosen.status_code == 201
     assert chosen.json()["training"]["batch_size"] == 15
     assert fault(_ask(service, "twenty", devices=9)) == ("/training/batch_size", "misfit")

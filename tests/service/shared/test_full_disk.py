@@ -209,8 +209,8 @@ class _Full(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(("status", "code"), [(507, "AnyCode"), (500, "XMinioStorageFull"), (403, "QuotaExceeded")])
-def test_a_full_bucket_is_told_from_one_that_is_away(tmp_path: Path, status: int, code: str) -> None:
-    """The version of obstore is capped for this test: its errors name status and code in their text alone."""
+def test_a_full_bucket_is_distinguished_from_an_unreachable_one(tmp_path: Path, status: int, code: str) -> None:
+    """The version of obstore is capped for this test: its errors have status and code only in their text."""
     refusing = type("Refusing", (_Full,), {"status": status, "code": code})
     server = ThreadingHTTPServer(("127.0.0.1", 0), refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -59,7 +59,7 @@ def test_secrets_and_urls_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> N
     assert "hidden" not in str(raised.value)
 
 
-def test_files_set_what_no_variable_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_files_set_the_fields_without_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "sensorium_secret_key").write_text("f" * 32 + "\n")
     (tmp_path / "sensorium_database_password").write_text("p@ss:/word\n")
     (tmp_path / "sensorium_port").write_text("1")
@@ -146,8 +146,8 @@ def test_migrate_creates_the_home_with_mode_0700(tmp_path: Path) -> None:
     assert home.stat().st_mode & 0o777 == 0o700
 
 
-def test_every_setting_that_is_wrong_is_told_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each variable gets texts, most of which it cannot have."""
+def test_messages_about_every_invalid_setting_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variable gets several texts; most of them are invalid."""
     told = []
     for name in Settings.model_fields:
         for text in ("?", "-1", "nan", "1.5", "x://", "9" * 5000, "é", "[", "{}"):

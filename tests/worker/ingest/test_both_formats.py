@@ -1,4 +1,4 @@
-"""The same data makes the same dataset in every format, and hostile files do no harm."""
+"""The same data creates the same dataset in every format, and hostile files are refused."""
 
 import hashlib
 import json

@@ -123,7 +123,7 @@ def test_ids_labels_and_splits_are_stored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.splits, [0, 2, 1])
 
 
-def test_fault_names_a_text_that_is_no_split(tmp_path: Path) -> None:
+def test_fault_names_a_text_that_is_not_a_split(tmp_path: Path) -> None:
     arrays = {"x": np.zeros(2), "fold": np.array(["train", "tset"])}
     (found,) = faults(tmp_path, arrays, split={"column": "fold"})
     assert (found.pointer, found.code) == ("/fold/1", "bad_split")
@@ -140,7 +140,7 @@ def test_declared_fractions_hold_out_rows_by_seed(tmp_path: Path) -> None:
     assert not np.array_equal(found, other)
 
 
-def test_text_array_is_no_modality(tmp_path: Path) -> None:
+def test_text_array_is_not_a_modality(tmp_path: Path) -> None:
     (found,) = faults(tmp_path, {"x": np.zeros(2), "name": np.array(["a", "b"])})
     assert (found.pointer, found.code) == ("/name", "not_numeric")
 

@@ -1,4 +1,4 @@
-"""A file that crashes its reader is rejected at the first attempt, and the worker goes on."""
+"""A file that crashes its reader is rejected at the first attempt, and the worker continues."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How undeclared columns are read, equally in every format, and the warnings about them."""
+"""Undeclared columns are read in the same way in every format, with warnings."""
 
 import datetime
 from pathlib import Path
@@ -265,7 +265,7 @@ def test_numeric_column_split_is_data_with_advice_to_declare_it(tmp_path: Path) 
     assert warnings(found) == [("inferred_categories", "split")]
 
 
-def test_column_split_of_other_texts_or_declared_otherwise_is_no_split(tmp_path: Path) -> None:
+def test_column_split_with_other_texts_or_another_declaration_is_not_a_split(tmp_path: Path) -> None:
     rows: Rows = {"x": X.tolist(), "split": ["left", "right"] * 30}
     assert from_json(tmp_path, rows) == from_parquet(tmp_path, rows, {"x": pa.float32()})
     assert of_json(tmp_path)[0].schema.names() == ["split", "x"]
@@ -325,7 +325,7 @@ def test_text_with_a_likelihood_of_numbers_is_refused(tmp_path: Path) -> None:
     assert caught.value.faults[0].code == "not_numeric"
 
 
-def test_fault_names_a_value_that_is_no_whole_number_of_a_declared_category(tmp_path: Path) -> None:
+def test_fault_names_a_value_of_a_declared_category_that_is_not_whole(tmp_path: Path) -> None:
     for value in (np.inf, 0.5):
         arrays = {"x": X, "n": np.array([0.0, 1.0, value] * 20)}
         with pytest.raises(BadInput) as caught:

@@ -1,4 +1,4 @@
-"""Lines of JSON become rows; a fault names the line that cannot."""
+"""Lines of JSON become rows; a fault names the line of an error."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Columns of Parquet become modalities; a fault names the place of a value that cannot."""
+"""Columns of Parquet become modalities; a fault names the place of an error."""
 
 import struct
 from concurrent.futures import ProcessPoolExecutor

@@ -1,4 +1,4 @@
-"""The size of a dataset is counted before it is made: a few bytes may ask for gigabytes."""
+"""The size of a dataset is computed before memory is allocated: a few bytes may require gigabytes."""
 
 import json
 import tracemalloc

@@ -82,7 +82,7 @@ def test_statistics_of_pieces_equal_those_of_the_whole() -> None:
     assert found["standard_deviation"] == pytest.approx(values.std(dtype=np.float64), rel=1e-6)
 
 
-def test_sequence_counts_as_one_row_whatever_its_length() -> None:
+def test_sequence_of_any_length_counts_as_one_row() -> None:
     values = {"a": np.ones((5, 2), dtype=np.float32), "b": np.zeros(5, dtype=np.int64)}
     present = {"a": np.array([1, 1, 0, 0, 0], bool), "b": np.array([0, 1, 1, 1, 1], bool)}
     schema = Schema(kind="sequence", modalities=(NUMBER, LABEL))

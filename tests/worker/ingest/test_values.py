@@ -80,7 +80,7 @@ def test_whole_floats_are_categories_when_declared(source: Reader, tmp_path: Pat
 
 @FORMATS
 @pytest.mark.parametrize(("value", "said"), [(1.5, "1.5"), (3.0, "3.0"), (-1.0, "-1.0"), (1e300, "1e+300")])
-def test_fault_names_a_float_that_is_no_category(source: Reader, tmp_path: Path, value: float, said: str) -> None:
+def test_fault_names_a_float_that_is_not_a_category(source: Reader, tmp_path: Path, value: float, said: str) -> None:
     columns = {"x": X, "label": [2.0, None, value, 1.0]}
     (found,) = faults(source, tmp_path, columns, modalities={"label": {"categories": 3}})
     assert (found.pointer, found.code) == ("/label/2", "bad_value")

@@ -1,4 +1,4 @@
-"""Exports are made in one process, in turn; an export whose process ends is broken off, not begun again."""
+"""Exports run in one process, one after the other; an export whose process exits is aborted, not restarted."""
 
 import asyncio
 import os
@@ -79,7 +79,7 @@ def test_an_export_breaks_off_when_its_process_ends(exporter: Exporter, stored: 
         os.kill(_process(), signal.SIGKILL)
         with pytest.raises(Unavailable):
             await _last(pieces)
-        with pytest.raises(RuntimeError, match="KeyError"):  # the next process does not begin it again
+        with pytest.raises(RuntimeError, match="KeyError"):  # the next process does not restart the export
             await _last(other)
 
     asyncio.run(read())

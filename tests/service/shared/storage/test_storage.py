@@ -54,7 +54,7 @@ def stored(store: Storage, content: bytes = CONTENT, project_id: str = "prj_a") 
         return writer.commit()
 
 
-def test_a_committed_file_stands_under_its_digest_and_nowhere_else(store: Storage) -> None:
+def test_a_committed_file_exists_only_under_its_digest(store: Storage) -> None:
     made = stored(store)
     assert made == Stored("prj_a", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
     assert kept(store) == {f"prj_a/{made.sha256}"}
