@@ -15,7 +15,7 @@ def _operations(document: Document) -> Iterator[tuple[str, Document]]:
             yield f"{method.upper()} {path}", operation
 
 
-def test_every_operation_has_an_id_of_its_own_a_summary_and_a_description(document: Document) -> None:
+def test_every_operation_has_a_unique_id_a_summary_and_a_description(document: Document) -> None:
     ids = [operation["operationId"] for _, operation in _operations(document)]
     assert len(ids) == len(set(ids))
     undescribed = [name for name, one in _operations(document) if not (one.get("summary") and one.get("description"))]

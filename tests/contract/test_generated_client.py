@@ -48,7 +48,7 @@ def test_the_generator_understands_every_operation(generated: tuple[Path, str], 
     assert made == {one["operationId"] for operations in document["paths"].values() for one in operations.values()}
 
 
-def test_the_generated_client_does_the_session_of_the_readme(package: str, service: Service, served: Served) -> None:
+def test_the_generated_client_runs_the_session_of_the_readme(package: str, service: Service, served: Served) -> None:
     models, types = importlib.import_module(f"{package}.models"), importlib.import_module(f"{package}.types")
     client = importlib.import_module(f"{package}.client").AuthenticatedClient(base_url=served.url, token=served.key)
 

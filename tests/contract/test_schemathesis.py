@@ -94,7 +94,7 @@ def _about(existing: Values, spare: Values, document: Document) -> Document:
 
 
 @pytest.mark.timeout(3600)
-def test_every_answer_is_as_the_document_says(
+def test_every_response_conforms_to_the_document(
     service: Service, served: Served, document: Document, tmp_path: Path
 ) -> None:
     path = tmp_path / "openapi.json"

@@ -244,7 +244,7 @@ def test_the_aio_client_sends_sequences(trained: Service, served: Served, header
         assert (row[~mask] == 0).all()
 
 
-def test_a_key_is_taken_as_the_password_of_the_clients_own_plugin(trained: Service, served: Served) -> None:
+def test_a_key_is_accepted_as_the_password_of_the_clients_plugin(trained: Service, served: Served) -> None:
     with http.InferenceServerClient(served.url.removeprefix("http://")) as client:
         client.register_plugin(BasicAuth("anybody", served.key))
         assert client.is_model_ready("pictures")

@@ -67,7 +67,7 @@ def test_in_a_key_of_a_body(either: Service) -> None:
     )
 
 
-def test_what_only_looks_like_one_is_text_like_any_other(either: Service) -> None:
+def test_an_escaped_zero_character_is_ordinary_text(either: Service) -> None:
     made = either.http.post("/v1/api-keys", json={"name": "\\u0000"})
     assert (made.status_code, made.json()["name"]) == (201, "\\u0000")
 

@@ -29,7 +29,7 @@ def test_a_config_that_was_written_without_names_is_read() -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "a", "b"), ("a", "b", "c", "d"), ("a", 1, 2), (1.5, 2.5, 3.5), (True, False)])
-def test_names_are_different_of_one_type_and_no_more_than_categories(names: tuple[Any, ...]) -> None:
+def test_names_are_unique_of_one_type_and_at_most_as_many_as_categories(names: tuple[Any, ...]) -> None:
     with pytest.raises(ValidationError):
         named(names)
 

@@ -38,7 +38,7 @@ def test_an_unknown_field_is_refused() -> None:
         TypeAdapter(ArchitectureOptions).validate_python({"architecture": "mmvae", "layers": 3})
 
 
-def test_a_name_stands_once() -> None:
+def test_a_name_is_unique() -> None:
     with pytest.raises(Misfits, match="audio stand more than once"):
         complete(MMVAEOptions(), [MODALITIES[0], MODALITIES[0]])
 
@@ -118,7 +118,7 @@ def test_too_many_subsets_are_a_misfit_of_the_whole() -> None:
     assert [misfit.place for misfit in caught.value.found] == [()]
 
 
-def test_choices_for_one_modality_replace_its_own_and_leave_the_others() -> None:
+def test_choices_for_one_modality_replace_only_those_of_that_modality() -> None:
     options = MMVAEOptions.model_validate(
         {"modalities": {"audio": {"likelihood": "laplace", "scale": 2, "network": {"hidden_features": [5]}}}}
     )

@@ -190,7 +190,7 @@ def test_presence_of_a_modality_is_that_of_any_element() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS[::3])
-def test_the_check_takes_masks_of_the_values_shape_alone(model: Model) -> None:
+def test_the_check_accepts_only_masks_of_the_shape_of_the_values(model: Model) -> None:
     batch = _with_elements(_whole(model))
     check(batch, EVERY, model.config.kind)
     wrong = replace(batch, present={**batch.present, "audio": batch.present["audio"][..., :2]})
@@ -261,7 +261,7 @@ def test_every_objective_ignores_absent_elements(model: Model, objective: Any) -
 
 
 @every
-def test_a_predictor_takes_masks_of_elements(model: Model) -> None:
+def test_a_predictor_accepts_masks_of_elements(model: Model) -> None:
     batch = _with_elements(_whole(model))
     lengths = None if batch.lengths is None else batch.lengths.numpy()
     present = {name: mask.numpy() for name, mask in batch.present.items()}
@@ -279,7 +279,7 @@ def test_a_predictor_takes_masks_of_elements(model: Model) -> None:
     np.testing.assert_allclose(filled["audio"][~mask], mean[~mask], rtol=1e-5)
 
 
-def test_a_predictor_of_sequences_takes_masks_of_elements_without_lengths() -> None:
+def test_a_predictor_of_sequences_accepts_masks_of_elements_without_lengths() -> None:
     whole = sequence_batch((5, 5, 5))
     mask = np.ones((3, 5, 3), dtype=bool)
     audio = {"audio": whole.values["audio"].numpy()}

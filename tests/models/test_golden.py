@@ -88,7 +88,7 @@ def test_a_training_gives_the_weights_it_gave(name: str, backend: Backend) -> No
 
 
 @pytest.mark.parametrize("name", golden.cases("trainings"))
-def test_a_stored_training_state_goes_on_to_the_same_weights(name: str, backend: Backend, tmp_path: Path) -> None:
+def test_a_stored_training_state_resumes_to_the_same_weights(name: str, backend: Backend, tmp_path: Path) -> None:
     files = golden.archive("trainings")
     spec, data = golden.spec_of(files[f"{name}/spec"]), golden.arrays(files[f"{name}/data"])
     path = tmp_path / "state"
@@ -129,5 +129,5 @@ def test_masks_are_a_function_of_seed_step_and_row(backend: Backend) -> None:
     assert not differences(found, golden.arrays(files["masks/result"]))
 
 
-def test_schedules_are_what_they_were() -> None:
+def test_schedules_equal_those_of_earlier_versions() -> None:
     assert not differences(golden.schedules(), golden.arrays(golden.archive("draws")["schedules/result"]))

@@ -44,7 +44,7 @@ def _trained(kind: str, device: str) -> Finished:
 
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])
-def test_a_training_on_the_card_ends_where_one_on_the_cpu_does(kind: str) -> None:
+def test_a_training_on_the_gpu_ends_with_the_weights_of_the_cpu(kind: str) -> None:
     card, cpu = _trained(kind, "cuda"), _trained(kind, "cpu")
     assert card.metrics.keys() == cpu.metrics.keys()
     for name, value in cpu.metrics.items():
@@ -54,7 +54,7 @@ def test_a_training_on_the_card_ends_where_one_on_the_cpu_does(kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])
-def test_codes_of_the_card_are_those_of_the_cpu(kind: str) -> None:
+def test_codes_of_the_gpu_equal_those_of_the_cpu(kind: str) -> None:
     torch.manual_seed(0)
     model: Model = build(_config(kind), backend="reference").eval()
     batch = randomly_present(static_batch() if kind == "static" else sequence_batch())

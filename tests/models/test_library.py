@@ -45,7 +45,7 @@ print("done")
 """
 
 
-def test_models_alone_train_evaluate_save_load_encode_and_resume(tmp_path: Path) -> None:
+def test_the_library_trains_evaluates_saves_loads_encodes_and_resumes(tmp_path: Path) -> None:
     """-S leaves out the editable install, which would put the repository's root on the path."""
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed" / "models").symlink_to(ROOT / "models")

@@ -24,7 +24,7 @@ from models.config.likelihood import BUILT_IN
         (Support(maximum=2, open=True), "numbers below 2", [1.9], [2]),
     ],
 )
-def test_a_support_has_its_numbers_and_words(
+def test_a_support_has_its_limits_and_description(
     support: Support, words: str, inside: list[float], outside: list[float]
 ) -> None:
     values, expected = [*inside, *outside, math.nan], [True] * len(inside) + [False] * (len(outside) + 1)
@@ -53,7 +53,7 @@ def test_a_likelihood_answers_the_outputs_of_its_facts(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("scale", ["learned", "predicted", 0.5])
-def test_a_scale_is_taken_if_the_facts_allow_it(name: str, scale: str | float) -> None:
+def test_a_scale_is_accepted_if_the_facts_allow_it(name: str, scale: str | float) -> None:
     categories = 5 if name == "categorical" else None
     chosen = {"name": "m", "likelihood": name, "categories": categories, "scale": scale}
     kind = scale if isinstance(scale, str) else "fixed"

@@ -26,7 +26,7 @@ def test_hiding_modalities_equals_not_having_them(hidden: set[str]) -> None:
         torch.testing.assert_close(masked, Gaussian(torch.zeros(6, 4), torch.ones(6, 4)))
 
 
-def test_a_row_with_nothing_is_the_prior_even_among_rows_with_something() -> None:
+def test_a_row_without_modalities_gets_the_prior_also_in_a_mixed_batch() -> None:
     model, batch = static_model(), static_batch()
     present = {name: mask.clone() for name, mask in batch.present.items()}
     for mask in present.values():
@@ -76,7 +76,7 @@ def test_the_divergence_of_every_latent_dimension_is_the_textbook_s() -> None:
     torch.testing.assert_close(terms.kl, expected)
 
 
-def test_an_absent_target_adds_nothing_and_a_hidden_input_stays_a_target() -> None:
+def test_an_absent_target_adds_no_loss_and_a_hidden_input_remains_a_target() -> None:
     model, batch = static_model(), static_batch()
     terms = model.terms(only(batch, "audio"), batch, torch.zeros(6, 4))
     assert (terms.log_likelihood["word"] < 0).all()

@@ -97,7 +97,7 @@ def test_a_sequence_s_terms_do_not_depend_on_the_others(model: MMVRNN) -> None:
 @every
 @settings(max_examples=3, deadline=None)
 @given(padding=st.integers(1, 4), garbage=st.floats(-1e3, 1e3), seed=st.integers(0, 99))
-def test_padding_costs_nothing_and_changes_nothing(model: MMVRNN, padding: int, garbage: float, seed: int) -> None:
+def test_padding_has_no_loss_and_no_effect(model: MMVRNN, padding: int, garbage: float, seed: int) -> None:
     batch = randomly_present(sequence_batch((4, 2), seed=seed), seed)
     noise = torch.randn(2, 4, model.latent_features, generator=torch.Generator().manual_seed(seed))
 
@@ -170,7 +170,7 @@ def test_a_product_s_posterior_is_the_prior_times_the_experts_at_every_step(how:
 
 
 @pytest.mark.parametrize("how", ["filter", "smooth"])
-def test_a_step_without_anything_costs_a_product_of_experts_nothing(how: str) -> None:
+def test_a_step_without_modalities_has_no_loss_with_a_product_of_experts(how: str) -> None:
     model = sequence_model(posterior="product_of_experts", inference=how)
     batch = sequence_batch((5, 3))
     present = {name: mask.clone() for name, mask in batch.present.items()}

@@ -59,7 +59,7 @@ def test_a_hidden_layer_is_normalised_then_activated_then_thinned(activation: An
     assert _kinds(networks.decoder(plain, 6, (3,)))[:-1] == [nn.Linear, ACTIVATIONS[activation], nn.Linear]
 
 
-def test_an_mlp_is_the_formula_it_stands_for() -> None:
+def test_an_mlp_equals_its_formula() -> None:
     config = MLPConfig(hidden_features=(7,), activation="tanh", normalisation="layer", dropout=0.5)
     encoder = networks.encoder(config, ModalityConfig(name="v", shape=(3,), likelihood="gaussian"), 6).eval()
     first, norm, last = (layer for layer in encoder.modules() if isinstance(layer, nn.Linear | nn.LayerNorm))
@@ -71,7 +71,7 @@ def test_an_mlp_is_the_formula_it_stands_for() -> None:
     torch.testing.assert_close(encoder(value), hidden @ last.weight.T + last.bias)
 
 
-def test_dropout_leaves_features_out_in_training_alone() -> None:
+def test_dropout_leaves_features_out_only_in_training() -> None:
     torch.manual_seed(0)
     encoder = networks.encoder(MLPConfig(hidden_features=(50,), dropout=0.5), _image(1, 2, 2), 6)
     value = torch.randn(4, 1, 2, 2)
@@ -82,7 +82,7 @@ def test_dropout_leaves_features_out_in_training_alone() -> None:
 @pytest.mark.parametrize("kernel_size", [3, 5, 7])
 @pytest.mark.parametrize("channels", [(4,), (4, 6), (4, 6, 5)])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 10), (2, 5, 9), (1, 1, 1), (1, 28, 28)])
-def test_images_of_odd_and_even_sizes_come_back_at_their_size(
+def test_images_of_odd_and_even_sizes_are_decoded_at_their_size(
     shape: tuple[int, ...], channels: tuple[int, ...], kernel_size: Any
 ) -> None:
     config = CNNConfig(channels=channels, kernel_size=kernel_size, hidden_features=(9,), normalisation="layer")
@@ -128,7 +128,7 @@ def test_an_embedding_is_a_learned_vector_for_each_category() -> None:
     torch.testing.assert_close(decoder(code), hidden @ third.weight.T + third.bias)
 
 
-def test_a_network_of_somebody_else_joins_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_network_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "constant.py").write_text(
         "import math, torch\n"
         "from models.networks import Network\n"

@@ -123,7 +123,7 @@ def _trained(config: MMVAEConfig | MMVRNNConfig, dataset: models.Dataset) -> mod
 
 
 @pytest.mark.parametrize("part", ["expert", "network", "fusion"])
-def test_it_is_trained_evaluated_kept_and_asked(part: str, tmp_path: Path) -> None:
+def test_it_is_trained_evaluated_saved_and_used_for_inference(part: str, tmp_path: Path) -> None:
     config = _config(part)
     dataset = _samples() if config.kind == "static" else _sequences()
     finished = _trained(config, dataset)

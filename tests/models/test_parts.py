@@ -45,7 +45,7 @@ def _sequence_parts() -> Parts:
     return Parts(encoders={"audio": Doubled(3, 5)}, decoders={"audio": Doubled(4 + 7, 3)})
 
 
-def test_own_modules_are_what_the_model_computes_with() -> None:
+def test_the_model_computes_with_own_modules() -> None:
     parts = _static_parts()
     model, batch = build(static_config(), parts).eval(), static_batch()
     audio, word = parts.encoders["audio"], parts.decoders["word"]
@@ -78,7 +78,7 @@ def test_a_checkpoint_without_own_modules_refuses_some(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "m", _static_parts())
 
 
-def test_parts_for_a_stranger_are_refused() -> None:
+def test_parts_for_an_unknown_modality_are_refused() -> None:
     with pytest.raises(ValueError, match="parts are given for smell, expected some of audio, face, word"):
         build(static_config(), Parts(encoders={"smell": Doubled(3, 8)}))
 
@@ -88,7 +88,7 @@ def test_a_sequence_model_has_no_expert() -> None:
         build(sequence_config(), Parts(expert=Strongest(3, 4)))
 
 
-def test_own_modules_do_in_training_what_they_do_in_answers() -> None:
+def test_own_modules_compute_the_same_in_training_and_inference() -> None:
     class Residual(nn.Sequential):
         def forward(self, value: Tensor) -> Tensor:
             added: Tensor = value.repeat(1, 5)[:, :5] + super().forward(value)

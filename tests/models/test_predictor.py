@@ -28,7 +28,7 @@ def test_rows_with_different_subsets_answer_as_if_alone() -> None:
     np.testing.assert_allclose(mixed.mean[~some], word_alone.mean[~some], atol=1e-6)
 
 
-def test_what_stands_in_absent_places_does_not_matter() -> None:
+def test_values_at_absent_places_do_not_matter() -> None:
     predictor = Predictor(static_model())
     some = np.array([True, False, True, False])
     broken = np.where(some[:, None], AUDIO, np.nan)
@@ -37,7 +37,7 @@ def test_what_stands_in_absent_places_does_not_matter() -> None:
     np.testing.assert_array_equal(first.mean, second.mean)
 
 
-def test_a_seed_gives_the_same_answer_whatever_else_is_in_the_batch() -> None:
+def test_a_seed_gives_the_same_answer_in_any_batch() -> None:
     predictor = Predictor(static_model())
 
     def ask(rows: slice, seed: int) -> np.ndarray:
@@ -94,7 +94,7 @@ BOTH = pytest.mark.parametrize("model", [static_model(), static_model(expert="mi
 
 @BOTH
 @pytest.mark.parametrize("n_samples", [0, 3])
-def test_imputation_keeps_what_was_given_and_fills_the_rest_with_predictions(model: Multimodal, n_samples: int) -> None:
+def test_imputation_keeps_given_values_and_predicts_the_others(model: Multimodal, n_samples: int) -> None:
     predictor = Predictor(model)
     values, present, lengths = _given(model)
     filled = predictor.impute(values, present, lengths, n_samples, seed=2)

@@ -45,7 +45,7 @@ def test_the_first_step_of_a_mean_forecast_decodes_the_prior_s_mean(join: dict[s
             np.testing.assert_allclose(forecast[name][key][:, 0], value.detach(), atol=1e-5)
 
 
-def test_later_steps_see_what_was_generated() -> None:
+def test_later_steps_depend_on_generated_steps() -> None:
     """A mean forecast is the reconstruction of a sequence that goes on as forecast, along the prior's means."""
     model = sequence_model(EVERY)
     predictor = Predictor(model)
@@ -92,7 +92,7 @@ def test_a_row_s_forecast_does_not_depend_on_the_other_rows_or_on_padding(how: s
         torch.testing.assert_close(alone, of_row, rtol=0, atol=1e-4)
 
 
-def test_forecasts_have_a_quantile_axis_for_numbers_and_counts_alone() -> None:
+def test_forecasts_have_a_quantile_axis_only_for_numbers_and_counts() -> None:
     levels = (0.1, 0.5, 0.75, 0.9)
     forecast = _predictor().forecast(*GIVEN, 4, NAMES, n_samples=50, quantiles=levels)
     for name, shape in NUMBERS.items():

@@ -67,7 +67,7 @@ def test_pieces_of_ragged_sequences_are_encoded_and_reconstructed_as_the_whole(o
 
 
 @pytest.mark.parametrize("n_samples", [0, 7])
-def test_a_forecast_goes_on_from_the_last_piece(n_samples: int) -> None:
+def test_a_forecast_continues_from_the_last_piece(n_samples: int) -> None:
     predictor = Predictor(sequence_model(recurrence="lstm", recurrent_layers=2))
     whole = predictor.forecast(*WHOLE, 4, ["audio"], n_samples)
     state = predictor.encode(*PIECES[0]).state
@@ -81,7 +81,7 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         predictor.encode(*WHOLE, np.zeros((3, 7)))
 
 
-def test_a_model_that_smooths_hands_out_no_state_and_takes_none() -> None:
+def test_a_smoothing_model_returns_no_state_and_accepts_none() -> None:
     predictor = Predictor(sequence_model(inference="smooth"))
     assert predictor.encode(*WHOLE).state is None
     with pytest.raises(BatchError, match="sees each sequence as a whole"):

@@ -29,7 +29,9 @@ def test_every_preset_can_be_trained_with_any_number_of_rows(preset: Preset, kin
         ("cross-modal", "sequence", 1, "the dataset has one; expected 'joint-embedding' or 'sequence-imputation'"),
     ],
 )
-def test_a_preset_for_other_data_says_why_and_which_fit(preset: Preset, kind: Kind, modalities: int, why: str) -> None:
+def test_a_preset_for_other_data_is_refused_with_the_reason_and_the_fitting_presets(
+    preset: Preset, kind: Kind, modalities: int, why: str
+) -> None:
     with pytest.raises(UnfitPreset, match=why):
         choose(preset, kind, modalities, 100, {}, {})
 
@@ -52,7 +54,7 @@ def test_one_is_recommended(kind: Kind, modalities: int, architecture: dict[str,
     )
 
 
-def test_what_is_named_wins() -> None:
+def test_named_fields_take_precedence_over_the_preset() -> None:
     given = {"epochs": 3, "batch_size": 7, "modality_dropout": 0.1, "validation_fraction": 0.5}
     assert given.items() <= choose("cross-modal", "static", 2, 5000, {}, given).training.items()
 
@@ -69,7 +71,7 @@ def test_a_dataset_s_own_validation_rows_are_those() -> None:
     assert own["epochs"] == 190
 
 
-def test_without_validation_nothing_is_selected_by_it() -> None:
+def test_without_validation_rows_no_weights_are_selected() -> None:
     chosen = choose(None, "sequence", 2, 600, {}, {"validation_fraction": 0.0}).training
     assert "select_metric" not in chosen
     assert "early_stopping" not in chosen

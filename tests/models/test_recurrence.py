@@ -101,7 +101,7 @@ def test_the_smoother_is_a_gru_that_runs_backwards_over_each_sequence() -> None:
         torch.testing.assert_close(smoothed[row : row + 1, :length], backward.flip(1))
 
 
-def test_the_smoother_looks_at_this_step_and_later_ones_alone() -> None:
+def test_the_smoother_depends_only_on_this_step_and_later_ones() -> None:
     smoother, features, valid = _smoother(), torch.randn(1, 5, 3), torch.ones(1, 5, dtype=torch.bool)
     for t in range(5):
         changed = features.clone()

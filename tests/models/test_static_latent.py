@@ -59,7 +59,7 @@ def test_codes_that_leave_have_it_behind_every_step(model: MMVRNN) -> None:
         torch.testing.assert_close(found[:, :, STEP:], expected.unsqueeze(1).expand(-1, 5, -1))
 
 
-def test_a_forecast_goes_on_with_it(model: MMVRNN) -> None:
+def test_a_forecast_keeps_it(model: MMVRNN) -> None:
     batch = sequence_batch((5, 3, 4))
     _, last = model.decode_from(batch, [], None, None)
     assert last.shape == (3, model.recurrence.state_features + STATIC)
@@ -69,7 +69,7 @@ def test_a_forecast_goes_on_with_it(model: MMVRNN) -> None:
     assert (before[:, 0] != after[:, 0]).any()
 
 
-def test_a_sequence_from_nothing_begins_with_it(model: MMVRNN) -> None:
+def test_a_sequence_drawn_from_the_prior_begins_with_it(model: MMVRNN) -> None:
     noise = torch.randn(2, 6, STEP + STATIC)
     state = initial_state(model, noise)
     assert model.static is not None

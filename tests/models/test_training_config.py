@@ -62,7 +62,7 @@ def test_all_faults_are_found_together() -> None:
     ]
 
 
-def test_what_is_not_used_may_be_anything() -> None:
+def test_unused_fields_may_have_any_value() -> None:
     assert _found({"select_metric": "accuracy", "validation_fraction": 0}) == []
     assert _found({"modality_weights": "auto"}) == []
 

@@ -86,7 +86,7 @@ def test_a_mixture_gives_present_modalities_the_same_weight_and_the_prior_none()
     assert expert(PRIOR_AND_TWO, _present(False, False)).weight.flatten().tolist() == [1, 0, 0]
 
 
-def test_a_mixture_of_products_is_over_the_subsets_of_what_is_present() -> None:
+def test_a_mixture_of_products_covers_the_subsets_of_present_modalities() -> None:
     expert = experts.build("mixture_of_products", modalities=2, latent_features=1)
     posterior = expert(PRIOR_AND_TWO, _present(True, True))
     assert posterior.weight.flatten().tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
@@ -100,7 +100,7 @@ def test_a_mixture_of_products_is_over_the_subsets_of_what_is_present() -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN_EXPERTS)
-def test_every_expert_holds_what_models_need_of_one(name: str) -> None:
+def test_every_expert_has_the_properties_that_models_need(name: str) -> None:
     """Hiding equals not having; rows do not depend on each other; the weights of a row sum to one."""
     torch.manual_seed(0)
     config = MMVAEConfig(modalities=MODALITIES, latent_features=4, expert=name, network=MLPConfig(hidden_features=(8,)))

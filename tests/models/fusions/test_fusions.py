@@ -30,7 +30,7 @@ def test_no_values_and_a_false_mask_are_the_same() -> None:
     torch.testing.assert_close(masked, fusion([seen, None], [everywhere, None], everywhere))
 
 
-def test_an_observation_that_looks_like_the_stand_in_is_still_told_apart_by_its_presence() -> None:
+def test_an_observation_equal_to_the_stand_in_is_distinguished_by_its_presence() -> None:
     torch.manual_seed(0)
     fusion = MissingEmbeddings(modalities=1, modality_features=3, out_features=4)
     alike = fusion.missing[0].expand(1, 2, -1)

@@ -52,7 +52,7 @@ def test_any_tar_reads_a_bundle(tmp_path: Path) -> None:
     assert (listed.stdout.split(), listed.stderr) == (["manifest.json", "model.safetensors"], "")
 
 
-def test_the_layout_is_the_one_of_earlier_versions() -> None:
+def test_the_layout_equals_that_of_earlier_versions() -> None:
     """Digests of what an earlier version wrote in front of and behind checkpoints of these sizes."""
     manifest = bundles.manifest(b"", config={}, lineage={})
     written = b"".join(bundle.prefix(manifest, size) + bundle.suffix(size) for size in (0, 1, 512, 8**11 - 1))
@@ -84,7 +84,7 @@ def test_a_sparse_bundle_of_nine_gibibytes_is_read(tmp_path: Path, magic: bytes)
         assert [member.size for member in opened.getmembers()][1] == size
 
 
-def test_a_bundle_gives_back_what_was_put_in(tmp_path: Path) -> None:
+def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
     content, taken = bundles.weights(static_model()), io.BytesIO()
     path = written(tmp_path / "b.tar", bundles.packed(content))
     assert bundle.extract(path, taken) == models.describe(path) == bundles.manifest(content)
@@ -112,7 +112,7 @@ def test_a_loaded_bundle_is_the_loaded_checkpoint(
         assert str(carried.sample(2, 3)) == str(bare.sample(2, 3))
 
 
-def test_a_checkpoint_with_a_tar_s_word_at_its_place_is_a_checkpoint(tmp_path: Path) -> None:
+def test_a_checkpoint_with_the_magic_of_tar_at_its_offset_is_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "m"
     for length in range(100):
         modality = ModalityConfig(name="x" * length + "ustar", shape=(3,), likelihood="gaussian")
@@ -144,7 +144,7 @@ def test_a_damaged_bundle_is_refused_by_name(name: str, tmp_path: Path) -> None:
         models.load(path)
 
 
-def test_a_bundle_cut_or_changed_anywhere_outside_of_its_words_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_that_is_truncated_or_changed_outside_of_its_texts_is_refused(tmp_path: Path) -> None:
     content = bundles.weights(static_model())
     good = bundles.packed(content)
     start = len(bundle.prefix(bundles.manifest(content), len(content)))
@@ -166,7 +166,7 @@ def test_a_bundle_cut_or_changed_anywhere_outside_of_its_words_is_refused(tmp_pa
 
 
 @pytest.mark.parametrize("name", DECEIVING)
-def test_a_checkpoint_that_lies_is_an_error_and_nothing_worse(name: str, tmp_path: Path) -> None:
+def test_a_forged_checkpoint_raises_an_error(name: str, tmp_path: Path) -> None:
     path, started = written(tmp_path / "lying", DECEIVING[name]), time.monotonic()
     for check in (models.load, models.verify):
         with pytest.raises(models.CheckpointError, match="lying"):
@@ -183,14 +183,14 @@ def test_weights_that_cannot_answer_are_not_verified(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("model", [static_model(), sequence_model(), static_model(expert="mixture_of_products")])
-def test_what_was_saved_is_verified(model: models.MMVAE | models.MMVRNN, tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_verified(model: models.MMVAE | models.MMVRNN, tmp_path: Path) -> None:
     tensors = model.state_dict()
     path = tmp_path / "m"
     checkpoint.write(path, checkpoint.header(model, {}), tensors, extra={"optimizer": torch.full((2,), torch.nan)})
     assert models.verify(path) == model.config
 
 
-def test_a_manifest_that_nobody_would_read_is_not_written() -> None:
+def test_a_manifest_too_large_to_read_is_not_written() -> None:
     said = bundles.manifest(b"", description="x" * 5 * 2**20)
     with pytest.raises(models.BundleError, match="expected at most 4194304"):
         bundle.prefix(said, 0)

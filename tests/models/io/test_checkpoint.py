@@ -124,7 +124,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
-def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, tmp_path / "other")
     with pytest.raises(CheckpointError, match="expected 'sensorium-model'"):
         checkpoint.load(tmp_path / "other")

@@ -60,7 +60,7 @@ def _expected(density: Continuous, raw: Tensor) -> Distribution:
 
 
 @_every
-def test_the_density_is_torch_s_of_the_values_as_given(name: str, scale: Any, shape: tuple[int, ...]) -> None:
+def test_the_density_equals_torch_s_in_the_units_of_the_values(name: str, scale: Any, shape: tuple[int, ...]) -> None:
     density = _build(name, shape, scale)
     raw, value = _raw(density, 4), torch.randn(4, *shape) * 4
     expected = _expected(density, raw).log_prob(value).reshape(4, -1).sum(dim=1)
@@ -130,7 +130,7 @@ def test_only_a_learned_spread_adapts(scale: Any) -> None:
     assert torch.equal(density.describe(raw[None])["standard_deviation"], before)
 
 
-def test_a_fixed_scale_is_in_the_user_s_units_whatever_the_data_s_spread() -> None:
+def test_a_fixed_scale_is_in_the_user_s_units_for_any_spread_of_the_data() -> None:
     density = _build("gaussian", (3,), 0.3)
     described = density.describe(torch.zeros(1, 2, 3))
     torch.testing.assert_close(described["standard_deviation"], torch.full((2, 3), 0.3))

@@ -11,7 +11,7 @@ VECTOR = ModalityConfig(name="v", shape=(3,), likelihood="gaussian")
 IMAGE = ModalityConfig(name="i", shape=(1, 2, 2), likelihood="gaussian")
 
 
-def test_the_gaussian_density_is_of_the_values_as_given() -> None:
+def test_the_gaussian_density_is_in_the_units_of_the_values() -> None:
     density = likelihoods.build(VECTOR)
     offset, scale = torch.tensor([5.0, -2.0, 0.0]), torch.tensor([2.0, 0.5, 1.0])
     density.set_statistics(offset, scale)
@@ -20,7 +20,7 @@ def test_the_gaussian_density_is_of_the_values_as_given() -> None:
     torch.testing.assert_close(density.log_prob(raw, value), expected)
 
 
-def test_predictions_come_back_in_the_user_s_units() -> None:
+def test_predictions_are_in_the_user_s_units() -> None:
     density = likelihoods.build(VECTOR)
     offset, scale = torch.tensor([5.0, -2.0, 0.0]), torch.tensor([2.0, 0.5, 1.0])
     density.set_statistics(offset, scale)
@@ -49,7 +49,7 @@ def test_sigma_moves_to_the_root_mean_squared_error_of_present_values() -> None:
     torch.testing.assert_close(described["standard_deviation"][0], torch.tensor([0.5, 1.0, 2.0]), rtol=1e-3, atol=0)
 
 
-def test_a_batch_without_the_modality_teaches_nothing() -> None:
+def test_a_batch_without_the_modality_changes_no_scale() -> None:
     density = likelihoods.build(VECTOR)
     before = density.describe(torch.zeros(1, 2, 3))["standard_deviation"]
     nobody = torch.zeros(2, dtype=torch.bool)
@@ -57,7 +57,7 @@ def test_a_batch_without_the_modality_teaches_nothing() -> None:
     torch.testing.assert_close(density.describe(torch.zeros(1, 2, 3))["standard_deviation"], before)
 
 
-def test_an_image_has_one_scale_so_that_a_constant_pixel_is_no_bargain() -> None:
+def test_an_image_has_one_scale_so_that_a_constant_pixel_does_not_dominate() -> None:
     density = likelihoods.build(IMAGE)
     mean, deviation = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]), torch.tensor([[[0.0, 1.0], [1.0, 2.0]]])
     density.set_statistics(mean, deviation)

@@ -45,7 +45,7 @@ def test_the_density_of_present_elements_is_that_of_a_value_of_these_elements(na
 
 @pytest.mark.parametrize(("name", "scale"), CASES)
 @pytest.mark.parametrize("shape", [(), (3,), (1, 2, 2)])
-def test_a_mask_of_all_elements_is_no_mask(name: str, scale: str | float, shape: tuple[int, ...]) -> None:
+def test_a_mask_of_all_elements_equals_no_mask(name: str, scale: str | float, shape: tuple[int, ...]) -> None:
     found = density(name, scale, shape)
     raw, value = numbers(found, 5, seed=1)
     everything = torch.ones(5, *shape, dtype=torch.bool)
@@ -114,7 +114,7 @@ def test_the_spread_of_an_image_adapts_to_the_mean_error_of_all_present_elements
     assert torch.allclose(found.moment.flatten(), torch.tensor(0.98 + 0.02 * (1 + 4 + 9) / 3))
 
 
-def test_a_profile_counts_present_elements_alone() -> None:
+def test_a_profile_counts_only_present_elements() -> None:
     found = density("gaussian", "learned", (2,))
     found.set_statistics(torch.zeros(2), torch.ones(2))
     value = torch.tensor([[2.0, 99.0], [4.0, 6.0]])

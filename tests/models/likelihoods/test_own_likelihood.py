@@ -84,7 +84,7 @@ def test_its_size_has_a_closed_form() -> None:
 
 
 @pytest.mark.parametrize("scale", ["learned", "predicted"])
-def test_it_is_trained_evaluated_kept_and_asked(scale: str, tmp_path: Path) -> None:
+def test_it_is_trained_evaluated_saved_and_used_for_inference(scale: str, tmp_path: Path) -> None:
     *_, finished = models.fit(
         config(scale), prices(), TrainingConfig(epochs=60, batch_size=32, learning_rate=1e-2), seed=1
     )

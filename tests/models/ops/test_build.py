@@ -22,7 +22,7 @@ def test_without_a_compiler_there_is_a_line_and_no_library(tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_it_builds_without_torch_or_anything_else_of_python(tmp_path: Path) -> None:
+def test_it_builds_without_torch_and_python_headers(tmp_path: Path) -> None:
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(build.__file__).parent)!r})

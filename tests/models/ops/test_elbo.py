@@ -103,7 +103,7 @@ CASES: list[tuple[int, tuple[tuple[int, ...], ...], dict[str, Any]]] = [
 @pytest.mark.parametrize("free_bits", [0.0, 0.2], ids=["every nat", "free bits"])
 @pytest.mark.parametrize("drawn", [True, False], ids=["noise", "means"])
 @pytest.mark.parametrize(("rows", "shapes", "options"), CASES)
-def test_the_kernel_computes_what_the_reference_does(
+def test_the_kernel_equals_the_reference(
     rows: int, shapes: tuple[tuple[int, ...], ...], options: dict[str, Any], drawn: bool, free_bits: float
 ) -> None:
     model = _model(shapes, **options)
@@ -134,7 +134,7 @@ def test_gradients_of_views_of_one_vector_add_up_in_its_gradient(backend: ops.Ba
 
 
 @built
-def test_parameters_that_have_left_the_vector_get_their_own_gradients() -> None:
+def test_parameters_that_were_moved_out_of_the_vector_get_separate_gradients() -> None:
     model = _model()
     vector = _flat(model)
     for parameter in model.parameters():
@@ -238,7 +238,7 @@ def test_terms_have_no_gradient_and_errors_only_in_training(training: bool) -> N
 
 
 @built
-def test_nan_comes_out_in_its_row_unless_it_is_absent() -> None:
+def test_nan_propagates_in_its_row_unless_it_is_absent() -> None:
     model = _model()
     inputs, targets = _batches(model, 20)
     values = {name: value.clone() for name, value in inputs.values.items()}
@@ -295,7 +295,7 @@ def _reason(model: MMVAE, inputs: Batch, targets: Batch, noise: Tensor | None) -
 
 
 @built
-def test_the_kernel_says_why_it_does_not_serve() -> None:
+def test_the_kernel_gives_the_reason_why_it_is_not_used() -> None:
     batch = static_batch()
     assert "Gaussian likelihoods" in _reason(static_model(), batch, batch, None)
     assert "products of experts" in _reason(static_model(expert="mixture"), batch, batch, None)

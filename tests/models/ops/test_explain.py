@@ -100,7 +100,7 @@ def test_the_importance_weighted_bound_is_not_the_elbo() -> None:
 
 
 @built
-def test_a_kernel_that_serves_is_the_one_that_computes() -> None:
+def test_the_explained_kernel_is_the_one_that_computes() -> None:
     """`explain` and the operations decide alike: the backend "kernel" fails exactly where a reference would serve."""
     for options in ({}, {"recurrence": "lstm"}, {"posterior": "product_of_experts"}):
         model = sequence_model(**options)

@@ -66,9 +66,7 @@ LARGE = {"latent_features": 19, "hidden_features": 50, "recurrent_features": 33}
     ("layers", "widths", "rows", "steps"),
     [(1, SMALL, 1, 1), (1, SMALL, 3, 5), (2, SMALL, 17, 4), (3, SMALL, 2, 6), (2, LARGE, 70, 9), (1, LARGE, 64, 2)],
 )
-def test_it_computes_what_the_pytorch_loop_does(
-    layers: int, widths: dict[str, int], rows: int, steps: int, drawn: bool
-) -> None:
+def test_it_equals_the_pytorch_loop(layers: int, widths: dict[str, int], rows: int, steps: int, drawn: bool) -> None:
     model = _model(layers, widths)
     inputs = _inputs(model, rows, steps, drawn)
     ours = _loop(model, inputs)
@@ -78,7 +76,7 @@ def test_it_computes_what_the_pytorch_loop_does(
 
 
 @built
-def test_values_far_out_stay_what_they_are() -> None:
+def test_extreme_values_are_exact() -> None:
     model = _model(1, SMALL)
     inputs = {name: 60 * value.detach() for name, value in _inputs(model, 5, 7, True).items()}
     inputs = {name: value.requires_grad_() for name, value in inputs.items()}
@@ -87,7 +85,7 @@ def test_values_far_out_stay_what_they_are() -> None:
 
 
 @built
-def test_what_is_not_a_number_comes_out() -> None:
+def test_nan_propagates() -> None:
     model = _model(1, SMALL)
     inputs = {name: value.detach().clone() for name, value in _inputs(model, 3, 4, True).items()}
     inputs["prepared"][1, 2, 0] = float("nan")
@@ -126,7 +124,7 @@ def test_threads_change_nothing() -> None:
 
 
 @built
-def test_only_what_is_needed_has_a_gradient() -> None:
+def test_only_inputs_that_require_a_gradient_get_one() -> None:
     """Codes alone are asked for, the weights are frozen: what the sequence model of one stream trains."""
     model = _model(2, SMALL).requires_grad_(False)
     inputs = _inputs(model, 3, 4, False)
@@ -159,7 +157,7 @@ def test_a_models_loss_and_gradients_are_the_same() -> None:
 
 @built
 @pytest.mark.parametrize("option", [{"recurrence": "lstm"}, {"posterior": "product_of_experts"}, {}])
-def test_the_pytorch_loop_serves_what_the_library_does_not(option: dict[str, str]) -> None:
+def test_the_pytorch_loop_computes_the_cases_without_a_kernel(option: dict[str, str]) -> None:
     """Other cells and posteriors, other types of numbers, and installations without the library."""
     batch = sequence_batch((5, 3, 4))
     with torch.no_grad():
@@ -254,7 +252,7 @@ def test_the_gradients_of_the_reference_are_those_of_finite_differences(layers: 
 
 
 @built
-def test_a_second_derivative_comes_from_the_reference_and_the_kernel_says_so() -> None:
+def test_second_derivatives_need_the_reference_and_the_kernel_reports_that() -> None:
     model = _model(1, SMALL)
     inputs = _inputs(model, 2, 3, True)
 

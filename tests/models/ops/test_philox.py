@@ -58,7 +58,7 @@ def test_a_sequence_s_first_steps_have_the_numbers_they_have_in_a_longer_one(ste
     assert torch.equal(draws.uniform(rows, steps), draws.uniform(rows, 9)[:, :steps])
 
 
-def test_shapes_and_types_are_as_asked() -> None:
+def test_shapes_and_types_are_as_requested() -> None:
     draws = Draws(0, 0, 0)
     assert draws.normal(np.arange(3), 5, 7).shape == (3, 5, 7)
     assert draws.normal(np.arange(3), 5).dtype == torch.float32

@@ -184,7 +184,7 @@ def test_without_the_library_that_is_the_reason() -> None:
 
 
 @built
-def test_many_categories_take_no_memory_of_their_own() -> None:
+def test_many_categories_need_no_additional_memory() -> None:
     many = ModalityConfig(name="e", categories=200_000, likelihood="categorical")
     network = MLPConfig(hidden_features=(1,))
     kernel = posterior.Kernel(build(MMVAEConfig(modalities=(many,), latent_features=1, network=network)).eval())

@@ -16,7 +16,7 @@ FILES = ("test_elbo.py", "test_gru_loop.py", "test_philox.py", "test_posterior.p
 
 
 @pytest.mark.slow
-def test_no_kernel_leaves_its_arrays_or_does_what_is_undefined(tmp_path: Path) -> None:
+def test_no_kernel_accesses_memory_out_of_bounds_or_has_undefined_behaviour(tmp_path: Path) -> None:
     compiler = build.compiler()
     runtime = compiler and _runtime(compiler)
     if compiler is None or runtime is None:

@@ -32,7 +32,7 @@ def test_it_follows_the_weights_and_changes_places_with_them() -> None:
     assert weight.unique().item() == 199.0
 
 
-def test_weights_come_back_after_an_error() -> None:
+def test_weights_are_restored_after_an_error() -> None:
     _, average, weight = _averaged(0.5)
     weight.fill_(3.0)
     with pytest.raises(KeyError), average.applied():

@@ -54,7 +54,7 @@ def test_a_burst_may_take_the_whole_sequence() -> None:
     assert counts.unique().tolist() == [1, 2, 3, 4]
 
 
-def test_a_row_loses_the_same_in_whatever_batch_it_stands_and_however_it_is_padded() -> None:
+def test_the_mask_of_a_row_does_not_depend_on_its_batch_and_padding() -> None:
     config, draws = BurstDeletion(probability=0.8, longest=0.7), Draws(0, 0, 2)
     batch = sequence_batch((5, 3, 4))
     whole = burst_deletion(batch, config, draws, np.array([4, 9, 2]))
@@ -64,7 +64,7 @@ def test_a_row_loses_the_same_in_whatever_batch_it_stands_and_however_it_is_padd
         assert torch.equal(kept.present[name][0], whole.present[name][1, :3])
 
 
-def test_the_targets_stay_and_what_is_absent_never_appears() -> None:
+def test_targets_are_kept_and_absent_values_never_appear() -> None:
     batch = sequence_batch((5, 3))
     before = {name: mask.clone() for name, mask in batch.present.items()}
     kept = burst_deletion(batch, BurstDeletion(probability=1.0, longest=0.5), Draws(0, 0, 2), np.arange(2))

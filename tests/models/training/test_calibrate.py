@@ -68,7 +68,7 @@ def test_nine_of_ten_missing_numbers_lie_inside_feature_by_feature(draws: int) -
         torch.testing.assert_close(covered, torch.full_like(covered, 0.9), atol=0.02, rtol=0)
 
 
-def test_what_is_given_keeps_its_deviation_and_means_stay() -> None:
+def test_a_given_deviation_is_kept_and_means_do_not_change() -> None:
     model = _model()
     values = {name: torch.from_numpy(value[:5]) for name, value in _samples().items()}
     inputs = Batch(values, {name: torch.ones(5, dtype=torch.bool) for name in values})

@@ -108,7 +108,7 @@ def test_every_modality_that_does_not_fit_is_named() -> None:
         checks.check(static_samples(), complete(MMVAEOptions(), wrong), ALL_ROWS)
 
 
-def test_a_row_with_nothing_is_refused() -> None:
+def test_a_row_without_modalities_is_refused() -> None:
     samples = static_samples()
     samples.present["word"][1] = False
     with pytest.raises(UnusableData, match="the first is row 1"):
@@ -149,7 +149,7 @@ def test_every_fault_is_listed_at_once() -> None:
 
 
 @pytest.mark.parametrize(("likelihood", "value"), [("bernoulli", 1.5), ("negative_binomial", -1.0)])
-def test_a_likelihood_that_cannot_take_the_data_is_refused(likelihood: str, value: float) -> None:
+def test_a_likelihood_that_does_not_support_the_data_is_refused(likelihood: str, value: float) -> None:
     samples = static_samples()
     samples.values["audio"][:] = 1.0
     samples.values["audio"][1, 0] = value  # absent there, so nothing is wrong yet
@@ -184,13 +184,13 @@ def test_a_fraction_above_0_holds_out_a_row_at_least(rows: int, fraction: float,
     assert (len(train), len(left_out)) == (rows - held_out, held_out)
 
 
-def test_what_a_training_began_with_stays_held_out_when_it_is_resumed() -> None:
+def test_a_resumed_training_keeps_its_held_out_rows() -> None:
     training = TrainingConfig(validation_fraction=0.01)
     train, held_out = split(static_samples(20), training, seed=0, held_out_before=0)
     assert (len(train), len(held_out)) == (20, 0)
 
 
-def test_the_rows_held_out_are_those_that_the_dataset_says() -> None:
+def test_the_rows_held_out_are_the_validation_rows_of_the_dataset() -> None:
     splits = np.array([0, 1, 2, 0, 1], dtype=np.uint8)
     train, held_out = split(replace(static_samples(), splits=splits), TrainingConfig(), seed=0)
     assert (train.tolist(), held_out.tolist()) == ([0, 3], [1, 4])

@@ -31,7 +31,7 @@ def _runs(kept: Tensor) -> Tensor:
     return (kept & ~before).sum(dim=-1)
 
 
-def test_nothing_is_nothing() -> None:
+def test_the_family_nothing_hides_no_values() -> None:
     assert _kept(nothing=1).all()
 
 
@@ -82,7 +82,7 @@ def test_windows_leave_some_modalities_whole_and_a_part_of_the_others() -> None:
     assert last == pytest.approx(0.25, abs=0.05)
 
 
-def test_modalities_vanish_as_a_whole_and_one_stays() -> None:
+def test_whole_modalities_are_hidden_and_at_least_one_is_kept() -> None:
     kept = _kept(modalities=1)
     assert (kept.all(dim=2) | ~kept.any(dim=2)).all()
     some = kept.any(dim=2)
@@ -95,12 +95,12 @@ def test_more_steps_vanish_beside_all_that() -> None:
     assert rate == pytest.approx(0.25, abs=0.01)
 
 
-def test_families_come_as_often_as_their_weights_say() -> None:
+def test_families_are_drawn_in_proportion_to_their_weights() -> None:
     kept = _kept(nothing=3, past=1)
     assert kept.flatten(1).all(dim=1).float().mean().item() == pytest.approx(0.75, abs=0.03)
 
 
-def test_a_single_modality_is_never_taken_as_a_whole() -> None:
+def test_a_single_modality_is_never_hidden_completely() -> None:
     assert _kept(names=["audio"], modalities=1).all()
     assert _kept(names=["audio"], windows=1).all()
 
@@ -111,7 +111,7 @@ def test_lengths_are_the_sequence_s_own() -> None:
     assert kept.max() == 9
 
 
-def test_a_row_loses_the_same_in_whatever_batch_it_stands_and_however_it_is_padded() -> None:
+def test_the_mask_of_a_row_does_not_depend_on_its_batch_and_padding() -> None:
     draws = Draws(0, 0, 4)
     batch = sequence_batch((5, 3, 4))
     whole = deletion_mix(batch, DeletionMix(), draws, np.array([4, 9, 2]))
@@ -125,7 +125,7 @@ def test_a_row_loses_the_same_in_whatever_batch_it_stands_and_however_it_is_padd
         assert torch.equal(mask[0], whole.present[name][1, :3])
 
 
-def test_what_is_absent_stays_absent() -> None:
+def test_absent_values_stay_absent() -> None:
     batch = sequence_batch((5, 3, 4))
     left = deletion_mix(batch, DeletionMix(), Draws(0, 0, 4), np.arange(3))
     for name, mask in left.present.items():

@@ -94,7 +94,7 @@ def test_a_training_never_reads_the_numbers_of_absent_elements(kind: str, object
 
 
 @pytest.mark.parametrize("kind", ["static", "sequence"])
-def test_masks_of_all_elements_train_what_masks_of_values_do(kind: str) -> None:
+def test_masks_of_all_elements_train_the_same_weights_as_masks_of_values(kind: str) -> None:
     whole = _dataset(kind, chance=2.0)
     whole.present["image"][:] = True
     whole = replace(whole, present={**whole.present, "voice": np.ones_like(whole.present["voice"])})
@@ -169,7 +169,7 @@ def test_a_row_without_any_element_is_refused() -> None:
         checks.check(_by_hand(), MMVAEConfig(modalities=(A,)), TrainingConfig(batch_size=1, validation_fraction=0))
 
 
-def test_the_start_of_a_training_says_that_kernels_take_no_masks_of_elements() -> None:
+def test_the_start_of_a_training_reports_that_kernels_do_not_support_masks_of_elements() -> None:
     dataset = _by_hand()
     dataset.present["a"][2] = True
     for masks in (True, False):

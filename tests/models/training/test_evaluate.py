@@ -18,7 +18,7 @@ from models.training.loop import fit
 from tests.models.training.small import sequences, static, two
 
 
-def test_all_subsets_of_few_modalities_and_the_telling_ones_of_many() -> None:
+def test_all_subsets_of_few_modalities_and_selected_ones_of_many() -> None:
     assert len(observed_subsets("abcd")) == 15
     many = observed_subsets("abcdef")
     assert [len(subset) for subset in many] == [1] * 6 + [5] * 6 + [6]
@@ -83,7 +83,7 @@ def test_a_category_is_counted_wrong_or_right_beside_the_most_frequent() -> None
     assert "no_validation" in [warning["type"] for warning in found["warnings"]]
 
 
-def test_a_collapsed_posterior_and_a_dominant_modality_are_told() -> None:
+def test_a_collapsed_posterior_and_a_dominant_modality_give_warnings() -> None:
     model = build(two())
     with torch.no_grad():
         for encoder in model.encoders:
@@ -109,7 +109,7 @@ def test_few_rows_and_a_model_that_overfits_are_warned_of() -> None:
         assert ("overfitting" in types) == expected
 
 
-def test_a_target_that_never_stands_beside_what_is_observed_has_no_figures() -> None:
+def test_a_target_that_never_occurs_with_the_observed_modalities_has_no_figures() -> None:
     rows = static()
     rows.present["m1"][:] = np.arange(100) < 50
     rows.present["m2"][:] = np.arange(100) >= 50

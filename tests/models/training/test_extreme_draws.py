@@ -77,7 +77,7 @@ def _stacked(batch: Batch) -> torch.Tensor:
 
 @given(words)
 @many
-def test_uniform_numbers_stay_below_1_in_float32_and_so_do_indices_made_of_them(pattern: list[int]) -> None:
+def test_uniform_numbers_and_their_indices_stay_in_range_in_float32(pattern: list[int]) -> None:
     with _drawn(pattern) as draws:
         uniform = draws.uniform(np.arange(2), 8)
     assert (uniform >= 0).all()
@@ -144,7 +144,7 @@ def test_every_mix_of_deletions_answers(pattern: list[int], weights: list[float]
 
 @given(pattern=words, names=st.integers(1, 6))
 @many
-def test_modality_dropout_keeps_something_and_hides_something(pattern: list[int], names: int) -> None:
+def test_modality_dropout_keeps_and_hides_at_least_one_modality(pattern: list[int], names: int) -> None:
     batch = _samples(names)
     every = {f"m{index}": 1.0 for index in range(names)}
     for config in (
@@ -221,7 +221,7 @@ MODALITIES = [
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_what_a_model_draws_is_finite_and_possible(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_of_a_model_are_finite_and_in_the_support(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation.np.random, "default_rng", lambda seed: _Constant(number))
     of_samples = Predictor(static_model(MODALITIES)).sample(3)
     of_sequences = Predictor(sequence_model(MODALITIES)).sample(3, steps=2)
@@ -238,7 +238,7 @@ def test_what_a_model_draws_is_finite_and_possible(number: float, monkeypatch: p
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_what_has_probability_0_is_never_drawn(number: float) -> None:
+def test_a_category_of_probability_0_is_never_drawn(number: float) -> None:
     chance = torch.from_numpy(generation._inside(np.array([number])))
     assert 0 < chance.item() < 1
     word = likelihoods.build(ModalityConfig(name="word", categories=4, likelihood="categorical"))
@@ -250,7 +250,7 @@ def test_what_has_probability_0_is_never_drawn(number: float) -> None:
     assert bit.quantile(torch.tensor([[-200.0]]), chance.unsqueeze(0)).item() == 0
 
 
-def test_the_last_category_is_not_drawn_for_what_rounding_leaves() -> None:
+def test_a_rounding_error_does_not_draw_the_last_category() -> None:
     generator = torch.Generator().manual_seed(0)
     word = likelihoods.build(ModalityConfig(name="word", categories=1001, likelihood="categorical"))
     raw = torch.cat([torch.randn(500, 1000, generator=generator), torch.full((500, 1), -200.0)], dim=1)

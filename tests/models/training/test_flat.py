@@ -26,7 +26,7 @@ def test_parameters_and_gradients_are_views_of_one_vector_and_its_gradient() -> 
         torch.testing.assert_close(views[name], 2 * parameter.detach())
 
 
-def test_the_vector_is_no_parameter_of_the_model() -> None:
+def test_the_vector_is_not_a_parameter_of_the_model() -> None:
     model = build(two())
     names = list(model.state_dict())
     FlatParameters(model)
@@ -42,7 +42,7 @@ def test_parameters_of_several_types_are_several_vectors() -> None:
     assert list(flat.views(flat.vectors)) == [name for name, _ in model.named_parameters()]
 
 
-def test_released_parameters_have_memory_of_their_own_and_no_gradient() -> None:
+def test_released_parameters_have_separate_memory_and_no_gradient() -> None:
     model = build(two())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     FlatParameters(model).release()

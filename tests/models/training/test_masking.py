@@ -108,7 +108,7 @@ def test_the_order_of_the_dict_changes_nothing(config: Dropout) -> None:
 
 
 @pytest.mark.parametrize("config", EVERY, ids=lambda config: config.strategy)
-def test_a_row_loses_the_same_in_whatever_batch_it_stands(config: Dropout) -> None:
+def test_the_mask_of_a_row_does_not_depend_on_its_batch(config: Dropout) -> None:
     rows = np.array([7, 2, 11])
     some = modality_dropout(static_batch(3), config, _draws(), rows)
     for name in NAMES:

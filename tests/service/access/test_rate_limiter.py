@@ -42,7 +42,7 @@ def test_requests_above_the_rate_limit_get_a_retry_after(service: Service) -> No
     assert service.http.get("/v1/runs").status_code == 200
 
 
-def test_a_project_may_have_so_many_runs_that_wait(service: Service) -> None:
+def test_queued_runs_of_a_project_are_limited(service: Service) -> None:
     database = Database(service.settings.database_url)
     dataset(service, "pictures", **pictures())
     app = create_app(service.settings.model_copy(update={"project_queued_runs": 1}))
@@ -56,7 +56,7 @@ def test_a_project_may_have_so_many_runs_that_wait(service: Service) -> None:
     database.close()
 
 
-def test_a_project_may_ask_for_so_many_rows_at_once(service: Service) -> None:
+def test_rows_per_request_of_a_project_are_limited(service: Service) -> None:
     dataset(service, "rows", **pictures())
     train(service, "rows", "rows")
     app = create_app(service.settings.model_copy(update={"project_request_rows": 2}))

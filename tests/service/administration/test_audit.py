@@ -100,7 +100,7 @@ def test_a_rolled_back_change_is_not_recorded(database: Database, project_id: st
         assert len(audit.list_events(session, project_id, Filters(), None, 10)) == 1
 
 
-def test_all_that_a_request_made_is_named(service: Service) -> None:
+def test_all_created_resources_of_a_request_are_recorded(service: Service) -> None:
     content = packed(a=np.random.default_rng(1).random(7))
     made = upload(service, content)
     (uploaded,) = events(service, page_size=1)
@@ -111,7 +111,7 @@ def test_all_that_a_request_made_is_named(service: Service) -> None:
     assert sorted(str(name)[:3] for name in queued["made"]) == ["dat", "dsv", "job"]  # type: ignore[attr-defined]
 
 
-def test_an_answer_that_is_given_again_is_not_recorded_again(service: Service) -> None:
+def test_a_repeated_response_is_not_recorded_again(service: Service) -> None:
     for _ in range(3):
         service.http.post("/v1/api-keys", json={"name": "once"}, headers={"Idempotency-Key": "once"})
     before, latest = events(service, page_size=2)[::-1]
@@ -131,7 +131,7 @@ def test_the_sweep_after_a_deletion_is_not_recorded(service: Service) -> None:
     assert [event["resource"] for event in events(service, action="delete_run")] == [f"/v1/runs/{run}"]
 
 
-def test_a_project_that_the_command_line_made_on_the_way_is_recorded(service: Service) -> None:
+def test_a_project_that_key_create_creates_is_recorded(service: Service) -> None:
     command = [sys.executable, "-m", "service.cli", "key", "create", "on the way", "first"]
     environment = {"SENSORIUM_HOME": str(service.settings.home), "PATH": ""}
     subprocess.run(command, env=environment, check=True, capture_output=True)

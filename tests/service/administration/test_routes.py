@@ -142,7 +142,7 @@ def test_projects_and_keys_are_made_listed_and_revoked_on_the_command_line(servi
 
 
 @pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104 it is what is warned of
-def test_listening_beyond_loopback_is_warned_of(service: Service, host: str, warns: bool) -> None:
+def test_a_public_address_gives_a_warning(service: Service, host: str, warns: bool) -> None:
     environment = {
         **os.environ,
         "SENSORIUM_HOME": str(service.settings.home),

@@ -43,7 +43,7 @@ def files(service: Service) -> int:
     ("content", "format"),
     [(packed(x=np.zeros(3)), "npz"), (parquet(), "parquet"), (b'{"x": 1}\n', "jsonl"), (b' \n {"x": 1}', "jsonl")],
 )
-def test_the_first_bytes_tell_the_format(service: Service, content: bytes, format: str) -> None:
+def test_the_format_is_recognised_by_the_first_bytes(service: Service, content: bytes, format: str) -> None:
     answer = service.http.post("/v1/uploads", content=content)
     assert (answer.status_code, answer.json()["format"]) == (201, format)
 

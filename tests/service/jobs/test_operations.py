@@ -93,7 +93,7 @@ def test_a_new_job_is_not_announced_again_at_once(database: Database, project_id
     assert change(database, jobs.due) == []
 
 
-def test_a_released_job_is_announced_once_and_then_pushed_out(database: Database, project_id: str) -> None:
+def test_a_due_job_is_announced_once_and_then_postponed(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
     change(database, lambda session: jobs.release(session, mine))
     assert change(database, jobs.due) == [(mine.job_id, "data")]

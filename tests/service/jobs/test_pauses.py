@@ -56,7 +56,7 @@ def test_pause_of_a_running_job_waits_for_its_owner(database: Database, project_
         change(database, lambda session: jobs.heartbeat(session, mine, 60, HALF))
 
 
-def test_resume_before_the_owner_has_paused_lets_it_go_on(database: Database, project_id: str) -> None:
+def test_resume_before_the_owner_has_paused_continues_the_job(database: Database, project_id: str) -> None:
     mine = claimed(database, project_id)
     change(database, lambda session: jobs.pause(session, mine.job_id))
     assert change(database, lambda session: jobs.resume(session, mine.job_id)) == "running"
@@ -152,7 +152,7 @@ def test_equal_priorities_take_projects_in_turn(database: Database, project_id: 
     assert taken == [urgent, theirs[0], mine[0], theirs[1], mine[1], mine[2]]
 
 
-def test_why_a_job_waits_and_where_it_stands(database: Database, project_id: str) -> None:
+def test_a_waiting_job_has_a_position_and_a_reason(database: Database, project_id: str) -> None:
     first, second = create_later(database, project_id), create_later(database, project_id)
 
     def reason(job_id: str) -> str | None:

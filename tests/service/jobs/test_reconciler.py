@@ -71,7 +71,7 @@ def test_a_lost_job_is_queued_again(database: Database, project_id: str, tmp_pat
     assert wait_until(reaped, what="the lost job to be queued again")
 
 
-def test_after_a_database_outage_owners_have_a_lease_to_renew(
+def test_after_a_database_outage_owners_have_one_lease_of_time_to_renew(
     database: Database, project_id: str, tmp_path: Path
 ) -> None:
     chosen = settings(tmp_path, 0.2)

@@ -26,7 +26,7 @@ def test_divergence_activity_and_share_have_their_closed_forms() -> None:
 
 
 @pytest.mark.parametrize(("factor", "active"), [(0.99, False), (1.01, True)])
-def test_a_feature_is_active_from_a_variance_of_its_mean_on(factor: float, active: bool) -> None:
+def test_a_feature_is_active_above_a_variance_of_its_mean(factor: float, active: bool) -> None:
     dataset, rows = exact.dataset(), np.arange(400)
     varies = exact.posterior_mean(dataset.values["x"]).var()
     scale = math.sqrt(factor * ACTIVE_VARIANCE / varies)

@@ -69,7 +69,7 @@ def test_each_figure_has_its_closed_form() -> None:
     assert entries["word", "x", "->", "x"]["values"] == 18
 
 
-def test_a_target_that_no_row_has_beside_what_is_observed_has_no_figures() -> None:
+def test_a_target_that_no_row_has_together_with_the_observed_modalities_has_no_figures() -> None:
     dataset = _dataset()
     dataset.present["word"][:] = ~dataset.present["x"]
     entries = matrix(_model(), dataset, np.arange(20), np.arange(20, 40), seed=0)
