@@ -19,9 +19,9 @@ class BulkLane:
     """Reads, writes and hashes the pieces of all large transfers in threads, one piece at a time.
 
     In the event loop, a piece of 1 MiB would delay every other request by 2 ms, or more when the disk is busy.
-    One at a time, however many transfers there are: a transfer whose piece waits reads nothing from its client, so
-    that neither the event loop nor the processor is taken by all of them at once. While short requests are served,
-    the transfers pause after each piece for as long as it took, and so leave half of the time to them.
+    All transfers together process one piece at a time. A transfer that waits for its turn reads nothing from its
+    client, so that many transfers occupy neither the event loop nor all processors. While short requests are served,
+    a transfer pauses after each piece for as long as the piece took, so that half of the time is left for them.
     """
 
     def __init__(self, is_busy: Callable[[], bool]) -> None:
