@@ -205,15 +205,11 @@ class Batcher:
         return batch
 
     def _fits(self, request: _Request, first: _Request, size: "_Size") -> bool:
-        computation, rows_of_request = request.computation, request.rows
+        computation, added = request.computation, request.rows
         if computation != first.computation or computation.operation == "sample":
             return False
-        rows, steps = size.rows + rows_of_request.count, max(size.steps, computation.steps(rows_of_request))
-        step = (
-            size.step_bytes
-            if size.step_bytes.keys() >= rows_of_request.values.keys()
-            else size.step_bytes | step_bytes(rows_of_request)
-        )
+        rows, steps = size.rows + added.count, max(size.steps, computation.steps(added))
+        step = size.step_bytes if size.step_bytes.keys() >= added.values.keys() else size.step_bytes | step_bytes(added)
         return (
             rows <= self._max_rows
             and rows * steps * computation.draws <= self._max_steps
