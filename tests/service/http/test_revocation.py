@@ -181,6 +181,6 @@ def test_a_waiting_request_is_refused(url: str, database: Database, key: tuple[s
     headers = {"Authorization": f"Bearer {key[1]}"}
     timer = threading.Timer(0.2, end, (database, key[0]))
     timer.start()
-    answer = httpx.get(f"{url}/v1/wait", headers=headers, timeout=WITHIN_SECONDS)
+    answer = httpx.get(f"{url}/v1/wait?seconds=3", headers=headers, timeout=WITHIN_SECONDS)
     timer.join()
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key")
