@@ -42,7 +42,7 @@ SECONDS = 6
 ROUNDS = 7
 NUMBERS = 96
 PER_MINUTE = 100_000_000
-LEAST_PART = 0.8
+MIN_PART = 0.8
 PATH = "/v1/echo"
 
 
@@ -75,7 +75,7 @@ def main() -> None:
         [
             Figure(f"FastAPI alone, {CLIENTS} clients", bare_rate, "1/s", None, None),
             Figure("with keys, scopes, limits, audit, metrics, ids and access log", guarded_rate, "1/s", None, None),
-            Figure("part that is left", part, "", f">= {LEAST_PART}", part >= LEAST_PART),
+            Figure("part that is left", part, "", f">= {MIN_PART}", part >= MIN_PART),
             Figure("requests that the metrics have counted", float(answered[1]) if answered else 0, "", None, None),
         ],
     )

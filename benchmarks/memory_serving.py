@@ -14,7 +14,7 @@ REQUESTS = 200_000
 WARM_REQUESTS = 20_000
 CLIENTS = 64
 SECONDS = 2
-MOST_GROWTH_MB = 10
+MAX_GROWTH_MB = 10
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
             Figure("requests", counts[-1], "", f">= {REQUESTS}", counts[-1] >= REQUESTS),
             Figure(f"anonymous memory after {counts[0]:.0f} requests", sizes[0] * 1024 / 1e6, "MB", None, None),
             Figure("anonymous memory at the end", sizes[-1] * 1024 / 1e6, "MB", None, None),
-            Figure("growth in between", growth, "MB", f"< {MOST_GROWTH_MB}", abs(growth) < MOST_GROWTH_MB),
+            Figure("growth in between", growth, "MB", f"< {MAX_GROWTH_MB}", abs(growth) < MAX_GROWTH_MB),
             Figure("slope, by least squares", slope, "KB per 1000", None, None),
         ],
     )

@@ -42,6 +42,7 @@ USES = (
     Use("fastapi", "service/http/authenticated_route.py", "minor versions of 0.x may break any API, by its own rules"),
     Use("fastapi", "service/http/upload_body.py", "`contextmanager_in_threadpool` is not in the reference"),
     Use("fastapi", "service/runs/routes.py", "`format_sse_event` and KEEPALIVE_COMMENT are not in the reference"),
+    Use("starlette", "service/http/problems.py", "`Route.matches` and `Match` are not in the documentation"),
     Use("kombu", "service/shared/folder_broker.py", "overrides `_put` and `_get` of the filesystem transport"),
     Use("celery", "worker/celery_consumer.py", "imports a message text of the consumer and knows its loggers"),
     Use("redis", "service/shared/broker.py", "the set with celery and kombu that survives a lost broker"),

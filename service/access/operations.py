@@ -49,7 +49,7 @@ def create_project(session: Session, name: str, own: Quotas = NO_QUOTAS, operate
         raise Conflict("project_exists", f"there is a project {name!r} already")
     project = Project(id=new_id("prj"), name=name, operates=operates)
     for field, limit in own._asdict().items():
-        setattr(project, f"most_{field}", limit)
+        setattr(project, f"max_{field}", limit)
     session.add(project)
     session.flush()
     return project

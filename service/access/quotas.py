@@ -29,7 +29,7 @@ NO_QUOTAS = Quotas()
 
 def of_project(project: Project) -> Quotas:
     """The project's own values; None where the default applies."""
-    return Quotas(*(getattr(project, f"most_{name}") for name in Quotas._fields))
+    return Quotas(*(getattr(project, f"max_{name}") for name in Quotas._fields))
 
 
 def effective(own: Quotas, settings: Settings) -> Quotas:
@@ -40,7 +40,7 @@ def effective(own: Quotas, settings: Settings) -> Quotas:
 
 def max_stored_bytes(session: Session, project_id: str, settings: Settings) -> int | None:
     """How many bytes a project may store. Read again for each use: quotas may change while a job runs."""
-    own = session.scalar(select(Project.most_stored_bytes).where(Project.id == project_id))
+    own = session.scalar(select(Project.max_stored_bytes).where(Project.id == project_id))
     return own if own is not None else settings.project_stored_bytes
 
 

@@ -22,11 +22,11 @@ class Project(Table):
     # Whether admin keys of this project may create other projects.
     operates: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Quotas of this project; null uses the installation's.
-    most_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    most_queued_runs: Mapped[int | None] = mapped_column(BigInteger)
-    most_running_runs: Mapped[int | None] = mapped_column(BigInteger)
-    most_request_rows: Mapped[int | None] = mapped_column(BigInteger)
-    most_requests_per_minute: Mapped[int | None] = mapped_column(BigInteger)
+    max_stored_bytes: Mapped[int | None] = mapped_column("most_stored_bytes", BigInteger)
+    max_queued_runs: Mapped[int | None] = mapped_column("most_queued_runs", BigInteger)
+    max_running_runs: Mapped[int | None] = mapped_column("most_running_runs", BigInteger)
+    max_request_rows: Mapped[int | None] = mapped_column("most_request_rows", BigInteger)
+    max_requests_per_minute: Mapped[int | None] = mapped_column("most_requests_per_minute", BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 

@@ -7,9 +7,9 @@ from typing import ParamSpec, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
+from service.shared.response_parts import parts
+
 MAX_PAUSE_SECONDS = 0.02
-SENT_BYTES = 256 * 1024
-"""The most bytes to send at once: more would block the event loop."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -43,5 +43,5 @@ class BulkLane:
     async def iterate(self, pieces: Iterator[bytes]) -> AsyncIterator[memoryview]:
         """Create pieces in a thread, and split them into parts to send."""
         while (piece := await self.run(next, pieces, None)) is not None:
-            for start in range(0, len(piece), SENT_BYTES):
-                yield memoryview(piece)[start : start + SENT_BYTES]
+            for part in parts(piece):
+                yield part

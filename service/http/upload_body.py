@@ -19,12 +19,11 @@ from service.http.idempotency import Once
 from service.shared import storage
 from service.shared.errors import BadInput, Fault, SensoriumError, TooLarge, TooMany
 from service.shared.storage import Stored, Writer
+from service.shared.storage.artifact_rows import RETRY_SECONDS
 
 CONTENT_DIGEST = "content-digest"
 PIECE_BYTES = 1024 * 1024
 """Bytes that are hashed and written at once: large enough that the switch to a thread takes less time than the work."""
-# The Retry-After of a full quota: data may have been deleted by then.
-RETRY_SECONDS = 60.0
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

@@ -31,7 +31,7 @@ def add_version(
 ) -> int:
     """Add a stored file as the next version of a model. Returns its number.
 
-    A model of this name is created if there is none, and restored if it was deleted. `run_id` is the run whose result
+    Creates the model if its name is new, and restores it if it was deleted. `run_id` is the run whose result
     the file is; a run has at most one.
     """
     named = select(Model).where(Model.project_id == project_id, Model.name == name)

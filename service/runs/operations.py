@@ -31,7 +31,7 @@ QUEUE: Literal["train"] = "train"
 
 def running_limit(settings: Settings) -> RunningLimit:
     """How many runs of a project may be running."""
-    return RunningLimit(KIND, Project.most_running_runs, settings.project_running_runs)
+    return RunningLimit(KIND, Project.max_running_runs, settings.project_running_runs)
 
 
 def check_queued(session: Session, project_id: str, max_queued: int | None) -> None:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
 
 import orjson
 from pydantic import (
@@ -31,6 +30,7 @@ from pydantic_settings import (
 )
 
 from models.config.wording import came, expected
+from service.shared import password_urls
 
 PREFIX = "SENSORIUM_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
@@ -239,7 +239,7 @@ class Settings(LogSettings):
             ("database", self.database, self.database_password),
             ("broker", self.broker, self.broker_password),
         ):
-            faults += _url_contradictions(name, url, password)
+            faults += password_urls.contradictions(name, url, password)
         return faults
 
     @property
@@ -247,12 +247,12 @@ class Settings(LogSettings):
         """The URL of the database, with its password."""
         if self.database is None:
             return f"sqlite:///{self.home.absolute() / 'sensorium.db'}"
-        return _with_password(self.database, self.database_password)
+        return password_urls.with_password(self.database, self.database_password)
 
     @property
     def broker_url(self) -> str:
         """The URL of the broker, with its password."""
-        return _with_password(self.broker, self.broker_password)
+        return password_urls.with_password(self.broker, self.broker_password)
 
     @property
     def is_embedded(self) -> bool:
@@ -294,28 +294,3 @@ def split_keys(text: str) -> list[str]:
 
 def _fault(kind: str, detail: str, place: tuple[int | str, ...]) -> InitErrorDetails:
     return InitErrorDetails(type=PydanticCustomError(kind, "{detail}", {"detail": detail}), loc=place, input=None)
-
-
-def _url_contradictions(name: str, url: str | None, password: SecretStr | None) -> list[tuple[str, str]]:
-    """What is wrong with a URL. The URL is not repeated, since it may contain a password."""
-    if url is None:
-        return [(f"{name}_password", f"is set, expected SENSORIUM_{name.upper()} to be set too")] if password else []
-    try:
-        parsed = urlsplit(url)
-        whole = bool(parsed.scheme) and (parsed.port or True)
-    except ValueError:
-        whole = False
-    if not whole:
-        return [(name, "is not a URL, expected SCHEME://USER@HOST:PORT/NAME")]
-    if password and (parsed.password or not parsed.hostname):
-        why = "the URL has a password already" if parsed.password else "the URL names no server"
-        return [(f"{name}_password", f"is set, but SENSORIUM_{name.upper()} cannot take it: {why}")]
-    return []
-
-
-def _with_password(url: str, password: SecretStr | None) -> str:
-    if password is None:
-        return url
-    parsed = urlsplit(url)
-    user, _, server = parsed.netloc.rpartition("@")
-    return parsed._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{server}").geturl()

@@ -19,10 +19,9 @@ from service.datasets import formats
 from service.shared import garbage_collection, samples
 from service.shared.errors import Unavailable
 from service.shared.parser_process import Read, ReadingProcess, Values
+from service.shared.response_parts import parts
 
 NICENESS = 10
-SENT_BYTES = 256 * 1024
-"""The maximum part of a piece that is sent at once: a large part would block the event loop."""
 
 _running: dict[str, Iterator[bytes]] = {}
 """The started exports, in the child process."""
@@ -41,9 +40,8 @@ class Exporter:
             await self._process.read(begin, export, b"")
             while True:
                 values, arrays = await self._process.read(next_piece, export, b"")
-                piece = arrays["piece"].data
-                for start in range(0, len(piece), SENT_BYTES):
-                    yield piece[start : start + SENT_BYTES]
+                for part in parts(arrays["piece"].data):
+                    yield part
                 if values["is_last"]:
                     return
         finally:

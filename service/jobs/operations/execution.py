@@ -211,7 +211,7 @@ def state_after(session: Session, claim: Claim) -> str:
 
 
 def _attempt_with(session: Session, claim: Claim, error: dict[str, Any]) -> int | None:
-    """An earlier attempt that failed with the same code and detail; None if there is none."""
+    """An earlier attempt that failed with the same code and detail, or None."""
     failed = select(JobEvent).where(JobEvent.job_id == claim.job_id, JobEvent.type == ATTEMPT_FAILED)
     same = (error["code"], error["detail"])
     for event in session.scalars(failed.order_by(JobEvent.id.desc())):

@@ -118,7 +118,7 @@ def test_a_run_whose_model_does_not_fit_fails_and_is_retried_once_there_is_room(
     assert (run["state"], run["error"]["code"], run["attempt"]) == ("failed", "quota_exceeded", 1)
     assert stored(embedded) == before
     with embedded.worker.database.writer.begin() as session:  # as an operator does
-        session.get_one(Project, embedded.project_id).most_stored_bytes = 10 * QUOTA
+        session.get_one(Project, embedded.project_id).max_stored_bytes = 10 * QUOTA
     again = embedded.http.post(f"/v1/runs/{run['id']}/retry").json()
     embedded.work("train")
     assert embedded.http.get(f"/v1/runs/{again['id']}").json()["state"] == "succeeded"

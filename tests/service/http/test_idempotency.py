@@ -252,7 +252,7 @@ def test_an_upload_that_used_up_the_quota_is_answered_again(api: Api) -> None:
     http, database, _ = api
     content = packed(x=np.random.default_rng(0).random(1000))
     with database.writer.begin() as session:
-        session.execute(update(Project).values(most_stored_bytes=len(content)))
+        session.execute(update(Project).values(max_stored_bytes=len(content)))
     first, again = (http.post("/v1/uploads", content=content, headers={"Idempotency-Key": "u"}) for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.json() == first.json()

@@ -173,11 +173,11 @@ def test_the_quota_of_rows_limits_draws_from_the_prior(trained: Service) -> None
     with database.writer.begin() as session:
         project = access.find_project(session, "test")
         assert project is not None
-        project.most_request_rows = 2
+        project.max_request_rows = 2
         _, token = access.create_key(session, project.id, "fresh")
     answer = trained.http.post(f"{STATIC}/sample", json={"rows": 3}, headers={"Authorization": f"Bearer {token}"})
     with database.writer.begin() as session:
-        session.merge(project).most_request_rows = None
+        session.merge(project).max_request_rows = None
     database.close()
     problem(answer, 429, "quota_exceeded")
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from service.datasets import formats
-from service.datasets.export.process import SENT_BYTES, Exporter
+from service.datasets.export.process import Exporter
 from service.shared import samples
 from service.shared.errors import Unavailable
+from service.shared.response_parts import MAX_BYTES
 from service.shared.samples import ModalitySchema, Samples, Schema, Writer
 from tests.conftest import wait_until
 
@@ -48,7 +49,7 @@ def test_exports_at_the_same_time_equal_those_made_in_this_process(exporter: Exp
 
     for format, (content, longest) in zip(FORMATS, asyncio.run(read_all()), strict=True):
         assert content == b"".join(formats.downloads()[format].write(samples.open(stored))), format
-        assert longest <= SENT_BYTES
+        assert longest <= MAX_BYTES
 
 
 def test_an_export_that_is_cancelled_while_it_begins_leaves_no_open_file(exporter: Exporter, stored: Path) -> None:
