@@ -39,7 +39,7 @@ USES = (
     Use("uvicorn", "service/http/protocol.py", "overrides methods of HttpToolsProtocol: it has no time limits"),
     Use("uvicorn", "service/http/server.py", "overrides Server.shutdown: it loses the listen backlog"),
     Use("httptools", "service/http/protocol.py", "gives trailers to `on_header`, and the body behind an upgrade away"),
-    Use("fastapi", "service/http/authenticated_route.py", "minor versions of 0.x may break any API, by its own rules"),
+    Use("fastapi", "service/http/authentication.py", "minor versions of 0.x may break any API, by its own rules"),
     Use("fastapi", "service/http/upload_body.py", "`contextmanager_in_threadpool` is not in the reference"),
     Use("fastapi", "service/runs/routes.py", "`format_sse_event` and KEEPALIVE_COMMENT are not in the reference"),
     Use("starlette", "service/http/problems.py", "`Route.matches` and `Match` are not in the documentation"),

@@ -12,7 +12,7 @@ from service.access.quotas import Quotas
 from service.access.scopes import ADMINISTRATION
 from service.access.tables import Project
 from service.administration import schemas
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Moment, Web
 from service.http.idempotency import OnceByBody
 from service.http.paging import page_of

@@ -17,7 +17,7 @@ from service.datasets.formats.names import STORED, DownloadName
 from service.datasets.preview import Readers, preview
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
 from service.http import downloads, upload_body
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody, OnceByCall

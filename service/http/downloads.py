@@ -8,10 +8,10 @@ from fastapi import Header
 from fastapi.responses import StreamingResponse
 
 from service.http import byte_ranges
+from service.http.bulk_lane import PIECE_BYTES
 from service.http.dependencies import Services
 from service.shared.storage import CorruptArtifact, Stored
 
-PIECE_BYTES = 1024 * 1024
 MEDIA_TYPE = "application/octet-stream"
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}

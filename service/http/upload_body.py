@@ -14,6 +14,7 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from service.http.bulk_lane import PIECE_BYTES
 from service.http.dependencies import Caller, Services
 from service.http.idempotency import Once
 from service.shared import storage
@@ -22,8 +23,6 @@ from service.shared.storage import Stored, Writer
 from service.shared.storage.artifact_rows import RETRY_SECONDS
 
 CONTENT_DIGEST = "content-digest"
-PIECE_BYTES = 1024 * 1024
-"""Bytes that are hashed and written at once: large enough that the switch to a thread takes less time than the work."""
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

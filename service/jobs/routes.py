@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.jobs import live_workers, schemas
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.open_inference import metadata
 from service.open_inference.dependencies import ByVersion, Compute, Counted, Default

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.registry import aliases, schemas
 from service.shared.errors import BadInput, Fault

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from models.io import bundle
 from service.http import downloads, upload_body
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByCall

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.paging import page_of
 from service.http.query_parameters import PageQuery, QueryModel

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from service.http import downloads
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import OnceByBody

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
 from service.access.quotas import check_stored_bytes
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.idempotency import Once, OnceByBody
 from service.http.paging import page_of

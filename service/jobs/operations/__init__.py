@@ -3,13 +3,13 @@
 Each is one statement whose WHERE clause is its guard, so that any number of processes may try it at once. `attempt` is
 the fencing token: the statement of an owner that lost its lease matches no row, and this owner must write nothing.
 
-submission: what users request
+queue: how a job comes to a worker
     T1   create     -> queued
+    T3   claim      queued -> running
+requests: what users request
     T9   cancel     queued, paused -> cancelled; running: sets a flag
     T12  pause      queued -> paused; running: sets a flag
          resume     paused -> queued
-claiming: how a worker gets a job
-    T3   claim      queued -> running
 execution: what the owner of a running job reports
     T4   heartbeat  running, lease renewed
     T5   heartbeat, and the checkpoint's row in the same transaction: one fence for both
@@ -25,7 +25,6 @@ recovery: what the reconciler repairs
     T8   reap       running -> queued, failed, cancelled, paused
 """
 
-from service.jobs.operations.claiming import Claim, RunningLimit, claim
 from service.jobs.operations.execution import (
     FAULT,
     STORAGE_FULL,
@@ -44,8 +43,9 @@ from service.jobs.operations.execution import (
     suspend,
     time_out,
 )
+from service.jobs.operations.queue import Claim, RunningLimit, claim, create, queued_count
 from service.jobs.operations.recovery import due, reap
-from service.jobs.operations.submission import cancel, create, pause, queued_count, remove, resume
+from service.jobs.operations.requests import cancel, pause, remove, resume
 
 __all__ = [
     "FAULT",

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Update, case, false, func, update
 
-from service.jobs.operations.claiming import Claim
+from service.jobs.operations.queue import Claim
 from service.jobs.tables import Job
 from service.shared.database import now
 

@@ -7,7 +7,6 @@ from sqlalchemy import case, func, null, select, update
 from sqlalchemy.orm import Session
 
 from service.jobs.history import record_event
-from service.jobs.operations.claiming import Claim
 from service.jobs.operations.clauses import (
     MAX_BACKOFF_SECONDS,
     TIMED_OUT,
@@ -17,6 +16,7 @@ from service.jobs.operations.clauses import (
     owned,
     without_owner,
 )
+from service.jobs.operations.queue import Claim
 from service.jobs.tables import Job, JobEvent
 from service.shared.database import now
 

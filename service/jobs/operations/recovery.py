@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.jobs.history import record_event
 from service.jobs.operations.clauses import TIMED_OUT, backoff, has_timed_out, without_owner
-from service.jobs.operations.submission import FIRST_WAKE_SECONDS
+from service.jobs.operations.queue import FIRST_WAKE_SECONDS
 from service.jobs.tables import Job
 from service.shared.database import now
 from service.shared.table_base import Json

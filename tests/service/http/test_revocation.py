@@ -18,7 +18,7 @@ from fastapi import APIRouter, Query
 from service.access import operations as access
 from service.access.tables import ApiKey
 from service.app import create_app
-from service.http.authenticated_route import AuthenticatedRoute
+from service.http.authentication import AuthenticatedRoute
 from service.http.protocol import BoundedProtocol
 from service.http.query_parameters import QueryModel
 from service.shared.database import Database, now

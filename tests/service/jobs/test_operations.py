@@ -13,7 +13,7 @@ from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Progress
 from service.jobs.operations.clauses import MAX_BACKOFF_SECONDS
-from service.jobs.operations.submission import FIRST_WAKE_SECONDS
+from service.jobs.operations.queue import FIRST_WAKE_SECONDS
 from service.jobs.tables import Job
 from service.shared.database import Database, now
 from service.shared.errors import Conflict

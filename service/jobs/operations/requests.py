@@ -1,56 +1,13 @@
-"""What users request: T1, T9, T12, and the deletion of a job that has ended."""
+"""What users request of a job: T9, T12, and the deletion of a job that has ended."""
 
-from sqlalchemy import case, delete, func, null, select, update
+from sqlalchemy import case, delete, null, select, update
 from sqlalchemy.orm import Session
 
 from service.jobs.history import record_event
+from service.jobs.operations.queue import FIRST_WAKE_SECONDS
 from service.jobs.tables import FINAL_STATES, Job, JobEvent, JobLog, Worker
-from service.shared import telemetry
 from service.shared.database import now
 from service.shared.errors import Conflict
-from service.shared.table_base import new_id
-
-# A queued job is announced again after 30 s at first; see `recovery.due`.
-FIRST_WAKE_SECONDS = 30.0
-
-
-def create(
-    session: Session,
-    project_id: str,
-    kind: str,
-    queue: str,
-    priority: int = 0,
-    max_attempts: int = 3,
-    timeout_seconds: float | None = None,
-    devices: int = 1,
-) -> Job:
-    """T1: a new queued job. The caller commits, and only then wakes a worker.
-
-    timeout_seconds: from the first start to the end. Pauses and the wait for another attempt count.
-    """
-    job = Job(
-        id=new_id("job"),
-        project_id=project_id,
-        kind=kind,
-        queue=queue,
-        priority=priority,
-        max_attempts=max_attempts,
-        timeout_seconds=timeout_seconds,
-        devices=devices,
-        dispatches=1,
-        request_id=telemetry.serving.get(),
-        dispatch_after=now(FIRST_WAKE_SECONDS),
-    )
-    session.add(job)
-    session.flush()
-    record_event(session, job.id, 0, "info", "queued", f"queued for a {queue} worker")
-    return job
-
-
-def queued_count(session: Session, project_id: str, kind: str) -> int:
-    """The number of queued jobs of one kind that a project has."""
-    queued = select(func.count()).where(Job.project_id == project_id, Job.kind == kind, Job.state == "queued")
-    return session.scalar(queued) or 0
 
 
 def cancel(session: Session, job_id: str) -> str:

@@ -1,4 +1,4 @@
-"""How a worker gets a job: T3."""
+"""A job enters its queue (T1), and a worker takes it (T3)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +10,12 @@ from service.access import operations as access
 from service.access.tables import Project
 from service.jobs.history import record_event
 from service.jobs.tables import Job
+from service.shared import telemetry
 from service.shared.database import now
+from service.shared.table_base import new_id
+
+# A queued job is announced again after 30 s at first; see `recovery.due`.
+FIRST_WAKE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,45 @@ class RunningLimit(NamedTuple):
     own: SQLColumnExpression[int | None]
     """The column of `Project` that has the figure."""
     default: int | None
+
+
+def create(
+    session: Session,
+    project_id: str,
+    kind: str,
+    queue: str,
+    priority: int = 0,
+    max_attempts: int = 3,
+    timeout_seconds: float | None = None,
+    devices: int = 1,
+) -> Job:
+    """T1: a new queued job. The caller commits, and only then wakes a worker.
+
+    timeout_seconds: from the first start to the end. Pauses and the wait for another attempt count.
+    """
+    job = Job(
+        id=new_id("job"),
+        project_id=project_id,
+        kind=kind,
+        queue=queue,
+        priority=priority,
+        max_attempts=max_attempts,
+        timeout_seconds=timeout_seconds,
+        devices=devices,
+        dispatches=1,
+        request_id=telemetry.serving.get(),
+        dispatch_after=now(FIRST_WAKE_SECONDS),
+    )
+    session.add(job)
+    session.flush()
+    record_event(session, job.id, 0, "info", "queued", f"queued for a {queue} worker")
+    return job
+
+
+def queued_count(session: Session, project_id: str, kind: str) -> int:
+    """The number of queued jobs of one kind that a project has."""
+    queued = select(func.count()).where(Job.project_id == project_id, Job.kind == kind, Job.state == "queued")
+    return session.scalar(queued) or 0
 
 
 def claim(
