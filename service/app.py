@@ -16,7 +16,7 @@ from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.preview import Readers
-from service.http import health, openapi, problems, request_metrics, starlette_route
+from service.http import document_texts, health, openapi, problems, request_metrics, starlette_route
 from service.http.bulk_lane import BulkLane
 from service.http.dependencies import Services
 from service.http.middleware import RequestMiddleware
@@ -153,6 +153,9 @@ def create_app(settings: Settings) -> FastAPI:
         title="Sensorium",
         version=version("sensorium"),
         summary="Trains and serves multimodal generative models that stay useful when modalities are missing.",
+        description=document_texts.INTRODUCTION,
+        license_info=document_texts.LICENCE,
+        servers=document_texts.SERVERS,
         lifespan=lifespan,
         routes=[hot.route() for hot in HOT_ROUTES],
         # FastAPI looks for a tracer on every request otherwise, which takes 5 % of an echo request

@@ -36,7 +36,7 @@ class AuditQuery(PageQuery):
     project_id: Annotated[Reference | None, Field(description="Another project; for operator projects only.")] = None
 
 
-@router.post("/v1/api-keys", status_code=201, operation_id="create_api_key")
+@router.post("/v1/api-keys", status_code=201, operation_id="create_api_key", summary="Create an API key")
 def create_api_key(
     body: schemas.ApiKeyRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.NewApiKey:
@@ -56,7 +56,7 @@ def create_api_key(
     return key
 
 
-@router.get("/v1/api-keys", operation_id="list_api_keys")
+@router.get("/v1/api-keys", operation_id="list_api_keys", summary="List the API keys of the project")
 def list_api_keys(
     query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ApiKeyPage:
@@ -68,14 +68,14 @@ def list_api_keys(
     return schemas.ApiKeyPage(api_keys=items, next_page_token=token)
 
 
-@router.get("/v1/api-keys/{key_id}", operation_id="get_api_key")
+@router.get("/v1/api-keys/{key_id}", operation_id="get_api_key", summary="Get an API key")
 def get_api_key(key_id: Reference, caller: Caller, services: Web) -> schemas.ApiKey:
     """Get a key, without its secret."""
     with services.database.reader() as session:
         return schemas.ApiKey.model_validate(access.get_key(session, caller.project_id, key_id))
 
 
-@router.delete("/v1/api-keys/{key_id}", status_code=204, operation_id="revoke_api_key")
+@router.delete("/v1/api-keys/{key_id}", status_code=204, operation_id="revoke_api_key", summary="Revoke an API key")
 def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
     """Revoke a key permanently: at once in the process of this call, within 2 s in all others."""
     with services.database.writer.begin() as session:
@@ -83,7 +83,7 @@ def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
     services.keys.invalidate(key_id)
 
 
-@router.post("/v1/projects", status_code=201, operation_id="create_project")
+@router.post("/v1/projects", status_code=201, operation_id="create_project", summary="Create a project")
 def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, once: OnceByBody) -> schemas.NewProject:
     """Create a project with its first key. Only for keys of an operator project; others get 404."""
     if not caller.operates:
@@ -98,7 +98,7 @@ def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, 
     return once.do(services.database, create, schemas.NewProject, secret="token")  # noqa: S106 name of a field
 
 
-@router.get("/v1/projects", operation_id="list_projects")
+@router.get("/v1/projects", operation_id="list_projects", summary="List the projects that the key can see")
 def list_projects(
     query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ProjectPage:
@@ -110,7 +110,12 @@ def list_projects(
     return schemas.ProjectPage(projects=items, next_page_token=token)
 
 
-@router.get("/v1/audit-events", operation_id="list_audit_events", responses={404: NOT_OURS})
+@router.get(
+    "/v1/audit-events",
+    operation_id="list_audit_events",
+    summary="List changes of the project",
+    responses={404: NOT_OURS},
+)
 def list_audit_events(
     query: Annotated[AuditQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.AuditEventPage:

@@ -59,7 +59,14 @@ class DownloadQuery(QueryModel):
     UPLOADS,
     status_code=201,
     operation_id="create_upload",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}},
+    summary="Upload a file",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "The bytes of the file, in a registered format, such as .npz, Parquet or JSON Lines.",
+            "content": {"application/octet-stream": BINARY},
+        }
+    },
 )
 async def create_upload(
     request: Request, response: Response, caller: Caller, services: Web, once: OnceByCall
@@ -89,7 +96,7 @@ def _keep(services: Services, caller: Caller, received: Writer, once: Once) -> U
     return upload_body.keep(services, caller, once, received.commit(), create, Upload)
 
 
-@router.get(UPLOADS, operation_id="list_uploads")
+@router.get(UPLOADS, operation_id="list_uploads", summary="List the uploads of the project")
 def list_uploads(
     query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.UploadPage:
@@ -100,21 +107,21 @@ def list_uploads(
     return schemas.UploadPage(uploads=items, next_page_token=token)
 
 
-@router.get(UPLOADS + "/{upload_id}", operation_id="get_upload")
+@router.get(UPLOADS + "/{upload_id}", operation_id="get_upload", summary="Get an upload")
 def get_upload(upload_id: Reference, caller: Caller, services: Web) -> Upload:
     """The format, size, digest and arrays of an upload."""
     with services.database.reader() as session:
         return uploads.get(session, caller.project_id, upload_id)
 
 
-@router.delete(UPLOADS + "/{upload_id}", status_code=204, operation_id="delete_upload")
+@router.delete(UPLOADS + "/{upload_id}", status_code=204, operation_id="delete_upload", summary="Delete an upload")
 def delete_upload(upload_id: Reference, caller: Caller, services: Web) -> None:
     """Delete an upload. Its datasets stay. Refused while a dataset is being created from it."""
     with services.database.writer.begin() as session:
         uploads.remove(session, caller.project_id, upload_id)
 
 
-@router.post("/v1/datasets", status_code=201, operation_id="create_dataset")
+@router.post("/v1/datasets", status_code=201, operation_id="create_dataset", summary="Create a dataset version")
 def create_dataset(
     body: DatasetRequest,
     response: Response,
@@ -141,7 +148,7 @@ def create_dataset(
     return version
 
 
-@router.get("/v1/datasets", operation_id="list_datasets")
+@router.get("/v1/datasets", operation_id="list_datasets", summary="List the datasets of the project")
 def list_datasets(query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web) -> DatasetPage:
     """The datasets of the project, newest first."""
     page = page_of(query, request)
@@ -150,7 +157,7 @@ def list_datasets(query: Annotated[PageQuery, Query()], request: Request, caller
     return DatasetPage(datasets=items, next_page_token=token)
 
 
-@router.get("/v1/datasets/{name}", operation_id="get_dataset")
+@router.get("/v1/datasets/{name}", operation_id="get_dataset", summary="Get a dataset")
 def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     """The name and the newest version of a dataset."""
     with services.database.reader() as session:
@@ -158,7 +165,12 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
         return Dataset(name=dataset.name, latest_version=version.version, created_at=dataset.created_at)
 
 
-@router.get(VERSIONS, operation_id="list_dataset_versions", response_model=schemas.DatasetVersionPage)
+@router.get(
+    VERSIONS,
+    operation_id="list_dataset_versions",
+    summary="List versions of a dataset",
+    response_model=schemas.DatasetVersionPage,
+)
 def list_dataset_versions(
     name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> Response:
@@ -169,7 +181,7 @@ def list_dataset_versions(
     return page.response("versions", versions)
 
 
-@router.get(VERSION, operation_id="get_dataset_version")
+@router.get(VERSION, operation_id="get_dataset_version", summary="Get a version of a dataset")
 def get_dataset_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> DatasetVersion:
     """The state, schema, statistics, warnings and errors of a version."""
     with services.database.reader() as session:
@@ -177,7 +189,11 @@ def get_dataset_version(name: Reference, version: VersionNumber, caller: Caller,
 
 
 @router.get(
-    VERSION + "/preview", operation_id="preview_dataset", response_model=schemas.Preview, responses={409: NOT_READY}
+    VERSION + "/preview",
+    operation_id="preview_dataset",
+    summary="Show rows of a dataset",
+    response_model=schemas.Preview,
+    responses={409: NOT_READY},
 )
 def preview_dataset(
     name: Reference,
@@ -197,6 +213,7 @@ def preview_dataset(
 @router.get(
     VERSION + "/content",
     operation_id="download_dataset",
+    summary="Download the samples of a dataset",
     response_class=Response,
     responses={**downloads.answers(FILES), 409: NOT_READY},
 )

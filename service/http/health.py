@@ -25,14 +25,14 @@ class Readiness(BaseModel):
     impaired: list[str] = Field(description="The parts that do not answer or are full: `broker`, `storage`.")
 
 
-@router.get("/healthz", operation_id="healthz")
+@router.get("/healthz", operation_id="healthz", summary="Check that the process is alive")
 async def healthz() -> Health:
     """Whether the process is alive."""
     # async: all threads may wait for a database that hangs
     return Health(status="ok")
 
 
-@router.get("/readyz", operation_id="readyz")
+@router.get("/readyz", operation_id="readyz", summary="Check that the process can serve requests")
 def readyz(request: Request, services: Web) -> Readiness:
     """Whether the process can serve requests: 503 without the database.
 

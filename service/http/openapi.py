@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from service.http import descriptions
 from service.http.problems import Problem
 
 SECURITY_SCHEMES = {
@@ -35,6 +36,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
             _say_default(described)
             for member in (described, *described.get("anyOf", [])):
                 _require_tag(member.get("discriminator"), schemas)
+    descriptions.complete(document)
     return document
 
 

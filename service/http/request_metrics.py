@@ -22,7 +22,7 @@ _series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response)
+@router.get("/metrics", operation_id="metrics", summary="Read metrics of this process", response_class=Response)
 def metrics(request: Request) -> Response:
     """The metrics of this process and of the jobs in SQL, in the text format of Prometheus."""
     return Response(exposition(request.app.state.collectors), media_type=CONTENT_TYPE)

@@ -50,6 +50,7 @@ class Operation(NamedTuple):
     """An operation as the OpenAPI document describes it."""
 
     name: queries.Operation
+    summary: str
     body: type[BaseModel]
     answer: type[BaseModel]
     description: str
@@ -58,6 +59,7 @@ class Operation(NamedTuple):
 OPERATIONS = (
     Operation(
         "encode",
+        "Encode rows",
         schemas.StreamedRequest,
         schemas.EncodeResponse,
         "Latent codes of samples that have any subset of the modalities.\n\n"
@@ -66,6 +68,7 @@ OPERATIONS = (
     ),
     Operation(
         "reconstruct",
+        "Predict modalities from others",
         schemas.ReconstructRequest,
         schemas.ReconstructResponse,
         "Predict modalities from any subset of them: fill in what is missing, or generate one modality from another."
@@ -73,17 +76,25 @@ OPERATIONS = (
     ),
     Operation(
         "score",
+        "Score rows",
         schemas.ScoreRequest,
         schemas.ScoreResponse,
         "How likely the observed values are under the model: a lower bound of their log-probability. Low is unusual.",
     ),
     Operation(
         "forecast",
+        "Forecast sequences",
         schemas.ForecastRequest,
         schemas.ForecastResponse,
         "The next steps of sequences, with quantiles of drawn paths. `state` is that of an `encode` of earlier steps.",
     ),
-    Operation("sample", schemas.SampleRequest, schemas.SampleResponse, "Joint draws of all modalities from the prior."),
+    Operation(
+        "sample",
+        "Draw rows from a model",
+        schemas.SampleRequest,
+        schemas.SampleResponse,
+        "Joint draws of all modalities from the prior.",
+    ),
 )
 _TAKES_ROWS = {operation.name for operation in OPERATIONS if "inputs" in operation.body.model_fields}
 
@@ -117,7 +128,7 @@ ROUTES = [
         partial(_answer, operation.name),
         path_parameters,
         tag="inference",
-        summary=(operation.name + suffix).replace("_", " ").title(),
+        summary=operation.summary + suffix.replace("_", " "),
         description=operation.description,
         body=operation.body.model_json_schema(),
         content={"application/json": operation.answer},

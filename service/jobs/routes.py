@@ -9,7 +9,7 @@ from service.jobs import live_workers, schemas
 router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=AuthenticatedRoute)
 
 
-@router.get("", operation_id="list_workers")
+@router.get("", operation_id="list_workers", summary="List live workers")
 def list_workers(caller: Caller, services: Web) -> schemas.Workers:
     """List the live worker processes; all projects share them."""
     with services.database.reader() as session:

@@ -115,14 +115,20 @@ DESCRIPTION = (
 )
 ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
     PostRoute(
-        "/v2/models/{name}/infer", "v2_infer", _infer, ByName, summary="Infer", description=DESCRIPTION, **schemas.INFER
+        "/v2/models/{name}/infer",
+        "v2_infer",
+        _infer,
+        ByName,
+        summary="Infer with a model",
+        description=DESCRIPTION,
+        **schemas.INFER,
     ),
     PostRoute(
         "/v2/models/{name}/versions/{version}/infer",
         "v2_infer_version",
         _infer,
         ByVersion,
-        summary="Infer Version",
+        summary="Infer with a version",
         description="Codes and predictions of a version, named by its number or an alias.",
         **schemas.INFER,
     ),

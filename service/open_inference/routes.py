@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
-from service.open_inference import metadata
+from service.open_inference import metadata, schemas
 from service.open_inference.dependencies import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
 from service.shared import json_documents
@@ -28,13 +28,17 @@ UNLOAD = "unload_dependents"
 """A parameter that clients send with every unload. It has no effect: no model depends on another."""
 
 
-@health.get("/live", operation_id="v2_live")
+@health.get(
+    "/live", operation_id="v2_live", response_model=schemas.Live, summary="Check that the process is alive (v2)"
+)
 async def live() -> dict[str, bool]:
     """Whether the process is alive."""
     return {"live": True}
 
 
-@health.get("/ready", operation_id="v2_ready")
+@health.get(
+    "/ready", operation_id="v2_ready", response_model=schemas.Ready, summary="Check that requests can be served (v2)"
+)
 def ready(services: Web) -> dict[str, bool]:
     """Whether the database answers, so that requests can be served."""
     with services.database.reader() as session:
@@ -43,67 +47,110 @@ def ready(services: Web) -> dict[str, bool]:
 
 
 @router.get("/", include_in_schema=False)
-@router.get("", operation_id="v2_server")
+@router.get("", operation_id="v2_server", response_model=schemas.ServerMetadata, summary="Get metadata of the server")
 async def server() -> dict[str, Any]:
     """The server, and the extensions of the protocol that it has."""
     return metadata.of_server(installed("sensorium"))
 
 
-@router.get("/models/stats", operation_id="v2_statistics")
+@router.get(
+    "/models/stats",
+    operation_id="v2_statistics",
+    response_model=schemas.StatisticsAnswer,
+    summary="Get statistics of all versions",
+)
 async def statistics(counted: Counted, caller: Caller) -> dict[str, Any]:
     """The requests to this process for the project's versions, and where their time went."""
     return counted.summary(caller.project_id)
 
 
-@router.get(MODEL, operation_id="v2_model")
+@router.get(MODEL, operation_id="v2_model", response_model=schemas.ModelMetadata, summary="Get metadata of a model")
 async def model(served: Default) -> dict[str, Any]:
     """Inputs and outputs of a model's `production` version, else of its newest. All inputs are optional."""
     return metadata.of_version(served)
 
 
-@router.get(VERSION, operation_id="v2_version")
+@router.get(
+    VERSION, operation_id="v2_version", response_model=schemas.ModelMetadata, summary="Get metadata of a version"
+)
 async def version(served: ByVersion) -> dict[str, Any]:
     """Inputs and outputs of a version."""
     return metadata.of_version(served)
 
 
-@router.get(MODEL + "/ready", operation_id="v2_model_ready")
+@router.get(
+    MODEL + "/ready",
+    operation_id="v2_model_ready",
+    response_model=schemas.ModelReady,
+    summary="Check that a model can be used",
+)
 async def model_ready(served: Default) -> dict[str, Any]:
     """Whether a model can be used."""
     return {"name": served.model, "ready": True}
 
 
-@router.get(VERSION + "/ready", operation_id="v2_version_ready")
+@router.get(
+    VERSION + "/ready",
+    operation_id="v2_version_ready",
+    response_model=schemas.ModelReady,
+    summary="Check that a version can be used",
+)
 async def version_ready(served: ByVersion) -> dict[str, Any]:
     """Whether a version can be used."""
     return {"name": served.model, "ready": True}
 
 
-@router.get(MODEL + "/config", operation_id="v2_model_config")
+@router.get(
+    MODEL + "/config",
+    operation_id="v2_model_config",
+    response_model=schemas.ModelConfiguration,
+    summary="Get the configuration of a model",
+)
 async def model_config(served: Default, services: Web) -> dict[str, Any]:
     """Configuration of a model's `production` version, else of its newest, in Triton's format."""
     return metadata.configuration(served, services.settings.inference_rows)
 
 
-@router.get(VERSION + "/config", operation_id="v2_version_config")
+@router.get(
+    VERSION + "/config",
+    operation_id="v2_version_config",
+    response_model=schemas.ModelConfiguration,
+    summary="Get the configuration of a version",
+)
 async def version_config(served: ByVersion, services: Web) -> dict[str, Any]:
     """Configuration of a version, in Triton's format."""
     return metadata.configuration(served, services.settings.inference_rows)
 
 
-@router.get(MODEL + "/stats", operation_id="v2_model_statistics")
+@router.get(
+    MODEL + "/stats",
+    operation_id="v2_model_statistics",
+    response_model=schemas.StatisticsAnswer,
+    summary="Get statistics of a model",
+)
 async def model_statistics(served: Default, counted: Counted) -> dict[str, Any]:
     """Statistics of a model's `production` version, else of its newest."""
     return counted.summary(served.project_id, served)
 
 
-@router.get(VERSION + "/stats", operation_id="v2_version_statistics")
+@router.get(
+    VERSION + "/stats",
+    operation_id="v2_version_statistics",
+    response_model=schemas.StatisticsAnswer,
+    summary="Get statistics of a version",
+)
 async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, Any]:
     """Statistics of a version."""
     return counted.summary(served.project_id, served)
 
 
-@router.post("/repository/index", operation_id="v2_index")
+@router.post(
+    "/repository/index",
+    operation_id="v2_index",
+    response_model=list[schemas.IndexEntry],
+    response_description="Every version of the project.",
+    summary="List all versions for inference",
+)
 async def index(request: Request, caller: Caller, services: Web) -> list[dict[str, str]]:
     """Every version of the project. All are ready: a version is loaded with its first request."""
     _check_ignored(await request.body())
@@ -111,7 +158,9 @@ async def index(request: Request, caller: Caller, services: Web) -> list[dict[st
     return [{"name": name, "version": str(number), "state": "READY", "reason": ""} for name, number in versions]
 
 
-@administration.post("/models/{name}/load", operation_id="v2_load")
+@administration.post(
+    "/models/{name}/load", operation_id="v2_load", response_model=schemas.Nothing, summary="Load a model into memory"
+)
 async def load(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
     """Load a model's version in this process and warm it up."""
     _check_ignored(await request.body())
@@ -119,7 +168,12 @@ async def load(request: Request, served: Default, batcher: Compute) -> dict[str,
     return {}
 
 
-@administration.post("/models/{name}/unload", operation_id="v2_unload")
+@administration.post(
+    "/models/{name}/unload",
+    operation_id="v2_unload",
+    response_model=schemas.Nothing,
+    summary="Unload a model from memory",
+)
 async def unload(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
     """Free the memory of a model's version in this process. The next request loads it again."""
     _check_ignored(await request.body())

@@ -19,14 +19,14 @@ IfNoneMatch = Annotated[str | None, Header(max_length=200, description="`*`: the
 CONFLICTS: dict[int | str, dict[str, Any]] = {412: {"description": "The alias was changed meanwhile."}}
 
 
-@router.get("", operation_id="list_aliases")
+@router.get("", operation_id="list_aliases", summary="List aliases of a model")
 def list_aliases(name: Reference, caller: Caller, services: Web) -> schemas.AliasList:
     """All aliases of a model, by name."""
     with services.database.reader() as session:
         return aliases.list_all(session, caller.project_id, name)
 
 
-@router.get("/{alias}", operation_id="get_alias")
+@router.get("/{alias}", operation_id="get_alias", summary="Get an alias")
 def get_alias(name: Reference, alias: Reference, response: Response, caller: Caller, services: Web) -> schemas.Alias:
     """The version that an alias names, and the version that it will name once it is loaded."""
     with services.database.reader() as session:
@@ -35,7 +35,12 @@ def get_alias(name: Reference, alias: Reference, response: Response, caller: Cal
     return body
 
 
-@router.put("/{alias}", operation_id="put_alias", responses={201: {"model": schemas.Alias}, **CONFLICTS})
+@router.put(
+    "/{alias}",
+    operation_id="put_alias",
+    summary="Create or move an alias",
+    responses={201: {"model": schemas.Alias}, **CONFLICTS},
+)
 def put_alias(
     name: Reference,
     alias: schemas.AliasName,
@@ -63,7 +68,7 @@ def put_alias(
     return put
 
 
-@router.delete("/{alias}", status_code=204, operation_id="delete_alias", responses=CONFLICTS)
+@router.delete("/{alias}", status_code=204, operation_id="delete_alias", summary="Delete an alias", responses=CONFLICTS)
 def delete_alias(name: Reference, alias: Reference, caller: Caller, services: Web, if_match: IfMatch = None) -> None:
     """Delete an alias. The version stays."""
     with services.database.writer.begin() as session:

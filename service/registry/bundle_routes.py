@@ -44,7 +44,13 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 @router.head(EXPORT, include_in_schema=False)
-@router.get(EXPORT, operation_id="export_model_version", response_class=Response, responses=ANSWERS)
+@router.get(
+    EXPORT,
+    operation_id="export_model_version",
+    summary="Export a version as a bundle",
+    response_class=Response,
+    responses=ANSWERS,
+)
 def export_model_version(
     name: Reference,
     version: VersionNumber,
@@ -80,7 +86,10 @@ def export_model_version(
     "/import",
     status_code=201,
     operation_id="import_model",
-    openapi_extra={"requestBody": {"required": True, "content": FILE}},
+    summary="Import a model version",
+    openapi_extra={
+        "requestBody": {"required": True, "description": "A bundle, as an export returns it.", "content": FILE}
+    },
 )
 async def import_model(
     request: Request,

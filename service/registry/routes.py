@@ -28,7 +28,7 @@ class DeleteQuery(QueryModel):
     purge: Annotated[bool, Field(description="Delete it with its file; this cannot be undone.")] = False
 
 
-@router.get("", operation_id="list_models")
+@router.get("", operation_id="list_models", summary="List the models of the project")
 def list_models(
     query: Annotated[ModelQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ModelPage:
@@ -40,28 +40,28 @@ def list_models(
     return schemas.ModelPage(models=items, next_page_token=token)
 
 
-@router.get("/{name}", operation_id="get_model")
+@router.get("/{name}", operation_id="get_model", summary="Get a model")
 def get_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
     """A model with its aliases and the number of its newest version."""
     with services.database.reader() as session:
         return registry.get_model(session, caller.project_id, name)
 
 
-@router.patch("/{name}", operation_id="change_model")
+@router.patch("/{name}", operation_id="change_model", summary="Change tags or description of a model")
 def change_model(name: Reference, body: schemas.Changes, caller: Caller, services: Web) -> schemas.Model:
     """Set a model's tags or description."""
     with services.database.writer.begin() as session:
         return registry.change_model(session, caller.project_id, name, body)
 
 
-@router.delete("/{name}", status_code=204, operation_id="delete_model")
+@router.delete("/{name}", status_code=204, operation_id="delete_model", summary="Delete a model")
 def delete_model(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
     """Delete a model with its versions and aliases. `restore` undoes it, except for the aliases."""
     with services.database.writer.begin() as session:
         deletion.delete_model(session, caller.project_id, name, query.purge)
 
 
-@router.post("/{name}/restore", operation_id="restore_model")
+@router.post("/{name}/restore", operation_id="restore_model", summary="Restore a deleted model")
 def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
     """Undo the deletion of a model that was not purged."""
     with services.database.writer.begin() as session:
@@ -69,7 +69,12 @@ def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Mod
         return registry.get_model(session, caller.project_id, name)
 
 
-@router.get("/{name}/versions", operation_id="list_model_versions", response_model=schemas.ModelVersionPage)
+@router.get(
+    "/{name}/versions",
+    operation_id="list_model_versions",
+    summary="List versions of a model",
+    response_model=schemas.ModelVersionPage,
+)
 def list_model_versions(
     name: Reference, query: Annotated[ModelQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> Response:
@@ -80,14 +85,16 @@ def list_model_versions(
     return page.response("versions", versions)
 
 
-@router.get("/{name}/versions/{version}", operation_id="get_model_version")
+@router.get("/{name}/versions/{version}", operation_id="get_model_version", summary="Get a version of a model")
 def get_model_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> schemas.ModelVersion:
     """A version with its inputs, lineage and evaluation."""
     with services.database.reader() as session:
         return registry.get_version(session, caller.project_id, name, version)
 
 
-@router.patch("/{name}/versions/{version}", operation_id="change_model_version")
+@router.patch(
+    "/{name}/versions/{version}", operation_id="change_model_version", summary="Change tags or description of a version"
+)
 def change_model_version(
     name: Reference, version: VersionNumber, body: schemas.Changes, caller: Caller, services: Web
 ) -> schemas.ModelVersion:
@@ -96,7 +103,12 @@ def change_model_version(
         return registry.change_version(session, caller.project_id, name, version, body)
 
 
-@router.delete("/{name}/versions/{version}", status_code=204, operation_id="delete_model_version")
+@router.delete(
+    "/{name}/versions/{version}",
+    status_code=204,
+    operation_id="delete_model_version",
+    summary="Delete a version of a model",
+)
 def delete_model_version(
     name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
@@ -105,7 +117,9 @@ def delete_model_version(
         deletion.delete_version(session, caller.project_id, name, version, query.purge)
 
 
-@router.post("/{name}/versions/{version}/restore", operation_id="restore_model_version")
+@router.post(
+    "/{name}/versions/{version}/restore", operation_id="restore_model_version", summary="Restore a deleted version"
+)
 def restore_model_version(
     name: Reference, version: VersionNumber, caller: Caller, services: Web
 ) -> schemas.ModelVersion:

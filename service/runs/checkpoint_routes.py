@@ -18,7 +18,12 @@ router = APIRouter(route_class=AuthenticatedRoute)
 Step = Annotated[int, Path(ge=0, le=2**53, description="Number of optimiser steps done.")]
 
 
-@router.get("/v1/runs/{run_id}/checkpoints", operation_id="list_run_checkpoints", tags=["runs"])
+@router.get(
+    "/v1/runs/{run_id}/checkpoints",
+    operation_id="list_run_checkpoints",
+    summary="List checkpoints of a run",
+    tags=["runs"],
+)
 def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> schemas.Checkpoints:
     """The stored states of the training, newest first."""
     with services.database.reader() as session:
@@ -40,6 +45,7 @@ def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> sc
 @router.get(
     "/v1/runs/{run_id}/checkpoints/{step}/content",
     operation_id="download_run_checkpoint",
+    summary="Download a checkpoint",
     tags=["runs"],
     response_class=Response,
     responses=downloads.answers({downloads.MEDIA_TYPE: BINARY}),
@@ -53,7 +59,13 @@ def download_run_checkpoint(
     return downloads.stored(services, artifact.file, f"{run_id}-step-{step}.safetensors", range, if_range)
 
 
-@router.post("/v1/models/{name}/versions", status_code=201, operation_id="create_model_version", tags=["registry"])
+@router.post(
+    "/v1/models/{name}/versions",
+    status_code=201,
+    operation_id="create_model_version",
+    summary="Register a checkpoint as a version",
+    tags=["registry"],
+)
 def create_model_version(
     name: Name, body: VersionRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
 ) -> ModelVersion:

@@ -34,7 +34,7 @@ ACCESS_ENDED = format_sse_event(
 WHOLE_LOG_CHARACTERS = 2**31
 
 
-@router.post("", status_code=201, operation_id="create_run")
+@router.post("", status_code=201, operation_id="create_run", summary="Start a training run")
 def create_run(
     body: schemas.RunRequest,
     response: Response,
@@ -54,7 +54,7 @@ async def _feed(request: Request) -> Feed:
     return feed
 
 
-@router.get("", operation_id="list_runs", response_model=schemas.RunPage)
+@router.get("", operation_id="list_runs", summary="List training runs", response_model=schemas.RunPage)
 def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, caller: Caller, services: Web) -> Response:
     """The project's runs, newest first."""
     page = page_of(query, request)
@@ -63,21 +63,21 @@ def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, cal
     return page.response("runs", runs)
 
 
-@router.get("/{run_id}", operation_id="get_run")
+@router.get("/{run_id}", operation_id="get_run", summary="Get a run")
 def get_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """One run with its state."""
     with services.database.reader() as session:
         return lookup.get(session, caller.project_id, run_id)
 
 
-@router.patch("/{run_id}", operation_id="change_run")
+@router.patch("/{run_id}", operation_id="change_run", summary="Change tags or description of a run")
 def change_run(run_id: Reference, body: schemas.RunChanges, caller: Caller, services: Web) -> schemas.Run:
     """Set a run's tags or description."""
     with services.database.writer.begin() as session:
         return runs.change(session, caller.project_id, run_id, body)
 
 
-@router.delete("/{run_id}", status_code=204, operation_id="delete_run")
+@router.delete("/{run_id}", status_code=204, operation_id="delete_run", summary="Delete a run that has ended")
 def delete_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> None:
     """Delete a run that has ended, with its metrics, log and checkpoints. The version that it made stays."""
     with services.database.writer.begin() as session:
@@ -85,21 +85,21 @@ def delete_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
     after.add_task(storage.sweep, services.database, services.storage)
 
 
-@router.post("/{run_id}/cancel", status_code=202, operation_id="cancel_run")
+@router.post("/{run_id}/cancel", status_code=202, operation_id="cancel_run", summary="Cancel a run")
 def cancel_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """Cancel a queued run at once; ask a running one to stop. Its checkpoint is kept."""
     with services.database.writer.begin() as session:
         return runs.cancel(session, caller.project_id, run_id)
 
 
-@router.post("/{run_id}/pause", status_code=202, operation_id="pause_run")
+@router.post("/{run_id}/pause", status_code=202, operation_id="pause_run", summary="Pause a run")
 def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """Pause a queued run at once; ask a running one to save a checkpoint and pause."""
     with services.database.writer.begin() as session:
         return runs.pause(session, caller.project_id, run_id)
 
 
-@router.post("/{run_id}/resume", status_code=202, operation_id="resume_run")
+@router.post("/{run_id}/resume", status_code=202, operation_id="resume_run", summary="Resume a paused run")
 def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
     """Queue a paused run again. It resumes from its newest checkpoint."""
     with services.database.writer.begin() as session:
@@ -109,7 +109,9 @@ def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
     return queued.run
 
 
-@router.post("/{run_id}/retry", status_code=201, operation_id="retry_run")
+@router.post(
+    "/{run_id}/retry", status_code=201, operation_id="retry_run", summary="Retry a run that failed or was cancelled"
+)
 def retry_run(
     run_id: Reference, response: Response, after: BackgroundTasks, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.Run:
@@ -119,7 +121,7 @@ def retry_run(
     )
 
 
-@router.get("/{run_id}/metrics", operation_id="get_run_metrics")
+@router.get("/{run_id}/metrics", operation_id="get_run_metrics", summary="Get the metrics of a run")
 def get_run_metrics(
     run_id: Reference, query: Annotated[queries.MetricQuery, Query()], caller: Caller, services: Web
 ) -> schemas.MetricHistories:
@@ -134,7 +136,7 @@ def get_run_metrics(
     return schemas.MetricHistories(metrics=histories)
 
 
-@router.get("/{run_id}/evaluation", operation_id="get_run_evaluation")
+@router.get("/{run_id}/evaluation", operation_id="get_run_evaluation", summary="Get the evaluation of a run")
 def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Evaluation:
     """How well the model predicts rows that it was not trained on; 404 until the run has succeeded."""
     with services.database.reader() as session:
@@ -144,6 +146,7 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Eval
 @router.get(
     "/{run_id}/events",
     operation_id="get_run_events",
+    summary="List or follow the events of a run",
     response_model=schemas.RunEvents,
     responses={
         200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
@@ -179,7 +182,9 @@ def get_run_events(
     return schemas.RunEvents(events=events)
 
 
-@router.get("/{run_id}/logs", operation_id="get_run_logs", response_class=PlainTextResponse)
+@router.get(
+    "/{run_id}/logs", operation_id="get_run_logs", summary="Read the log of a run", response_class=PlainTextResponse
+)
 def get_run_logs(
     run_id: Reference, query: Annotated[queries.LogQuery, Query()], caller: Caller, services: Web
 ) -> PlainTextResponse:

@@ -1,11 +1,14 @@
 """The OpenAPI document is sufficient to call every operation."""
 
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
 from tests.contract.conftest import Document
 
+ROOT = Path(__file__).parents[2]
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
@@ -20,6 +23,47 @@ def test_every_operation_has_a_unique_id_a_summary_and_a_description(document: D
     assert len(ids) == len(set(ids))
     undescribed = [name for name, one in _operations(document) if not (one.get("summary") and one.get("description"))]
     assert undescribed == []
+
+
+def test_no_summary_repeats_the_name_of_the_operation(document: Document) -> None:
+    repeated = [
+        (name, one["summary"])
+        for name, one in _operations(document)
+        if _words(one["summary"]) in (_words(one["operationId"]), _words(one["operationId"].removeprefix("v2_")))
+    ]
+    assert repeated == []
+    summaries = [one["summary"] for _, one in _operations(document)]
+    assert [summary for summary, count in Counter(summaries).items() if count > 1] == []
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().replace("_", " ").split()
+
+
+def test_every_parameter_body_and_answer_is_described(document: Document) -> None:
+    lacking = []
+    for name, operation in _operations(document):
+        lacking += [(name, each["name"]) for each in operation.get("parameters", ()) if not each.get("description")]
+        if "requestBody" in operation and not operation["requestBody"].get("description"):
+            lacking.append((name, "body"))
+        for status, answer in operation["responses"].items():
+            if not answer["description"] or answer["description"] in ("Successful Response", "Validation Error"):
+                lacking.append((name, status))
+    assert lacking == []
+
+
+def test_every_tag_that_is_used_is_described_and_no_other(document: Document) -> None:
+    used = {tag for _, operation in _operations(document) for tag in operation["tags"]}
+    assert {tag["name"] for tag in document["tags"]} == used
+    assert all(tag["description"] for tag in document["tags"])
+
+
+def test_the_document_names_its_licence_and_server_and_explains_what_holds_everywhere(document: Document) -> None:
+    assert document["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    assert [server["url"] for server in document["servers"]] == ["/"]
+    for heading in ("Authentication", "Pages", "Errors", "Repeated requests"):
+        assert f"## {heading}" in document["info"]["description"]
 
 
 def test_every_error_is_a_problem(document: Document) -> None:
