@@ -152,7 +152,7 @@ async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, A
     summary="List all versions for inference",
 )
 async def index(request: Request, caller: Caller, services: Web) -> list[dict[str, str]]:
-    """Every version of the project. All are ready: a version is loaded with its first request."""
+    """Every version of the project, at most 10,000. All are ready: a version is loaded with its first request."""
     _check_ignored(await request.body())
     versions = await run_in_threadpool(_all_versions, services, caller.project_id)
     return [{"name": name, "version": str(number), "state": "READY", "reason": ""} for name, number in versions]

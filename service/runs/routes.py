@@ -183,7 +183,11 @@ def get_run_events(
 
 
 @router.get(
-    "/{run_id}/logs", operation_id="get_run_logs", summary="Read the log of a run", response_class=PlainTextResponse
+    "/{run_id}/logs",
+    operation_id="get_run_logs",
+    summary="Read the log of a run",
+    response_class=PlainTextResponse,
+    response_description="What the attempts wrote to standard error, in order.",
 )
 def get_run_logs(
     run_id: Reference, query: Annotated[queries.LogQuery, Query()], caller: Caller, services: Web
