@@ -73,7 +73,7 @@ def need(found: object, what: str) -> None:
     if found is None:
         if os.environ.get("SENSORIUM_REQUIRE_SERVICES") == "1":
             pytest.fail(f"{what} is required by SENSORIUM_REQUIRE_SERVICES=1 and not installed")
-        pytest.skip(f"{what} is not installed (Debian: apt-get install postgresql redis-server curl g++)")
+        pytest.skip(f"{what} is not installed (Debian: apt-get install postgresql redis-server curl g++ nodejs npm)")
 
 
 @pytest.fixture(scope="session")
