@@ -3,6 +3,7 @@
 Project ─┬─ ApiKey
          ├─ AuditEvent               who did what
          ├─ IdempotencyKey           answers to repeated requests
+         ├─ Event                    the outbox: what happened to its resources
          ├─ Job ── JobEvent, JobLog  the state machine of everything that a worker does
          ├─ Artifact                 a content-addressed file
          ├─ Upload ── Artifact
@@ -21,8 +22,9 @@ from service.datasets import tables as datasets
 from service.jobs import tables as jobs
 from service.registry import tables as registry
 from service.runs import tables as runs
+from service.shared.events import tables as events
 from service.shared.storage import tables as storage
 from service.shared.table_base import Table
 
-DOMAINS: tuple[ModuleType, ...] = (access, jobs, datasets, registry, runs, storage)
+DOMAINS: tuple[ModuleType, ...] = (access, jobs, datasets, registry, runs, storage, events)
 METADATA = Table.metadata

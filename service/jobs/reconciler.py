@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.access import idempotent_answers
 from service.jobs import operations as jobs
-from service.shared import broker
+from service.shared import broker, events
 from service.shared.database import Database
 from service.shared.outage_log import DATABASE, REQUESTS
 from service.shared.settings import Settings
@@ -38,6 +38,7 @@ class Reconciler:
             with self._database.writer.begin() as session:
                 waiting = jobs.due(session)
                 idempotent_answers.delete_old(session)
+                events.delete_old(session, self._settings.event_days)
         except SQLAlchemyError:
             self._reachable_since = None
             raise

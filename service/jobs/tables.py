@@ -42,6 +42,9 @@ class Job(Table):
     progress: Mapped[float] = mapped_column(default=0.0)
     eta_seconds: Mapped[float | None]
     waiting_reason: Mapped[str | None]
+    # What the job belongs to, as in events: `run` and its id, or `dataset_version` and `NAME/3`. Null: no events.
+    resource_type: Mapped[str | None] = mapped_column(String(40))
+    resource_id: Mapped[str | None] = mapped_column(String(255))
     # The request that created the job, for log lines.
     request_id: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]

@@ -1,0 +1,11 @@
+"""The outbox: what happened to the resources of a project, written in the transaction that changed them.
+
+Domains call `events.record(session, project_id, "upload.created", Resource("upload", upload.id))`. Readers follow the
+table `Event` by its ids. Nothing is sent: whoever wants to react reads the table.
+"""
+
+from service.shared.events.outbox import delete_old, record
+from service.shared.events.tables import Event
+from service.shared.events.types import TYPES, Resource
+
+__all__ = ["TYPES", "Event", "Resource", "delete_old", "record"]
