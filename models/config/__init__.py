@@ -11,6 +11,7 @@ from models.config.architecture import MMVRNNConfig as MMVRNNConfig
 from models.config.architecture import MMVRNNOptions as MMVRNNOptions
 from models.config.architecture import ModelConfig as ModelConfig
 from models.config.architecture import complete as complete
+from models.config.architecture import in_todays_form as in_todays_form
 from models.config.architecture import parse as parse
 from models.config.frozen import Kind as Kind
 from models.config.frozen import Misfit as Misfit

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
@@ -21,8 +21,8 @@ MAX_MODALITIES_OF_SUBSETS = 6
 class _MMVAE(Frozen):
     kind: ClassVar[Kind] = "static"
 
-    architecture: Literal["mmvae"] = "mmvae"
-    latent_features: Width = 16
+    architecture: Literal["mmvae"] = Field(default="mmvae", description="A multimodal variational autoencoder.")
+    latent_features: Width = Field(default=16, description="Number of latent features of a sample, 1 to 4096.")
     expert: str = Field(
         default="product",
         description="How the posteriors of the modalities are joined: product, weighted_product, mixture, "
@@ -44,13 +44,13 @@ class _MMVAE(Frozen):
 class _MMVRNN(Frozen):
     kind: ClassVar[Kind] = "sequence"
 
-    architecture: Literal["mmvrnn"] = "mmvrnn"
-    latent_features: Width = 8
+    architecture: Literal["mmvrnn"] = Field(default="mmvrnn", description="A multimodal variational recurrent network.")
+    latent_features: Width = Field(default=8, description="Number of latent features of a time step, 1 to 4096.")
     modality_features: Width = Field(default=32, description="Size of a modality's features, which the fusion joins.")
     hidden_features: Width = Field(default=64, description="Hidden width of fusion, posterior and prior.")
-    recurrence: Literal["gru", "lstm"] = "gru"
+    recurrence: Literal["gru", "lstm"] = Field(default="gru", description="Kind of the recurrent cells.")
     recurrent_features: Width = Field(default=64, description="Size of the recurrent state.")
-    recurrent_layers: int = Field(default=1, ge=1, le=8)
+    recurrent_layers: int = Field(default=1, ge=1, le=8, description="Number of recurrent layers, 1 to 8.")
     fusion: str = Field(
         default="missing_embeddings",
         description="How the features of a step's modalities are joined: zero (concatenation, zeros for missing ones), "
@@ -118,7 +118,9 @@ ArchitectureOptions = Annotated[MMVAEOptions | MMVRNNOptions, Field(discriminato
 
 
 class _Modalities(Frozen):
-    modalities: tuple[ModalityConfig, ...] = Field(min_length=1, max_length=60)
+    modalities: tuple[ModalityConfig, ...] = Field(
+        min_length=1, max_length=60, description="All modalities, 1 to 60, in the order of the dataset."
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -180,12 +182,15 @@ def complete(options: MMVAEOptions | MMVRNNOptions, modalities: Sequence[Modalit
 
 def parse(data: object) -> MMVAEConfig | MMVRNNConfig:
     """Read a config back from what `config.model_dump(mode="json")` gave, in this release or an earlier one."""
-    return _MODEL_CONFIG.validate_python(_migrated(data))
+    return _MODEL_CONFIG.validate_python(in_todays_form(data) if isinstance(data, dict) else data)
 
 
-def _migrated(data: object) -> object:
-    """The data in today's form. A product of experts was a fusion once (docs/decisions/0052)."""
-    if isinstance(data, Mapping) and data.get("fusion") == "product_of_experts":
+def in_todays_form(data: dict[str, Any]) -> dict[str, Any]:
+    """A stored config of any release with the names of this one, without validating it.
+
+    A product of experts was a fusion once (docs/decisions/0052).
+    """
+    if data.get("fusion") == "product_of_experts":
         return {**data, "fusion": "missing_embeddings", "posterior": "product_of_experts"}
     return data
 

@@ -39,7 +39,7 @@ class ModalityOptions(_Choices):
 class ModalityConfig(_Choices):
     """One modality: the form of a value (of a sample or a time step), and how it is modelled."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=100, description="Name of the modality, 1 to 100 characters.")
     shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         default=(), max_length=4, description="Shape of one value; () is a scalar."
     )
@@ -47,7 +47,7 @@ class ModalityConfig(_Choices):
     category_names: CategoryNames | None = Field(
         default=None, description="What the first categories are called, as a rule all, in the order of their numbers."
     )
-    likelihood: LikelihoodName
+    likelihood: LikelihoodName = Field(description="Density of the values: a built-in likelihood or an installed one.")
 
     @cached_property
     def facts(self) -> Facts:

@@ -14,7 +14,7 @@ Widths = Annotated[tuple[Width, ...], Field(max_length=8)]
 
 
 class _Layers(Frozen):
-    activation: Activation = "silu"
+    activation: Activation = Field(default="silu", description="Activation function after every hidden layer.")
     normalisation: Literal["layer"] | None = Field(
         default=None, description="Before every activation. Of one sample's features: rows never mix."
     )
@@ -24,31 +24,33 @@ class _Layers(Frozen):
 class MLPConfig(_Layers):
     """Fully connected layers; an image is flattened and a category becomes one-hot."""
 
-    name: Literal["mlp"] = "mlp"
+    name: Literal["mlp"] = Field(default="mlp", description="Selects fully connected layers.")
     hidden_features: Widths = Field(default=(128, 128), description="Width of every layer.")
 
 
 class CNNConfig(_Layers):
     """Convolutions of stride 2 that halve an image (channels, height, width), and transposed ones that double it."""
 
-    name: Literal["cnn"] = "cnn"
-    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (32, 64)
-    kernel_size: Literal[3, 5, 7] = 3
+    name: Literal["cnn"] = Field(default="cnn", description="Selects convolutions.")
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = Field(
+        default=(32, 64), description="Number of channels of each convolution, 1 to 8 of them."
+    )
+    kernel_size: Literal[3, 5, 7] = Field(default=3, description="Width and height of the kernels, in pixels.")
     hidden_features: Widths = Field(default=(128,), description="Fully connected layers behind the convolutions.")
 
 
 class EmbeddingConfig(_Layers):
     """A learned vector for each category, and fully connected layers behind it; for many categories."""
 
-    name: Literal["embedding"] = "embedding"
+    name: Literal["embedding"] = Field(default="embedding", description="Selects learned vectors.")
     features: Width = Field(default=32, description="Size of a category's vector.")
-    hidden_features: Widths = ()
+    hidden_features: Widths = Field(default=(), description="Width of each layer behind the vector; none by default.")
 
 
 class CustomNetworkConfig(Frozen):
     """A custom network, named by an entry point in the group sensorium.networks."""
 
-    name: str
+    name: str = Field(description="Name of an entry point in the group sensorium.networks.")
     options: dict[str, JsonValue] = Field(default={}, description="Whatever that network takes.")
 
     @field_validator("name")

@@ -10,8 +10,8 @@ from models.config.frozen import Frozen
 class ConstantBeta(Frozen):
     """The same beta at every step."""
 
-    schedule: Literal["constant"] = "constant"
-    value: float = Field(default=1.0, ge=0, le=1000)
+    schedule: Literal["constant"] = Field(default="constant", description="Selects a constant beta.")
+    value: float = Field(default=1.0, ge=0, le=1000, description="Beta, 0 to 1000.")
 
 
 class LinearBeta(Frozen):
@@ -22,9 +22,9 @@ class LinearBeta(Frozen):
     the other is 0.10 instead of 0.063.
     """
 
-    schedule: Literal["linear"] = "linear"
-    start: float = Field(default=0.0, ge=0, le=1000)
-    end: float = Field(default=0.1, ge=0, le=1000)
+    schedule: Literal["linear"] = Field(default="linear", description="Selects a linear ramp.")
+    start: float = Field(default=0.0, ge=0, le=1000, description="Beta at the first step, 0 to 1000.")
+    end: float = Field(default=0.1, ge=0, le=1000, description="Beta after the ramp, 0 to 1000.")
     ramp: float = Field(default=0.2, gt=0, description="Length of the ramp, in `ramp_unit`.")
     ramp_unit: Literal["training", "epochs", "steps"] = Field(
         default="training", description="'training': a ramp of 0.2 takes the first fifth of all steps."
@@ -34,10 +34,10 @@ class LinearBeta(Frozen):
 class CyclicalBeta(Frozen):
     """Several cycles: each rises from `start` to `end` and then stays there (arXiv:1903.10145)."""
 
-    schedule: Literal["cyclical"] = "cyclical"
-    start: float = Field(default=0.0, ge=0, le=1000)
-    end: float = Field(default=0.1, ge=0, le=1000)
-    cycles: int = Field(default=4, ge=1, le=10_000)
+    schedule: Literal["cyclical"] = Field(default="cyclical", description="Selects cycles.")
+    start: float = Field(default=0.0, ge=0, le=1000, description="Beta at the beginning of each cycle, 0 to 1000.")
+    end: float = Field(default=0.1, ge=0, le=1000, description="Beta at the end of each cycle, 0 to 1000.")
+    cycles: int = Field(default=4, ge=1, le=10_000, description="Number of cycles, 1 to 10,000.")
     ramp: float = Field(default=0.5, gt=0, le=1, description="Part of each cycle that rises.")
     unit: Literal["steps", "epochs"] = Field(
         default="steps", description="Whether beta changes with every step or with every epoch."
@@ -50,6 +50,8 @@ BetaSchedule = Annotated[ConstantBeta | LinearBeta | CyclicalBeta, Field(discrim
 class LearningRateSchedule(Frozen):
     """A linear warm-up to the full learning rate, then a decay to a fraction of it."""
 
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="Form of the decay after the warm-up; constant: no decay."
+    )
     warmup: float = Field(default=0.03, ge=0, le=0.5, description="Fraction of all steps that the warm-up takes.")
     floor: float = Field(default=0.02, ge=0, le=1, description="Fraction of the full rate at the last step.")

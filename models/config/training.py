@@ -20,7 +20,7 @@ MAX_VALIDATION_ROWS = 100_000
 class ELBO(Frozen):
     """The evidence lower bound of all targets, given the inputs that modality dropout keeps."""
 
-    name: Literal["elbo"] = "elbo"
+    name: Literal["elbo"] = Field(default="elbo", description="Selects this objective.")
 
 
 class SubsampledELBO(Frozen):
@@ -30,7 +30,7 @@ class SubsampledELBO(Frozen):
     1 + modalities + subsets times as much.
     """
 
-    name: Literal["subsampled_elbo"] = "subsampled_elbo"
+    name: Literal["subsampled_elbo"] = Field(default="subsampled_elbo", description="Selects this objective.")
     subsets: int = Field(
         default=1, ge=0, le=64, description="Random subsets per row, beside all modalities and each alone."
     )
@@ -39,7 +39,7 @@ class SubsampledELBO(Frozen):
 class IWAE(Frozen):
     """The importance weighted bound, stratified over a mixture's components (arXiv:1509.00519, arXiv:2003.01687)."""
 
-    name: Literal["iwae"] = "iwae"
+    name: Literal["iwae"] = Field(default="iwae", description="Selects this objective.")
     particles: int = Field(default=8, ge=1, le=256, description="Draws from each component of the posterior.")
 
 
@@ -49,22 +49,24 @@ Objective = Annotated[ELBO | SubsampledELBO | IWAE, Field(discriminator="name")]
 class SubsetDropout(Frozen):
     """With `probability`, a row keeps one of the incomplete subsets of its modalities, each equally likely."""
 
-    strategy: Literal["subsets"] = "subsets"
-    probability: Probability = 0.5
+    strategy: Literal["subsets"] = Field(default="subsets", description="Selects this strategy.")
+    probability: Probability = Field(default=0.5, description="Probability that a row loses modalities, 0 to 1.")
 
 
 class NumberDropout(Frozen):
     """With `probability`, a row loses some modalities: their number is uniform, and any of them may be lost."""
 
-    strategy: Literal["number"] = "number"
-    probability: Probability = 0.5
+    strategy: Literal["number"] = Field(default="number", description="Selects this strategy.")
+    probability: Probability = Field(default=0.5, description="Probability that a row loses modalities, 0 to 1.")
 
 
 class IndependentDropout(Frozen):
     """A row loses each modality with its own probability. A row that would lose all keeps one."""
 
-    strategy: Literal["independent"] = "independent"
-    probabilities: Annotated[dict[str, Probability], Field(min_length=1, max_length=60)]
+    strategy: Literal["independent"] = Field(default="independent", description="Selects this strategy.")
+    probabilities: Annotated[dict[str, Probability], Field(min_length=1, max_length=60)] = Field(
+        description="Modality -> probability that a row loses it, 0 to 1; 0 for those not named."
+    )
 
 
 def _with_strategy(value: Any) -> Any:
@@ -127,19 +129,33 @@ class EarlyStopping(Frozen):
     """Training ends when the metric has not improved for `patience` epochs."""
 
     metric: str = Field(default="validation_loss", description="One that every epoch reports; lower is better.")
-    patience: int = Field(default=10, ge=1, le=10_000)
-    minimum_change: float = Field(default=0.0, ge=0)
+    patience: int = Field(default=10, ge=1, le=10_000, description="Number of epochs without improvement, 1 to 10,000.")
+    minimum_change: float = Field(
+        default=0.0,
+        ge=0,
+        description="A decrease of the metric counts as an improvement only if it is larger than this.",
+    )
 
 
 class TrainingConfig(Frozen):
     """How a model is trained, whatever its architecture."""
 
-    epochs: int = Field(default=60, ge=1, le=100_000)
+    epochs: int = Field(
+        default=60, ge=1, le=100_000, description="Number of passes over the training rows, 1 to 100,000."
+    )
     batch_size: int = Field(default=64, ge=1, le=65_536, description="Rows a step; a sequence is one row.")
-    optimiser: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule()
-    weight_decay: float = Field(default=1e-4, ge=0, le=1)
+    optimiser: Literal["adamw", "adam"] = Field(default="adamw", description="Method that updates the weights.")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Full learning rate, above 0 and at most 1.")
+    learning_rate_schedule: LearningRateSchedule = Field(
+        default=LearningRateSchedule(), description="How the learning rate changes over the training."
+    )
+    weight_decay: float = Field(
+        default=1e-4,
+        ge=0,
+        le=1,
+        description="adamw: part of the weights, times the learning rate, by which each step reduces them. "
+        "adam: factor of the weights that is added to their gradients. 0 to 1.",
+    )
     gradient_clip_norm: float = Field(
         default=1.0, gt=0, description="Largest norm of the gradient of the objective per observed value."
     )
@@ -154,11 +170,11 @@ class TrainingConfig(Frozen):
         default="best", description="Which epoch's weights are the result; best has the lowest `select_metric`."
     )
     select_metric: str = Field(default="validation_loss", description="Ignored where nothing is held out.")
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStopping | None = Field(default=None, description="When training ends early; null: never.")
     checkpoint_epochs: int | None = Field(
         default=None, ge=1, le=100_000, description="Keep a checkpoint every so many epochs."
     )
-    objective: Objective = ELBO()
+    objective: Objective = Field(default=ELBO(), description="What training maximises.")
     beta: BetaSchedule = Field(default=LinearBeta(), description="Weight of the KL divergence over the training.")
     free_bits: float = Field(
         default=0.0, ge=0, le=100, description="Nats of KL divergence a latent feature (and time step) has for free."

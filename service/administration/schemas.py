@@ -21,10 +21,13 @@ class ApiKeyRequest(BaseModel):
         json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["read"]}]},
     )
 
-    name: Reference = Field(description="Purpose of the key.", examples=["training pipeline"])
+    name: Reference = Field(description="Purpose of the key, 1 to 200 characters.", examples=["training pipeline"])
     scopes: Scopes = DEFAULT_SCOPES
     expires_in_seconds: float | None = Field(
-        default=None, gt=0, le=100 * 365 * 86_400, description="Null: the key never expires."
+        default=None,
+        gt=0,
+        le=100 * 365 * 86_400,
+        description="Time until the key expires, in seconds, at most 100 years; null: never.",
     )
 
 
@@ -33,14 +36,14 @@ class ApiKey(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: str
-    name: str
+    id: str = Field(description="Id of the key.")
+    name: str = Field(description="Purpose of the key.")
     prefix: str = Field(description="Beginning of the key, after `sns_`.")
-    scopes: list[Scope]
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None = Field(description="Accurate to one minute.")
-    revoked_at: datetime | None
+    scopes: list[Scope] = Field(description="What the key may do.")
+    created_at: datetime = Field(description="When it was made.")
+    expires_at: datetime | None = Field(description="When it expires; null: never.")
+    last_used_at: datetime | None = Field(description="When it was last used, accurate to one minute; null: never.")
+    revoked_at: datetime | None = Field(description="When it was revoked; null if it was not.")
 
 
 class NewApiKey(ApiKey):
@@ -52,8 +55,8 @@ class NewApiKey(ApiKey):
 class ApiKeyPage(BaseModel):
     """A page of API keys, newest first."""
 
-    api_keys: list[ApiKey]
-    next_page_token: str | None
+    api_keys: list[ApiKey] = Field(description="The keys of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class ProjectQuotas(BaseModel):
@@ -61,11 +64,17 @@ class ProjectQuotas(BaseModel):
 
     model_config = ConfigDict(extra="forbid", from_attributes=True)
 
-    stored_bytes: Count | None = None
-    queued_runs: Count | None = None
-    running_runs: Count | None = None
-    request_rows: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
-    requests_per_minute: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    stored_bytes: Count | None = Field(default=None, description="Maximum size of its files, in bytes.")
+    queued_runs: Count | None = Field(default=None, description="Maximum number of runs that wait.")
+    running_runs: Count | None = Field(
+        default=None, description="Maximum number of runs that train at the same time; others wait."
+    )
+    request_rows: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = Field(
+        default=None, description="Maximum number of rows of an inference request."
+    )
+    requests_per_minute: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        default=None, description="Maximum number of requests per minute."
+    )
 
 
 class ProjectRequest(BaseModel):
@@ -76,18 +85,20 @@ class ProjectRequest(BaseModel):
         json_schema_extra={"examples": [{"name": "clinic", "quotas": {"queued_runs": 100}}]},
     )
 
-    name: Name
-    quotas: ProjectQuotas = ProjectQuotas()
+    name: Name = Field(description="Name of the project.")
+    quotas: ProjectQuotas = Field(
+        default=ProjectQuotas(), description="Its quotas; those not given have the values of the installation."
+    )
 
 
 class Project(BaseModel):
     """A tenant."""
 
-    id: str
-    name: str
-    quotas: ProjectQuotas
-    stored_bytes: int = Field(description="Current size of its files.")
-    created_at: datetime
+    id: str = Field(description="Id of the project.")
+    name: str = Field(description="Name of the project.")
+    quotas: ProjectQuotas = Field(description="Its own quotas.")
+    stored_bytes: int = Field(description="Current size of its files, in bytes.")
+    created_at: datetime = Field(description="When it was made.")
 
 
 class NewProject(Project):
@@ -101,8 +112,8 @@ class NewProject(Project):
 class ProjectPage(BaseModel):
     """A page of projects, newest first."""
 
-    projects: list[Project]
-    next_page_token: str | None
+    projects: list[Project] = Field(description="The projects of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class AuditEvent(BaseModel):
@@ -110,18 +121,18 @@ class AuditEvent(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: int
+    id: int = Field(description="Number of the event.")
     action: str = Field(description="Operation id of the API, or the command.")
     resource: str = Field(description="Path of the request.")
     made: list[str] = Field(description="Ids of the created resources.")
     key_id: str | None = Field(description="Null for a command line.")
-    request_id: str | None
+    request_id: str | None = Field(description="Id of the request; null for a command line.")
     client: str | None = Field(description="Address of the client.")
-    created_at: datetime
+    created_at: datetime = Field(description="When it happened.")
 
 
 class AuditEventPage(BaseModel):
     """A page of audit events, newest first."""
 
-    audit_events: list[AuditEvent]
-    next_page_token: str | None
+    audit_events: list[AuditEvent] = Field(description="The events of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")

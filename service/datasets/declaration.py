@@ -37,7 +37,7 @@ class SplitColumn(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    column: ColumnName
+    column: ColumnName = Field(description="Name of the column.")
 
 
 class SplitFractions(BaseModel):
@@ -45,9 +45,9 @@ class SplitFractions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    validation: float = Field(default=0.1, ge=0, lt=1)
-    test: float = Field(default=0.0, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0, le=2**53 - 1)
+    validation: float = Field(default=0.1, ge=0, lt=1, description="Fraction of the rows for validation, 0 to below 1.")
+    test: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the rows for tests, 0 to below 1.")
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the choice.")
 
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:

@@ -4,7 +4,9 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from models.config import LikelihoodName
 from service.datasets.declaration import CategoryNames, Declaration, DeclaredModality, Kind
@@ -31,9 +33,9 @@ class DataWarning:
     column: the column of the file, None for the whole file.
     """
 
-    code: str
-    detail: str
-    column: str | None = None
+    code: Annotated[str, Field(description="Kind of warning: stable, for programs.")]
+    detail: Annotated[str, Field(description="What was inferred or found, and what to declare instead, for people.")]
+    column: Annotated[str | None, Field(description="Column of the file; null: the whole file.")] = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ router = APIRouter(tags=["operations"])
 class Health(BaseModel):
     """The process is alive."""
 
-    status: Literal["ok"]
+    status: Literal["ok"] = Field(description="Always `ok`: a process that is not alive does not answer.")
 
 
 class Readiness(BaseModel):

@@ -59,13 +59,13 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str = Field(description="Stable, for programs.")
-    request_id: str
-    errors: list[Fault] = []
+    type: str = Field(default="about:blank", description="URI of the kind of problem.")
+    title: str = Field(description="The kind of problem, for people.")
+    status: int = Field(description="The status of the response.")
+    detail: str = Field(description="What happened and what to do, for people.")
+    code: str = Field(description="Kind of problem: stable, for programs.")
+    request_id: str = Field(description="Id of the request in the log of the server.")
+    errors: list[Fault] = Field(default=[], description="All faults of the input; empty for other problems.")
 
 
 def install(app: FastAPI) -> None:

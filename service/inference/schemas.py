@@ -14,7 +14,10 @@ class EncodeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
 
     timeout_seconds: float | None = Field(
-        default=None, gt=0, le=600, description="A request without an answer by then gets 504."
+        default=None,
+        gt=0,
+        le=600,
+        description="A request without an answer after this time, in seconds, gets 504; null: no limit.",
     )
     inputs: Inputs = Field(
         description="Modality -> one value per sample, null where the sample lacks it. A sequence is a list of "
@@ -43,10 +46,17 @@ class SampleRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rows": 4, "seed": 7}]})
 
-    rows: int = Field(default=1, ge=1)
+    rows: int = Field(
+        default=1, ge=1, description="Number of samples or sequences to draw. The installation limits it."
+    )
     steps: int = Field(default=0, ge=0, description="Length of every sequence; 0 for models of samples.")
-    seed: int = Field(default=0, ge=0, le=2**53 - 1)
-    timeout_seconds: float | None = Field(default=None, gt=0, le=600)
+    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the draws.")
+    timeout_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=600,
+        description="A request without an answer after this time, in seconds, gets 504; null: no limit.",
+    )
 
 
 class ReconstructRequest(StreamedRequest):
@@ -80,11 +90,13 @@ class ForecastRequest(StreamedRequest):
 class EncodeResponse(BaseModel):
     """Posterior mean and standard deviation: (rows, latent), or a list of (steps, latent) for sequences."""
 
-    model: str
-    version: int
-    request_id: str
-    mean: list[Any]
-    standard_deviation: list[Any]
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version that answered.")
+    request_id: str = Field(description="Id of the request in the log of the server.")
+    mean: list[Any] = Field(
+        description="Posterior mean of each row: a list of latent features, for sequences one list per time step."
+    )
+    standard_deviation: list[Any] = Field(description="Posterior standard deviation, of the same form.")
     state: str | None = Field(default=None, description="The state for the next piece, if the request had a `state`.")
 
 
@@ -96,21 +108,29 @@ class ReconstructResponse(BaseModel):
     installed likelihood has its own outputs.
     """
 
-    model: str
-    version: int
-    request_id: str
-    outputs: dict[str, dict[str, list[Any]]]
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version that answered.")
+    request_id: str = Field(description="Id of the request in the log of the server.")
+    outputs: dict[str, dict[str, list[Any]]] = Field(
+        description="Name of a target -> name of an output of its likelihood -> one value per row; for "
+        "sequences one list per row with one value per step."
+    )
 
 
 class ScoreResponse(BaseModel):
     """The evidence bound in nats: bound = sum of log_likelihood over modalities - kl; per step for sequences."""
 
-    model: str
-    version: int
-    request_id: str
-    bound: list[Any]
-    log_likelihood: dict[str, list[Any]] = Field(description="For every observed modality, 0 where it is absent.")
-    kl: list[Any]
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version that answered.")
+    request_id: str = Field(description="Id of the request in the log of the server.")
+    bound: list[Any] = Field(
+        description="Evidence bound of each row, in nats; for sequences one list per row with one number per step."
+    )
+    log_likelihood: dict[str, list[Any]] = Field(
+        description="Name of an observed modality -> log-likelihood of its values, in nats, of the same form; "
+        "0 where it is absent."
+    )
+    kl: list[Any] = Field(description="KL divergence of the posterior from the prior, in nats, of the same form.")
 
 
 class ForecastResponse(BaseModel):
@@ -119,10 +139,13 @@ class ForecastResponse(BaseModel):
     Numbers and counts also have `quantiles`: (rows, horizon, ..., quantiles).
     """
 
-    model: str
-    version: int
-    request_id: str
-    outputs: dict[str, dict[str, list[Any]]]
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version that answered.")
+    request_id: str = Field(description="Id of the request in the log of the server.")
+    outputs: dict[str, dict[str, list[Any]]] = Field(
+        description="Name of a target -> name of an output of its likelihood -> one list per row with one "
+        "value per forecast step."
+    )
 
 
 class SampleResponse(BaseModel):
@@ -131,7 +154,10 @@ class SampleResponse(BaseModel):
     Categories that the signature names also have `value_name`.
     """
 
-    model: str
-    version: int
-    request_id: str
-    outputs: dict[str, dict[str, list[Any]]]
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version that answered.")
+    request_id: str = Field(description="Id of the request in the log of the server.")
+    outputs: dict[str, dict[str, list[Any]]] = Field(
+        description="Name of a modality -> `value`, or name of an output of its likelihood -> one value per "
+        "row; for sequences one list per row with one value per step."
+    )

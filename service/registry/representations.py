@@ -49,6 +49,7 @@ def of_versions(
     aliases: dict[str, list[str]] = {}
     for version_id, alias in session.execute(named):
         aliases.setdefault(version_id, []).append(alias)
+    configs = [parse(version.config) for version, _ in rows]
     return [
         schemas.ModelVersion(
             model=name,
@@ -56,8 +57,8 @@ def of_versions(
             description=version.description,
             tags=version.tags,
             aliases=aliases.get(version.id, []),
-            signature=signature(parse(version.config)),
-            config=version.config,
+            signature=signature(config),
+            config=config,
             metrics=version.metrics,
             evaluation=version.evaluation,
             lineage=schemas.Lineage.model_validate(version.lineage),
@@ -66,7 +67,7 @@ def of_versions(
             created_at=version.created_at,
             deleted_at=version.deleted_at,
         )
-        for version, artifact in rows
+        for (version, artifact), config in zip(rows, configs, strict=True)
     ]
 
 

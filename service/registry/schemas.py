@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from models.config import ModelConfig
+from service.shared.documented_as import DocumentedAs
 from service.shared.resource_names import Name
 
 # It starts with a letter: where both an alias and a version are accepted, digits are a version.
@@ -18,15 +19,15 @@ Description = Annotated[str, Field(max_length=2000)]
 class EvaluatedRows(BaseModel):
     """The rows that an evaluation predicted."""
 
-    split: Literal["test", "validation", "training"]
-    count: int
+    split: Literal["test", "validation", "training"] = Field(description="The split that the rows belong to.")
+    count: int = Field(description="Number of the rows.")
 
 
 class EvaluationEntry(BaseModel):
     """One target, predicted from one observed subset of the modalities."""
 
-    observed: list[str]
-    target: str
+    observed: list[str] = Field(description="Names of the modalities that the model was given.")
+    target: str = Field(description="Name of the modality that it predicted.")
     metric: str = Field(
         description="The error metric of the target's likelihood: error_rate for categories, root_mean_squared_error "
         "for other values, or a metric of an installed likelihood."
@@ -52,31 +53,31 @@ class LatentFeature(BaseModel):
 class Warning(BaseModel):
     """A possible problem of the model."""
 
-    type: str
-    message: str
+    type: str = Field(description="Stable, for programs.")
+    message: str = Field(description="The problem and what may help, for people.")
 
 
 class Evaluation(BaseModel):
     """How well a run's model predicts every target from every observed subset of the modalities."""
 
-    rows: EvaluatedRows
-    matrix: list[EvaluationEntry]
+    rows: EvaluatedRows = Field(description="The rows that were predicted.")
+    matrix: list[EvaluationEntry] = Field(description="One entry per observed subset and target.")
     elbo: float | None = Field(description="Evidence lower bound with beta = 1, in nats per row.")
     iwae_64: float | None = Field(description="Importance weighted bound of 64 draws, in nats per row.")
-    latent: list[LatentFeature]
-    active_units: int
+    latent: list[LatentFeature] = Field(description="One entry per latent feature.")
+    active_units: int = Field(description="Number of active latent features.")
     expert_shares: dict[str, float] | None = Field(
         description="Fraction of the joint precision per modality, for products of experts."
     )
-    warnings: list[Warning]
+    warnings: list[Warning] = Field(description="Possible problems of the model.")
 
 
 class Origin(BaseModel):
     """The version that an imported version was exported from."""
 
-    model: str
-    version: int
-    artifact_sha256: str
+    model: str = Field(description="Name of the exported model.")
+    version: int = Field(description="Number of the exported version.")
+    artifact_sha256: str = Field(description="SHA-256 of its weights, hexadecimal.")
 
 
 class Kernel(BaseModel):
@@ -92,33 +93,37 @@ class Kernel(BaseModel):
 class Lineage(BaseModel):
     """The origin of a version: data, run and code, of this service or of the service that exported it."""
 
-    run: str | None
-    attempt: int | None
+    run: str | None = Field(description="Id of the run that trained it.")
+    attempt: int | None = Field(description="Number of the attempt that finished.")
     step: int | None = Field(
         default=None, description="Step of the registered checkpoint; null for the result of a run."
     )
-    dataset: str | None
-    dataset_version: int | None
-    dataset_sha256: str | None
-    seed: int | None
-    training: dict[str, Any] | None = Field(default=None, description="The run's training configuration.")
-    libraries: dict[str, str]
+    dataset: str | None = Field(description="Name of the dataset.")
+    dataset_version: int | None = Field(description="Number of the dataset version.")
+    dataset_sha256: str | None = Field(description="SHA-256 of the stored samples, hexadecimal.")
+    seed: int | None = Field(description="Seed of the run.")
+    training: dict[str, Any] | None = Field(
+        default=None, description="The run's training configuration, in the form of the release that trained it."
+    )
+    libraries: dict[str, str] = Field(description="Name of a library -> its version at the training.")
     git_revision: str | None = Field(default=None, description="Revision of the code that trained it, if known.")
     kernels: list[Kernel] | None = Field(
         default=None, description="What computed each operation of the training; null if it was not recorded."
     )
-    imported_from: Origin | None = None
+    imported_from: Origin | None = Field(
+        default=None, description="The version that was exported; null if it was trained here."
+    )
 
 
 class SignatureInput(BaseModel):
     """A modality as an input of inference. `-1` in a shape is any length."""
 
-    name: str
-    dtype: str
-    shape: list[int]
-    optional: bool = True
-    likelihood: str | None
-    categories: int | None
+    name: str = Field(description="Name of the modality.")
+    dtype: str = Field(description="Type of the values: `float32`, or `int64` for categories.")
+    shape: list[int] = Field(description="Its dimensions: rows, steps of sequences, and those of a value.")
+    optional: bool = Field(default=True, description="Always true: a request may lack any modality.")
+    likelihood: str | None = Field(description="Density that models the values.")
+    categories: int | None = Field(description="Number of categories; null for numbers.")
     category_names: list[int] | list[str] | None = Field(
         default=None,
         description="In the order of the probabilities. Inputs may use the names, and responses do. If the names are "
@@ -129,8 +134,8 @@ class SignatureInput(BaseModel):
 class Signature(BaseModel):
     """The inputs of a version and the size of its codes. A request may have any subset of the inputs."""
 
-    inputs: list[SignatureInput]
-    latent_features: int
+    inputs: list[SignatureInput] = Field(description="One input per modality.")
+    latent_features: int = Field(description="Number of latent features of a sample or time step.")
 
 
 class VersionRequest(BaseModel):
@@ -140,8 +145,8 @@ class VersionRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"run": "run_01KA3M5Q7R9T2V4X6Z8B0D1F3H", "step": 500}]}
     )
 
-    run: Name
-    step: int | None = Field(default=None, ge=0, le=2**53)
+    run: Name = Field(description="Id of the run.")
+    step: int | None = Field(default=None, ge=0, le=2**53, description="Step of the checkpoint; null: the newest one.")
 
 
 class Changes(BaseModel):
@@ -152,8 +157,8 @@ class Changes(BaseModel):
         json_schema_extra={"examples": [{"tags": ["spring"], "description": "Trained on both clinics."}]},
     )
 
-    tags: Tags | None = None
-    description: Description | None = None
+    tags: Tags | None = Field(default=None, description="The new tags, at most 20. They replace all others.")
+    description: Description | None = Field(default=None, description="The new text, at most 2000 characters.")
 
 
 class AliasRequest(BaseModel):
@@ -161,69 +166,72 @@ class AliasRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
 
-    version: int = Field(ge=1, le=2**31 - 1)
+    version: int = Field(ge=1, le=2**31 - 1, description="Number of the version.")
 
 
 class Alias(BaseModel):
     """A movable name of a version."""
 
-    model: str
-    alias: str
+    model: str = Field(description="Name of the model.")
+    alias: str = Field(description="Name of the alias.")
     version: int = Field(description="The version that requests to this alias use now.")
     pending_version: int | None = Field(
         description="The version that it names as soon as every inference process has loaded it."
     )
     error: str | None = Field(description="Why the last change of the version failed.")
     revision: int = Field(description="Number of changes of the version; the ETag.")
-    updated_at: datetime
+    updated_at: datetime = Field(description="When the alias was last changed.")
 
 
 class ModelVersion(BaseModel):
     """An immutable trained artifact with its description."""
 
-    model: str
-    version: int
-    description: str | None
-    tags: list[str]
-    aliases: list[str]
-    signature: Signature
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version, counted from 1.")
+    description: str | None = Field(description="Text for people.")
+    tags: list[str] = Field(description="Names that users gave it.")
+    aliases: list[str] = Field(description="Names of the aliases that name it now.")
+    signature: Signature = Field(description="The inputs of inference, and the size of the codes.")
     config: ModelConfig = Field(description="Architecture and modalities; any subset of them is a valid input.")
-    metrics: dict[str, Any]
+    metrics: Annotated[dict[str, Any], DocumentedAs(dict[str, float | None])] = Field(
+        description="Name of a metric -> its value at the epoch or checkpoint of these weights; null if it is "
+        "not finite."
+    )
     evaluation: Evaluation | None = Field(description="On rows that were not trained on; null for a checkpoint.")
-    lineage: Lineage
-    sha256: str
-    size_bytes: int
-    created_at: datetime
-    deleted_at: datetime | None
+    lineage: Lineage = Field(description="Where it comes from.")
+    sha256: str = Field(description="SHA-256 of the weights, hexadecimal.")
+    size_bytes: int = Field(description="Size of the weights, in bytes.")
+    created_at: datetime = Field(description="When the version was made.")
+    deleted_at: datetime | None = Field(description="When it was deleted; null if it is not.")
 
 
 class Model(BaseModel):
     """A name in the registry."""
 
-    name: str
-    description: str | None
-    tags: list[str]
+    name: str = Field(description="Name of the model.")
+    description: str | None = Field(description="Text for people.")
+    tags: list[str] = Field(description="Names that users gave it.")
     latest_version: int | None = Field(description="Number of the newest version that is not deleted.")
     aliases: dict[str, int] = Field(description="The version that each alias names.")
-    created_at: datetime
-    deleted_at: datetime | None
+    created_at: datetime = Field(description="When its first version was made.")
+    deleted_at: datetime | None = Field(description="When it was deleted; null if it is not.")
 
 
 class ModelPage(BaseModel):
     """One page of models, newest first."""
 
-    models: list[Model]
-    next_page_token: str | None
+    models: list[Model] = Field(description="The models of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class ModelVersionPage(BaseModel):
     """One page of a model's versions, newest first."""
 
-    versions: list[ModelVersion]
-    next_page_token: str | None
+    versions: list[ModelVersion] = Field(description="The versions of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class AliasList(BaseModel):
     """The aliases of a model, by name."""
 
-    aliases: list[Alias]
+    aliases: list[Alias] = Field(description="All aliases.")

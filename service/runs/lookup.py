@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from ulid import ULID
 
+from models.config import in_todays_form
 from service.datasets.tables import Dataset, DatasetVersion
 from service.jobs import queue_position
 from service.jobs.queue_position import Wait
@@ -116,7 +117,7 @@ def _described(row: Row[*RunRow], tags: list[str], waits: Wait) -> schemas.Run:
         model=run.model_name,
         version=version,
         preset=run.preset,
-        architecture=run.architecture,
+        architecture=in_todays_form(run.architecture),
         training=run.training,
         init_from=run.init_from,
         seed=run.seed,

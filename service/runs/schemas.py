@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from models.config import ArchitectureOptions, TrainingConfig
+from models.config import ArchitectureOptions, ModelConfig, TrainingConfig
 from models.config.presets import Preset
 from service.registry.schemas import Description, Tags
+from service.shared.documented_as import DocumentedAs
 from service.shared.errors import Fault
 from service.shared.resource_names import Name
 
@@ -19,8 +20,13 @@ class DatasetReference(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Name
-    version: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    name: Name = Field(description="Name of the dataset.")
+    version: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Number of the version; null: the newest one, which the run then keeps.",
+    )
 
 
 class InitFromVersion(BaseModel):
@@ -28,8 +34,8 @@ class InitFromVersion(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Name
-    version: int = Field(ge=1, le=2**31 - 1)
+    model: Name = Field(description="Name of the model.")
+    version: int = Field(ge=1, le=2**31 - 1, description="Number of the version.")
 
 
 class InitFromCheckpoint(BaseModel):
@@ -37,8 +43,8 @@ class InitFromCheckpoint(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    run: Name
-    step: int | None = Field(default=None, ge=0, le=2**53)
+    run: Name = Field(description="Id of the run.")
+    step: int | None = Field(default=None, ge=0, le=2**53, description="Step of the checkpoint; null: the newest one.")
 
 
 def _kind_of_start(start: Any) -> str:
@@ -54,6 +60,10 @@ InitFrom = Annotated[
 ]
 
 
+StoredConfig = Annotated[dict[str, Any], DocumentedAs(ModelConfig)]
+StoredTraining = Annotated[dict[str, Any], DocumentedAs(TrainingConfig)]
+
+
 class RunRequest(BaseModel):
     """Train a model on a dataset. Omitted fields have defaults, which the response shows."""
 
@@ -64,7 +74,7 @@ class RunRequest(BaseModel):
         },
     )
 
-    dataset: DatasetReference
+    dataset: DatasetReference = Field(description="The samples to train on.")
     model: Name = Field(description="Name in the registry under which the result becomes the next version.")
     preset: Preset | None = Field(
         default=None,
@@ -74,7 +84,7 @@ class RunRequest(BaseModel):
     architecture: ArchitectureOptions | None = Field(
         default=None, description="By default an MM-VAE for static samples and an MM-VRNN for sequences."
     )
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = Field(default=TrainingConfig(), description="How the model is trained.")
     init_from: InitFrom | None = Field(
         default=None, description="Start from the weights of a model of the same architecture and modalities."
     )
@@ -95,10 +105,11 @@ class RunRequest(BaseModel):
         default=None,
         gt=0,
         le=90 * 86_400,
-        description="Time from the first start to the end, including pauses and waits.",
+        description="Maximum time from the first start to the end, including pauses and waits, in seconds; "
+        "null: no limit.",
     )
-    tags: Tags = []
-    description: Description | None = None
+    tags: Tags = Field(default=[], description="At most 20 names, by which lists can be filtered.")
+    description: Description | None = Field(default=None, description="Text for people, at most 2000 characters.")
 
 
 class RunChanges(BaseModel):
@@ -109,121 +120,144 @@ class RunChanges(BaseModel):
         json_schema_extra={"examples": [{"tags": ["baseline"], "description": "Labels dropped."}]},
     )
 
-    tags: Tags | None = None
-    description: Description | None = None
+    tags: Tags | None = Field(default=None, description="The new tags, at most 20. They replace all others.")
+    description: Description | None = Field(default=None, description="The new text, at most 2000 characters.")
 
 
 class Estimate(BaseModel):
     """The size of the model, and an estimate of the memory for its training. Null for custom networks and experts."""
 
-    parameters: int | None
-    memory_bytes: int | None
+    parameters: int | None = Field(description="Number of learned numbers.")
+    memory_bytes: int | None = Field(description="Estimated memory for its training, in bytes.")
 
 
 class RunError(BaseModel):
     """Why the run, or its last attempt, failed."""
 
-    code: str
-    detail: str
-    errors: list[Fault] = []
+    code: str = Field(description="Stable, for programs, such as `training_diverged`.")
+    detail: str = Field(description="What failed and what to do, for people.")
+    errors: list[Fault] = Field(default=[], description="All faults of the data, if there are several.")
 
 
 class Run(BaseModel):
     """One training and its state. Later releases may add states."""
 
-    id: str
-    state: RunState
-    phase: str | None
-    progress: float = Field(description="From 0 to 1.")
-    eta_seconds: float | None
-    attempt: int
-    failures: int
+    id: str = Field(description="Id of the run.")
+    state: RunState = Field(description="queued, running and paused runs can still change; the others have ended.")
+    phase: str | None = Field(
+        description="What the running attempt does, such as `starting` or `training`; null if none runs."
+    )
+    progress: float = Field(description="Fraction of the training that is done, from 0 to 1.")
+    eta_seconds: float | None = Field(description="Estimated time to the end, in seconds; null if unknown.")
+    attempt: int = Field(description="Number of attempts that were started.")
+    failures: int = Field(description="Number of attempts that failed. The run fails when it reaches `max_attempts`.")
     preemptions: int = Field(description="Number of times that a worker stopped the run to shut down.")
-    cancel_requested: bool
-    pause_requested: bool
+    cancel_requested: bool = Field(description="Whether the running attempt was asked to stop for good.")
+    pause_requested: bool = Field(description="Whether the running attempt was asked to pause.")
     queue_position: int | None = Field(default=None, description="Position in the queue; 1 is started next.")
     waiting_reason: str | None = Field(
         default=None, description="Why the run waits: `storage_full`, or a sentence for people."
     )
-    error: RunError | None
-    dataset: DatasetReference
-    model: str
-    version: int | None = Field(description="Number of the model version that this run made.")
-    preset: str | None
-    architecture: dict[str, Any] = Field(description="With its defaults, and the dataset's modalities.")
-    training: dict[str, Any] = Field(description="With its defaults.")
-    init_from: InitFrom | None
-    seed: int
-    priority: int
-    devices: int
-    max_attempts: int
-    timeout_seconds: float | None
-    retry_of: str | None = Field(description="The run that this run retries.")
-    tags: list[str]
-    description: str | None
-    estimate: Estimate | None
-    metrics: dict[str, float | None] = Field(description="The newest value of each metric; null if it is not finite.")
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    error: RunError | None = Field(description="Why the newest attempt failed; null if it did not.")
+    dataset: DatasetReference = Field(description="The dataset version that it trains on.")
+    model: str = Field(description="Name in the registry under which the result becomes a version.")
+    version: int | None = Field(
+        description="Number of the model version that this run made; null until it has succeeded."
+    )
+    preset: str | None = Field(description="The preset that gave the defaults.")
+    architecture: StoredConfig = Field(
+        description="The architecture with its defaults and the modalities of the dataset."
+    )
+    training: StoredTraining = Field(description="The training configuration with its defaults.")
+    init_from: InitFrom | None = Field(description="Where the first weights come from; null: they are random.")
+    seed: int = Field(description="Seed of all random numbers.")
+    priority: int = Field(description="-100 to 100; a higher number is started first.")
+    devices: int = Field(description="Number of devices that train the model together.")
+    max_attempts: int = Field(description="Number of failed attempts after which the run fails.")
+    timeout_seconds: float | None = Field(
+        description="Maximum time from the first start to the end, in seconds; null: no limit."
+    )
+    retry_of: str | None = Field(description="Id of the run that this run retries.")
+    tags: list[str] = Field(description="Names by which lists can be filtered, in alphabetical order.")
+    description: str | None = Field(description="Text for people.")
+    estimate: Estimate | None = Field(description="Size and memory of the model; null if unknown.")
+    metrics: dict[str, float | None] = Field(
+        description="Name of a metric -> its newest value; null if it is not finite."
+    )
+    created_at: datetime = Field(description="When the run was requested.")
+    started_at: datetime | None = Field(description="When the first attempt started; null before.")
+    finished_at: datetime | None = Field(description="When the run ended; null before.")
 
 
 class Checkpoint(BaseModel):
     """A stored state of a training. It can be resumed, downloaded and registered as a model version."""
 
-    step: int
-    attempt: int
-    reason: Literal["interval", "epoch", "stopped", "diverged"]
-    sha256: str
-    size_bytes: int
-    created_at: datetime
+    step: int = Field(description="Number of optimiser steps done.")
+    attempt: int = Field(description="Number of the attempt that stored it.")
+    reason: Literal["interval", "epoch", "stopped", "diverged"] = Field(
+        description="Why it was stored: regularly, at the end of an epoch, because the training was stopped, "
+        "or because it diverged."
+    )
+    sha256: str = Field(description="SHA-256 of the file, hexadecimal.")
+    size_bytes: int = Field(description="Size of the file, in bytes.")
+    created_at: datetime = Field(description="When it was stored.")
 
 
 class Checkpoints(BaseModel):
     """A run's checkpoints, newest first."""
 
-    checkpoints: list[Checkpoint]
+    checkpoints: list[Checkpoint] = Field(description="All checkpoints that are kept.")
 
 
 class RunPage(BaseModel):
     """One page of runs, newest first."""
 
-    runs: list[Run]
-    next_page_token: str | None
+    runs: list[Run] = Field(description="The runs of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
+
+
+class RunEventData(BaseModel):
+    """Details of an event. Events of the type `attempt_failed` have all of them, `worker_lost` the state."""
+
+    state: RunState | None = Field(default=None, description="State of the run after the event.")
+    code: str | None = Field(default=None, description="Error code of the attempt.")
+    detail: str | None = Field(default=None, description="Why the attempt failed.")
 
 
 class RunEvent(BaseModel):
     """An event of a run."""
 
-    id: int
-    attempt: int
-    level: Literal["info", "warning", "error"]
-    type: str
-    message: str
-    data: dict[str, Any]
-    created_at: datetime
+    id: int = Field(description="Number of the event. It grows with time; other runs have numbers in between.")
+    attempt: int = Field(description="Number of the attempt; 0 for events of no attempt.")
+    level: Literal["info", "warning", "error"] = Field(description="How serious it is.")
+    type: str = Field(description="Stable, for programs, such as `started` or `attempt_failed`.")
+    message: str = Field(description="The event in one sentence, for people.")
+    data: Annotated[dict[str, Any], DocumentedAs(RunEventData)] = Field(
+        description="Details for programs; empty for most types."
+    )
+    created_at: datetime = Field(description="When it happened.")
 
 
 class RunEvents(BaseModel):
     """The events of a run, oldest first."""
 
-    events: list[RunEvent]
+    events: list[RunEvent] = Field(description="The events after the requested one.")
 
 
 class MetricPoint(BaseModel):
     """One value of one metric."""
 
-    step: int
-    epoch: int
-    attempt: int
-    value: float | None
+    step: int = Field(description="Number of optimiser steps done.")
+    epoch: int = Field(description="Number of the epoch, counted from 1.")
+    attempt: int = Field(description="Number of the attempt that reported it.")
+    value: float | None = Field(description="The value; null if it is not finite.")
     not_finite: Literal["nan", "inf", "-inf"] | None = Field(
         description="The value that is null because it is not finite."
     )
-    created_at: datetime
+    created_at: datetime = Field(description="When it was stored.")
 
 
 class MetricHistories(BaseModel):
     """The history of every metric, by name."""
 
-    metrics: dict[str, list[MetricPoint]]
+    metrics: dict[str, list[MetricPoint]] = Field(description="Name of a metric -> its values, in order of time.")

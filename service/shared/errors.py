@@ -24,7 +24,9 @@ SensoriumError                500
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 MAX_STEP_CHARACTERS = 200
 
@@ -36,9 +38,15 @@ class Fault:
     `pointer` is a JSON pointer (RFC 6901) into the body, `?name` for a query parameter, `name` for a path parameter.
     """
 
-    pointer: str
-    code: str
-    detail: str
+    pointer: Annotated[
+        str,
+        Field(
+            description="The place: a JSON pointer into the body, `?name` for a query parameter, or the name of a path "
+            "parameter or header."
+        ),
+    ]
+    code: Annotated[str, Field(description="Kind of fault: stable, for programs.")]
+    detail: Annotated[str, Field(description="What was found and what was expected, for people.")]
 
 
 def pointer(*steps: str | int) -> str:

@@ -47,9 +47,9 @@ class ModalitySchema(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(description="Name of the modality.")
     shape: tuple[int, ...] = Field(description="Shape of one sample's value, or of one time step's. () is a scalar.")
-    dtype: Literal["float32", "int64"]
+    dtype: Literal["float32", "int64"] = Field(description="float32 for numbers, int64 for categories.")
     categories: int | None = Field(default=None, description="Number of categories; values are 0 to categories - 1.")
     category_names: tuple[StrictInt, ...] | tuple[StrictStr, ...] | None = Field(
         default=None,
@@ -64,9 +64,13 @@ class Schema(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["static", "sequence"]
-    modalities: tuple[ModalitySchema, ...]
-    step_seconds: float | None = Field(default=None, description="Length of a time step, where times were given.")
+    kind: Literal["static", "sequence"] = Field(
+        description="static: samples without a time axis. sequence: values have a time axis."
+    )
+    modalities: tuple[ModalitySchema, ...] = Field(description="All modalities, in the order of their names.")
+    step_seconds: float | None = Field(
+        default=None, description="Length of a time step, in seconds; null if it is unknown."
+    )
 
     def names(self) -> list[str]:
         """The modalities' names, in the schema's order."""

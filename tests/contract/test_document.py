@@ -52,6 +52,28 @@ def test_every_parameter_body_and_answer_is_described(document: Document) -> Non
     assert lacking == []
 
 
+def test_every_schema_and_each_of_its_fields_is_described(document: Document) -> None:
+    lacking = [
+        place for name, schema in document["components"]["schemas"].items() for place in _undescribed(schema, name)
+    ]
+    for name, operation in _operations(document):
+        for content in [operation.get("requestBody", {}), *operation["responses"].values()]:
+            for media_type, body in content.get("content", {}).items():
+                lacking += _undescribed(body["schema"], f"{name} {media_type}", needs_own=False)
+    assert lacking == []
+
+
+def _undescribed(schema: Document, place: str, needs_own: bool = True) -> Iterator[str]:
+    """The places in a schema that lack a description: the schema itself, and properties at any depth."""
+    if needs_own and not schema.get("description") and place != "JsonValue":
+        yield place
+    for name, inner in schema.get("properties", {}).items():
+        yield from _undescribed(inner, f"{place}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from _undescribed(schema[key], f"{place}.{key}", needs_own=False)
+
+
 def test_every_tag_that_is_used_is_described_and_no_other(document: Document) -> None:
     used = {tag for _, operation in _operations(document) for tag in operation["tags"]}
     assert {tag["name"] for tag in document["tags"]} == used
