@@ -16,7 +16,7 @@ from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.preview import Readers
-from service.http import document_texts, health, openapi, problems, request_metrics, starlette_route
+from service.http import descriptions, document_texts, health, openapi, problems, request_metrics, starlette_route
 from service.http.bulk_lane import BulkLane
 from service.http.dependencies import Services
 from service.http.middleware import RequestMiddleware
@@ -80,6 +80,7 @@ class Api(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             starlette_route.add_to_document(document, HOT_ROUTES)
+            descriptions.restore_examples(document, ROUTERS)
             self.openapi_schema = openapi.describe(document)
         return self.openapi_schema
 

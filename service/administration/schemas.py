@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.scopes import Scope
+from service.administration import examples
 from service.shared.resource_names import Name, Reference
 
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=4, description="Scopes of the key.")]
@@ -34,7 +35,7 @@ class ApiKeyRequest(BaseModel):
 class ApiKey(BaseModel):
     """An API key, without its secret."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [examples.API_KEY]})
 
     id: str = Field(description="Id of the key.")
     name: str = Field(description="Purpose of the key.")
@@ -49,11 +50,17 @@ class ApiKey(BaseModel):
 class NewApiKey(ApiKey):
     """A created API key, with its secret."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.NEW_API_KEY]})
+
     token: str | None = Field(description="The key. It is only shown in this response; null in a repeated response.")
 
 
 class ApiKeyPage(BaseModel):
     """A page of API keys, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"api_keys": [examples.API_KEY], "next_page_token": None}]}
+    )
 
     api_keys: list[ApiKey] = Field(description="The keys of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
@@ -94,6 +101,8 @@ class ProjectRequest(BaseModel):
 class Project(BaseModel):
     """A tenant."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PROJECT]})
+
     id: str = Field(description="Id of the project.")
     name: str = Field(description="Name of the project.")
     quotas: ProjectQuotas = Field(description="Its own quotas.")
@@ -104,6 +113,8 @@ class Project(BaseModel):
 class NewProject(Project):
     """A created project, with its first API key."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.NEW_PROJECT]})
+
     token: str | None = Field(
         description="Key with all scopes. It is only shown in this response; null in a repeated response."
     )
@@ -111,6 +122,10 @@ class NewProject(Project):
 
 class ProjectPage(BaseModel):
     """A page of projects, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"projects": [examples.PROJECT], "next_page_token": None}]}
+    )
 
     projects: list[Project] = Field(description="The projects of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
@@ -133,6 +148,10 @@ class AuditEvent(BaseModel):
 
 class AuditEventPage(BaseModel):
     """A page of audit events, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"audit_events": [examples.AUDIT_EVENT], "next_page_token": None}]}
+    )
 
     audit_events: list[AuditEvent] = Field(description="The events of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from service.datasets import examples
 from service.datasets.declaration import Declaration
 from service.datasets.formats.names import FormatName, KeptFormatName
 from service.datasets.layout import DataWarning
@@ -31,6 +32,8 @@ class UploadedArray(BaseModel):
 class Upload(BaseModel):
     """An uploaded file."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.UPLOAD]})
+
     id: str = Field(description="Id of the upload.")
     format: KeptFormatName = Field(description="Recognised by the first bytes of the file.")
     size_bytes: int = Field(description="Size of the file, in bytes.")
@@ -41,6 +44,8 @@ class Upload(BaseModel):
 
 class UploadPage(BaseModel):
     """A page of the list of uploads, newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"uploads": [examples.UPLOAD], "next_page_token": None}]})
 
     uploads: list[Upload] = Field(description="The uploads of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
@@ -213,7 +218,7 @@ class Statistics(BaseModel):
 class DatasetVersion(BaseModel):
     """Immutable samples, with their schema and statistics."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True, json_schema_extra={"examples": [examples.DATASET_VERSION]})
 
     dataset: str = Field(description="Name of the dataset.")
     version: int = Field(description="Number of the version, counted from 1.")
@@ -240,12 +245,18 @@ class DatasetVersion(BaseModel):
 class DatasetVersionPage(BaseModel):
     """A page of the versions of a dataset, newest first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"versions": [examples.DATASET_VERSION], "next_page_token": None}]}
+    )
+
     versions: list[DatasetVersion] = Field(description="The versions of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class Dataset(BaseModel):
     """A name and its newest version."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.DATASET]})
 
     name: str = Field(description="Name of the dataset.")
     latest_version: int = Field(description="Number of the newest version that is not deleted.")
@@ -254,6 +265,10 @@ class Dataset(BaseModel):
 
 class DatasetPage(BaseModel):
     """A page of the list of datasets, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"datasets": [examples.DATASET], "next_page_token": None}]}
+    )
 
     datasets: list[Dataset] = Field(description="The datasets of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
@@ -274,6 +289,8 @@ class PreviewRow(BaseModel):
 
 class Preview(BaseModel):
     """Some rows of a dataset version."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PREVIEW]})
 
     rows: list[PreviewRow] = Field(description="The requested rows.")
     total_rows: int = Field(description="Number of rows of the version.")

@@ -1,8 +1,11 @@
 """Completes the descriptions of an OpenAPI document: FastAPI leaves those out that follow from the schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 from service.http.document_texts import PATH_PARAMETERS, TAGS, VERSION_OR_ALIAS
 
@@ -27,6 +30,16 @@ def complete(document: dict[str, Any]) -> None:
                     content = response.get("content")
                     response["description"] = _of_content(content, schemas) if content else "Done. There is no body."
     document["tags"] = [{"name": name, "description": description} for name, description in TAGS.items()]
+
+
+def restore_examples(document: dict[str, Any], routers: Iterable[APIRouter]) -> None:
+    """Restore the nulls in the examples of answers: FastAPI leaves `null` out of the document."""
+    schemas = document["components"]["schemas"]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    for model in {route.response_model for route in routes}:
+        extra = getattr(model, "model_config", {}).get("json_schema_extra", {})
+        if "examples" in extra:
+            schemas[model.__name__]["examples"] = extra["examples"]
 
 
 def _of_parameter(path: str, parameter: Mapping[str, Any]) -> str:

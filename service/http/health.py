@@ -3,7 +3,7 @@
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.http.dependencies import Web
 
@@ -13,11 +13,15 @@ router = APIRouter(tags=["operations"])
 class Health(BaseModel):
     """The process is alive."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
     status: Literal["ok"] = Field(description="Always `ok`: a process that is not alive does not answer.")
 
 
 class Readiness(BaseModel):
     """Requests can be served."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok", "impaired": []}]})
 
     status: Literal["ok", "degraded"] = Field(
         description="degraded: jobs are accepted, but requests that need an impaired part wait or are refused."

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.inference import examples
+
 Inputs = dict[str, list[Any]]
 EXAMPLE: dict[str, Any] = {"image": [[[[0.0, 12.0], [3.0, 16.0]]], None], "label": [None, 7]}
 
@@ -90,6 +92,8 @@ class ForecastRequest(StreamedRequest):
 class EncodeResponse(BaseModel):
     """Posterior mean and standard deviation: (rows, latent), or a list of (steps, latent) for sequences."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ENCODED]})
+
     model: str = Field(description="Name of the model.")
     version: int = Field(description="Number of the version that answered.")
     request_id: str = Field(description="Id of the request in the log of the server.")
@@ -108,6 +112,8 @@ class ReconstructResponse(BaseModel):
     installed likelihood has its own outputs.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.RECONSTRUCTED]})
+
     model: str = Field(description="Name of the model.")
     version: int = Field(description="Number of the version that answered.")
     request_id: str = Field(description="Id of the request in the log of the server.")
@@ -119,6 +125,8 @@ class ReconstructResponse(BaseModel):
 
 class ScoreResponse(BaseModel):
     """The evidence bound in nats: bound = sum of log_likelihood over modalities - kl; per step for sequences."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SCORED]})
 
     model: str = Field(description="Name of the model.")
     version: int = Field(description="Number of the version that answered.")
@@ -139,6 +147,8 @@ class ForecastResponse(BaseModel):
     Numbers and counts also have `quantiles`: (rows, horizon, ..., quantiles).
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.FORECAST]})
+
     model: str = Field(description="Name of the model.")
     version: int = Field(description="Number of the version that answered.")
     request_id: str = Field(description="Id of the request in the log of the server.")
@@ -153,6 +163,8 @@ class SampleResponse(BaseModel):
 
     Categories that the signature names also have `value_name`.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SAMPLED]})
 
     model: str = Field(description="Name of the model.")
     version: int = Field(description="Number of the version that answered.")

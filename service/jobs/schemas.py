@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Worker(BaseModel):
@@ -21,5 +21,32 @@ class Worker(BaseModel):
 
 class Workers(BaseModel):
     """The live workers."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "workers": [
+                        {
+                            "id": "wrk_01KA3M5Y3A5C7E9G1J3M5P7R9S",
+                            "host": "node-1",
+                            "queue": "train",
+                            "devices": ["cpu"],
+                            "versions": {
+                                "python": "3.11.14",
+                                "sensorium": "0.1.0",
+                                "torch": "2.13.0",
+                                "numpy": "2.4.1",
+                            },
+                            "busy": True,
+                            "job": "job_01KA3M6D2E3G5J7M9N1Q3S5U7W",
+                            "started_at": "2026-11-26T23:10:03.118000Z",
+                            "heartbeat_at": "2026-11-26T23:18:01.402000Z",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
 
     workers: list[Worker] = Field(description="All live workers.")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from models.config import ModelConfig
+from service.registry import examples
 from service.shared.documented_as import DocumentedAs
 from service.shared.resource_names import Name
 
@@ -59,6 +60,8 @@ class Warning(BaseModel):
 
 class Evaluation(BaseModel):
     """How well a run's model predicts every target from every observed subset of the modalities."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.EVALUATION]})
 
     rows: EvaluatedRows = Field(description="The rows that were predicted.")
     matrix: list[EvaluationEntry] = Field(description="One entry per observed subset and target.")
@@ -172,6 +175,8 @@ class AliasRequest(BaseModel):
 class Alias(BaseModel):
     """A movable name of a version."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ALIAS]})
+
     model: str = Field(description="Name of the model.")
     alias: str = Field(description="Name of the alias.")
     version: int = Field(description="The version that requests to this alias use now.")
@@ -185,6 +190,8 @@ class Alias(BaseModel):
 
 class ModelVersion(BaseModel):
     """An immutable trained artifact with its description."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODEL_VERSION]})
 
     model: str = Field(description="Name of the model.")
     version: int = Field(description="Number of the version, counted from 1.")
@@ -208,6 +215,8 @@ class ModelVersion(BaseModel):
 class Model(BaseModel):
     """A name in the registry."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODEL]})
+
     name: str = Field(description="Name of the model.")
     description: str | None = Field(description="Text for people.")
     tags: list[str] = Field(description="Names that users gave it.")
@@ -220,6 +229,8 @@ class Model(BaseModel):
 class ModelPage(BaseModel):
     """One page of models, newest first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"models": [examples.MODEL], "next_page_token": None}]})
+
     models: list[Model] = Field(description="The models of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
@@ -227,11 +238,17 @@ class ModelPage(BaseModel):
 class ModelVersionPage(BaseModel):
     """One page of a model's versions, newest first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"versions": [examples.MODEL_VERSION], "next_page_token": None}]}
+    )
+
     versions: list[ModelVersion] = Field(description="The versions of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class AliasList(BaseModel):
     """The aliases of a model, by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"aliases": [examples.ALIAS]}]})
 
     aliases: list[Alias] = Field(description="All aliases.")

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
 from service.access.quotas import check_stored_bytes
+from service.http import event_streams
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.idempotency import Once, OnceByBody
@@ -149,7 +150,7 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Eval
     summary="List or follow the events of a run",
     response_model=schemas.RunEvents,
     responses={
-        200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
+        200: {"content": event_streams.described("RunEvent", "Type of the event; `access_ended` ends the stream.")},
         204: {
             "description": "Streams only: the run has ended, and there are no newer events. An EventSource then stops."
         },

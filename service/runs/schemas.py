@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from models.config import ArchitectureOptions, ModelConfig, TrainingConfig
 from models.config.presets import Preset
 from service.registry.schemas import Description, Tags
+from service.runs import examples
 from service.shared.documented_as import DocumentedAs
 from service.shared.errors import Fault
 from service.shared.resource_names import Name
@@ -142,6 +143,8 @@ class RunError(BaseModel):
 class Run(BaseModel):
     """One training and its state. Later releases may add states."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.RUN]})
+
     id: str = Field(description="Id of the run.")
     state: RunState = Field(description="queued, running and paused runs can still change; the others have ended.")
     phase: str | None = Field(
@@ -206,11 +209,15 @@ class Checkpoint(BaseModel):
 class Checkpoints(BaseModel):
     """A run's checkpoints, newest first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"checkpoints": [examples.CHECKPOINT]}]})
+
     checkpoints: list[Checkpoint] = Field(description="All checkpoints that are kept.")
 
 
 class RunPage(BaseModel):
     """One page of runs, newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"runs": [examples.RUN], "next_page_token": None}]})
 
     runs: list[Run] = Field(description="The runs of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
@@ -241,6 +248,8 @@ class RunEvent(BaseModel):
 class RunEvents(BaseModel):
     """The events of a run, oldest first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"events": examples.EVENTS}]})
+
     events: list[RunEvent] = Field(description="The events after the requested one.")
 
 
@@ -259,5 +268,7 @@ class MetricPoint(BaseModel):
 
 class MetricHistories(BaseModel):
     """The history of every metric, by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metrics": examples.METRICS}]})
 
     metrics: dict[str, list[MetricPoint]] = Field(description="Name of a metric -> its values, in order of time.")

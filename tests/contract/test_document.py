@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jsonschema import Draft202012Validator
 
@@ -72,6 +73,58 @@ def _undescribed(schema: Document, place: str, needs_own: bool = True) -> Iterat
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             yield from _undescribed(schema[key], f"{place}.{key}", needs_own=False)
+
+
+def test_every_json_answer_has_an_example_that_fits_it(document: Document) -> None:
+    lacking, misfits = [], []
+    for name, operation in _operations(document):
+        for status, answer in operation["responses"].items():
+            for media_type, body in answer.get("content", {}).items():
+                if status >= "300" or media_type != "application/json":
+                    continue
+                if not (examples := _examples(body["schema"], document)):
+                    lacking.append((name, status))
+                misfits += [
+                    f"{name}: {why}" for example in examples for why in _misfits(example, body["schema"], document)
+                ]
+    assert (lacking, misfits) == ([], [])
+
+
+def test_every_example_of_a_schema_fits_it_and_has_no_field_that_the_schema_lacks(document: Document) -> None:
+    misfits = []
+    for name, schema in document["components"]["schemas"].items():
+        for example in schema.get("examples", ()):
+            misfits += [f"{name}: {why}" for why in _misfits(example, schema, document)]
+            if isinstance(example, dict):
+                misfits += [f"{name}: {field}" for field in example.keys() - schema.get("properties", example).keys()]
+    assert misfits == []
+
+
+def test_every_answer_that_is_not_json_says_what_it_is(document: Document) -> None:
+    for name, operation in _operations(document):
+        for status, answer in operation["responses"].items():
+            for media_type, body in answer.get("content", {}).items():
+                if status >= "300" or media_type == "application/json":
+                    continue
+                assert body["schema"]["type"] == "string", name
+                if media_type == "text/event-stream":
+                    data = body["x-item-schema"]["properties"]["data"]["contentSchema"]["$ref"]
+                    assert data.rpartition("/")[2] in document["components"]["schemas"], name
+                    assert body["schema"]["description"], name
+
+
+def _examples(schema: Document, document: Document) -> list[Any]:
+    """The examples of a schema; of a list without own ones, lists of one example of its items."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "examples" in schema or schema.get("type") != "array":
+        return list(schema.get("examples", ()))
+    return [[example] for example in _examples(schema["items"], document)]
+
+
+def _misfits(example: Any, schema: Document, document: Document) -> list[str]:
+    validator = Draft202012Validator({**schema, "components": document["components"]})
+    return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(example)]
 
 
 def test_every_tag_that_is_used_is_described_and_no_other(document: Document) -> None:
