@@ -14,8 +14,10 @@ from service.access import quotas
 from service.access.quotas import NO_QUOTAS, Quotas
 from service.access.scopes import SCOPES, Scope
 from service.access.tables import ApiKey, Project
+from service.shared import events
 from service.shared.database import now
 from service.shared.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from service.shared.events import Resource
 from service.shared.table_base import new_id
 
 # The last use of a key is written at most this often.
@@ -52,6 +54,7 @@ def create_project(session: Session, name: str, own: Quotas = NO_QUOTAS, operate
         setattr(project, f"max_{field}", limit)
     session.add(project)
     session.flush()
+    events.record(session, project.id, "project.created", Resource("project", project.id))
     return project
 
 
@@ -101,6 +104,7 @@ def create_key(
     )
     session.add(key)
     session.flush()
+    events.record(session, project_id, "api_key.created", Resource("api_key", key.id))
     return key, f"sns_{prefix}_{secret}"
 
 
@@ -139,7 +143,8 @@ def revoke_key(session: Session, project_id: str, key_id: str) -> None:
     """Revoke a key. Revoking it again changes nothing. Raises NotFound."""
     get_key(session, project_id, key_id)
     ended = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=now())
-    session.execute(ended)
+    if session.scalar(ended.returning(ApiKey.id)) is not None:
+        events.record(session, project_id, "api_key.revoked", Resource("api_key", key_id))
 
 
 def keys_with(session: Session, scope: Scope, key_ids: Collection[str]) -> set[str]:

@@ -13,9 +13,10 @@ from service.datasets.layout import REJECTED
 from service.datasets.tables import Dataset, DatasetVersion, Upload
 from service.jobs import operations as jobs
 from service.jobs.tables import Job
-from service.shared import storage
+from service.shared import events, storage
 from service.shared.database import find_or_add, now
 from service.shared.errors import BadInput, Conflict, NotFound
+from service.shared.events import Resource
 from service.shared.samples import Schema
 from service.shared.storage import Stored
 from service.shared.storage.tables import Artifact
@@ -58,14 +59,18 @@ def create_version(
     new = Dataset(id=new_id("dat"), project_id=project_id, name=request.name)
     # locked, so that concurrent requests get different numbers
     dataset = find_or_add(session, named.with_for_update(), new)
-    dataset.deleted_at = None
+    if dataset.deleted_at is not None:
+        dataset.deleted_at = None
+        events.record(session, project_id, "dataset.restored", Resource("dataset", dataset.name))
     newest = session.scalar(select(func.max(DatasetVersion.version)).where(DatasetVersion.dataset_id == dataset.id))
-    job = jobs.create(session, project_id, KIND, QUEUE)
+    number = (newest or 0) + 1
+    resource = Resource("dataset_version", f"{dataset.name}/{number}")
+    job = jobs.create(session, project_id, KIND, QUEUE, resource=resource)
     version = DatasetVersion(
         id=new_id("dsv"),
         dataset_id=dataset.id,
         job_id=job.id,
-        version=(newest or 0) + 1,
+        version=number,
         source=request.source.model_dump(exclude_none=True),
         declaration=request.declaration.model_dump(),
     )
@@ -208,10 +213,13 @@ def remove(session: Session, dataset: Dataset, versions: Sequence[DatasetVersion
     for version in versions:
         version.artifact_id = None
         version.deleted_at = now()
+        resource = Resource("dataset_version", f"{dataset.name}/{version.version}")
+        events.record(session, dataset.project_id, "dataset_version.deleted", resource)
     session.flush()
     storage.release(session, files)
     if not locked_versions(session, dataset):
         dataset.deleted_at = now()
+        events.record(session, dataset.project_id, "dataset.deleted", Resource("dataset", dataset.name))
 
 
 def state_of(job: Job) -> schemas.DatasetState:

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from service.datasets import schemas
 from service.datasets.tables import Dataset, DatasetVersion, Upload
 from service.jobs.tables import FINAL_STATES, Job
-from service.shared import storage
+from service.shared import events, storage
 from service.shared.errors import Conflict, NotFound
+from service.shared.events import Resource
 from service.shared.npz import ArrayHeader
 from service.shared.storage import Stored
 from service.shared.storage.tables import Artifact
@@ -38,6 +39,7 @@ def create(
     )
     session.add(upload)
     session.flush()
+    events.record(session, stored.project_id, "upload.created", Resource("upload", upload.id))
     return _describe(upload, artifact)
 
 
@@ -89,6 +91,7 @@ def remove(session: Session, project_id: str, upload_id: str) -> None:
         detail = f"dataset {waiting[0]!r} version {waiting[1]} is being created from it"
         raise Conflict("upload_in_use", f"{detail}; delete the upload when the version is ready or rejected")
     session.execute(delete(Upload).where(Upload.id == upload_id))
+    events.record(session, project_id, "upload.deleted", Resource("upload", upload_id))
     storage.release(session, [upload.artifact_id])
 
 

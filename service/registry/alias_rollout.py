@@ -10,7 +10,9 @@ from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from service.registry.tables import Alias, Engine, EngineReport, Model, ModelVersion
+from service.shared import events
 from service.shared.database import now
+from service.shared.events import Resource
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
 
@@ -110,7 +112,7 @@ def move(session: Session, warm_timeout_seconds: float) -> Sequence[Moved]:
     )
     to_be = aliased(ModelVersion)
     query = (
-        select(Alias, Model.name, to_be.version, failed)
+        select(Alias, Model, to_be.version, failed)
         .join(Model, Model.id == Alias.model_id)
         .join(to_be, to_be.id == Alias.pending_version_id)
         .where(
@@ -123,7 +125,9 @@ def move(session: Session, warm_timeout_seconds: float) -> Sequence[Moved]:
         if error is None:
             alias.version_id = alias.pending_version_id
         alias.error, alias.pending_version_id, alias.pending_at = error, None, None
-        moved.append(Moved(model, alias.name, number, error))
+        type, data = ("alias.moved", {"version": number}) if error is None else ("alias.changed", {"error": error})
+        events.record(session, model.project_id, type, Resource("alias", f"{model.name}/{alias.name}"), data)
+        moved.append(Moved(model.name, alias.name, number, error))
     session.flush()
     return moved
 

@@ -5,8 +5,10 @@ from sqlalchemy.orm import Session
 
 from service.registry import representations, schemas
 from service.registry.tables import Alias, Model, ModelVersion
+from service.shared import events
 from service.shared.database import now
 from service.shared.errors import Conflict, NotFound, PreconditionFailed
+from service.shared.events import Resource
 from service.shared.table_base import new_id
 
 MAX_ALIASES = 100
@@ -36,6 +38,7 @@ def put(
     )
     if version is None:
         raise NotFound("model version", f"{name}/{number}")
+    resource = Resource("alias", f"{name}/{alias}")
     row = session.scalar(select(Alias).where(Alias.model_id == model.id, Alias.name == alias).with_for_update())
     _check(row, expected, only_new)
     if row is None and only_old:
@@ -45,6 +48,7 @@ def put(
         row = Alias(id=new_id("als"), model_id=model.id, name=alias, version_id=version.id, revision=1)
         session.add(row)
         session.flush()
+        events.record(session, project_id, "alias.created", resource, {"version": number})
         return representations.of_alias(session, name, row), True
     moves = version.id != row.version_id
     row.pending_version_id = version.id if moves else None
@@ -52,6 +56,7 @@ def put(
     row.error = None
     row.revision += 1
     session.flush()
+    events.record(session, project_id, "alias.changed", resource, {"pending_version": number if moves else None})
     session.refresh(row)
     return representations.of_alias(session, name, row), False
 
@@ -73,6 +78,7 @@ def remove(session: Session, project_id: str, name: str, alias: str, expected: i
     row = _find(session, project_id, name, alias, lock=True)
     _check(row, expected, only_new=False)
     session.execute(delete(Alias).where(Alias.id == row.id))
+    events.record(session, project_id, "alias.deleted", Resource("alias", f"{name}/{alias}"))
 
 
 def _check(alias: Alias | None, expected: int | None, only_new: bool) -> None:

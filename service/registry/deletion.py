@@ -6,9 +6,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.registry.tables import Alias, Model, ModelVersion
-from service.shared import storage
+from service.shared import events, storage
 from service.shared.database import now
 from service.shared.errors import Conflict, Fault, NotFound
+from service.shared.events import Resource
 
 
 def delete_version(session: Session, project_id: str, name: str, number: int, purge: bool) -> None:
@@ -18,15 +19,20 @@ def delete_version(session: Session, project_id: str, name: str, number: int, pu
     """
     model, version = _find(session, project_id, name, number)
     _refuse_named(session, model, [version])
-    version.deleted_at = version.deleted_at or now()
     if purge:
-        _purge(session, [version])
+        _purge(session, model, [version])
+    elif version.deleted_at is None:
+        version.deleted_at = now()
+        _tell_version(session, model, number, "deleted")
 
 
 def restore_version(session: Session, project_id: str, name: str, number: int) -> None:
     """Undo the deletion of a version, and of its model if that was deleted. Raises NotFound."""
     model, version = _find(session, project_id, name, number)
-    version.deleted_at = model.deleted_at = None
+    if version.deleted_at is not None:
+        version.deleted_at = None
+        _tell_version(session, model, number, "restored")
+    _restore(session, model)
     session.flush()
 
 
@@ -36,23 +42,40 @@ def delete_model(session: Session, project_id: str, name: str, purge: bool) -> N
     Raises NotFound.
     """
     model = _model(session, project_id, name)
-    session.execute(delete(Alias).where(Alias.model_id == model.id))
+    aliases = session.scalars(delete(Alias).where(Alias.model_id == model.id).returning(Alias.name))
+    for alias in sorted(aliases):
+        events.record(session, project_id, "alias.deleted", Resource("alias", f"{name}/{alias}"))
     versions = session.scalars(select(ModelVersion).where(ModelVersion.model_id == model.id)).all()
     if purge:
-        _purge(session, versions)
+        _purge(session, model, versions)
         session.execute(delete(Model).where(Model.id == model.id))
-        return
-    model.deleted_at = model.deleted_at or now()
+        events.record(session, project_id, "model.purged", Resource("model", name))
+    elif model.deleted_at is None:
+        model.deleted_at = now()
+        events.record(session, project_id, "model.deleted", Resource("model", name))
 
 
 def restore_model(session: Session, project_id: str, name: str) -> None:
     """Undo the deletion of a model. Versions that were deleted individually stay deleted. Raises NotFound."""
-    _model(session, project_id, name).deleted_at = None
+    _restore(session, _model(session, project_id, name))
     session.flush()
 
 
-def _purge(session: Session, versions: Sequence[ModelVersion]) -> None:
+def _restore(session: Session, model: Model) -> None:
+    if model.deleted_at is not None:
+        model.deleted_at = None
+        events.record(session, model.project_id, "model.restored", Resource("model", model.name))
+
+
+def _tell_version(session: Session, model: Model, number: int, verb: str) -> None:
+    resource = Resource("model_version", f"{model.name}/{number}")
+    events.record(session, model.project_id, f"model_version.{verb}", resource)
+
+
+def _purge(session: Session, model: Model, versions: Sequence[ModelVersion]) -> None:
     files = [version.artifact_id for version in versions]
+    for version in versions:
+        _tell_version(session, model, version.version, "purged")
     session.execute(delete(ModelVersion).where(ModelVersion.id.in_([version.id for version in versions])))
     session.flush()
     storage.release(session, files)

@@ -8,8 +8,10 @@ from sqlalchemy.orm import Session
 
 from service.registry import representations, schemas
 from service.registry.tables import Alias, Model, ModelVersion
+from service.shared import events
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound
+from service.shared.events import Resource
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
 
@@ -39,7 +41,9 @@ def add_version(
     # locked, so that two versions that are added at the same time get different numbers
     model = find_or_add(session, named.with_for_update(), new)
     model.last_version += 1
-    model.deleted_at = None
+    if model.deleted_at is not None:
+        model.deleted_at = None
+        events.record(session, project_id, "model.restored", Resource("model", name))
     version = ModelVersion(
         id=new_id("mdv"),
         model_id=model.id,
@@ -55,6 +59,10 @@ def add_version(
     )
     session.add(version)
     session.flush()
+    resource = Resource("model_version", f"{name}/{version.version}")
+    events.record(
+        session, project_id, "model_version.created", resource, {"run": None if lineage.imported_from else lineage.run}
+    )
     return version.version
 
 
@@ -106,7 +114,7 @@ def change_model(session: Session, project_id: str, name: str, changes: schemas.
     row = session.execute(_models(project_id).where(Model.name == name)).one_or_none()
     if row is None:
         raise NotFound("model", name)
-    _change(row[0], changes)
+    _change(session, project_id, row[0], Resource("model", name), changes)
     session.flush()
     return get_model(session, project_id, name)
 
@@ -115,7 +123,8 @@ def change_version(
     session: Session, project_id: str, name: str, number: int, changes: schemas.Changes
 ) -> schemas.ModelVersion:
     """Set tags or description. Raises NotFound."""
-    _change(_row(session, project_id, name, number)[0], changes)
+    version, _ = _row(session, project_id, name, number)
+    _change(session, project_id, version, Resource("model_version", f"{name}/{number}"), changes)
     session.flush()
     return get_version(session, project_id, name, number)
 
@@ -160,11 +169,18 @@ def _row(session: Session, project_id: str, name: str, number: int) -> tuple[Mod
     return row[1], row[2]
 
 
-def _change(row: Model | ModelVersion, changes: schemas.Changes) -> None:
-    if changes.tags is not None:
-        row.tags = list(dict.fromkeys(changes.tags))
-    if "description" in changes.model_fields_set:
+def _change(
+    session: Session, project_id: str, row: Model | ModelVersion, resource: Resource, changes: schemas.Changes
+) -> None:
+    changed = []
+    if changes.tags is not None and row.tags != (tags := list(dict.fromkeys(changes.tags))):
+        row.tags = tags
+        changed.append("tags")
+    if "description" in changes.model_fields_set and row.description != changes.description:
         row.description = changes.description
+        changed.append("description")
+    if changed:
+        events.record(session, project_id, f"{resource.type}.changed", resource, {"changed": changed})
 
 
 def _is(table: type[Model] | type[ModelVersion], deleted: bool) -> Any:

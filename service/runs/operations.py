@@ -20,8 +20,9 @@ from service.runs import lookup, schemas, training_plan
 from service.runs.lookup import KIND
 from service.runs.tables import Run, RunCheckpoint, RunMetric, RunProgress, RunTag
 from service.runs.training_plan import Resolved
-from service.shared import storage
+from service.shared import events, storage
 from service.shared.errors import Conflict, NotFound, TooMany
+from service.shared.events import Resource
 from service.shared.samples import Schema
 from service.shared.settings import Settings
 from service.shared.table_base import new_id
@@ -66,6 +67,7 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
     schema = Schema.model_validate(version.schema)
     plan = training_plan.resolve(session, project_id, request, schema, version.rows or 0, statistics)
     run = Run(
+        id=new_id("run"),
         project_id=project_id,
         dataset_version_id=version.id,
         model_name=request.model,
@@ -87,6 +89,7 @@ def create(session: Session, project_id: str, request: schemas.RunRequest) -> Qu
         request.max_attempts,
         request.timeout_seconds,
         request.devices,
+        Resource("run", run.id),
     )
     return _queued(session, run, job, request.tags)
 
@@ -103,13 +106,13 @@ def retry(session: Session, project_id: str, run_id: str) -> Queued:
         raise Conflict("dataset_deleted", "the dataset version of the run was deleted")
     copied = ("project_id", "dataset_version_id", "model_name", "preset", "architecture", "training", "estimate")
     again = Run(
+        id=new_id("run"),
         **{name: getattr(run, name) for name in (*copied, "init_from", "init_artifact_id", "seed", "description")},
         retry_of=run.id,
     )
     tags = lookup.tags_of(session, [run.id])[run.id]
-    new_job = jobs.create(
-        session, project_id, KIND, QUEUE, job.priority, job.max_attempts, job.timeout_seconds, job.devices
-    )
+    requested = job.priority, job.max_attempts, job.timeout_seconds, job.devices
+    new_job = jobs.create(session, project_id, KIND, QUEUE, *requested, Resource("run", again.id))
     return _queued(session, again, new_job, tags)
 
 
@@ -131,11 +134,16 @@ def resume(session: Session, project_id: str, run_id: str) -> Queued:
 def change(session: Session, project_id: str, run_id: str, changes: schemas.RunChanges) -> schemas.Run:
     """Set tags or description. Raises NotFound."""
     run, job = _find(session, project_id, run_id)
-    if changes.tags is not None:
+    changed = []
+    if changes.tags is not None and sorted({*changes.tags}) != lookup.tags_of(session, [run.id])[run.id]:
         session.execute(delete(RunTag).where(RunTag.run_id == run.id))
         _tag(session, run, changes.tags)
-    if "description" in changes.model_fields_set:
+        changed.append("tags")
+    if "description" in changes.model_fields_set and run.description != changes.description:
         run.description = changes.description
+        changed.append("description")
+    if changed:
+        events.record(session, project_id, "run.changed", Resource("run", run.id), {"changed": changed})
     session.flush()
     return lookup.describe(session, [job.id])[0]
 
@@ -157,6 +165,7 @@ def remove(session: Session, project_id: str, run_id: str) -> None:
     init, job_id = run.init_artifact_id, job.id
     session.execute(delete(Run).where(Run.id == run.id))
     jobs.remove(session, job_id)
+    events.record(session, project_id, "run.deleted", Resource("run", run_id))
     storage.release(session, [*files, *([init] if init else [])])
 
 
@@ -168,7 +177,7 @@ def _estimate(plan: Resolved, statistics: Mapping[str, Any]) -> dict[str, int | 
 
 def _queued(session: Session, run: Run, job: Job, tags: Sequence[str]) -> Queued:
     """Add the rows of a run whose job is queued."""
-    run.id, run.job_id = new_id("run"), job.id
+    run.job_id = job.id
     session.add(run)
     session.flush()
     _tag(session, run, tags)

@@ -7,6 +7,7 @@ from sqlalchemy import case, func, null, select, update
 from sqlalchemy.orm import Session
 
 from service.jobs.history import record_event
+from service.jobs.operations.announcing import ANNOUNCED, VERBS, announce, brief
 from service.jobs.operations.clauses import (
     MAX_BACKOFF_SECONDS,
     TIMED_OUT,
@@ -79,24 +80,25 @@ def renew(session: Session, claim: Claim, lease_seconds: float) -> None:
 
 def succeed(session: Session, claim: Claim) -> None:
     """T6, in the transaction that adds the rows of the result. Raises Lost, so that it is rolled back."""
-    changed = session.scalar(
+    changed = session.execute(
         owned(claim)
         .where(Job.cancel_requested.is_(False))
         .values(state="succeeded", progress=1.0, **ended())
-        .returning(Job.id)
-    )
+        .returning(*ANNOUNCED)
+    ).one_or_none()
     if changed is None:
         raise Lost(claim.job_id)
     record_event(session, claim.job_id, claim.attempt, "info", "succeeded", "succeeded")
+    announce(session, changed, "succeeded")
 
 
 def release(session: Session, claim: Claim) -> None:
     """T7: a worker that shuts down returns its job to the queue. It counts as a preemption, not as a failure."""
-    changed = session.scalar(
+    changed = session.execute(
         owned(claim)
         .values(state="queued", preemptions=Job.preemptions + 1, dispatch_after=now(), **without_owner())
-        .returning(Job.id)
-    )
+        .returning(*ANNOUNCED)
+    ).one_or_none()
     if changed is not None:
         record_event(
             session,
@@ -106,6 +108,7 @@ def release(session: Session, claim: Claim) -> None:
             "released",
             "the worker shuts down: the job is queued again",
         )
+        announce(session, changed, "requeued", {"reason": "released"})
 
 
 def postpone(session: Session, claim: Claim, detail: str, retry_seconds: float) -> None:
@@ -116,7 +119,7 @@ def postpone(session: Session, claim: Claim, detail: str, retry_seconds: float) 
     """
     before = select(func.count()).where(JobEvent.job_id == claim.job_id, JobEvent.type == STORAGE_FULL)
     wait = min(MAX_BACKOFF_SECONDS, max(1.0, retry_seconds) * 2.0 ** min(session.scalar(before) or 0, 20))
-    changed = session.scalar(
+    changed = session.execute(
         owned(claim)
         .values(
             state="queued",
@@ -125,35 +128,38 @@ def postpone(session: Session, claim: Claim, detail: str, retry_seconds: float) 
             dispatch_after=now(wait),
             **without_owner(),
         )
-        .returning(Job.id)
-    )
+        .returning(*ANNOUNCED)
+    ).one_or_none()
     if changed is not None:
         message = f"waits for disk space, then resumes from its last checkpoint: {detail}"
         record_event(session, claim.job_id, claim.attempt, "warning", STORAGE_FULL, message)
+        announce(session, changed, "requeued", {"reason": STORAGE_FULL})
 
 
 def suspend(session: Session, claim: Claim) -> None:
     """T12: the owner has stopped a job that was to be paused."""
-    changed = session.scalar(
+    changed = session.execute(
         owned(claim)
         .where(Job.pause_requested, Job.cancel_requested.is_(False))
         .values(state="paused", pause_requested=False, **without_owner())
-        .returning(Job.id)
-    )
+        .returning(*ANNOUNCED)
+    ).one_or_none()
     if changed is not None:
         record_event(session, claim.job_id, claim.attempt, "info", "paused", "paused")
+        announce(session, changed, "paused")
 
 
 def time_out(session: Session, claim: Claim) -> None:
     """T13: the owner has stopped a job that ran for longer than its timeout."""
-    changed = session.scalar(
+    changed = session.execute(
         owned(claim)
         .where(Job.cancel_requested.is_(False), has_timed_out())
         .values(state="failed", error=TIMED_OUT, **ended())
-        .returning(Job.id)
-    )
+        .returning(*ANNOUNCED)
+    ).one_or_none()
     if changed is not None:
         record_event(session, claim.job_id, claim.attempt, "error", "timed_out", TIMED_OUT["detail"])
+        announce(session, changed, "failed", brief(TIMED_OUT))
 
 
 def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: float | None) -> str | None:
@@ -169,7 +175,7 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
         error, retry_seconds = {**error, "code": "repeated_fault", "detail": detail}, None
     ends = Job.failures + 1 >= (Job.max_attempts if retry_seconds is not None else 0)
     wait = backoff(retry_seconds or 0.0)
-    state: str | None = session.scalar(
+    changed = session.execute(
         owned(claim)
         .values(
             state=case((Job.cancel_requested, "cancelled"), (ends, "failed"), else_="queued"),
@@ -180,22 +186,28 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
             dispatch_after=now(wait),
             **without_owner(),
         )
-        .returning(Job.state)
-    )
-    if state is not None:
-        message = f"attempt {claim.attempt} failed: {error['detail']}"
-        data = {"state": state, "code": reported["code"], "detail": reported["detail"]}
-        record_event(session, claim.job_id, claim.attempt, "error", ATTEMPT_FAILED, message, data)
-    return state
+        .returning(Job.state, *ANNOUNCED)
+    ).one_or_none()
+    if changed is None:
+        return None
+    message = f"attempt {claim.attempt} failed: {error['detail']}"
+    data = {"state": changed.state, "code": reported["code"], "detail": reported["detail"]}
+    record_event(session, claim.job_id, claim.attempt, "error", ATTEMPT_FAILED, message, data)
+    announced = {} if changed.state == "cancelled" else brief(error)
+    if changed.state == "queued":
+        announced["reason"] = ATTEMPT_FAILED
+    announce(session, changed, VERBS[changed.state], announced)
+    return changed.state
 
 
 def stop(session: Session, claim: Claim) -> None:
     """T11: the owner has stopped a job that was to be cancelled."""
-    changed = session.scalar(
-        owned(claim).where(Job.cancel_requested).values(state="cancelled", **ended()).returning(Job.id)
-    )
+    changed = session.execute(
+        owned(claim).where(Job.cancel_requested).values(state="cancelled", **ended()).returning(*ANNOUNCED)
+    ).one_or_none()
     if changed is not None:
         record_event(session, claim.job_id, claim.attempt, "info", "cancelled", "cancelled")
+        announce(session, changed, "cancelled")
 
 
 def set_waiting_reason(session: Session, queue: str, reason: str | None) -> None:

@@ -9,9 +9,11 @@ from sqlalchemy.orm import Session, aliased
 from service.access import operations as access
 from service.access.tables import Project
 from service.jobs.history import record_event
+from service.jobs.operations.announcing import ANNOUNCED, announce
 from service.jobs.tables import Job
 from service.shared import telemetry
 from service.shared.database import now
+from service.shared.events import Resource
 from service.shared.table_base import new_id
 
 # A queued job is announced again after 30 s at first; see `recovery.due`.
@@ -47,10 +49,12 @@ def create(
     max_attempts: int = 3,
     timeout_seconds: float | None = None,
     devices: int = 1,
+    resource: Resource | None = None,
 ) -> Job:
     """T1: a new queued job. The caller commits, and only then wakes a worker.
 
     timeout_seconds: from the first start to the end. Pauses and the wait for another attempt count.
+    resource: what users see of the job, which its events are about.
     """
     job = Job(
         id=new_id("job"),
@@ -61,6 +65,8 @@ def create(
         max_attempts=max_attempts,
         timeout_seconds=timeout_seconds,
         devices=devices,
+        resource_type=resource and resource.type,
+        resource_id=resource and resource.id,
         dispatches=1,
         request_id=telemetry.serving.get(),
         dispatch_after=now(FIRST_WAKE_SECONDS),
@@ -68,6 +74,7 @@ def create(
     session.add(job)
     session.flush()
     record_event(session, job.id, 0, "info", "queued", f"queued for a {queue} worker")
+    announce(session, job, "queued")
     return job
 
 
@@ -119,7 +126,7 @@ def claim(
             error=None,
             waiting_reason=None,
         )
-        .returning(Job.id, Job.project_id, Job.kind, Job.attempt, Job.request_id)
+        .returning(Job.id, Job.kind, Job.request_id, *ANNOUNCED)
     ).one_or_none()
     if row is None:
         return None
@@ -129,6 +136,7 @@ def claim(
         taking.rollback()
         return None
     record_event(session, row.id, row.attempt, "info", "started", f"attempt {row.attempt} started by {owner}")
+    announce(session, row, "started")
     return Claim(row.id, row.project_id, row.kind, row.attempt, row.request_id)
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import case, literal, null, select, update
 from sqlalchemy.orm import Session
 
 from service.jobs.history import record_event
+from service.jobs.operations.announcing import ANNOUNCED, VERBS, announce, brief
 from service.jobs.operations.clauses import TIMED_OUT, backoff, has_timed_out, without_owner
 from service.jobs.operations.queue import FIRST_WAKE_SECONDS
 from service.jobs.tables import Job
@@ -77,9 +78,12 @@ def reap(session: Session, retry_seconds: float) -> Sequence[str]:
             dispatch_after=now(backoff(retry_seconds)),
             **without_owner(),
         )
-        .returning(Job.id, Job.attempt, Job.state)
+        .returning(Job.id, Job.state, Job.error, *ANNOUNCED)
     ).all()
-    for job_id, attempt, state in reaped:
-        level = "info" if state == "cancelled" else "error"
-        record_event(session, job_id, attempt, level, "worker_lost", f"{LOST['detail']}: {state}", {"state": state})
-    return [job_id for job_id, _, _ in reaped]
+    for job in reaped:
+        level = "info" if job.state == "cancelled" else "error"
+        message = f"{LOST['detail']}: {job.state}"
+        record_event(session, job.id, job.attempt, level, "worker_lost", message, {"state": job.state})
+        announced = brief(job.error) if job.state == "failed" else {"reason": "worker_lost"}
+        announce(session, job, VERBS[job.state], announced)
+    return [job.id for job in reaped]

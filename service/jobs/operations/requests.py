@@ -4,6 +4,7 @@ from sqlalchemy import case, delete, null, select, update
 from sqlalchemy.orm import Session
 
 from service.jobs.history import record_event
+from service.jobs.operations.announcing import ANNOUNCED, announce
 from service.jobs.operations.queue import FIRST_WAKE_SECONDS
 from service.jobs.tables import FINAL_STATES, Job, JobEvent, JobLog, Worker
 from service.shared.database import now
@@ -15,7 +16,7 @@ def cancel(session: Session, job_id: str) -> str:
 
     Raises Conflict when the job has ended.
     """
-    state: str | None = session.scalar(
+    job = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state.not_in(FINAL_STATES))
         .values(
@@ -23,16 +24,18 @@ def cancel(session: Session, job_id: str) -> str:
             state=case((Job.state == "running", Job.state), else_="cancelled"),
             finished_at=case((Job.state == "running", null()), else_=now()),
         )
-        .returning(Job.state)
-    )
-    if state is None:
+        .returning(Job.state, *ANNOUNCED)
+    ).one_or_none()
+    if job is None:
         ended = session.scalar(select(Job.state).where(Job.id == job_id))
         raise Conflict("job_has_ended", f"it has {ended} already and cannot be cancelled")
-    if state == "cancelled":
+    if job.state == "cancelled":
         record_event(session, job_id, 0, "info", "cancelled", "cancelled before a worker claimed it")
+        announce(session, job, "cancelled")
     else:
         record_event(session, job_id, 0, "info", "cancel_requested", "cancellation was requested")
-    return state
+        announce(session, job, "changed", {"changed": ["cancel_requested"]})
+    return job.state
 
 
 def pause(session: Session, job_id: str) -> str:
@@ -40,19 +43,21 @@ def pause(session: Session, job_id: str) -> str:
 
     Raises Conflict when the job has ended. A paused job stays as it is.
     """
-    state: str | None = session.scalar(
+    job = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state.in_(("queued", "running")))
         .values(pause_requested=Job.state == "running", state=case((Job.state == "running", Job.state), else_="paused"))
-        .returning(Job.state)
-    )
-    if state is None:
+        .returning(Job.state, *ANNOUNCED)
+    ).one_or_none()
+    if job is None:
         return _unless_ended(session, job_id, "paused")
-    if state == "paused":
+    if job.state == "paused":
         record_event(session, job_id, 0, "info", "paused", "paused before a worker claimed it")
+        announce(session, job, "paused")
     else:
         record_event(session, job_id, 0, "info", "pause_requested", "a pause was requested")
-    return state
+        announce(session, job, "changed", {"changed": ["pause_requested"]})
+    return job.state
 
 
 def resume(session: Session, job_id: str) -> str:
@@ -60,7 +65,7 @@ def resume(session: Session, job_id: str) -> str:
 
     Raises Conflict when the job has ended. The caller commits, and only then wakes a worker.
     """
-    state: str | None = session.scalar(
+    job = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state.not_in(FINAL_STATES), (Job.state == "paused") | Job.pause_requested)
         .values(
@@ -70,12 +75,16 @@ def resume(session: Session, job_id: str) -> str:
             dispatches=1,
             dispatch_after=now(FIRST_WAKE_SECONDS),
         )
-        .returning(Job.state)
-    )
-    if state is None:
+        .returning(Job.state, *ANNOUNCED)
+    ).one_or_none()
+    if job is None:
         return _unless_ended(session, job_id, "resumed")
     record_event(session, job_id, 0, "info", "resumed", "resumed")
-    return state
+    if job.state == "queued":
+        announce(session, job, "requeued", {"reason": "resumed"})
+    else:
+        announce(session, job, "changed", {"changed": ["pause_requested"]})
+    return job.state
 
 
 def remove(session: Session, job_id: str) -> None:
