@@ -25,12 +25,15 @@ from service.jobs.operations import Claim, Lost, Progress
 from service.jobs.tables import FINAL_STATES, Job, JobEvent
 from service.shared.database import Database
 from service.shared.errors import Conflict
+from service.shared.events import Event, Resource
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
 
 WORKERS = st.sampled_from(["wrk_1", "wrk_2"])
 SOME = Progress("training", 0.5, None)
 FAULT = {"code": "process_died", "detail": "it was killed"}
+STATES = {"queued": "queued", "requeued": "queued", "started": "running"}
+"""The state that an event tells of, where it has another name."""
 
 
 class Life(RuleBasedStateMachine):
@@ -50,15 +53,15 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         with self.database.writer.begin() as session:
-            for table in (JobEvent, Job, Artifact, Project):
+            for table in (Event, JobEvent, Job, Artifact, Project):
                 session.execute(delete(table))
             self.project_id = access.create_project(session, "machine").id
 
     @rule(priority=st.integers(-1, 1), attempts=st.integers(1, 3), timeout=st.sampled_from([None, 1000.0]))
     def submit(self, priority: int, attempts: int, timeout: float | None) -> None:
-        job = self.change(
-            lambda session: jobs.create(session, self.project_id, "t", "data", priority, attempts, timeout).id
-        )
+        asked = "t", "data", priority, attempts, timeout
+        resource = Resource("run", f"run_{len(self.seen)}")
+        job = self.change(lambda session: jobs.create(session, self.project_id, *asked, resource=resource).id)
         self.seen[job] = ("queued", 0)
 
     @rule(worker=WORKERS)
@@ -153,6 +156,19 @@ class Life(RuleBasedStateMachine):
             assert (job.state in FINAL_STATES) == (job.finished_at is not None)
             assert (job.state == "running") == (job.owner is not None)
             self.seen[job_id] = (job.state, job.attempt)
+
+    @invariant()
+    def the_newest_event_of_a_job_tells_its_state(self) -> None:
+        told: dict[str, tuple[str, int]] = {}
+        with self.database.reader() as session:
+            found = {job.resource_id: (job.state, job.attempt) for job in session.scalars(select(Job))}
+            of_states = (
+                select(Event).where(Event.resource_type == "run", Event.type != "run.changed").order_by(Event.id)
+            )
+            for event in session.scalars(of_states):
+                verb = event.type.removeprefix("run.")
+                told[event.resource_id] = STATES.get(verb, verb), event.data["attempt"]
+        assert told == found
 
     def teardown(self) -> None:
         """Without further calls, every job that is not paused ends."""
