@@ -19,6 +19,7 @@ from service.datasets.preview import Readers
 from service.http import descriptions, document_texts, health, openapi, problems, request_metrics, starlette_route
 from service.http.bulk_lane import BulkLane
 from service.http.dependencies import Services
+from service.http.document_pages import routes as document_pages
 from service.http.middleware import RequestMiddleware
 from service.inference import routes as inference
 from service.inference.answering import InferenceService
@@ -69,6 +70,7 @@ ROUTERS = (
     open_inference.administration,
     health.router,
     request_metrics.router,
+    document_pages.router,
 )
 
 
@@ -157,6 +159,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=document_texts.INTRODUCTION,
         license_info=document_texts.LICENCE,
         servers=document_texts.SERVERS,
+        docs_url=None,  # `document_pages` serves the pages without the internet
+        redoc_url=None,
         lifespan=lifespan,
         routes=[hot.route() for hot in HOT_ROUTES],
         # FastAPI looks for a tracer on every request otherwise, which takes 5 % of an echo request
@@ -164,6 +168,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
+    app.mount(document_pages.ASSETS_PATH, document_pages.Assets())
     problems.install(app)
     app.add_middleware(
         RequestMiddleware,

@@ -29,7 +29,7 @@ SAFE_PAGE = [
     (b"referrer-policy", b"no-referrer"),
 ]
 READING = ("GET", "HEAD")
-PAGES = ("/docs", "/redoc", "/docs/oauth2-redirect")
+PAGES = ("/docs", "/redoc")
 
 
 class RequestMiddleware:
