@@ -102,7 +102,7 @@ CHECKPOINT: dict[str, Any] = {
     "size_bytes": 1271844,
     "created_at": "2026-11-26T23:17:58.526000Z",
 }
-EVENTS: list[dict[str, Any]] = [
+EVENTS: list[Any] = [
     {
         "id": 48,
         "attempt": 0,

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.conftest import wait_until
+from tests.contract.answers import misfits, template_of
 from tests.e2e.stack import FINAL, Caller
 from tests.fixtures.upgrade.installation import (
     KINDS,
@@ -22,6 +23,7 @@ from tests.fixtures.upgrade.installation import (
     SWAPPED,
     Body,
     Installation,
+    answers_of,
     load,
     resources,
     stable,
@@ -87,6 +89,19 @@ def test_an_upgraded_installation_answers_as_before(still: tuple[Caller, Body]) 
     _check_replays(caller, known["replays"])
     _check_inference(caller, known)
     _check_pages(caller, known["page"])
+
+
+def test_answers_of_an_upgraded_installation_are_those_that_the_document_describes(still: tuple[Caller, Body]) -> None:
+    caller, _ = still
+    document = caller.http.get("/openapi.json").json()
+    found, compared = [], 0
+    for path, body in answers_of(caller).items():
+        answers = document["paths"][template_of(document, path)]["get"]["responses"]["200"]["content"]
+        if "application/json" in answers:
+            compared += 1
+            found += misfits(document, "get", path, body)
+    assert found == []
+    assert compared > 50
 
 
 def _losses(before: Any, after: Any, place: str) -> Iterator[str]:

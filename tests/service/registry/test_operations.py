@@ -3,8 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+from sqlalchemy import select
+
+from models.config import MMVRNNConfig, ModalityConfig
 from service.jobs.operations import Claim
 from service.registry import operations as registry
+from service.registry.tables import ModelVersion
 from service.runs import training
 from service.runs.training import Origin
 from service.shared.database import Database
@@ -40,3 +44,19 @@ def test_runs_that_end_at_once_make_versions_without_gaps(database: Database, pr
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(finish, range(4))) == [1, 2, 3, 4]
+
+
+def test_a_version_whose_experts_were_a_fusion_is_served_with_the_names_of_today(
+    database: Database, project_id: str
+) -> None:
+    """docs/decisions/0052. Older releases stored such configurations."""
+    modality = ModalityConfig(name="x", likelihood="gaussian")
+    stored = MMVRNNConfig(modalities=(modality,)).model_dump(mode="json") | {"fusion": "product_of_experts"}
+    del stored["posterior"]
+    add(database, claimed_run(database, project_id), "a" * 64)
+    with database.writer.begin() as session:
+        session.scalars(select(ModelVersion)).one().config = stored
+    with database.reader() as session:
+        config = registry.get_version(session, project_id, "m", 1).config
+    assert isinstance(config, MMVRNNConfig)
+    assert (config.fusion, config.posterior) == ("missing_embeddings", "product_of_experts")

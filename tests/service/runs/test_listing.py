@@ -12,6 +12,7 @@ from service.runs import lookup
 from service.runs import operations as runs
 from service.runs.lookup import Filters
 from service.runs.schemas import DatasetReference, RunChanges, RunRequest
+from service.runs.tables import Run
 from service.shared.database import Database
 from tests.service.rows import ready_dataset
 
@@ -115,3 +116,16 @@ def test_tags_and_description_can_be_changed(database: Database, project_id: str
     with database.writer.begin() as session:
         assert runs.change(session, project_id, made[1], RunChanges(description=None)).tags == ["y", "z"]
     assert listed(database, project_id, tags=["z"]) == [made[1]]
+
+
+def test_a_stored_architecture_of_an_earlier_release_is_listed_with_the_names_of_today(
+    database: Database, project_id: str, made: list[str]
+) -> None:
+    """A product of experts was a fusion once (docs/decisions/0052)."""
+    with database.writer.begin() as session:
+        session.get_one(Run, made[3]).architecture = {"architecture": "mmvrnn", "fusion": "product_of_experts"}
+    with database.reader() as session:
+        found = {run.id: run.architecture for _, run in lookup.list_runs(session, project_id, Filters(), None, 6)}
+        one = lookup.get(session, project_id, made[3]).architecture
+    assert found[made[3]] == one
+    assert one == {"architecture": "mmvrnn", "fusion": "missing_embeddings", "posterior": "product_of_experts"}
