@@ -40,6 +40,31 @@ def test_migrated_check_constraints_equal_the_metadata(empty_database_url: str) 
     database.close()
 
 
+def test_jobs_of_earlier_releases_get_their_resource(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url, "0010")
+    database = Database(empty_database_url)
+    time = "'2026-01-01 00:00:00'"
+    jobs = (
+        "jobs (id, project_id, kind, queue, state, priority, devices, attempt, max_attempts, failures, preemptions, "
+        "not_before, dispatch_after, dispatches, progress, created_at)"
+    )
+    _insert(database, "projects (id, name, created_at)", f"'prj', 'p', {time}")
+    for name in ("convert", "train", "other"):
+        values = f"'prj', '{name}', 'data', 'queued', 0, 1, 0, 3, 0, 0, {time}, {time}, 0, 0, {time}"
+        _insert(database, jobs, f"'{name}', {values}")
+    _insert(database, "datasets (id, project_id, name, created_at)", f"'dst', 'prj', 'd', {time}")
+    versions = "dataset_versions (id, dataset_id, job_id, version, source, declaration, created_at)"
+    _insert(database, versions, f"'dsv', 'dst', 'convert', 12, '{{}}', '{{}}', {time}")
+    runs = "runs (id, project_id, job_id, dataset_version_id, model_name, architecture, training, seed, created_at)"
+    _insert(database, runs, f"'run_1', 'prj', 'train', 'dsv', 'm', '{{}}', '{{}}', 0, {time}")
+    migrate.upgrade(empty_database_url)
+    with database.engine.connect() as connection:
+        found = connection.execute(text("SELECT id, resource_type, resource_id FROM jobs ORDER BY id")).all()
+        assert connection.scalar(text("SELECT count(*) FROM events")) == 0
+    assert found == [("convert", "dataset_version", "d/12"), ("other", None, None), ("train", "run", "run_1")]
+    database.close()
+
+
 def test_an_upgrade_from_the_first_migration_keeps_all_rows(empty_database_url: str) -> None:
     """Tables that batch mode copies keep their rows, and so do the tables that refer to them."""
     migrate.upgrade(empty_database_url, "0001")
@@ -57,9 +82,8 @@ def test_an_upgrade_from_the_first_migration_keeps_all_rows(empty_database_url: 
         "created_at)": f"'run', 'prj', 'job', 'dsv', 'm', '{{}}', '{{}}', 0, {time}",
         "run_metrics (run_id, attempt, name, step, epoch, value, created_at)": f"'run', 1, 'loss', 1, 1, 0.5, {time}",
     }
-    with database.engine.begin() as connection:
-        for columns, values in rows.items():
-            connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608
+    for columns, values in rows.items():
+        _insert(database, columns, values)
     migrate.upgrade(empty_database_url)
     with database.engine.connect() as connection:
         assert connection.execute(text("SELECT model_name, description FROM runs")).all() == [("m", None)]
@@ -68,3 +92,8 @@ def test_an_upgrade_from_the_first_migration_keeps_all_rows(empty_database_url: 
     with database.engine.connect() as connection:
         assert connection.execute(text("SELECT run_id FROM run_metrics")).all() == [("run",)]
     database.close()
+
+
+def _insert(database: Database, columns: str, values: str) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608

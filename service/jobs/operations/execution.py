@@ -197,7 +197,7 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], retry_seconds: f
     if changed.state == "queued":
         announced["reason"] = ATTEMPT_FAILED
     announce(session, changed, VERBS[changed.state], announced)
-    return changed.state
+    return str(changed.state)
 
 
 def stop(session: Session, claim: Claim) -> None:

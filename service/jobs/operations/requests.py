@@ -35,7 +35,7 @@ def cancel(session: Session, job_id: str) -> str:
     else:
         record_event(session, job_id, 0, "info", "cancel_requested", "cancellation was requested")
         announce(session, job, "changed", {"changed": ["cancel_requested"]})
-    return job.state
+    return str(job.state)
 
 
 def pause(session: Session, job_id: str) -> str:
@@ -57,7 +57,7 @@ def pause(session: Session, job_id: str) -> str:
     else:
         record_event(session, job_id, 0, "info", "pause_requested", "a pause was requested")
         announce(session, job, "changed", {"changed": ["pause_requested"]})
-    return job.state
+    return str(job.state)
 
 
 def resume(session: Session, job_id: str) -> str:
@@ -84,7 +84,7 @@ def resume(session: Session, job_id: str) -> str:
         announce(session, job, "requeued", {"reason": "resumed"})
     else:
         announce(session, job, "changed", {"changed": ["pause_requested"]})
-    return job.state
+    return str(job.state)
 
 
 def remove(session: Session, job_id: str) -> None:

@@ -2,10 +2,12 @@
 
 import gc
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event as Flag
 
 import pytest
@@ -290,6 +292,12 @@ def test_a_type_that_is_not_in_the_list_is_refused(database: Database) -> None:
 def test_every_type_is_about_a_resource_that_has_a_path() -> None:
     for type in events.TYPES:
         assert Resource(type.partition(".")[0], "a/b").path.startswith("/v1/")
+
+
+def test_every_type_stands_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
+    table = page.partition("## Types")[2].partition("## Guarantees")[0]
+    assert set(re.findall(r"`(\w+\.\w+)`", table)) == {*events.TYPES}
 
 
 def test_old_events_are_deleted_in_batches_and_their_ids_are_not_used_again(
