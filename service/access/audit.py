@@ -7,13 +7,13 @@ first transaction that commits records it.
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.access.tables import AuditEvent
+from service.shared.period import ANY_TIME, Period
 
 
 @dataclass
@@ -38,8 +38,7 @@ class Filters(NamedTuple):
 
     action: str | None = None
     key_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    period: Period = ANY_TIME
 
 
 acting: ContextVar[Action | None] = ContextVar("acting", default=None)
@@ -76,15 +75,12 @@ def list_events(
     session: Session, project_id: str, filters: Filters, after: int | None, size: int
 ) -> Sequence[AuditEvent]:
     """A project's events, newest first."""
-    query = select(AuditEvent).where(AuditEvent.project_id == project_id).order_by(AuditEvent.id.desc()).limit(size)
+    query = select(AuditEvent).where(AuditEvent.project_id == project_id, *filters.period.of(AuditEvent.created_at))
+    query = query.order_by(AuditEvent.id.desc()).limit(size)
     if filters.action is not None:
         query = query.where(AuditEvent.action == filters.action)
     if filters.key_id is not None:
         query = query.where(AuditEvent.key_id == filters.key_id)
-    if filters.since is not None:
-        query = query.where(AuditEvent.created_at >= filters.since)
-    if filters.until is not None:
-        query = query.where(AuditEvent.created_at < filters.until)
     if after is not None:
         query = query.where(AuditEvent.id < after)
     return session.scalars(query).all()

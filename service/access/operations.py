@@ -18,6 +18,7 @@ from service.shared import events
 from service.shared.database import now
 from service.shared.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from service.shared.events import Resource
+from service.shared.period import Period
 from service.shared.table_base import new_id
 
 # The last use of a key is written at most this often.
@@ -63,9 +64,12 @@ def find_project(session: Session, name: str) -> Project | None:
     return session.scalar(select(Project).where(Project.name == name))
 
 
-def list_projects(session: Session, caller: Principal, after: str | None, size: int) -> Sequence[Project]:
+def list_projects(
+    session: Session, caller: Principal, period: Period, after: str | None, size: int
+) -> Sequence[Project]:
     """The projects that a caller may see, newest first: its own, or all of them if its project operates."""
-    query = select(Project).order_by(Project.id.desc()).limit(size)
+    query = select(Project).where(*period.of_ids(Project.created_at, Project.id, "prj"))
+    query = query.order_by(Project.id.desc()).limit(size)
     if not caller.operates:
         query = query.where(Project.id == caller.project_id)
     if after is not None:
@@ -123,9 +127,12 @@ def check_grant(session: Session, caller: Principal, scopes: Sequence[Scope], ex
         raise Forbidden("admin", detail, code="key_outlives_its_maker")
 
 
-def list_keys(session: Session, project_id: str, after: str | None, size: int) -> Sequence[ApiKey]:
+def list_keys(
+    session: Session, project_id: str, period: Period, after: str | None, size: int
+) -> Sequence[ApiKey]:
     """All keys of a project, newest first, including revoked ones."""
-    query = select(ApiKey).where(ApiKey.project_id == project_id).order_by(ApiKey.id.desc()).limit(size)
+    query = select(ApiKey).where(ApiKey.project_id == project_id, *period.of_ids(ApiKey.created_at, ApiKey.id, "key"))
+    query = query.order_by(ApiKey.id.desc()).limit(size)
     if after is not None:
         query = query.where(ApiKey.id < after)
     return session.scalars(query).all()

@@ -13,10 +13,10 @@ from service.access.scopes import ADMINISTRATION
 from service.access.tables import Project
 from service.administration import schemas
 from service.http.authentication import AuthenticatedRoute
-from service.http.dependencies import Caller, Moment, Web
+from service.http.dependencies import Caller, Web
 from service.http.idempotency import OnceByBody
 from service.http.paging import page_of
-from service.http.query_parameters import PageQuery
+from service.http.query_parameters import TimedPageQuery
 from service.shared import storage
 from service.shared.errors import NotFound
 from service.shared.resource_names import Reference
@@ -26,13 +26,11 @@ router = APIRouter(tags=[ADMINISTRATION], route_class=AuthenticatedRoute)
 NOT_OURS: dict[str, Any] = {"description": "The caller cannot see a project of this id."}
 
 
-class AuditQuery(PageQuery):
+class AuditQuery(TimedPageQuery):
     """Filters of audit events."""
 
     action: Annotated[str | None, Field(max_length=200, description="Operation id, such as `create_run`.")] = None
     key_id: Annotated[Reference | None, Field(description="Events of this key.")] = None
-    since: Annotated[Moment | None, Field(description="Events from this time on, with time zone.")] = None
-    until: Annotated[Moment | None, Field(description="Events before this time, with time zone.")] = None
     project_id: Annotated[Reference | None, Field(description="Another project; for operator projects only.")] = None
 
 
@@ -58,12 +56,12 @@ def create_api_key(
 
 @router.get("/v1/api-keys", operation_id="list_api_keys", summary="List the API keys of the project")
 def list_api_keys(
-    query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+    query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ApiKeyPage:
     """List the project's keys, newest first, including revoked ones."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        keys = access.list_keys(session, caller.project_id, page.after, page.size + 1)
+        keys = access.list_keys(session, caller.project_id, query.period, page.after, page.size + 1)
         items, token = page.cut([(key.id, schemas.ApiKey.model_validate(key)) for key in keys])
     return schemas.ApiKeyPage(api_keys=items, next_page_token=token)
 
@@ -100,12 +98,12 @@ def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, 
 
 @router.get("/v1/projects", operation_id="list_projects", summary="List the projects that the key can see")
 def list_projects(
-    query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+    query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.ProjectPage:
     """List the caller's project; for keys of an operator project, all projects."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        projects = access.list_projects(session, caller, page.after, page.size + 1)
+        projects = access.list_projects(session, caller, query.period, page.after, page.size + 1)
         items, token = page.cut([(project.id, _described(session, project)) for project in projects])
     return schemas.ProjectPage(projects=items, next_page_token=token)
 
@@ -123,7 +121,7 @@ def list_audit_events(
     page, project_id = page_of(query, request), query.project_id or caller.project_id
     if project_id != caller.project_id and not caller.operates:
         raise NotFound("project", project_id)
-    filters = audit.Filters(query.action, query.key_id, query.since, query.until)
+    filters = audit.Filters(query.action, query.key_id, query.period)
     after = None if page.after is None else int(page.after)
     with services.database.reader() as session:
         events = audit.list_events(session, project_id, filters, after, page.size + 1)

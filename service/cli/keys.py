@@ -71,7 +71,7 @@ def create_key(
 def list_keys(project: ProjectName) -> None:
     """List a project's keys, newest first: id, prefix, name, scopes, last use, and expiry or revocation."""
     with _session() as session:
-        keys = access.list_keys(session, _project(session, project).id, None, 10_000)
+        keys = access.list_keys(session, _project(session, project).id, ANY_TIME, None, 10_000)
         if not keys:
             print(f"project {project!r} has no keys")  # noqa: T201
         for each in keys:

@@ -17,6 +17,7 @@ from service.shared import events, storage
 from service.shared.database import find_or_add, now
 from service.shared.errors import BadInput, Conflict, NotFound
 from service.shared.events import Resource
+from service.shared.period import Period
 from service.shared.samples import Schema
 from service.shared.storage import Stored
 from service.shared.storage.tables import Artifact
@@ -125,7 +126,7 @@ def ready_version(
 
 
 def list_versions(
-    session: Session, project_id: str, name: str, after: str | None, size: int
+    session: Session, project_id: str, name: str, period: Period, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.DatasetVersion]]:
     """The versions of a dataset, newest first, each with its id for paging. Raises NotFound for an unknown dataset."""
     dataset, _, _ = find_version(session, project_id, name, None)
@@ -134,6 +135,7 @@ def list_versions(
         .join(Job, Job.id == DatasetVersion.job_id)
         .outerjoin(Artifact, Artifact.id == DatasetVersion.artifact_id)
         .where(DatasetVersion.dataset_id == dataset.id, _not_deleted())
+        .where(*period.of_ids(DatasetVersion.created_at, DatasetVersion.id, "dsv"))
         .order_by(DatasetVersion.id.desc())
         .limit(size)
     )
@@ -143,7 +145,7 @@ def list_versions(
 
 
 def list_datasets(
-    session: Session, project_id: str, after: str | None, size: int
+    session: Session, project_id: str, period: Period, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Dataset]]:
     """The datasets of a project, newest first, each with its id for paging."""
     newest = (
@@ -154,6 +156,7 @@ def list_datasets(
     query = (
         select(Dataset, newest)
         .where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
+        .where(*period.of_ids(Dataset.created_at, Dataset.id, "dat"))
         .order_by(Dataset.id.desc())
         .limit(size)
     )

@@ -22,7 +22,7 @@ from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import Once, OnceByBody, OnceByCall
 from service.http.paging import page_of
-from service.http.query_parameters import PageQuery, QueryModel
+from service.http.query_parameters import QueryModel, TimedPageQuery
 from service.shared import allowed_locations, broker, samples
 from service.shared.resource_names import Reference, VersionNumber
 from service.shared.storage import Stored, Writer
@@ -98,12 +98,14 @@ def _keep(services: Services, caller: Caller, received: Writer, once: Once) -> U
 
 @router.get(UPLOADS, operation_id="list_uploads", summary="List the uploads of the project")
 def list_uploads(
-    query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+    query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.UploadPage:
     """The uploads of the project, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        items, token = page.cut(uploads.list_uploads(session, caller.project_id, page.after, page.size + 1))
+        items, token = page.cut(
+            uploads.list_uploads(session, caller.project_id, query.period, page.after, page.size + 1)
+        )
     return schemas.UploadPage(uploads=items, next_page_token=token)
 
 
@@ -149,11 +151,13 @@ def create_dataset(
 
 
 @router.get("/v1/datasets", operation_id="list_datasets", summary="List the datasets of the project")
-def list_datasets(query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web) -> DatasetPage:
+def list_datasets(query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web) -> DatasetPage:
     """The datasets of the project, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        items, token = page.cut(datasets.list_datasets(session, caller.project_id, page.after, page.size + 1))
+        items, token = page.cut(
+            datasets.list_datasets(session, caller.project_id, query.period, page.after, page.size + 1)
+        )
     return DatasetPage(datasets=items, next_page_token=token)
 
 
@@ -172,12 +176,14 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     response_model=schemas.DatasetVersionPage,
 )
 def list_dataset_versions(
-    name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+    name: Reference, query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> Response:
     """The versions of a dataset, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        versions = datasets.list_versions(session, caller.project_id, name, page.after, page.size + 1)
+        versions = datasets.list_versions(
+            session, caller.project_id, name, query.period, page.after, page.size + 1
+        )
     return page.response("versions", versions)
 
 

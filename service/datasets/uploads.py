@@ -13,6 +13,7 @@ from service.shared import events, storage
 from service.shared.errors import Conflict, NotFound
 from service.shared.events import Resource
 from service.shared.npz import ArrayHeader
+from service.shared.period import Period
 from service.shared.storage import Stored
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
@@ -59,13 +60,13 @@ def find(session: Session, project_id: str, upload_id: str, lock: bool = False) 
 
 
 def list_uploads(
-    session: Session, project_id: str, after: str | None, size: int
+    session: Session, project_id: str, period: Period, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Upload]]:
     """The uploads of a project, newest first, each with its id for paging."""
     query = (
         select(Upload, Artifact)
         .join(Artifact, Artifact.id == Upload.artifact_id)
-        .where(Upload.project_id == project_id)
+        .where(Upload.project_id == project_id, *period.of_ids(Upload.created_at, Upload.id, "upl"))
         .order_by(Upload.id.desc())
         .limit(size)
     )

@@ -1,12 +1,10 @@
 """What the routes of all domains depend on: the services of the process and the caller."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated
 
 from celery import Celery
 from fastapi import Depends, Request
-from pydantic import AwareDatetime, Field
 
 from service.access.key_cache import KeyCache
 from service.access.operations import Principal
@@ -55,7 +53,3 @@ async def _caller(request: Request) -> Principal:
 
 
 Caller = Annotated[Principal, Depends(_caller)]
-
-
-# Ids contain the milliseconds since 1970. The upper bound stays within year 9999 in every time zone.
-Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]

@@ -2,18 +2,22 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from service.shared.errors import BadInput, Fault
+from service.shared.period import Period
 
 MAX_FAULTS = 20
 MAX_SHOWN_CHARACTERS = 100
 MAX_PAGE_SIZE = 200
+# Ids contain the milliseconds since 1970. The upper bound stays within year 9999 in every time zone.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]
 
 
 class QueryModel(BaseModel):
@@ -34,10 +38,22 @@ class QueryModel(BaseModel):
 
 
 class PageQuery(QueryModel):
-    """The parameters of every list."""
+    """The page to return: parameters of every list."""
 
     page_size: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE, description="Maximum number of items.")] = 50
     page_token: Annotated[str | None, Field(description="`next_page_token` of the previous page.")] = None
+
+
+class TimedPageQuery(PageQuery):
+    """The parameters of every list whose items have the time of their creation."""
+
+    created_after: Annotated[Moment | None, Field(description="Created at this time or later; with time zone.")] = None
+    created_before: Annotated[Moment | None, Field(description="Created before this time; with time zone.")] = None
+
+    @property
+    def period(self) -> Period:
+        """When the items of the list were created."""
+        return Period(self.created_after, self.created_before)
 
 
 def model_of(endpoint: Callable[..., Any]) -> type[QueryModel] | None:

@@ -12,6 +12,7 @@ from service.shared import events
 from service.shared.database import find_or_add
 from service.shared.errors import NotFound
 from service.shared.events import Resource
+from service.shared.period import Period
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import new_id
 
@@ -80,10 +81,11 @@ def get_model(session: Session, project_id: str, name: str) -> schemas.Model:
 
 
 def list_models(
-    session: Session, project_id: str, deleted: bool, after: str | None, size: int
+    session: Session, project_id: str, deleted: bool, period: Period, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Model]]:
     """Models newest first, each with its id for paging: the deleted ones, or the others."""
-    query = _models(project_id).where(_is(Model, deleted)).order_by(Model.id.desc()).limit(size)
+    created = period.of_ids(Model.created_at, Model.id, "mod")
+    query = _models(project_id).where(_is(Model, deleted), *created).order_by(Model.id.desc()).limit(size)
     if after is not None:
         query = query.where(Model.id < after)
     rows = session.execute(query).all()
@@ -97,11 +99,13 @@ def get_version(session: Session, project_id: str, name: str, number: int) -> sc
 
 
 def list_versions(
-    session: Session, project_id: str, name: str, deleted: bool, after: str | None, size: int
+    session: Session, project_id: str, name: str, deleted: bool, period: Period, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.ModelVersion]]:
     """A model's versions newest first, each with its id for paging. Raises NotFound for an unknown model."""
     get_model(session, project_id, name)
-    query = _versions(project_id, name).where(_is(ModelVersion, deleted)).order_by(ModelVersion.id.desc()).limit(size)
+    created = period.of_ids(ModelVersion.created_at, ModelVersion.id, "mdv")
+    query = _versions(project_id, name).where(_is(ModelVersion, deleted), *created)
+    query = query.order_by(ModelVersion.id.desc()).limit(size)
     if after is not None:
         query = query.where(ModelVersion.id < after)
     rows = [(row[1], row[2]) for row in session.execute(query)]

@@ -8,7 +8,7 @@ from pydantic import Field
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.paging import page_of
-from service.http.query_parameters import PageQuery, QueryModel
+from service.http.query_parameters import QueryModel, TimedPageQuery
 from service.registry import deletion, schemas
 from service.registry import operations as registry
 from service.shared.resource_names import Reference, VersionNumber
@@ -16,7 +16,7 @@ from service.shared.resource_names import Reference, VersionNumber
 router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
 
 
-class ModelQuery(PageQuery):
+class ModelQuery(TimedPageQuery):
     """Which models or versions to list."""
 
     deleted: Annotated[bool, Field(description="List the deleted ones instead of the others.")] = False
@@ -35,7 +35,9 @@ def list_models(
     """The project's models, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        rows = registry.list_models(session, caller.project_id, query.deleted, page.after, page.size + 1)
+        rows = registry.list_models(
+            session, caller.project_id, query.deleted, query.period, page.after, page.size + 1
+        )
     items, token = page.cut(rows)
     return schemas.ModelPage(models=items, next_page_token=token)
 
@@ -81,7 +83,9 @@ def list_model_versions(
     """A model's versions, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        versions = registry.list_versions(session, caller.project_id, name, query.deleted, page.after, page.size + 1)
+        versions = registry.list_versions(
+            session, caller.project_id, name, query.deleted, query.period, page.after, page.size + 1
+        )
     return page.response("versions", versions)
 
 
