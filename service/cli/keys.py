@@ -14,6 +14,7 @@ from service.access.scopes import SCOPES
 from service.access.tables import Project
 from service.shared.database import Database
 from service.shared.errors import SensoriumError
+from service.shared.period import ANY_TIME
 from service.shared.startup_checks import read_settings
 
 app = typer.Typer()

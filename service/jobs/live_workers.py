@@ -37,9 +37,12 @@ def unregister(session: Session, worker_id: str) -> None:
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now(), job_id=None))
 
 
-def alive(session: Session) -> Sequence[tuple[Worker, str | None]]:
-    """The live workers, each with the project of its current job."""
-    return [(worker, project_id) for worker, project_id in session.execute(_ALIVE)]
+def alive(session: Session, after: str | None = None, size: int | None = None) -> Sequence[tuple[Worker, str | None]]:
+    """The live workers, each with the project of its current job: at most `size` of them after the worker `after`."""
+    query = _ALIVE.limit(size)
+    if after is not None:
+        query = query.where(Worker.id > after)
+    return [(worker, project_id) for worker, project_id in session.execute(query)]
 
 
 def work_waits(session: Session, queue: str, devices: int, seconds: float) -> bool:

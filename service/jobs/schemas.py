@@ -19,8 +19,8 @@ class Worker(BaseModel):
     heartbeat_at: datetime = Field(description="When it last reported that it is alive.")
 
 
-class Workers(BaseModel):
-    """The live workers."""
+class WorkerPage(BaseModel):
+    """One page of live workers, in the order of their start."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -49,4 +49,5 @@ class Workers(BaseModel):
         }
     )
 
-    workers: list[Worker] = Field(description="All live workers.")
+    workers: list[Worker] = Field(description="The workers of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
+from service.http.paging import page_of
+from service.http.query_parameters import PageQuery
 from service.registry import aliases, schemas
 from service.shared.errors import BadInput, Fault
 from service.shared.resource_names import Reference
@@ -20,10 +22,15 @@ CONFLICTS: dict[int | str, dict[str, Any]] = {412: {"description": "The alias wa
 
 
 @router.get("", operation_id="list_aliases", summary="List aliases of a model")
-def list_aliases(name: Reference, caller: Caller, services: Web) -> schemas.AliasList:
-    """All aliases of a model, by name."""
+def list_aliases(
+    name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
+) -> schemas.AliasPage:
+    """The aliases of a model, by name."""
+    page = page_of(query, request)
     with services.database.reader() as session:
-        return aliases.list_all(session, caller.project_id, name)
+        rows = aliases.list_aliases(session, caller.project_id, name, page.after, page.size + 1)
+    items, token = page.cut(rows)
+    return schemas.AliasPage(aliases=items, next_page_token=token)
 
 
 @router.get("/{alias}", operation_id="get_alias", summary="Get an alias")

@@ -1,5 +1,7 @@
 """Sets, reads and deletes aliases. `alias_rollout` moves them once the engines have loaded the version."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
@@ -66,11 +68,18 @@ def get(session: Session, project_id: str, name: str, alias: str) -> schemas.Ali
     return representations.of_alias(session, name, _find(session, project_id, name, alias))
 
 
-def list_all(session: Session, project_id: str, name: str) -> schemas.AliasList:
-    """A model's aliases, at most `MAX_ALIASES`. Raises NotFound for an unknown model."""
+def list_aliases(
+    session: Session, project_id: str, name: str, after: str | None, size: int
+) -> Sequence[tuple[str, schemas.Alias]]:
+    """A model's aliases after the alias `after`, by name, each with its name for paging.
+
+    Raises NotFound for an unknown model.
+    """
     model = _model(session, project_id, name)
-    rows = session.scalars(select(Alias).where(Alias.model_id == model.id).order_by(Alias.name)).all()
-    return schemas.AliasList(aliases=[representations.of_alias(session, name, row) for row in rows])
+    query = select(Alias).where(Alias.model_id == model.id).order_by(Alias.name).limit(size)
+    if after is not None:
+        query = query.where(Alias.name > after)
+    return [(row.name, representations.of_alias(session, name, row)) for row in session.scalars(query).all()]
 
 
 def remove(session: Session, project_id: str, name: str, alias: str, expected: int | None) -> None:

@@ -35,9 +35,7 @@ def list_models(
     """The project's models, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        rows = registry.list_models(
-            session, caller.project_id, query.deleted, query.period, page.after, page.size + 1
-        )
+        rows = registry.list_models(session, caller.project_id, query.deleted, query.period, page.after, page.size + 1)
     items, token = page.cut(rows)
     return schemas.ModelPage(models=items, next_page_token=token)
 

@@ -246,9 +246,10 @@ class ModelVersionPage(BaseModel):
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
-class AliasList(BaseModel):
-    """The aliases of a model, by name."""
+class AliasPage(BaseModel):
+    """One page of a model's aliases, by name."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"aliases": [examples.ALIAS]}]})
 
-    aliases: list[Alias] = Field(description="All aliases.")
+    aliases: list[Alias] = Field(description="The aliases of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")

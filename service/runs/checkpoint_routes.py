@@ -2,13 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from service.http import downloads
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.downloads import BINARY, IfRange, Range
 from service.http.idempotency import OnceByBody
+from service.http.paging import page_of
+from service.http.query_parameters import TimedPageQuery
 from service.registry.schemas import ModelVersion, VersionRequest
 from service.runs import checkpoints, lookup, schemas
 from service.shared.resource_names import Name, Reference
@@ -24,22 +26,31 @@ Step = Annotated[int, Path(ge=0, le=2**53, description="Number of optimiser step
     summary="List checkpoints of a run",
     tags=["runs"],
 )
-def list_run_checkpoints(run_id: Reference, caller: Caller, services: Web) -> schemas.Checkpoints:
+def list_run_checkpoints(
+    run_id: Reference, query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
+) -> schemas.CheckpointPage:
     """The stored states of the training, newest first."""
+    page = page_of(query, request)
     with services.database.reader() as session:
         lookup.job_of(session, caller.project_id, run_id)
-        bodies = [
-            schemas.Checkpoint(
-                step=checkpoint.step,
-                attempt=checkpoint.attempt,
-                reason=checkpoint.reason,
-                sha256=artifact.sha256,
-                size_bytes=artifact.size_bytes,
-                created_at=checkpoint.created_at,
+        rows = [
+            (
+                checkpoint.id,
+                schemas.Checkpoint(
+                    step=checkpoint.step,
+                    attempt=checkpoint.attempt,
+                    reason=checkpoint.reason,
+                    sha256=artifact.sha256,
+                    size_bytes=artifact.size_bytes,
+                    created_at=checkpoint.created_at,
+                ),
             )
-            for checkpoint, artifact in checkpoints.of_run(session, run_id)
+            for checkpoint, artifact in checkpoints.list_checkpoints(
+                session, run_id, query.period, page.after, page.size + 1
+            )
         ]
-    return schemas.Checkpoints(checkpoints=bodies)
+    items, token = page.cut(rows)
+    return schemas.CheckpointPage(checkpoints=items, next_page_token=token)
 
 
 @router.get(

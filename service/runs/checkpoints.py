@@ -10,6 +10,7 @@ from service.registry import operations as registry
 from service.registry.schemas import Lineage, ModelVersion, VersionRequest
 from service.runs.tables import Run, RunCheckpoint, RunMetric
 from service.shared.errors import NotFound
+from service.shared.period import Period
 from service.shared.storage.tables import Artifact
 
 
@@ -18,6 +19,22 @@ def of_run(session: Session, run_id: str) -> Sequence[Row[RunCheckpoint, Artifac
     query = select(RunCheckpoint, Artifact).join(Artifact, Artifact.id == RunCheckpoint.artifact_id)
     newest_first = (RunCheckpoint.step.desc(), RunCheckpoint.id.desc())
     return session.execute(query.where(RunCheckpoint.run_id == run_id).order_by(*newest_first)).all()
+
+
+def list_checkpoints(
+    session: Session, run_id: str, period: Period, after: str | None, size: int
+) -> Sequence[Row[RunCheckpoint, Artifact]]:
+    """A run's checkpoints older than the checkpoint `after`, newest first."""
+    query = (
+        select(RunCheckpoint, Artifact)
+        .join(Artifact, Artifact.id == RunCheckpoint.artifact_id)
+        .where(RunCheckpoint.run_id == run_id, *period.of(RunCheckpoint.created_at))
+        .order_by(RunCheckpoint.id.desc())
+        .limit(size)
+    )
+    if after is not None:
+        query = query.where(RunCheckpoint.id < after)
+    return session.execute(query).all()
 
 
 def find(session: Session, project_id: str, run_id: str, step: int | None) -> tuple[RunCheckpoint, Artifact]:
