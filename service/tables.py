@@ -8,7 +8,7 @@ Project ─┬─ ApiKey
          ├─ Artifact                 a content-addressed file
          ├─ Upload ── Artifact
          ├─ Dataset ── DatasetVersion ── Job (convert), Artifact
-         ├─ Run ── Job (train), DatasetVersion; RunTag, RunMetric, RunProgress, RunCheckpoint ── Artifact
+         ├─ Run ── Job (train), DatasetVersion; RunTag, RunMetric, RunLatestMetric, RunCheckpoint ── Artifact
          └─ Model ─┬─ ModelVersion ── Run, Artifact
                    └─ Alias ── ModelVersion  (the one that it names, and the one that it moves to)
 Worker                               worker processes

@@ -15,7 +15,7 @@ from service.access.tables import Project
 from service.datasets import operations as datasets
 from service.jobs.tables import Job
 from service.registry.tables import ModelVersion
-from service.runs import lookup
+from service.runs import selection
 from service.shared import broker
 from tests import table_ownership
 from tests.conftest import Service
@@ -52,7 +52,7 @@ def test_every_task_that_the_service_sends_is_registered_by_a_worker(service: Se
 
 
 def test_every_kind_of_job_that_the_service_makes_is_known_to_workers() -> None:
-    assert {lookup.KIND, datasets.KIND} == set(KINDS)
+    assert {selection.KIND, datasets.KIND} == set(KINDS)
 
 
 def test_the_application_serves_without_torch_until_it_computes(tmp_path: Path) -> None:

@@ -127,9 +127,7 @@ def check_grant(session: Session, caller: Principal, scopes: Sequence[Scope], ex
         raise Forbidden("admin", detail, code="key_outlives_its_maker")
 
 
-def list_keys(
-    session: Session, project_id: str, period: Period, after: str | None, size: int
-) -> Sequence[ApiKey]:
+def list_keys(session: Session, project_id: str, period: Period, after: str | None, size: int) -> Sequence[ApiKey]:
     """All keys of a project, newest first, including revoked ones."""
     query = select(ApiKey).where(ApiKey.project_id == project_id, *period.of_ids(ApiKey.created_at, ApiKey.id, "key"))
     query = query.order_by(ApiKey.id.desc()).limit(size)

@@ -151,7 +151,9 @@ def create_dataset(
 
 
 @router.get("/v1/datasets", operation_id="list_datasets", summary="List the datasets of the project")
-def list_datasets(query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web) -> DatasetPage:
+def list_datasets(
+    query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
+) -> DatasetPage:
     """The datasets of the project, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
@@ -181,9 +183,7 @@ def list_dataset_versions(
     """The versions of a dataset, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        versions = datasets.list_versions(
-            session, caller.project_id, name, query.period, page.after, page.size + 1
-        )
+        versions = datasets.list_versions(session, caller.project_id, name, query.period, page.after, page.size + 1)
     return page.response("versions", versions)
 
 

@@ -1,4 +1,4 @@
-"""Pages of lists. A signed token contains the last id of the previous page."""
+"""Pages of lists. A signed token contains the key of the last item of the previous page, such as its id."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Page:
-    """The part of a list to return: at most `size` items after the id `after`."""
+    """The part of a list to return: at most `size` items after the key `after`."""
 
     size: int
     after: str | None
     token_of: Callable[[str], str]
 
     def cut(self, rows: Sequence[tuple[str, Item]]) -> tuple[list[Item], str | None]:
-        """The items of this page and the token of the next one, if any. rows: up to `size` + 1 pairs (id, item)."""
+        """The items of this page and the token of the next one, if any. rows: up to `size` + 1 pairs (key, item)."""
         page_rows = rows[: self.size]
         token = None
         if len(rows) > self.size:
@@ -44,9 +44,12 @@ class Page:
         return Response(content, media_type="application/json")
 
 
-def page_of(query: PageQuery, request: Request) -> Page:
-    """The requested page. Raises InvalidToken if the token is not valid for this list."""
-    signer, purpose = services_of(request).signer, f"page of {request.scope['path']}"
+def page_of(query: PageQuery, request: Request, order: str = "") -> Page:
+    """The requested page. order: the one that the client chose, if any: the tokens of each order are its own.
+
+    Raises InvalidToken if the token is not valid for this list.
+    """
+    signer, purpose = services_of(request).signer, f"page of {request.scope['path']}{order and f' by {order}'}"
 
     def token_of(last: str) -> str:
         return signer.sign(purpose, last)

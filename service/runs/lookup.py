@@ -1,13 +1,9 @@
-"""Reads runs: one, or a page of a list. The last page of 100,000 runs is as fast as the first."""
+"""Reads runs: one, or a page of a list."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, select, union_all
-from sqlalchemy.orm import InstrumentedAttribute, Session
-from ulid import ULID
+from sqlalchemy import Row, Select, bindparam, select
+from sqlalchemy.orm import Session
 
 from models.config import in_todays_form
 from service.datasets.tables import Dataset, DatasetVersion
@@ -16,23 +12,20 @@ from service.jobs.queue_position import Wait
 from service.jobs.tables import Job
 from service.registry.schemas import Evaluation
 from service.registry.tables import ModelVersion
-from service.runs import schemas
-from service.runs.tables import Run, RunProgress, RunTag
+from service.runs import newest_metrics, schemas, selection
+from service.runs.selection import Filters, Order, Place
+from service.runs.tables import Run, RunTag
 from service.shared.errors import NotFound
 
-KIND = "train"
-"""The kind of the jobs of runs."""
-
-RunRow = tuple[Run, Job, str, int, int | None, dict[str, Any] | None]
+RunRow = tuple[Run, Job, str, int, int | None]
 
 # Built once: clients poll runs, and building the statement takes longer than running it.
 _RUNS: Select[*RunRow] = (
-    select(Run, Job, Dataset.name, DatasetVersion.version, ModelVersion.version, RunProgress.metrics)
+    select(Run, Job, Dataset.name, DatasetVersion.version, ModelVersion.version)
     .join(Job, Job.id == Run.job_id)
     .join(DatasetVersion, DatasetVersion.id == Run.dataset_version_id)
     .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
     .outerjoin(ModelVersion, ModelVersion.run_id == Run.id)
-    .outerjoin(RunProgress, RunProgress.run_id == Run.id)
 )
 _ASKED_FOR = (Run.project_id == bindparam("project_id"), Run.id == bindparam("run_id"))
 _RUN = _RUNS.where(*_ASKED_FOR)
@@ -44,32 +37,27 @@ _TAGS = (
 )
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Selects runs that are in any of the states, have all of the tags, and match every other filter."""
-
-    states: Sequence[str] = ()
-    tags: Sequence[str] = ()
-    dataset: str | None = None
-    model: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-
-
 def get(session: Session, project_id: str, run_id: str) -> schemas.Run:
     """One run with its position in the queue. Raises NotFound."""
     row = session.execute(_RUN, {"project_id": project_id, "run_id": run_id}).one_or_none()
     if row is None:
         raise NotFound("run", run_id)
-    return _described(row, tags_of(session, [run_id])[run_id], queue_position.find(session, [row[1]])[row[1].id])
+    job = row[1]
+    metrics = newest_metrics.of_jobs(session, [job.id])[job.id]
+    return _described(row, tags_of(session, [run_id])[run_id], metrics, queue_position.find(session, [job])[job.id])
 
 
 def list_runs(
-    session: Session, project_id: str, filters: Filters, after: str | None, size: int
+    session: Session, project_id: str, filters: Filters, order: Order, after: str | None, size: int
 ) -> list[tuple[str, schemas.Run]]:
-    """Runs older than the job `after`, newest first, each with the id of its job: the key of the next page."""
-    job_ids = _page(session, project_id, filters, after, size)
-    return list(zip(job_ids, describe(session, job_ids), strict=True))
+    """At most `size` runs behind the key `after`, each with its own key: that of the last leads to the next page.
+
+    Raises BadInput for a metric that no run of the project has reported.
+    """
+    last = None if after is None else Place.of(after, order)
+    places = selection.page(session, project_id, filters, order, last, size)
+    runs = describe(session, [place.job_id for place in places])
+    return [(place.key(order), run) for place, run in zip(places, runs, strict=True)]
 
 
 def job_of(session: Session, project_id: str, run_id: str) -> str:
@@ -93,12 +81,13 @@ def describe(session: Session, job_ids: Sequence[str]) -> list[schemas.Run]:
     """The runs of these jobs, in their order."""
     rows = {row[1].id: row for row in session.execute(_RUNS.where(Run.job_id.in_(job_ids)))}
     tags = tags_of(session, [row[0].id for row in rows.values()])
+    metrics = newest_metrics.of_jobs(session, list(rows))
     waits = queue_position.find(session, [row[1] for row in rows.values()])
-    return [_described(rows[job_id], tags[rows[job_id][0].id], waits[job_id]) for job_id in job_ids]
+    return [_described(rows[job_id], tags[rows[job_id][0].id], metrics[job_id], waits[job_id]) for job_id in job_ids]
 
 
-def _described(row: Row[*RunRow], tags: list[str], waits: Wait) -> schemas.Run:
-    run, job, dataset, dataset_version, version, newest = row
+def _described(row: Row[*RunRow], tags: list[str], metrics: dict[str, float | None], waits: Wait) -> schemas.Run:
+    run, job, dataset, dataset_version, version = row
     return schemas.Run(
         id=run.id,
         state=job.state,
@@ -129,7 +118,7 @@ def _described(row: Row[*RunRow], tags: list[str], waits: Wait) -> schemas.Run:
         tags=tags,
         description=run.description,
         estimate=run.estimate,
-        metrics=dict(newest or {}),
+        metrics=metrics,
         created_at=run.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -142,64 +131,3 @@ def tags_of(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
     for run_id, tag in session.execute(_TAGS, {"run_ids": run_ids}):
         tags[run_id].append(tag)
     return tags
-
-
-def _page(session: Session, project_id: str, filters: Filters, after: str | None, size: int) -> list[str]:
-    """The job ids of at most `size` runs that are older than the job `after`, newest first.
-
-    Ids sort by time, so one index gives order, pages and times. Each state is looked up on its own in an index: a few
-    failed runs among many succeeded ones are found without reading the others.
-    """
-    if not filters.states:
-        return list(session.scalars(_of_runs(project_id, filters, after).limit(size)))
-    # the newest of all states are among the newest of each
-    each = [
-        select(_in_state(project_id, filters, after, state).limit(size).subquery().c.job_id) for state in filters.states
-    ]
-    newest = union_all(*each).subquery()
-    return list(session.scalars(select(newest.c.job_id).order_by(newest.c.job_id.desc()).limit(size)))
-
-
-def _of_runs(project_id: str, filters: Filters, after: str | None) -> Select[str]:
-    query = select(Run.job_id).where(Run.project_id == project_id, *_narrow(Run.job_id, filters, after))
-    return _matching(query, filters).order_by(Run.job_id.desc())
-
-
-def _in_state(project_id: str, filters: Filters, after: str | None, state: str) -> Select[str]:
-    query = (
-        select(Job.id.label("job_id"))
-        .join(Run, Run.job_id == Job.id)
-        .where(Job.project_id == project_id, Job.kind == KIND, Job.state == state, *_narrow(Job.id, filters, after))
-    )
-    return _matching(query, filters).order_by(Job.id.desc())
-
-
-def _matching(query: Select[str], filters: Filters) -> Select[str]:
-    if filters.model is not None:
-        query = query.where(Run.model_name == filters.model)
-    if filters.dataset is not None:
-        versions = (
-            select(DatasetVersion.id)
-            .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-            .where(Dataset.name == filters.dataset, Dataset.project_id == Run.project_id)
-        )
-        query = query.where(Run.dataset_version_id.in_(versions))
-    for tag in filters.tags:
-        query = query.where(select(RunTag.tag).where(RunTag.run_id == Run.id, RunTag.tag == tag).exists())
-    return query
-
-
-def _narrow(column: InstrumentedAttribute[str], filters: Filters, after: str | None) -> list[ColumnElement[bool]]:
-    conditions = []
-    if after is not None:
-        conditions.append(column < after)
-    if filters.created_after is not None:
-        conditions.append(column >= f"job_{_first_of(filters.created_after)}")
-    if filters.created_before is not None:
-        conditions.append(column < f"job_{_first_of(filters.created_before)}")
-    return conditions
-
-
-def _first_of(time: datetime) -> ULID:
-    """The smallest id of a time."""
-    return ULID(int(time.timestamp() * 1000).to_bytes(6, "big") + bytes(10))

@@ -17,8 +17,8 @@ from service.jobs.operations import RunningLimit
 from service.jobs.tables import FINAL_STATES, Job
 from service.registry import operations as registry
 from service.runs import lookup, schemas, training_plan
-from service.runs.lookup import KIND
-from service.runs.tables import Run, RunCheckpoint, RunMetric, RunProgress, RunTag
+from service.runs.selection import KIND
+from service.runs.tables import Run, RunCheckpoint, RunLatestMetric, RunMetric, RunTag
 from service.runs.training_plan import Resolved
 from service.shared import events, storage
 from service.shared.errors import Conflict, NotFound, TooMany
@@ -160,7 +160,8 @@ def remove(session: Session, project_id: str, run_id: str) -> None:
     registry.forget_run(session, run.id)
     session.execute(delete(RunMetric).where(RunMetric.run_id == run.id))
     session.execute(update(Run).where(Run.retry_of == run.id).values(retry_of=None))
-    for table in (RunTag, RunProgress, RunCheckpoint):
+    session.execute(delete(RunLatestMetric).where(RunLatestMetric.job_id == run.job_id))
+    for table in (RunTag, RunCheckpoint):
         session.execute(delete(table).where(table.run_id == run.id))
     init, job_id = run.init_artifact_id, job.id
     session.execute(delete(Run).where(Run.id == run.id))

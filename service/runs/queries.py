@@ -4,27 +4,47 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.http.dependencies import Moment
-from service.http.query_parameters import PageQuery, QueryModel
-from service.runs.lookup import Filters
-from service.runs.schemas import RunState
+from service.http.query_parameters import QueryModel, TimedPageQuery
+from service.runs import selection_syntax
+from service.runs.schemas import MAX_FILTERS, RunState
+from service.runs.selection import Filters, Order
 from service.shared.resource_names import Reference
 
 
-class RunQuery(PageQuery):
-    """Which runs to list."""
+class RunQuery(TimedPageQuery):
+    """Which runs to list, and in which order."""
 
     state: Annotated[list[RunState], Field(max_length=6, description="In any of these states.")] = []  # noqa: RUF012 Pydantic copies it
     tag: Annotated[list[Reference], Field(max_length=20, description="With all of these tags.")] = []  # noqa: RUF012 Pydantic copies it
     dataset: Annotated[Reference | None, Field(description="On any version of this dataset.")] = None
     model: Annotated[Reference | None, Field(description="For this model.")] = None
-    created_after: Annotated[Moment | None, Field(description="Made at this time or later.")] = None
-    created_before: Annotated[Moment | None, Field(description="Made before this time.")] = None
+    filter: Annotated[
+        list[Reference],
+        Field(
+            max_length=MAX_FILTERS,
+            description="Whose newest metrics meet all of these conditions: `metric.NAME`, one of `< <= > >= = !=`, "
+            "and a number. A run without the metric, or with a value that is not finite, meets none.",
+            examples=[["metric.validation_loss<0.3"]],
+        ),
+    ] = []  # noqa: RUF012 Pydantic copies it
+    sort: Annotated[
+        Reference,
+        Field(
+            description="`created_at`, or `metric.NAME` for the newest value of a metric; with `-` in front from the "
+            "largest to the smallest. Runs without a finite value of the metric come last, newest first.",
+            examples=["metric.validation_loss"],
+        ),
+    ] = selection_syntax.DEFAULT_ORDER
 
     def filters(self) -> Filters:
-        """The filters of the list, each state and tag once."""
+        """The filters of the list, each state and tag once. Raises BadInput."""
         states, tags = list(dict.fromkeys(self.state)), list(dict.fromkeys(self.tag))
-        return Filters(states, tags, self.dataset, self.model, self.created_after, self.created_before)
+        metrics = selection_syntax.metric_filters(list(dict.fromkeys(self.filter)))
+        return Filters(states, tags, self.dataset, self.model, self.period, metrics)
+
+    def order(self) -> Order:
+        """The order of the list. Raises BadInput."""
+        return selection_syntax.order(self.sort)
 
 
 class MetricQuery(QueryModel):

@@ -20,6 +20,7 @@ from service.jobs.event_feed import AccessLost, Feed
 from service.registry.schemas import Evaluation
 from service.runs import lookup, queries, run_metrics, schemas
 from service.runs import operations as runs
+from service.runs.selection import NEWEST_FIRST
 from service.shared import broker, storage
 from service.shared.resource_names import Reference
 
@@ -57,10 +58,11 @@ async def _feed(request: Request) -> Feed:
 
 @router.get("", operation_id="list_runs", summary="List training runs", response_model=schemas.RunPage)
 def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, caller: Caller, services: Web) -> Response:
-    """The project's runs, newest first."""
-    page = page_of(query, request)
+    """The project's runs, newest first, or in the order of `sort`."""
+    filters, order = query.filters(), query.order()
+    page = page_of(query, request, "" if order == NEWEST_FIRST else query.sort)
     with services.database.reader() as session:
-        runs = lookup.list_runs(session, caller.project_id, query.filters(), page.after, page.size + 1)
+        runs = lookup.list_runs(session, caller.project_id, filters, order, page.after, page.size + 1)
     return page.response("runs", runs)
 
 

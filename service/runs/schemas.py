@@ -13,6 +13,8 @@ from service.shared.documented_as import DocumentedAs
 from service.shared.errors import Fault
 from service.shared.resource_names import Name
 
+MAX_FILTERS = 20
+
 RunState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 
 
@@ -206,16 +208,17 @@ class Checkpoint(BaseModel):
     created_at: datetime = Field(description="When it was stored.")
 
 
-class Checkpoints(BaseModel):
-    """A run's checkpoints, newest first."""
+class CheckpointPage(BaseModel):
+    """One page of a run's checkpoints, newest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"checkpoints": [examples.CHECKPOINT]}]})
 
-    checkpoints: list[Checkpoint] = Field(description="All checkpoints that are kept.")
+    checkpoints: list[Checkpoint] = Field(description="The checkpoints of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class RunPage(BaseModel):
-    """One page of runs, newest first."""
+    """One page of runs in the order of `sort`, by default newest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"runs": [examples.RUN], "next_page_token": None}]})
 

@@ -57,15 +57,17 @@ class RunTag(Table):
     __table_args__ = (Index(None, "project_id", "tag", "job_id"),)
 
 
-class RunProgress(Table):
-    """The newest value of every metric of a run, so that lists do not search for it."""
+class RunLatestMetric(Table):
+    """The newest value of one metric of a run, by which lists are sorted and filtered; null if it is not finite."""
 
-    __tablename__ = "run_progress"
+    __tablename__ = "run_latest_metrics"
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    step: Mapped[int] = mapped_column(BigInteger)
-    epoch: Mapped[int]
-    metrics: Mapped[dict[str, Any]]
+    job_id: Mapped[str] = mapped_column(ForeignKey("runs.job_id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    value: Mapped[float | None]
+
+    __table_args__ = (Index("ix_run_latest_metrics_listed", "project_id", "name", "value", "job_id"),)
 
 
 class RunCheckpoint(Table):

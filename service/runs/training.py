@@ -14,8 +14,8 @@ from service.jobs.operations import Claim
 from service.jobs.tables import Job
 from service.registry import operations as registry
 from service.registry.schemas import Kernel, Lineage
-from service.runs import checkpoints
-from service.runs.tables import Run, RunCheckpoint, RunMetric, RunProgress
+from service.runs import checkpoints, newest_metrics
+from service.runs.tables import Run, RunCheckpoint, RunMetric
 from service.shared import storage
 from service.shared.storage import Stored
 from service.shared.storage.tables import Artifact
@@ -95,10 +95,7 @@ def record_metrics(
         )
         for name, value in values.items()
     )
-    newest = session.get(RunProgress, run_id) or RunProgress(run_id=run_id, metrics={})
-    newest.step, newest.epoch = step, epoch
-    newest.metrics = {**newest.metrics, **{name: finite(value) for name, value in values.items()}}
-    session.add(newest)
+    newest_metrics.record(session, run_id, {name: finite(value) for name, value in values.items()})
 
 
 def record_checkpoint(

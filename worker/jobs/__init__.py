@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from service.datasets import operations as datasets
 from service.datasets.tables import DatasetVersion
 from service.jobs.operations import Claim
-from service.runs import lookup
+from service.runs import selection
 from service.runs.tables import Run
 from service.shared.storage import Stored
 from worker.jobs.convert import ConvertJob
@@ -38,7 +38,7 @@ class ClaimedJob(Protocol):
         """Add the rows of the outcome, in the transaction that ends the job. Raises TooMany as `record` does."""
 
 
-KINDS: dict[str, Callable[[Session, Claim], ClaimedJob]] = {lookup.KIND: TrainJob, datasets.KIND: ConvertJob}
+KINDS: dict[str, Callable[[Session, Claim], ClaimedJob]] = {selection.KIND: TrainJob, datasets.KIND: ConvertJob}
 
 
 def log_fields(session: Session, claim: Claim) -> dict[str, str]:

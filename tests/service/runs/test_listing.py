@@ -10,10 +10,11 @@ from service.jobs import operations as jobs
 from service.jobs.tables import Job
 from service.runs import lookup
 from service.runs import operations as runs
-from service.runs.lookup import Filters
 from service.runs.schemas import DatasetReference, RunChanges, RunRequest
 from service.runs.tables import Run
+from service.runs.selection import NEWEST_FIRST, Filters, Order
 from service.shared.database import Database
+from service.shared.period import Period
 from tests.service.rows import ready_dataset
 
 
@@ -37,13 +38,15 @@ def made(database: Database, project_id: str) -> list[str]:
     return found
 
 
-def listed(database: Database, project_id: str, size: int = 100, **filters: object) -> list[str]:
+def listed(
+    database: Database, project_id: str, size: int = 100, order: Order = NEWEST_FIRST, **filters: object
+) -> list[str]:
     """All pages, one after the other."""
     found: list[str] = []
     after = None
     while True:
         with database.reader() as session:
-            page = lookup.list_runs(session, project_id, Filters(**filters), after, size)  # type: ignore[arg-type]
+            page = lookup.list_runs(session, project_id, Filters(**filters), order, after, size)  # type: ignore[arg-type]
         found += [run.id for _, run in page]
         if len(page) < size:
             return found
@@ -71,7 +74,7 @@ def test_a_list_has_queue_positions_with_a_constant_number_of_queries(
 
         event.listen(database.engine, "before_cursor_execute", count)
         with database.reader() as session:
-            page = lookup.list_runs(session, project_id, Filters(), None, size)
+            page = lookup.list_runs(session, project_id, Filters(), NEWEST_FIRST, None, size)
         event.remove(database.engine, "before_cursor_execute", count)
         counts.append(len(statements))
         found[size] = {run.id: (run.queue_position, run.waiting_reason) for _, run in page}
@@ -104,9 +107,9 @@ def test_filters_narrow_and_combine(database: Database, project_id: str, made: l
 def test_times_narrow_too(database: Database, project_id: str, made: list[str]) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=5)
     long_ago = soon - timedelta(hours=1)
-    assert listed(database, project_id, created_after=long_ago, created_before=soon) == made[::-1]
-    assert listed(database, project_id, created_after=soon) == []
-    assert listed(database, project_id, created_before=long_ago, states=["queued"]) == []
+    assert listed(database, project_id, period=Period(long_ago, soon)) == made[::-1]
+    assert listed(database, project_id, period=Period(soon)) == []
+    assert listed(database, project_id, period=Period(before=long_ago), states=["queued"]) == []
 
 
 def test_tags_and_description_can_be_changed(database: Database, project_id: str, made: list[str]) -> None:

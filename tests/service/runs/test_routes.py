@@ -253,7 +253,7 @@ def test_workers_that_are_alive_are_listed(service: Service) -> None:
 
 
 @pytest.mark.parametrize("moment", ["0004-01-03T00:02:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-@pytest.mark.parametrize("bound", ["runs?created_after", "runs?created_before", "audit-events?since"])
+@pytest.mark.parametrize("bound", ["runs?created_after", "runs?created_before", "audit-events?created_after"])
 def test_a_time_that_no_clock_shows_is_refused(service: Service, bound: str, moment: str) -> None:
     path, _, name = bound.partition("?")
     assert fault(service.http.get(f"/v1/{path}", params={name: moment}))[0] == f"?{name}"

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from sqlalchemy.orm import Session
 
-from service.runs import run_metrics, training
-from service.runs.tables import RunProgress
+from service.runs import newest_metrics, run_metrics, training
+from service.runs.tables import Run
 from service.shared.database import Database
 from tests.service.rows import queued_run
 
 
 def newest(session: Session, run_id: str) -> dict[str, Any]:
-    return session.get_one(RunProgress, run_id).metrics
+    job_id = session.get_one(Run, run_id).job_id
+    return newest_metrics.of_jobs(session, [job_id])[job_id]
 
 
 def test_values_are_listed_by_name_and_in_order(database: Database, project_id: str) -> None:
