@@ -43,6 +43,7 @@ from service.registry import alias_routes as aliases
 from service.registry import bundle_routes as bundles
 from service.registry import routes as registry
 from service.runs import checkpoint_routes as checkpoints
+from service.runs import group_routes as run_groups
 from service.runs import routes as runs
 from service.shared import broker, garbage_collection, json_documents, signing
 from service.shared.broker_health import BrokerWatch
@@ -56,6 +57,7 @@ from service.shared.storage import Storage, from_settings
 HOT_ROUTES = (*inference.ROUTES, *infer_routes.ROUTES)
 """The routes that Starlette serves; the router tries them first."""
 ROUTERS = (
+    run_groups.router,  # before `runs`, whose path of a run matches `/v1/runs/compare`
     runs.router,
     checkpoints.router,
     datasets.router,

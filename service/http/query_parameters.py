@@ -2,22 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from service.shared.errors import BadInput, Fault
-from service.shared.period import Period
+from service.shared.period import Moment, Period
 
 MAX_FAULTS = 20
 MAX_SHOWN_CHARACTERS = 100
 MAX_PAGE_SIZE = 200
-# Ids contain the milliseconds since 1970. The upper bound stays within year 9999 in every time zone.
-Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]
 
 
 class QueryModel(BaseModel):

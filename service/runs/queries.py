@@ -47,6 +47,15 @@ class RunQuery(TimedPageQuery):
         return selection_syntax.order(self.sort)
 
 
+class ComparisonQuery(QueryModel):
+    """Which runs to compare."""
+
+    run: Annotated[
+        list[Reference],
+        Field(min_length=2, max_length=20, description="Id of a run, 2 to 20 times.", examples=[["run_1", "run_2"]]),
+    ]
+
+
 class MetricQuery(QueryModel):
     """Which metrics of a run to return."""
 

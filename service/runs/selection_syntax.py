@@ -43,7 +43,7 @@ def metric_filters(texts: Sequence[str], place: str = "?filter") -> list[MetricF
             )
             faults.append(Fault(own, "bad_filter", detail))
         else:
-            filters.append(MetricFilter(match[1], match[2], value, own))
+            filters.append(MetricFilter(match[1].strip(), match[2], value, own))
     if faults:
         raise BadInput(faults)
     return filters

@@ -125,13 +125,16 @@ class Forbidden(SensoriumError):
 
 
 class NotFound(SensoriumError):
-    """The caller's project has no resource of that name."""
+    """The caller's project has no resource of that name. faults: one for each resource, if several were named."""
 
     status = 404
     title = "Not found"
 
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"{kind.replace(' ', '_')}_not_found", f"there is no {kind} {name!r} in this project")
+    def __init__(self, kind: str, name: str, faults: Sequence[Fault] = ()) -> None:
+        missing = faults[0].detail if faults else f"there is no {kind} {name!r} in this project"
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(f"{kind.replace(' ', '_')}_not_found", missing + more)
+        self.faults = tuple(faults)
 
 
 class Conflict(SensoriumError):

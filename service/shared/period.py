@@ -1,12 +1,15 @@
 """The time filters of lists: what was created from one time on, and before another."""
 
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NamedTuple
 
+from pydantic import AwareDatetime, Field
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import InstrumentedAttribute
 from ulid import ULID
 
+# Ids contain the milliseconds since 1970. The upper bound stays within year 9999 in every time zone.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]
 # Ids have the time of the process that creates a row, `created_at` has the time of the database.
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 

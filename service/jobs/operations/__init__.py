@@ -45,7 +45,7 @@ from service.jobs.operations.execution import (
 )
 from service.jobs.operations.queue import Claim, RunningLimit, claim, create, queued_count
 from service.jobs.operations.recovery import due, reap
-from service.jobs.operations.requests import cancel, pause, remove, resume
+from service.jobs.operations.requests import cancel, cancel_all, pause, remove, resume
 
 __all__ = [
     "FAULT",
@@ -56,6 +56,7 @@ __all__ = [
     "Requests",
     "RunningLimit",
     "cancel",
+    "cancel_all",
     "claim",
     "create",
     "due",

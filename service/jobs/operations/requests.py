@@ -1,5 +1,8 @@
 """What users request of a job: T9, T12, and the deletion of a job that has ended."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from sqlalchemy import case, delete, null, select, update
 from sqlalchemy.orm import Session
 
@@ -10,6 +13,13 @@ from service.jobs.tables import FINAL_STATES, Job, JobEvent, JobLog, Worker
 from service.shared.database import now
 from service.shared.errors import Conflict
 
+# What T9 sets: a running job is only asked to stop.
+_CANCELLED: dict[str, Any] = {
+    "cancel_requested": True,
+    "state": case((Job.state == "running", Job.state), else_="cancelled"),
+    "finished_at": case((Job.state == "running", null()), else_=now()),
+}
+
 
 def cancel(session: Session, job_id: str) -> str:
     """T9: cancel a queued job at once; ask the owner of a running one to stop. Returns the new state.
@@ -19,23 +29,36 @@ def cancel(session: Session, job_id: str) -> str:
     job = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state.not_in(FINAL_STATES))
-        .values(
-            cancel_requested=True,
-            state=case((Job.state == "running", Job.state), else_="cancelled"),
-            finished_at=case((Job.state == "running", null()), else_=now()),
-        )
+        .values(**_CANCELLED)
         .returning(Job.state, *ANNOUNCED)
     ).one_or_none()
     if job is None:
         ended = session.scalar(select(Job.state).where(Job.id == job_id))
         raise Conflict("job_has_ended", f"it has {ended} already and cannot be cancelled")
-    if job.state == "cancelled":
-        record_event(session, job_id, 0, "info", "cancelled", "cancelled before a worker claimed it")
-        announce(session, job, "cancelled")
-    else:
-        record_event(session, job_id, 0, "info", "cancel_requested", "cancellation was requested")
-        announce(session, job, "changed", {"changed": ["cancel_requested"]})
-    return str(job.state)
+    _tell_cancellation(session, job)
+    return job.state
+
+
+def cancel_all(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
+    """T9 for several jobs at once. Returns job id -> new state, without the jobs that have ended.
+
+    A running job whose owner was asked before is not asked again. All transactions lock jobs in the order of their
+    ids, so that two of them do not wait for each other.
+    """
+    unfinished = select(Job.id, Job.cancel_requested).where(Job.id.in_(job_ids), Job.state.not_in(FINAL_STATES))
+    locked = session.execute(unfinished.order_by(Job.id).with_for_update())
+    asked_before = {row.id: row.cancel_requested for row in locked}
+    changed = session.execute(
+        update(Job)
+        .where(Job.id.in_(asked_before), Job.state.not_in(FINAL_STATES))
+        .values(**_CANCELLED)
+        .returning(Job.state, *ANNOUNCED)
+        .execution_options(synchronize_session=False)
+    ).all()
+    for job in changed:
+        if job.state == "cancelled" or not asked_before[job.id]:
+            _tell_cancellation(session, job)
+    return {job.id: job.state for job in changed}
 
 
 def pause(session: Session, job_id: str) -> str:
@@ -93,6 +116,16 @@ def remove(session: Session, job_id: str) -> None:
     for of_job in (JobEvent, JobLog):
         session.execute(delete(of_job).where(of_job.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id, Job.state.in_(FINAL_STATES)))
+
+
+def _tell_cancellation(session: Session, job: Any) -> None:
+    """Record in the job's history, and announce, what T9 did. job: its columns `state` and `ANNOUNCED`."""
+    if job.state == "cancelled":
+        record_event(session, job.id, 0, "info", "cancelled", "cancelled before a worker claimed it")
+        announce(session, job, "cancelled")
+    else:
+        record_event(session, job.id, 0, "info", "cancel_requested", "cancellation was requested")
+        announce(session, job, "changed", {"changed": ["cancel_requested"]})
 
 
 def _unless_ended(session: Session, job_id: str, what: str) -> str:
