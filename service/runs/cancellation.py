@@ -7,14 +7,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.jobs import operations as jobs
-from service.runs import schemas, selection, selection_syntax
+from service.runs import group_schemas, selection, selection_syntax
 from service.runs.selection import NEWEST_FIRST, Filters, Place
 from service.runs.tables import Run
 from service.shared.errors import BadInput, Fault
 from service.shared.period import Period
 
 RUNS_AT_ONCE = 500
-UNFINISHED: tuple[str, ...] = get_args(schemas.UnfinishedState)
+UNFINISHED: tuple[str, ...] = get_args(group_schemas.UnfinishedState)
 
 
 class Cancelled(NamedTuple):
@@ -25,7 +25,7 @@ class Cancelled(NamedTuple):
     rest: Place | None
 
 
-def filters_of(body: schemas.RunSelection) -> Filters:
+def filters_of(body: group_schemas.RunSelection) -> Filters:
     """The filters of a request. Raises BadInput unless it has either a filter or `all`."""
     period = Period(body.created_after, body.created_before)
     metrics = selection_syntax.metric_filters(list(dict.fromkeys(body.filter)), "/filter")

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.runs import lookup, schemas
+from service.runs import group_schemas, lookup, schemas
 from service.runs.tables import Run
 from service.shared.errors import BadInput, Fault, NotFound, pointer
 
@@ -20,7 +20,7 @@ CONFIGURATION = (
 """The fields of a run that its request decided, without those for people."""
 
 
-def compare(session: Session, project_id: str, run_ids: Sequence[str]) -> schemas.RunComparison:
+def compare(session: Session, project_id: str, run_ids: Sequence[str]) -> group_schemas.RunComparison:
     """Compare some runs of a project.
 
     Raises BadInput for a run that is named twice, and NotFound that names all runs that the project does not have.
@@ -36,15 +36,15 @@ def compare(session: Session, project_id: str, run_ids: Sequence[str]) -> schema
         details = [f"there is no run {run_id!r} in this project" for run_id in missing]
         raise NotFound("run", missing[0], [Fault(PLACE, "run_not_found", detail) for detail in details])
     runs = lookup.describe(session, [found[run_id].job_id for run_id in run_ids])
-    return schemas.RunComparison(
-        runs=[schemas.ComparedRun.model_validate(run.model_dump()) for run in runs],
+    return group_schemas.RunComparison(
+        runs=[group_schemas.ComparedRun.model_validate(run.model_dump()) for run in runs],
         configuration=_differences(runs),
         metrics=_metrics(runs),
         evaluation=_evaluations({run_id: found[run_id].evaluation for run_id in run_ids}),
     )
 
 
-def _differences(runs: Sequence[schemas.Run]) -> list[schemas.ConfigurationDifference]:
+def _differences(runs: Sequence[schemas.Run]) -> list[group_schemas.ConfigurationDifference]:
     values: dict[str, dict[str, Any]] = {}
     for run in runs:
         dumped = run.model_dump(mode="json", include=set(CONFIGURATION))
@@ -52,7 +52,7 @@ def _differences(runs: Sequence[schemas.Run]) -> list[schemas.ConfigurationDiffe
             for place, value in _leaves(dumped[field], (field,)):
                 values.setdefault(place, {})[run.id] = value
     return [
-        schemas.ConfigurationDifference(pointer=place, values=of_runs)
+        group_schemas.ConfigurationDifference(pointer=place, values=of_runs)
         for place, of_runs in values.items()
         if len(of_runs) < len(runs) or len({json.dumps(value) for value in of_runs.values()}) > 1
     ]
@@ -70,21 +70,23 @@ def _leaves(value: Any, steps: tuple[str | int, ...]) -> Iterator[tuple[str, Any
         yield pointer(*steps), value
 
 
-def _metrics(runs: Sequence[schemas.Run]) -> list[schemas.MetricComparison]:
+def _metrics(runs: Sequence[schemas.Run]) -> list[group_schemas.MetricComparison]:
     names = sorted({name for run in runs for name in run.metrics})
     return [
-        schemas.MetricComparison(name=name, values={run.id: run.metrics[name] for run in runs if name in run.metrics})
+        group_schemas.MetricComparison(
+            name=name, values={run.id: run.metrics[name] for run in runs if name in run.metrics}
+        )
         for name in names
     ]
 
 
-def _evaluations(evaluations: dict[str, dict[str, Any] | None]) -> list[schemas.EvaluationComparison]:
-    cells: dict[tuple[tuple[str, ...], str, str], dict[str, schemas.EvaluatedCell]] = {}
+def _evaluations(evaluations: dict[str, dict[str, Any] | None]) -> list[group_schemas.EvaluationComparison]:
+    cells: dict[tuple[tuple[str, ...], str, str], dict[str, group_schemas.EvaluatedCell]] = {}
     for run_id, evaluation in evaluations.items():
         for entry in (evaluation or {}).get("matrix", ()):
             key = (tuple(entry["observed"]), entry["target"], entry["metric"])
-            cells.setdefault(key, {})[run_id] = schemas.EvaluatedCell.model_validate(entry)
+            cells.setdefault(key, {})[run_id] = group_schemas.EvaluatedCell.model_validate(entry)
     return [
-        schemas.EvaluationComparison(observed=list(observed), target=target, metric=metric, runs=of_runs)
+        group_schemas.EvaluationComparison(observed=list(observed), target=target, metric=metric, runs=of_runs)
         for (observed, target, metric), of_runs in cells.items()
     ]

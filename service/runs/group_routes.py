@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query, Response
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
-from service.runs import cancellation, comparison, queries, schemas
+from service.runs import cancellation, comparison, group_schemas, queries
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
 
 
-@router.get("/compare", operation_id="compare_runs", summary="Compare runs", response_model=schemas.RunComparison)
+@router.get("/compare", operation_id="compare_runs", summary="Compare runs", response_model=group_schemas.RunComparison)
 def compare_runs(query: Annotated[queries.ComparisonQuery, Query()], caller: Caller, services: Web) -> Response:
     """Where the configurations of 2 to 20 runs differ, and their newest metrics and evaluations side by side."""
     with services.database.reader() as session:
@@ -20,7 +20,7 @@ def compare_runs(query: Annotated[queries.ComparisonQuery, Query()], caller: Cal
 
 
 @router.post("/cancel", status_code=202, operation_id="cancel_runs", summary="Cancel all runs that match filters")
-def cancel_runs(body: schemas.RunSelection, caller: Caller, services: Web) -> schemas.CancelledRuns:
+def cancel_runs(body: group_schemas.RunSelection, caller: Caller, services: Web) -> group_schemas.CancelledRuns:
     """Cancel the queued and paused runs that match every filter at once; ask the running ones to stop.
 
     Repeating the call changes nothing more. Runs that were queued during the call are not cancelled.
@@ -35,6 +35,6 @@ def cancel_runs(body: schemas.RunSelection, caller: Caller, services: Web) -> sc
         cancelled += done.cancelled
         stopping += done.stopping
         rest, goes_on = done.rest, done.rest is not None
-    return schemas.CancelledRuns(
+    return group_schemas.CancelledRuns(
         cancelled_count=len(cancelled), stopping_count=len(stopping), cancelled=cancelled, stopping=stopping
     )

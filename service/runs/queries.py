@@ -6,7 +6,8 @@ from pydantic import Field
 
 from service.http.query_parameters import QueryModel, TimedPageQuery
 from service.runs import selection_syntax
-from service.runs.schemas import MAX_FILTERS, RunState
+from service.runs.group_schemas import MAX_FILTERS
+from service.runs.schemas import RunState
 from service.runs.selection import Filters, Order
 from service.shared.resource_names import Reference
 

@@ -11,13 +11,9 @@ from service.registry.schemas import Description, Tags
 from service.runs import examples
 from service.shared.documented_as import DocumentedAs
 from service.shared.errors import Fault
-from service.shared.period import Moment
-from service.shared.resource_names import Name, Reference
-
-MAX_FILTERS = 20
+from service.shared.resource_names import Name
 
 RunState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
-UnfinishedState = Literal["queued", "running", "paused"]
 
 
 class DatasetReference(BaseModel):
@@ -234,96 +230,6 @@ class RunEventData(BaseModel):
     state: RunState | None = Field(default=None, description="State of the run after the event.")
     code: str | None = Field(default=None, description="Error code of the attempt.")
     detail: str | None = Field(default=None, description="Why the attempt failed.")
-
-
-class RunSelection(BaseModel):
-    """The runs to cancel: those that have not ended and match every filter. At least one filter, or `all`."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"tag": ["night"], "filter": ["metric.loss>10"]}, {"all": True}]},
-    )
-
-    state: list[UnfinishedState] = Field(default=[], max_length=3, description="In any of these states.")
-    tag: list[Reference] = Field(default=[], max_length=20, description="With all of these tags.")
-    dataset: Reference | None = Field(default=None, description="On any version of this dataset.")
-    model: Reference | None = Field(default=None, description="For this model.")
-    created_after: Moment | None = Field(default=None, description="Created at this time or later; with time zone.")
-    created_before: Moment | None = Field(default=None, description="Created before this time; with time zone.")
-    filter: list[Reference] = Field(
-        default=[],
-        max_length=MAX_FILTERS,
-        description="Whose newest metrics meet all of these conditions, such as `metric.loss>10`.",
-    )
-    all: bool = Field(default=False, description="Cancel every run that has not ended; instead of filters.")
-
-
-class CancelledRuns(BaseModel):
-    """The runs that a cancellation found, newest first."""
-
-    cancelled_count: int
-    stopping_count: int
-    cancelled: list[str] = Field(description="Ids of the runs that were queued or paused: they are cancelled now.")
-    stopping: list[str] = Field(
-        description="Ids of the runs that are running: their workers were asked to stop, now or earlier."
-    )
-
-
-class ComparedRun(BaseModel):
-    """One of the compared runs."""
-
-    id: str
-    state: RunState
-    model: str
-    version: int | None = Field(description="Number of the model version that this run made.")
-    dataset: DatasetReference
-    created_at: datetime
-
-
-class ConfigurationDifference(BaseModel):
-    """One place of the configuration in which the runs differ."""
-
-    pointer: str = Field(description="JSON pointer into a run, such as `/training/epochs`.")
-    values: dict[str, Any] = Field(description="Run id -> its value. A run without this place is left out.")
-
-
-class MetricComparison(BaseModel):
-    """The newest values of one metric."""
-
-    name: str
-    values: dict[str, float | None] = Field(
-        description="Run id -> its newest value, null if it is not finite. A run without the metric is left out."
-    )
-
-
-class EvaluatedCell(BaseModel):
-    """What one run reaches for one target from one observed subset. The fields are those of its evaluation."""
-
-    values: int
-    error: float | None
-    baseline_error: float | None
-    log_likelihood: float | None
-    coverage_90: float | None
-
-
-class EvaluationComparison(BaseModel):
-    """One target, predicted from one observed subset of the modalities, by each of the runs."""
-
-    observed: list[str]
-    target: str
-    metric: str
-    runs: dict[str, EvaluatedCell] = Field(
-        description="Run id -> its result. A run without an evaluation, or without this cell, is left out."
-    )
-
-
-class RunComparison(BaseModel):
-    """Several runs side by side."""
-
-    runs: list[ComparedRun] = Field(description="In the order of the request.")
-    configuration: list[ConfigurationDifference] = Field(description="Only what differs.")
-    metrics: list[MetricComparison] = Field(description="By name.")
-    evaluation: list[EvaluationComparison]
 
 
 class RunEvent(BaseModel):

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from service.jobs.tables import Job, JobEvent
 from service.runs import cancellation, training
 from service.runs.cancellation import RUNS_AT_ONCE
-from service.runs.schemas import RunSelection
+from service.runs.group_schemas import RunSelection
 from service.runs.tables import Run
 from service.shared.database import Database
 from service.shared.errors import BadInput

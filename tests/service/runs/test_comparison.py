@@ -8,7 +8,8 @@ import pytest
 from models.config import TrainingConfig
 from service.runs import comparison, training
 from service.runs import operations as runs
-from service.runs.schemas import DatasetReference, RunComparison, RunRequest
+from service.runs.group_schemas import RunComparison
+from service.runs.schemas import DatasetReference, RunRequest
 from service.runs.tables import Run
 from service.shared.database import Database
 from service.shared.errors import BadInput, NotFound
