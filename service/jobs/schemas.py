@@ -43,7 +43,8 @@ class WorkerPage(BaseModel):
                             "started_at": "2026-11-26T23:10:03.118000Z",
                             "heartbeat_at": "2026-11-26T23:18:01.402000Z",
                         }
-                    ]
+                    ],
+                    "next_page_token": None,
                 }
             ]
         }

@@ -249,7 +249,7 @@ class ModelVersionPage(BaseModel):
 class AliasPage(BaseModel):
     """One page of a model's aliases, by name."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"aliases": [examples.ALIAS]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"aliases": [examples.ALIAS], "next_page_token": None}]})
 
     aliases: list[Alias] = Field(description="The aliases of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")

@@ -49,7 +49,7 @@ def _differences(runs: Sequence[schemas.Run]) -> list[group_schemas.Configuratio
     for run in runs:
         dumped = run.model_dump(mode="json", include=set(CONFIGURATION))
         for field in CONFIGURATION:
-            for place, value in _leaves(dumped[field], (field,)):
+            for place, value in leaves(dumped[field], (field,)):
                 values.setdefault(place, {})[run.id] = value
     return [
         group_schemas.ConfigurationDifference(pointer=place, values=of_runs)
@@ -58,14 +58,14 @@ def _differences(runs: Sequence[schemas.Run]) -> list[group_schemas.Configuratio
     ]
 
 
-def _leaves(value: Any, steps: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Any]]:
     """The JSON pointer and value of each place. A list of plain values, such as sizes of layers, is one place."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _leaves(inner, (*steps, key))
+            yield from leaves(inner, (*steps, key))
     elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         for number, item in enumerate(value):
-            yield from _leaves(item, (*steps, number))
+            yield from leaves(item, (*steps, number))
     else:
         yield pointer(*steps), value
 

@@ -142,3 +142,45 @@ METRICS: dict[str, Any] = {
         },
     ]
 }
+OTHER_ID = "run_01KA3M7T4V6X8Z0B2D4F6H8J0K"
+COMPARISON: dict[str, Any] = {
+    "runs": [
+        {
+            "id": run_id,
+            "state": "succeeded",
+            "model": "speech",
+            "version": version,
+            "dataset": {"name": "speech", "version": 1},
+            "created_at": created_at,
+        }
+        for run_id, version, created_at in (
+            (RUN_ID, 1, "2026-11-26T23:17:53.849000Z"),
+            (OTHER_ID, 2, "2026-11-26T23:18:41.207000Z"),
+        )
+    ],
+    "configuration": [{"pointer": "/training/epochs", "values": {RUN_ID: 20, OTHER_ID: 40}}],
+    "metrics": [{"name": "validation_loss", "values": {RUN_ID: 4.006, OTHER_ID: 3.871}}],
+    "evaluation": [
+        {
+            "observed": ["audio"],
+            "target": "text",
+            "metric": "error_rate",
+            "runs": {
+                run_id: {
+                    "values": 20,
+                    "error": error,
+                    "baseline_error": 0.5,
+                    "log_likelihood": log_likelihood,
+                    "coverage_90": None,
+                }
+                for run_id, error, log_likelihood in ((RUN_ID, 0.15, -0.411), (OTHER_ID, 0.1, -0.362))
+            },
+        }
+    ],
+}
+CANCELLED: dict[str, Any] = {
+    "cancelled_count": 1,
+    "stopping_count": 1,
+    "cancelled": [OTHER_ID],
+    "stopping": [RUN_ID],
+}

@@ -209,7 +209,9 @@ class Checkpoint(BaseModel):
 class CheckpointPage(BaseModel):
     """One page of a run's checkpoints, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"checkpoints": [examples.CHECKPOINT]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"checkpoints": [examples.CHECKPOINT], "next_page_token": None}]}
+    )
 
     checkpoints: list[Checkpoint] = Field(description="The checkpoints of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")

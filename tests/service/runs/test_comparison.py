@@ -32,14 +32,14 @@ def test_only_places_that_differ_are_listed_as_json_pointers(database: Database,
     ready_dataset(database, project_id)
     one = queued(database, project_id, model="m", seed=3, training=TrainingConfig(epochs=7), tags=["not compared"])
     two = queued(database, project_id, model="m", training=TrainingConfig(epochs=9), priority=1, description="nor this")
-    three = queued(database, project_id, model="n", training=TrainingConfig(epochs=9, gradient_clip=2.0))
+    three = queued(database, project_id, model="n", training=TrainingConfig(epochs=9, gradient_clip_norm=2.0))
     found = compared(database, project_id, one, two, three)
     values = {one.pointer: one.values for one in found.configuration}
     assert values.pop("/model") == {one: "m", two: "m", three: "n"}
     assert values.pop("/seed") == {one: 3, two: 0, three: 0}
     assert values.pop("/priority") == {one: 0, two: 1, three: 0}
     assert values.pop("/training/epochs") == {one: 7, two: 9, three: 9}
-    assert values.pop("/training/gradient_clip")[three] == 2.0
+    assert values.pop("/training/gradient_clip_norm")[three] == 2.0
     assert values == {}
     assert [(run.id, run.state, run.model, run.version) for run in found.runs] == [
         (one, "queued", "m", None), (two, "queued", "m", None), (three, "queued", "n", None),
@@ -49,12 +49,20 @@ def test_only_places_that_differ_are_listed_as_json_pointers(database: Database,
 
 def test_a_place_that_a_run_lacks_has_no_value_for_it(database: Database, project_id: str) -> None:
     one = queued_run(database, project_id)
-    two = queued(database, project_id, model="m")
-    with database.writer.begin() as session:
-        changed = session.get_one(Run, two)
-        changed.training = {**changed.training, "sizes": [8, 4], "a/b~c": [{"x": None}]}
+    weights = TrainingConfig(modality_weights={"a": 2.0})
+    two = queued(database, project_id, model="m", training=weights)
     found = {one.pointer: one.values for one in compared(database, project_id, one, two).configuration}
-    assert found == {"/training/sizes": {two: [8, 4]}, "/training/a~1b~0c/0/x": {two: None}}
+    assert found == {"/training/modality_weights": {one: None}, "/training/modality_weights/a": {two: 2.0}}
+
+
+def test_a_list_of_plain_values_is_one_place_and_names_are_escaped() -> None:
+    config = {"sizes": [8, 4], "a/b~c": [{"x": None}, {"x": []}], "nothing": {}}
+    assert dict(comparison.leaves(config)) == {
+        "/sizes": [8, 4],
+        "/a~1b~0c/0/x": None,
+        "/a~1b~0c/1/x": [],
+        "/nothing": {},
+    }
 
 
 def test_metrics_and_evaluation_cells_stand_side_by_side(database: Database, project_id: str) -> None:
