@@ -48,7 +48,8 @@ def cancel_some(session: Session, project_id: str, filters: Filters, after: Plac
     places = selection.page(session, project_id, filters, NEWEST_FIRST, after, RUNS_AT_ONCE)
     job_ids = [place.job_id for place in places]
     states = jobs.cancel_all(session, job_ids)
-    run_ids = dict(session.execute(select(Run.job_id, Run.id).where(Run.job_id.in_(job_ids))).tuples().all())
+    named = session.execute(select(Run.job_id, Run.id).where(Run.job_id.in_(job_ids)))
+    run_ids = {row.job_id: row.id for row in named}
     return Cancelled(
         [run_ids[job_id] for job_id in job_ids if states.get(job_id) == "cancelled"],
         [run_ids[job_id] for job_id in job_ids if states.get(job_id) == "running"],

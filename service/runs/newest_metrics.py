@@ -63,7 +63,7 @@ def _advice(name: str, known: Sequence[str]) -> str:
     sentence = f"no run of the project has reported a metric {name!r}"
     if not known:
         return f"{sentence}, expected a metric that a run has reported; none has reported any"
-    nearest = get_close_matches(name, known, MAX_NAMES_SHOWN, cutoff=0.3) or known[:MAX_NAMES_SHOWN]
+    nearest = get_close_matches(name, known, MAX_NAMES_SHOWN) or known[:MAX_NAMES_SHOWN]
     more = f" and {len(known) - len(nearest)} more" if len(known) > len(nearest) else ""
     return f"{sentence}, expected one of {', '.join(nearest)}{more}"
 

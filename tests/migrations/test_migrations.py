@@ -1,5 +1,7 @@
 """The migrations create the schema that the tables declare, and can be reverted."""
 
+import json
+
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, inspect, text
@@ -67,8 +69,40 @@ def test_jobs_of_earlier_releases_get_their_resource(empty_database_url: str) ->
 
 def test_an_upgrade_from_the_first_migration_keeps_all_rows(empty_database_url: str) -> None:
     """Tables that batch mode copies keep their rows, and so do the tables that refer to them."""
-    migrate.upgrade(empty_database_url, "0001")
-    database = Database(empty_database_url)
+    database = _with_a_run(empty_database_url)
+    migrate.upgrade(empty_database_url)
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT model_name, description FROM runs")).all() == [("m", None)]
+        assert connection.execute(text("SELECT run_id, value FROM run_metrics")).all() == [("run", 0.5)]
+    migrate.downgrade(empty_database_url, "0001")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT run_id FROM run_metrics")).all() == [("run",)]
+    database.close()
+
+
+def test_the_newest_metrics_of_a_run_become_rows_and_come_back(empty_database_url: str) -> None:
+    value = 0.1 + 0.2
+    database = _with_a_run(empty_database_url)
+    migrate.upgrade(empty_database_url, "0011")
+    with database.engine.begin() as connection:
+        metrics = json.dumps({"loss": value, "kl": None, "epochs": 3})
+        connection.execute(text("INSERT INTO run_progress VALUES ('run', 1, 1, :metrics)"), {"metrics": metrics})
+    migrate.upgrade(empty_database_url, "0012")
+    with database.engine.connect() as connection:
+        rows = connection.execute(text("SELECT * FROM run_latest_metrics ORDER BY name")).all()
+    assert rows == [("job", "epochs", "prj", 3.0), ("job", "kl", "prj", None), ("job", "loss", "prj", value)]
+    migrate.downgrade(empty_database_url, "0011")
+    with database.engine.connect() as connection:
+        ((run, step, epoch, stored),) = connection.execute(text("SELECT * FROM run_progress")).all()
+    assert (run, step, epoch) == ("run", 1, 1)
+    assert (json.loads(stored) if isinstance(stored, str) else stored) == {"loss": value, "kl": None, "epochs": 3}
+    database.close()
+
+
+def _with_a_run(url: str) -> Database:
+    """A database of the first migration with a run that has reported a metric."""
+    migrate.upgrade(url, "0001")
+    database = Database(url)
     time = "'2026-01-01 00:00:00'"
     rows = {
         "projects (id, name, created_at)": f"'prj', 'p', {time}",
@@ -82,6 +116,7 @@ def test_an_upgrade_from_the_first_migration_keeps_all_rows(empty_database_url: 
         "created_at)": f"'run', 'prj', 'job', 'dsv', 'm', '{{}}', '{{}}', 0, {time}",
         "run_metrics (run_id, attempt, name, step, epoch, value, created_at)": f"'run', 1, 'loss', 1, 1, 0.5, {time}",
     }
+<<<<<<< HEAD
     for columns, values in rows.items():
         _insert(database, columns, values)
     migrate.upgrade(empty_database_url)
@@ -97,3 +132,9 @@ def test_an_upgrade_from_the_first_migration_keeps_all_rows(empty_database_url: 
 def _insert(database: Database, columns: str, values: str) -> None:
     with database.engine.begin() as connection:
         connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608
+=======
+    with database.engine.begin() as connection:
+        for columns, values in rows.items():
+            connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608
+    return database
+>>>>>>> 88f725f (Test lists, comparison, cancellation and the migration)

@@ -1,6 +1,7 @@
 """Rows that other rows refer to, created by the operations of the service and its workers."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from sqlalchemy import insert, select
@@ -14,7 +15,7 @@ from service.jobs.tables import Job
 from service.runs import operations as runs
 from service.runs.schemas import DatasetReference, RunRequest
 from service.runs.tables import Run, RunLatestMetric
-from service.shared.database import Database, now
+from service.shared.database import Database
 from service.shared.npz import ArrayHeader
 from service.shared.samples import ModalitySchema, Schema
 from service.shared.storage import Stored
@@ -70,7 +71,7 @@ def many_runs(
     """
     jobs_of_runs = sorted(new_id("job") for _ in range(count))
     run_ids = [new_id("run") for _ in range(count)]
-    running = {"owner": "wrk_1", "lease_expires_at": now(3600)}
+    running = {"owner": "wrk_1", "lease_expires_at": datetime.now(UTC) + timedelta(hours=1)}
     with database.writer.begin() as session:
         pattern = session.scalars(select(Run).where(Run.project_id == project_id).limit(1)).one()
         of_run = {c.name: getattr(pattern, c.name) for c in Run.__table__.columns if c.name not in ("id", "job_id")}

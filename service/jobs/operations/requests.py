@@ -30,7 +30,7 @@ def cancel(session: Session, job_id: str) -> str:
         update(Job)
         .where(Job.id == job_id, Job.state.not_in(FINAL_STATES))
         .values(**_CANCELLED)
-        .returning(Job.state, *ANNOUNCED)
+        .returning(Job.id, Job.state, *ANNOUNCED)
     ).one_or_none()
     if job is None:
         ended = session.scalar(select(Job.state).where(Job.id == job_id))
@@ -52,7 +52,7 @@ def cancel_all(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
         update(Job)
         .where(Job.id.in_(asked_before), Job.state.not_in(FINAL_STATES))
         .values(**_CANCELLED)
-        .returning(Job.state, *ANNOUNCED)
+        .returning(Job.id, Job.state, *ANNOUNCED)
         .execution_options(synchronize_session=False)
     ).all()
     for job in changed:

@@ -23,6 +23,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "put_alias": {"version": 1},
     "create_api_key": {"name": "k", "scopes": ["admin"]},
     "create_project": {"name": "new"},
+    "cancel_runs": {"all": True},
     "encode": {"inputs": {"label": [1]}},
     "reconstruct": {"inputs": {"label": [1]}},
     "score": {"inputs": {"label": [1]}},
@@ -41,6 +42,8 @@ COLLECTIONS = {
     "list_uploads",
     "list_datasets",
     "list_runs",
+    "compare_runs",
+    "cancel_runs",
     "list_models",
     "list_workers",
     "list_api_keys",
@@ -173,7 +176,7 @@ def test_a_foreign_key_finds_nothing(installation: Installation) -> None:
     for operation in installation.operations:
         answer = installation.send(named(installation, operation), installation.foreign)
         if operation.name in COLLECTIONS:
-            assert answer.status_code in (200, 201, 422), operation
+            assert answer.status_code in (200, 201, 202, 422), operation
             for ours in (*installation.known.values(), "pictures"):
                 assert len(ours) == 1 or ours not in answer.text, operation
         else:

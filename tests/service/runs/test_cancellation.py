@@ -35,8 +35,10 @@ def cancel(database: Database, project_id: str, body: RunSelection) -> tuple[Seq
 
 def states(database: Database, run_ids: Sequence[str]) -> Counter[str]:
     with database.reader() as session:
-        query = select(Job.state, func.count()).join(Run, Run.job_id == Job.id).where(Run.id.in_(run_ids))
-        return Counter(dict(session.execute(query.group_by(Job.state)).tuples().all()))
+        query = (
+            select(Job.state, func.count().label("number")).join(Run, Run.job_id == Job.id).where(Run.id.in_(run_ids))
+        )
+        return Counter({row.state: row.number for row in session.execute(query.group_by(Job.state))})
 
 
 def test_thousands_of_runs_are_cancelled_in_bounded_transactions(database: Database, project_id: str) -> None:
@@ -54,8 +56,10 @@ def test_thousands_of_runs_are_cancelled_in_bounded_transactions(database: Datab
     assert states(database, made[::2]) == {"cancelled": 1000, "running": 500}
     assert states(database, made[1::2]) == {"queued": 500, "paused": 500, "succeeded": 500}
     with database.reader() as session:
-        events = select(JobEvent.type, func.count()).where(JobEvent.type != "queued").group_by(JobEvent.type)
-        counts = dict(session.execute(events).tuples().all())
+        events = (
+            select(JobEvent.type, func.count().label("number")).where(JobEvent.type != "queued").group_by(JobEvent.type)
+        )
+        counts = {row.type: row.number for row in session.execute(events)}
     assert {kind: counts[kind] for kind in ("cancelled", "cancel_requested")} == {
         "cancelled": 1000,
         "cancel_requested": 500,
@@ -63,7 +67,7 @@ def test_thousands_of_runs_are_cancelled_in_bounded_transactions(database: Datab
     again = cancel(database, project_id, chosen)
     assert again == ([], stopping, 2)
     with database.reader() as session:
-        assert dict(session.execute(events).tuples().all()) == counts
+        assert {row.type: row.number for row in session.execute(events)} == counts
     assert cancel(database, "prj_other", RunSelection(all=True)) == ([], [], 1)
     assert len(cancel(database, project_id, RunSelection(all=True))[0]) == 1001
 

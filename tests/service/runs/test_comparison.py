@@ -30,7 +30,7 @@ def queued(database: Database, project_id: str, **fields: Any) -> str:
 
 def test_only_places_that_differ_are_listed_as_json_pointers(database: Database, project_id: str) -> None:
     ready_dataset(database, project_id)
-    one = queued(database, project_id, model="m", seed=3, training=TrainingConfig(epochs=7), tags=["not compared"])
+    one = queued(database, project_id, model="m", seed=3, training=TrainingConfig(epochs=7), tags=["not-compared"])
     two = queued(database, project_id, model="m", training=TrainingConfig(epochs=9), priority=1, description="nor this")
     three = queued(database, project_id, model="n", training=TrainingConfig(epochs=9, gradient_clip_norm=2.0))
     found = compared(database, project_id, one, two, three)

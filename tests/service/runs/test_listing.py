@@ -163,7 +163,7 @@ def test_an_order_by_a_metric_is_the_same_for_pages_of_any_size(
         assert listed(database, project_id, size, Order("loss", descending=False), **quarter) == [made[1], made[7]]
         late = {"metrics": [MetricFilter("kl", ">", 1)], "states": ["succeeded", "failed"]}
         assert listed(database, project_id, size, Order("loss", descending=False), **late) == [
-            made[5], made[6], made[3], made[8], made[4], made[2],
+            made[5], made[7], made[6], made[3], made[8], made[4], made[2],
         ]  # fmt: skip
     assert listed(database, "prj_other") == []
 
