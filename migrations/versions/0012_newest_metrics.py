@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(length=200), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("project_id", sa.String(length=200), nullable=False),
-        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("value", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["job_id"], ["runs.job_id"], name=op.f("fk_run_latest_metrics_job_id"), ondelete="CASCADE"
         ),
