@@ -11,7 +11,12 @@ from service.runs import cancellation, comparison, group_schemas, queries
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
 
 
-@router.get("/compare", operation_id="compare_runs", summary="Compare runs", response_model=group_schemas.RunComparison)
+@router.get(
+    "/compare",
+    operation_id="compare_runs",
+    summary="Compare runs side by side",
+    response_model=group_schemas.RunComparison,
+)
 def compare_runs(query: Annotated[queries.ComparisonQuery, Query()], caller: Caller, services: Web) -> Response:
     """Where the configurations of 2 to 20 runs differ, and their newest metrics and evaluations side by side."""
     with services.database.reader() as session:
