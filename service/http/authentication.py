@@ -12,13 +12,14 @@ from typing import Any, get_type_hints
 
 import structlog
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import audit, scopes
 from service.access.operations import Principal
-from service.http import query_parameters
+from service.http import json_types, query_parameters
 from service.http.dependencies import PRINCIPAL, Services
 from service.http.query_parameters import QueryModel
 from service.http.revocation import REVOCATION, Revocation
@@ -65,11 +66,13 @@ class AuthenticatedRoute(APIRoute):
         handle = super().get_route_handler()
         name, methods = self.operation_id or self.name, self.methods or ()
         operation = Operation.of(name, self.path, methods, self.tags, self.endpoint)
+        adapter: TypeAdapter[Any] = TypeAdapter(operation.body)
 
         async def authenticated(request: Request) -> Response:
             await authenticate(request.scope, operation)
             if operation.body is not None and (body := await request.body()):
                 _check_document(request.headers.get("content-type", ""), body)
+                json_types.check(adapter, body)
             return await handle(request)
 
         return authenticated

@@ -28,6 +28,8 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in operations.items():
             if path.startswith(KEYED) and not path.startswith("/v2/health"):
                 operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+            for parameter in operation.get("parameters", []):
+                _not_null(parameter)
             own = [int(status) for status in operation["responses"] if int(status) >= HTTPStatus.BAD_REQUEST]
             for status in _failures(path, method, operation) + own:
                 operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": body}
@@ -56,6 +58,14 @@ def _failures(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     if any(parameter["name"] == "page_token" for parameter in operation.get("parameters", [])):
         statuses += [400]
     return statuses
+
+
+def _not_null(parameter: dict[str, Any]) -> None:
+    """Remove `null` from the values of a parameter: a URL or a header cannot have it; the parameter is left out."""
+    members = [member for member in parameter["schema"].get("anyOf", []) if member.get("type") != "null"]
+    if len(members) == 1:
+        del parameter["schema"]["anyOf"]
+        parameter["schema"] |= members[0]
 
 
 def _say_default(described: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, ValidationError
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,9 +29,9 @@ _TEMPLATE = "#/components/schemas/{model}"
 class PostRoute(Generic[Path]):
     """A route for callers with an API key, and what the OpenAPI document says about it.
 
-    path_parameters: a model with a field for each; `answer` gets an instance of it. body: the JSON schema of the
-    request. content: the model or the JSON schema of the answer, by media type. parameters: those that are not in the
-    path, as OpenAPI describes them.
+    path_parameters: a model with a field for each; `answer` gets an instance of it. body: the model or the JSON schema
+    of the request. content: those of the answer, by media type. parameters: those that are not in the path, as OpenAPI
+    describes them.
     """
 
     path: str
@@ -41,7 +41,7 @@ class PostRoute(Generic[Path]):
     tag: str
     summary: str
     description: str
-    body: Schema
+    body: type[BaseModel] | Schema
     content: Mapping[str, type[BaseModel] | Schema]
     parameters: tuple[Schema, ...] = ()
     response_description: str = "Successful Response"
@@ -68,35 +68,35 @@ class PostRoute(Generic[Path]):
             {"name": name, "in": "path", "required": True, "schema": schema}
             for name, schema in self.path_parameters.model_json_schema()["properties"].items()
         ]
-        content = {
-            media_type: {"schema": {"$ref": _reference(schema)} if isinstance(schema, type) else schema}
-            for media_type, schema in self.content.items()
-        }
+        content = {media_type: {"schema": _schema(schema)} for media_type, schema in self.content.items()}
         return {
             "tags": [self.tag],
             "summary": self.summary,
             "description": self.description,
             "operationId": self.operation_id,
             "parameters": [*in_path, *self.parameters],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": self.body}}},
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(self.body)}}},
             "responses": {"200": {"description": self.response_description, "content": content}},
         }
 
 
 def add_to_document(document: dict[str, Any], routes: Iterable[PostRoute[Any]]) -> None:
-    """Add routes to an OpenAPI document, before its other paths, and the models of their answers to its components.
+    """Add routes to an OpenAPI document, before its other paths, and the models of their bodies to its components.
 
     FastAPI leaves `null` out of the document, so that no parameter has the default null.
     """
     paths: dict[str, Any] = {}
-    models: dict[type[BaseModel], None] = {}
+    models: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {}
     for route in routes:
         paths[route.path] = {"post": route.described()}
-        models |= {schema: None for schema in route.content.values() if isinstance(schema, type)}
-    _, definitions = models_json_schema([(model, "serialization") for model in models], ref_template=_TEMPLATE)
+        if isinstance(route.body, type):
+            models[route.body, "validation"] = None
+        models |= {(schema, "serialization"): None for schema in route.content.values() if isinstance(schema, type)}
+    _, definitions = models_json_schema([*models], ref_template=_TEMPLATE)
     document["paths"] = jsonable_encoder(paths, exclude_none=True) | document["paths"]
     document["components"]["schemas"] |= jsonable_encoder(definitions["$defs"], exclude_none=True)
 
 
-def _reference(model: type[BaseModel]) -> str:
-    return _TEMPLATE.format(model=model.__name__)
+def _schema(schema: type[BaseModel] | Schema) -> Schema:
+    """A reference to the component of a model, or the schema itself."""
+    return {"$ref": _TEMPLATE.format(model=schema.__name__)} if isinstance(schema, type) else schema

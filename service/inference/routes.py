@@ -60,7 +60,7 @@ OPERATIONS = (
     Operation(
         "encode",
         "Encode rows",
-        schemas.StreamedRequest,
+        schemas.EncodeRequest,
         schemas.EncodeResponse,
         "Latent codes of samples that have any subset of the modalities.\n\n"
         'A sequence may be sent in pieces: with `"state": null` in the first request the answer has a `state`, which '
@@ -130,7 +130,7 @@ ROUTES = [
         tag="inference",
         summary=operation.summary + suffix.replace("_", " "),
         description=operation.description,
-        body=operation.body.model_json_schema(),
+        body=operation.body,
         content={"application/json": operation.answer},
     )
     for operation in OPERATIONS

@@ -1,16 +1,18 @@
 """Bodies of the operations, for the OpenAPI document only: requests are decoded without Pydantic."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.inference import examples
+from service.inference.decoding import MAX_DRAWS, MAX_QUANTILES, MAX_SECONDS, MAX_SEED, MAX_STEPS, MAX_TARGETS
 
 Inputs = dict[str, list[Any]]
+Targets = Annotated[list[str], Field(min_length=1, max_length=MAX_TARGETS)]
 EXAMPLE: dict[str, Any] = {"image": [[[[0.0, 12.0], [3.0, 16.0]]], None], "label": [None, 7]}
 
 
-class EncodeRequest(BaseModel):
+class _Rows(BaseModel):
     """Samples: one column per modality, any subset of the modalities."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
@@ -18,7 +20,7 @@ class EncodeRequest(BaseModel):
     timeout_seconds: float | None = Field(
         default=None,
         gt=0,
-        le=600,
+        le=MAX_SECONDS,
         description="A request without an answer after this time, in seconds, gets 504; null: no limit.",
     )
     inputs: Inputs = Field(
@@ -27,7 +29,7 @@ class EncodeRequest(BaseModel):
     )
 
 
-class StreamedRequest(EncodeRequest):
+class EncodeRequest(_Rows):
     """Samples; or a piece of sequences, and the state that it continues from."""
 
     state: str | None = Field(
@@ -36,11 +38,13 @@ class StreamedRequest(EncodeRequest):
     )
 
 
-class ScoreRequest(EncodeRequest):
+class ScoreRequest(_Rows):
     """Samples to score."""
 
-    n_samples: int = Field(default=0, ge=0, le=1000, description="0 scores at the posterior mean; more average draws.")
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the draws.")
+    n_samples: int = Field(
+        default=0, ge=0, le=MAX_DRAWS, description="0 scores at the posterior mean; more average draws."
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draws.")
 
 
 class SampleRequest(BaseModel):
@@ -51,41 +55,44 @@ class SampleRequest(BaseModel):
     rows: int = Field(
         default=1, ge=1, description="Number of samples or sequences to draw. The installation limits it."
     )
-    steps: int = Field(default=0, ge=0, description="Length of every sequence; 0 for models of samples.")
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the draws.")
+    steps: int = Field(default=0, ge=0, le=MAX_STEPS, description="Length of every sequence; 0 for models of samples.")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draws.")
     timeout_seconds: float | None = Field(
         default=None,
         gt=0,
-        le=600,
+        le=MAX_SECONDS,
         description="A request without an answer after this time, in seconds, gets 504; null: no limit.",
     )
 
 
-class ReconstructRequest(StreamedRequest):
+class ReconstructRequest(EncodeRequest):
     """Samples, and which modalities to predict for them."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": EXAMPLE, "targets": ["label"]}]})
 
-    targets: list[str] | None = Field(default=None, description="By default all modalities.")
+    targets: Targets | None = Field(default=None, description="By default all modalities.")
     n_samples: int = Field(
-        default=0, ge=0, le=1000, description="0 decodes the posterior mean; more averages over that many draws."
+        default=0, ge=0, le=MAX_DRAWS, description="0 decodes the posterior mean; more averages over that many draws."
     )
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the draws.")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draws.")
 
 
-class ForecastRequest(StreamedRequest):
+class ForecastRequest(EncodeRequest):
     """Sequences, and how many steps to forecast."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": {"x": [[0.1, 0.2, None]]}, "horizon": 5}]})
 
-    horizon: int = Field(default=1, ge=1, description="Steps to forecast.")
-    targets: list[str] | None = Field(default=None, description="By default all modalities.")
+    horizon: int = Field(default=1, ge=1, le=MAX_STEPS, description="Steps to forecast.")
+    targets: Targets | None = Field(default=None, description="By default all modalities.")
     n_samples: int = Field(
-        default=100, ge=0, le=1000, description="Paths to draw; 0 follows the means, without quantiles."
+        default=100, ge=0, le=MAX_DRAWS, description="Paths to draw; 0 follows the means, without quantiles."
     )
-    seed: int = Field(default=0, ge=0, le=2**53 - 1, description="Seed of the paths.")
-    quantiles: list[float] = Field(
-        default=[0.05, 0.5, 0.95], max_length=20, description="Quantiles of the values over paths."
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the paths.")
+    quantiles: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default=[0.05, 0.5, 0.95],
+        min_length=1,
+        max_length=MAX_QUANTILES,
+        description="Quantiles of the values over paths.",
     )
 
 

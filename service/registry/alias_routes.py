@@ -14,10 +14,17 @@ from service.shared.resource_names import Reference
 
 router = APIRouter(prefix="/v1/models/{name}/aliases", tags=["registry"], route_class=AuthenticatedRoute)
 
+# The routes check both forms, and name ETags in their errors.
 IfMatch = Annotated[
-    str | None, Header(max_length=200, description="The ETag that the alias must have, or `*` if it must exist.")
+    str | None,
+    Header(
+        description="The ETag that the alias must have, or `*` if it must exist.",
+        json_schema_extra={"pattern": '^([*]|"[0-9]{1,9}")$'},
+    ),
 ]
-IfNoneMatch = Annotated[str | None, Header(max_length=200, description="`*`: the alias must not exist.")]
+IfNoneMatch = Annotated[
+    str | None, Header(description="`*`: the alias must not exist.", json_schema_extra={"enum": ["*"]})
+]
 CONFLICTS: dict[int | str, dict[str, Any]] = {412: {"description": "The alias was changed meanwhile."}}
 
 
@@ -65,7 +72,7 @@ def put_alias(
     expected = _revision(if_match)
     only_new = if_none_match is not None
     if only_new and if_none_match != "*":
-        raise BadInput([Fault("if-none-match", "bad_etag", f"If-None-Match is {if_none_match!r}, expected *")])
+        raise BadInput([Fault("if-none-match", "bad_etag", f"If-None-Match is {if_none_match[:40]!r}, expected *")])
     with services.database.writer.begin() as session:
         put, new = aliases.put(
             session, caller.project_id, name, alias, body.version, expected, only_new, only_old=if_match == "*"
@@ -92,5 +99,5 @@ def _revision(if_match: str | None) -> int | None:
         return None
     digits = if_match.removeprefix('"').removesuffix('"')
     if not (digits.isdecimal() and digits.isascii() and if_match == f'"{digits}"' and len(digits) < 10):
-        raise BadInput([Fault("if-match", "bad_etag", f'If-Match is {if_match!r}, expected an ETag such as "3"')])
+        raise BadInput([Fault("if-match", "bad_etag", f'If-Match is {if_match[:40]!r}, expected an ETag such as "3"')])
     return int(digits)

@@ -178,3 +178,13 @@ def test_every_json_body_has_an_example_that_fits_it(document: Document) -> None
         validator = Draft202012Validator({**schema, "components": document["components"]})
         for example in named["examples"]:
             assert [error.message for error in validator.iter_errors(example)] == [], name
+
+
+def test_no_parameter_may_be_null(document: Document) -> None:
+    nullable = [
+        (name, parameter["name"])
+        for name, one in _operations(document)
+        for parameter in one.get("parameters", [])
+        if "null" in str(parameter["schema"])
+    ]
+    assert nullable == []

@@ -1,43 +1,45 @@
-"""A client generated from the OpenAPI document runs the session of the README."""
+"""A Python client generated from the OpenAPI document is typed, and runs the session of the README."""
 
-import importlib
-import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 import pytest
 
 from tests.conftest import Service
+from tests.contract import readme_session
 from tests.contract.conftest import Document, Served
-from tests.service import steps
-from tests.service.files import packed
 
+PROJECT = Path(__file__).parent / "python_client"
 PACKAGE = "sensorium_client"
+BIN = Path(sys.executable).parent
+IMPORT_ALL = f"""
+import importlib, pkgutil, {PACKAGE}
+for module in pkgutil.walk_packages({PACKAGE}.__path__, "{PACKAGE}."):
+    importlib.import_module(module.name)
+"""
+
+
+def _output(folder: Path, *command: str | Path) -> str:
+    done = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def generated(document: Document, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a generated package, and the output of the generator."""
-    folder = tmp_path_factory.mktemp("generated")
+    """The folder of a generated package and of the program that uses it, and the output of the generator."""
+    folder = tmp_path_factory.mktemp("generated") / "project"
+    shutil.copytree(PROJECT, folder)
     (folder / "openapi.json").write_text(json.dumps(document))
     # It formats the code with ruff by default; its format does not matter here.
     (folder / "config.json").write_text(json.dumps({"post_hooks": []}))
-    command = [Path(sys.executable).with_name("openapi-python-client"), "generate", "--meta", "none"]
-    command += ["--path", "openapi.json", "--output-path", PACKAGE, "--config", "config.json"]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    return folder, done.stdout
-
-
-@pytest.fixture
-def package(generated: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The generated package, where `import` finds it."""
-    monkeypatch.syspath_prepend(generated[0])
-    return PACKAGE
+    command = [BIN / "openapi-python-client", "generate", "--meta", "none", "--path", "openapi.json"]
+    return folder, _output(folder, *command, "--output-path", PACKAGE, "--config", "config.json")
 
 
 def test_the_generator_understands_every_operation(generated: tuple[Path, str], document: Document) -> None:
@@ -48,49 +50,15 @@ def test_the_generator_understands_every_operation(generated: tuple[Path, str], 
     assert made == {one["operationId"] for operations in document["paths"].values() for one in operations.values()}
 
 
-def test_the_generated_client_runs_the_session_of_the_readme(package: str, service: Service, served: Served) -> None:
-    models, types = importlib.import_module(f"{package}.models"), importlib.import_module(f"{package}.types")
-    client = importlib.import_module(f"{package}.client").AuthenticatedClient(base_url=served.url, token=served.key)
+def test_every_module_of_the_generated_client_can_be_imported(generated: tuple[Path, str]) -> None:
+    _output(generated[0], sys.executable, "-c", IMPORT_ALL)
 
-    def api(name: str) -> ModuleType:
-        return importlib.import_module(f"{package}.api.{name}")
 
-    arrays = steps.pictures() | {"label.present": np.random.default_rng(0).random(100) < 0.8}
-    file = types.File(payload=io.BytesIO(packed(**arrays)))
-    upload = api("datasets.create_upload").sync(client=client, body=file)
-    assert isinstance(upload, models.Upload), upload
-    assert upload.format_ == models.UploadFormat.NPZ
-    assert {array.name for array in upload.arrays} == set(arrays)
+def test_the_types_of_the_generated_client_fit_its_code_and_the_session(generated: tuple[Path, str]) -> None:
+    _output(generated[0], BIN / "mypy", "--strict", "--cache-dir", ".mypy_cache", PACKAGE, "session.py")
 
-    source = models.UploadSource(upload=upload.id)
-    request = models.DatasetRequest(name="digits", source=source)
-    queued = api("datasets.create_dataset").sync(client=client, body=request)
-    assert isinstance(queued, models.DatasetVersion), queued
-    service.work("data")
-    version = api("datasets.get_dataset_version").sync("digits", queued.version, client=client)
-    assert version.state == models.DatasetVersionState.READY, version
-    assert version.rows == 100
 
-    request = models.RunRequest(
-        dataset=models.DatasetReference(name="digits"), model="digits", training=models.TrainingConfig(epochs=1)
-    )
-    run = api("runs.create_run").sync(client=client, body=request)
-    assert isinstance(run, models.Run), run
-    service.work("train")
-    run = api("runs.get_run").sync(run.id, client=client)
-    assert run.state == models.RunState.SUCCEEDED, run
-
-    ask = models.ReconstructReconstructRequest.from_dict({"inputs": {"label": [0, 2]}, "targets": ["image"]})
-    image = api("inference.reconstruct").sync("digits", run.version, client=client, body=ask).outputs["image"]
-    assert np.shape(image["mean"]) == (2, 2, 2)
-    body = models.EncodeStreamedRequest.from_dict(
-        {"inputs": {"image": [np.zeros((2, 2)).tolist(), None], "label": [None, 1]}}
-    )
-    codes = api("inference.encode").sync("digits", run.version, client=client, body=body)
-    assert isinstance(codes, models.EncodeResponse), codes
-    assert np.shape(codes.mean) == np.shape(codes.standard_deviation)
-    assert len(codes.mean) == 2
-
-    nobody = api("runs.get_run").sync("run_of_nobody", client=client)
-    assert isinstance(nobody, models.Problem)
-    assert nobody.code == "run_not_found"
+def test_the_generated_client_runs_the_session_of_the_readme(
+    generated: tuple[Path, str], service: Service, served: Served
+) -> None:
+    readme_session.check([sys.executable, "session.py"], generated[0], service, served)

@@ -5,14 +5,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.conftest import Service, wait_until
-from tests.contract import node_packages
+from tests.conftest import Service
+from tests.contract import node_packages, readme_session
 from tests.contract.conftest import Document, Served
-from tests.service import steps
-from tests.service.files import packed
 
 PROJECT = Path(__file__).parent / "typescript"
 
@@ -38,38 +35,5 @@ def compiled(document: Document, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def test_a_typescript_client_runs_the_session_of_the_readme(
-    compiled: Path, service: Service, served: Served, tmp_path: Path
-) -> None:
-    arrays = steps.pictures() | {"label.present": np.random.default_rng(0).random(100) < 0.8}
-    file = tmp_path / "digits.npz"
-    file.write_bytes(packed(**arrays))
-    command = ["node", "built/session.js", served.url, served.key, str(file)]
-    printed, errors = tmp_path / "printed", tmp_path / "errors"
-    with (
-        printed.open("wb") as output,
-        errors.open("wb") as error_output,
-        subprocess.Popen(command, cwd=compiled, stdout=output, stderr=error_output) as program,
-    ):
-
-        def has_ended() -> bool:
-            service.work("data")
-            service.work("train")
-            return program.poll() is not None
-
-        try:
-            wait_until(has_ended, 30, "the program ends")
-        finally:
-            program.kill()
-    assert program.returncode == 0, errors.read_text()
-    found = json.loads(printed.read_text())
-    mean, codes = found.pop("mean"), found.pop("codes")
-    assert found == {
-        "format": "npz",
-        "arrays": [*arrays],
-        "dataset": {"state": "ready", "rows": 100},
-        "run": "succeeded",
-        "problem": "run_not_found",
-    }
-    assert np.shape(mean) == (2, 2, 2)
-    assert len(codes) == 2
+def test_a_typescript_client_runs_the_session_of_the_readme(compiled: Path, service: Service, served: Served) -> None:
+    readme_session.check(["node", "built/session.js"], compiled, service, served)

@@ -25,6 +25,10 @@ RUN = {"dataset": {"name": "d"}, "model": "m"}
         ({**RUN, "model": ""}, "/model", "wrong_format"),
         ({**RUN, "seed": -1}, "/seed", "out_of_range"),
         ({**RUN, "seed": "one"}, "/seed", "wrong_type"),
+        ({**RUN, "seed": "7"}, "/seed", "wrong_type"),
+        ({**RUN, "seed": True}, "/seed", "wrong_type"),
+        ({**RUN, "training": {"learning_rate": "0.1"}}, "/training/learning_rate", "wrong_type"),
+        ({**RUN, "training": {"checkpoint_epochs": "1"}}, "/training/checkpoint_epochs", "wrong_type"),
         ({**RUN, "dataset": "d"}, "/dataset", "wrong_type"),
         ({**RUN, "dataset": {"name": "d", "version": 0}}, "/dataset/version", "out_of_range"),
         ({**RUN, "training": {"epochs": 0}}, "/training/epochs", "out_of_range"),
@@ -43,6 +47,17 @@ def test_a_body_that_does_not_fit_names_the_place(service: Service, body: Any, p
     assert found[0] == place
     if code is not None:
         assert found[1] == code
+
+
+def test_a_whole_number_may_be_written_with_a_decimal_point(service: Service) -> None:
+    content = b'{"dataset": {"name": "none", "version": 1.0}, "model": "m", "seed": 7.0, "training": {"epochs": 2e1}}'
+    answer = service.http.post("/v1/runs", content=content, headers={"content-type": "application/json"})
+    problem(answer, 404, "dataset_version_not_found")
+
+
+def test_a_converted_type_is_reported_with_all_other_faults(service: Service) -> None:
+    body = problem(service.http.post("/v1/runs", json={"dataset": {}, "model": "m", "seed": "7", "x": 1}), 422)
+    assert {found["pointer"] for found in body["errors"]} == {"/dataset/name", "/seed", "/x"}
 
 
 def test_all_faults_of_a_body_are_in_one_answer(service: Service) -> None:

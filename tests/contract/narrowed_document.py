@@ -1,0 +1,122 @@
+"""The OpenAPI document about existing resources: generated names would get 404, generated values fit no model."""
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tests.conftest import Service
+from tests.contract.conftest import Document
+from tests.service import steps
+from tests.service.files import packed
+
+Values = dict[str, list[Any]]
+
+NULL = {"type": "null"}
+# Shorter limits get 504, and longer requests only take time.
+SECONDS = {"anyOf": [{"type": "number", "minimum": 20, "maximum": 600}, NULL]}
+STATIC_MODEL, SEQUENCE_MODEL = "pictures", "tracks"
+DATASET = "pictures"
+
+
+class Resources(NamedTuple):
+    """Values of path parameters by name: of resources to use, and of resources to delete."""
+
+    kept: Values
+    spare: Values
+
+
+def resources(service: Service, key: str, spare_key: str) -> Resources:
+    """A project with uploads, datasets, runs in two states, and models of samples and of sequences."""
+    steps.dataset(service, DATASET, **steps.pictures())
+    steps.dataset(service, SEQUENCE_MODEL, **steps.tracks())
+    training = {"epochs": 2, "checkpoint_epochs": 1}
+    run = steps.train(service, DATASET, STATIC_MODEL, training=training)
+    version = steps.train(service, SEQUENCE_MODEL, SEQUENCE_MODEL)["version"]
+    assert run["version"] == version == 1
+    for model in (STATIC_MODEL, SEQUENCE_MODEL):
+        assert service.http.put(f"/v1/models/{model}/aliases/live", json={"version": version}).status_code == 201
+    checkpoints = service.http.get(f"/v1/runs/{run['id']}/checkpoints").json()["checkpoints"]
+    kept = {
+        "upload_id": [steps.upload(service, packed(x=np.zeros((2, 1), np.float32)))],
+        "name": [STATIC_MODEL],
+        "version": [version],
+        "run_id": [run["id"], steps.queue_run(service, DATASET, STATIC_MODEL)["id"]],
+        "step": [checkpoint["step"] for checkpoint in checkpoints],
+        "key_id": [key],
+        "alias": ["live"],
+    }
+    return Resources(kept, _spare(service, spare_key))
+
+
+def _spare(service: Service, key: str) -> Values:
+    steps.dataset(service, "spare", **steps.pictures())
+    run = steps.queue_run(service, "spare", "spare")["id"]
+    service.http.post(f"/v1/runs/{run}/cancel")
+    uploads = [steps.upload(service, packed(x=np.zeros((2, 1), np.float32))) for _ in range(2)]
+    ids = {"upload_id": uploads, "run_id": [run], "key_id": [key]}
+    return {**ids, "name": ["spare"], "version": [1], "alias": ["live"]}
+
+
+def about(found: Resources, document: Document) -> Document:
+    """The document with these resources as the only values of path parameters and of references in bodies."""
+    narrowed = copy.deepcopy(document)
+    for operations in narrowed["paths"].values():
+        for method, operation in operations.items():
+            values = found.spare if method == "delete" else found.kept
+            if operation["operationId"].startswith("forecast"):
+                values = {**values, "name": [SEQUENCE_MODEL]}
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path":
+                    known = values[parameter["name"]]
+                    as_text = parameter["schema"]["type"] == "string"
+                    parameter["schema"]["enum"] = [str(value) for value in known] if as_text else known
+            if operation["operationId"].startswith("v2_infer"):
+                _narrow_tensors(operation["requestBody"]["content"]["application/json"]["schema"])
+    _narrow_bodies(narrowed["components"]["schemas"], found.kept)
+    return narrowed
+
+
+def _narrow_bodies(schemas: dict[str, Document], values: Values) -> None:
+    number, step = {"type": "number", "minimum": -100, "maximum": 100}, {"minItems": 2, "maxItems": 2}
+    pair = {"type": "array", "items": number, **step}
+    image = {"type": "array", "items": {"anyOf": [{"type": "array", "items": pair, **step}, NULL]}, **step}
+    label = {"type": "array", "items": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2}, NULL]}, **step}
+    track = {"type": "array", "items": {"type": "array", "items": {"anyOf": [pair, NULL]}, **step}, **step}
+    for name in ("EncodeRequest", "ReconstructRequest", "ScoreRequest"):
+        _narrow_rows(schemas[name], {"image": image, "label": label})
+        schemas[name]["properties"].pop("state", None)  # of sequences only
+    _narrow_rows(schemas["ForecastRequest"], {"x": track})
+    schemas["ForecastRequest"]["properties"]["horizon"]["maximum"] = 10
+    drawn = schemas["SampleRequest"]
+    drawn.pop("examples")
+    drawn["properties"]["rows"]["maximum"] = 10
+    drawn["properties"]["steps"]["maximum"] = 0
+    drawn["properties"]["timeout_seconds"] = SECONDS
+    schemas["DatasetReference"]["properties"]["name"]["enum"] = [DATASET]
+    schemas["VersionRequest"]["properties"]["run"]["enum"] = values["run_id"]
+    schemas["UploadSource"]["properties"]["upload"]["enum"] = values["upload_id"]
+
+
+def _narrow_rows(schema: Document, inputs: Document) -> None:
+    schema.pop("examples")  # of another model
+    properties = schema["properties"]
+    properties["inputs"] = {
+        "type": "object",
+        "properties": inputs,
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    properties["timeout_seconds"] = SECONDS
+    if "targets" in properties:
+        properties["targets"]["anyOf"][0]["items"] = {"enum": [*inputs]}
+    if "n_samples" in properties:
+        properties["n_samples"]["maximum"] = 10
+
+
+def _narrow_tensors(schema: Document) -> None:
+    """Narrow a body of the Open Inference Protocol to inputs whose shapes fit their data."""
+    schema.pop("examples")  # of another model
+    image = {"name": "image", "datatype": "FP32", "shape": [1, 2, 2], "data": [0.5, 1.0, 1.5, 2.0]}
+    label = {"name": "label", "datatype": "INT64", "shape": [1], "data": [2]}
+    schema["properties"]["inputs"] = {"enum": [[image], [label], [image, label]]}
