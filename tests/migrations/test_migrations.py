@@ -116,25 +116,11 @@ def _with_a_run(url: str) -> Database:
         "created_at)": f"'run', 'prj', 'job', 'dsv', 'm', '{{}}', '{{}}', 0, {time}",
         "run_metrics (run_id, attempt, name, step, epoch, value, created_at)": f"'run', 1, 'loss', 1, 1, 0.5, {time}",
     }
-<<<<<<< HEAD
     for columns, values in rows.items():
         _insert(database, columns, values)
-    migrate.upgrade(empty_database_url)
-    with database.engine.connect() as connection:
-        assert connection.execute(text("SELECT model_name, description FROM runs")).all() == [("m", None)]
-        assert connection.execute(text("SELECT run_id, value FROM run_metrics")).all() == [("run", 0.5)]
-    migrate.downgrade(empty_database_url, "0001")
-    with database.engine.connect() as connection:
-        assert connection.execute(text("SELECT run_id FROM run_metrics")).all() == [("run",)]
-    database.close()
+    return database
 
 
 def _insert(database: Database, columns: str, values: str) -> None:
     with database.engine.begin() as connection:
         connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608
-=======
-    with database.engine.begin() as connection:
-        for columns, values in rows.items():
-            connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608
-    return database
->>>>>>> 88f725f (Test lists, comparison, cancellation and the migration)

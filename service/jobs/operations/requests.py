@@ -36,7 +36,7 @@ def cancel(session: Session, job_id: str) -> str:
         ended = session.scalar(select(Job.state).where(Job.id == job_id))
         raise Conflict("job_has_ended", f"it has {ended} already and cannot be cancelled")
     _tell_cancellation(session, job)
-    return job.state
+    return str(job.state)
 
 
 def cancel_all(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
