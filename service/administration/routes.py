@@ -1,6 +1,6 @@
 """/v1/api-keys, /v1/projects and /v1/audit-events."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
@@ -14,6 +14,7 @@ from service.access.tables import Project
 from service.administration import schemas
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
+from service.http.error_responses import errors
 from service.http.idempotency import OnceByBody
 from service.http.paging import page_of
 from service.http.query_parameters import TimedPageQuery
@@ -22,8 +23,6 @@ from service.shared.errors import NotFound
 from service.shared.resource_names import Reference
 
 router = APIRouter(tags=[ADMINISTRATION], route_class=AuthenticatedRoute)
-
-NOT_OURS: dict[str, Any] = {"description": "The caller cannot see a project of this id."}
 
 
 class AuditQuery(TimedPageQuery):
@@ -34,7 +33,13 @@ class AuditQuery(TimedPageQuery):
     project_id: Annotated[Reference | None, Field(description="Another project; for operator projects only.")] = None
 
 
-@router.post("/v1/api-keys", status_code=201, operation_id="create_api_key", summary="Create an API key")
+@router.post(
+    "/v1/api-keys",
+    status_code=201,
+    operation_id="create_api_key",
+    summary="Create an API key",
+    responses=errors("key_outlives_its_maker"),
+)
 def create_api_key(
     body: schemas.ApiKeyRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
 ) -> schemas.NewApiKey:
@@ -66,14 +71,22 @@ def list_api_keys(
     return schemas.ApiKeyPage(api_keys=items, next_page_token=token)
 
 
-@router.get("/v1/api-keys/{key_id}", operation_id="get_api_key", summary="Get an API key")
+@router.get(
+    "/v1/api-keys/{key_id}", operation_id="get_api_key", summary="Get an API key", responses=errors("api_key_not_found")
+)
 def get_api_key(key_id: Reference, caller: Caller, services: Web) -> schemas.ApiKey:
     """Get a key, without its secret."""
     with services.database.reader() as session:
         return schemas.ApiKey.model_validate(access.get_key(session, caller.project_id, key_id))
 
 
-@router.delete("/v1/api-keys/{key_id}", status_code=204, operation_id="revoke_api_key", summary="Revoke an API key")
+@router.delete(
+    "/v1/api-keys/{key_id}",
+    status_code=204,
+    operation_id="revoke_api_key",
+    summary="Revoke an API key",
+    responses=errors("api_key_not_found"),
+)
 def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
     """Revoke a key permanently: at once in the process of this call, within 2 s in all others."""
     with services.database.writer.begin() as session:
@@ -81,7 +94,13 @@ def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
     services.keys.invalidate(key_id)
 
 
-@router.post("/v1/projects", status_code=201, operation_id="create_project", summary="Create a project")
+@router.post(
+    "/v1/projects",
+    status_code=201,
+    operation_id="create_project",
+    summary="Create a project",
+    responses=errors("call_not_found", "project_exists"),
+)
 def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, once: OnceByBody) -> schemas.NewProject:
     """Create a project with its first key. Only for keys of an operator project; others get 404."""
     if not caller.operates:
@@ -112,7 +131,7 @@ def list_projects(
     "/v1/audit-events",
     operation_id="list_audit_events",
     summary="List changes of the project",
-    responses={404: NOT_OURS},
+    responses=errors("project_not_found"),
 )
 def list_audit_events(
     query: Annotated[AuditQuery, Query()], request: Request, caller: Caller, services: Web

@@ -1,6 +1,6 @@
 """/v1/uploads and /v1/datasets. Deletions of datasets are in `service.lineage`: they ask what uses a dataset."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
@@ -20,6 +20,7 @@ from service.http import downloads, upload_body
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
+from service.http.error_responses import DOWNLOAD, errors
 from service.http.idempotency import Once, OnceByBody, OnceByCall
 from service.http.paging import page_of
 from service.http.query_parameters import QueryModel, TimedPageQuery
@@ -38,7 +39,6 @@ MEDIA_TYPES = (
     *(format.media_type for format in formats.registered().values() if format.download),
 )
 FILES = dict.fromkeys(MEDIA_TYPES, BINARY)
-NOT_READY: dict[str, Any] = {"description": "Not ready."}
 
 
 class PreviewQuery(QueryModel):
@@ -67,6 +67,7 @@ class DownloadQuery(QueryModel):
             "content": {"application/octet-stream": BINARY},
         }
     },
+    responses=errors("quota_exceeded", "storage_unavailable", "upload_too_large"),
 )
 async def create_upload(
     request: Request, response: Response, caller: Caller, services: Web, once: OnceByCall
@@ -109,21 +110,35 @@ def list_uploads(
     return schemas.UploadPage(uploads=items, next_page_token=token)
 
 
-@router.get(UPLOADS + "/{upload_id}", operation_id="get_upload", summary="Get an upload")
+@router.get(
+    UPLOADS + "/{upload_id}", operation_id="get_upload", summary="Get an upload", responses=errors("upload_not_found")
+)
 def get_upload(upload_id: Reference, caller: Caller, services: Web) -> Upload:
     """The format, size, digest and arrays of an upload."""
     with services.database.reader() as session:
         return uploads.get(session, caller.project_id, upload_id)
 
 
-@router.delete(UPLOADS + "/{upload_id}", status_code=204, operation_id="delete_upload", summary="Delete an upload")
+@router.delete(
+    UPLOADS + "/{upload_id}",
+    status_code=204,
+    operation_id="delete_upload",
+    summary="Delete an upload",
+    responses=errors("upload_in_use", "upload_not_found"),
+)
 def delete_upload(upload_id: Reference, caller: Caller, services: Web) -> None:
     """Delete an upload. Its datasets stay. Refused while a dataset is being created from it."""
     with services.database.writer.begin() as session:
         uploads.remove(session, caller.project_id, upload_id)
 
 
-@router.post("/v1/datasets", status_code=201, operation_id="create_dataset", summary="Create a dataset version")
+@router.post(
+    "/v1/datasets",
+    status_code=201,
+    operation_id="create_dataset",
+    summary="Create a dataset version",
+    responses=errors("quota_exceeded", "upload_not_found"),
+)
 def create_dataset(
     body: DatasetRequest,
     response: Response,
@@ -163,7 +178,9 @@ def list_datasets(
     return DatasetPage(datasets=items, next_page_token=token)
 
 
-@router.get("/v1/datasets/{name}", operation_id="get_dataset", summary="Get a dataset")
+@router.get(
+    "/v1/datasets/{name}", operation_id="get_dataset", summary="Get a dataset", responses=errors("dataset_not_found")
+)
 def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     """The name and the newest version of a dataset."""
     with services.database.reader() as session:
@@ -176,6 +193,7 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     operation_id="list_dataset_versions",
     summary="List versions of a dataset",
     response_model=schemas.DatasetVersionPage,
+    responses=errors("dataset_not_found"),
 )
 def list_dataset_versions(
     name: Reference, query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
@@ -187,7 +205,12 @@ def list_dataset_versions(
     return page.response("versions", versions)
 
 
-@router.get(VERSION, operation_id="get_dataset_version", summary="Get a version of a dataset")
+@router.get(
+    VERSION,
+    operation_id="get_dataset_version",
+    summary="Get a version of a dataset",
+    responses=errors("dataset_version_not_found"),
+)
 def get_dataset_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> DatasetVersion:
     """The state, schema, statistics, warnings and errors of a version."""
     with services.database.reader() as session:
@@ -199,7 +222,7 @@ def get_dataset_version(name: Reference, version: VersionNumber, caller: Caller,
     operation_id="preview_dataset",
     summary="Show rows of a dataset",
     response_model=schemas.Preview,
-    responses={409: NOT_READY},
+    responses=errors("artifact_corrupt", "dataset_not_ready", "dataset_version_not_found", "storage_unavailable"),
 )
 def preview_dataset(
     name: Reference,
@@ -221,7 +244,10 @@ def preview_dataset(
     operation_id="download_dataset",
     summary="Download the samples of a dataset",
     response_class=Response,
-    responses={**downloads.answers(FILES), 409: NOT_READY},
+    responses={
+        **downloads.answers(FILES),
+        **errors("dataset_not_ready", "dataset_version_not_found", "too_ragged_for_npz", *DOWNLOAD),
+    },
 )
 def download_dataset(
     name: Reference,

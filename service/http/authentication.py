@@ -112,15 +112,15 @@ async def authenticate(scope: Scope, operation: Operation) -> None:
     if scope["query_string"]:
         query_parameters.check(scope["query_string"], operation.query)
     if changing:
-        if services.database.reserve is not None and not _frees_space(scope["method"], operation):
+        if services.database.reserve is not None and not frees_space(scope["method"], operation.path):
             services.database.reserve.check()
         audit.acting.set(_action(scope, principal, operation))
     scope[REVOCATION] = Revocation(services.keys, token, needed)
 
 
-def _frees_space(method: str, operation: Operation) -> bool:
+def frees_space(method: str, path: str) -> bool:
     """Whether a call ends or deletes something, and so may use the reserved disk space."""
-    return method == "DELETE" or operation.path.endswith(("/cancel", "/pause"))
+    return method == "DELETE" or path.endswith(("/cancel", "/pause"))
 
 
 def _action(scope: Scope, principal: Principal, operation: Operation) -> audit.Action:

@@ -12,7 +12,6 @@ class Unsatisfiable(SensoriumError):
     """A range that begins after the end of the file."""
 
     status = 416
-    title = "Range not satisfiable"
 
     def __init__(self, header: str, size: int) -> None:
         detail = f"Range is {header[:80]!r}, expected a part of the {size} bytes of the file"

@@ -22,11 +22,10 @@ IfRange = Annotated[
 
 
 def answers(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """The responses of a download, for the API description."""
+    """The successful responses of a download, for the API description; `error_responses.DOWNLOAD` are its errors."""
     return {
         200: {"description": "The file.", "content": content},
         206: {"description": "A part of the file.", "content": content},
-        416: {"description": "The file has no bytes in this range."},
     }
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.http.dependencies import Web
+from service.http.error_responses import errors
 
 router = APIRouter(tags=["operations"])
 
@@ -36,7 +37,12 @@ async def healthz() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", operation_id="readyz", summary="Check that the process can serve requests")
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    summary="Check that the process can serve requests",
+    responses=errors("database_unavailable"),
+)
 def readyz(request: Request, services: Web) -> Readiness:
     """Whether the process can serve requests: 503 without the database.
 

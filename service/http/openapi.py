@@ -1,11 +1,12 @@
 """The OpenAPI document: FastAPI's, with the errors of every operation and the security schemes."""
 
-from http import HTTPStatus
 from typing import Any
 
 import orjson
 
-from service.http import descriptions
+from service.access import scopes
+from service.http import descriptions, error_responses
+from service.http.authentication import frees_space
 from service.http.problems import Problem
 
 SECURITY_SCHEMES = {
@@ -22,17 +23,16 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     schemas |= schemas["Problem"].pop("$defs")
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    document["components"]["examples"] = error_responses.examples()
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path.startswith(KEYED) and not path.startswith("/v2/health"):
+            is_keyed = path.startswith(KEYED) and not path.startswith("/v2/health")
+            if is_keyed:
                 operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
             for parameter in operation.get("parameters", []):
                 _not_null(parameter)
-            own = [int(status) for status in operation["responses"] if int(status) >= HTTPStatus.BAD_REQUEST]
-            for status in _failures(path, method, operation) + own:
-                operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": body}
+            error_responses.complete(operation, is_keyed, is_keyed and _needs_space(path, method.upper(), operation))
     for schema in schemas.values():
         for described in schema.get("properties", {}).values():
             _say_default(described)
@@ -42,22 +42,10 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _failures(path: str, method: str, operation: dict[str, Any]) -> list[int]:
-    """The error statuses of an operation besides those that its route declares."""
-    statuses = [500, 503]
-    if path.startswith(KEYED) and not path.startswith("/v2/health"):
-        statuses += [401, 403, 422, 429, 507]
-    if "{" in path or method == "post":
-        statuses += [404]
-    if method in ("post", "delete"):
-        statuses += [409]
-    if "inference" in operation.get("tags", ()):
-        statuses += [504]
-    if method in ("post", "patch"):
-        statuses += [400, 408, 413, 415]
-    if any(parameter["name"] == "page_token" for parameter in operation.get("parameters", [])):
-        statuses += [400]
-    return statuses
+def _needs_space(path: str, method: str, operation: dict[str, Any]) -> bool:
+    """Whether a call is refused when a disk is full."""
+    changes = method not in scopes.READING and scopes.needed(method, operation.get("tags", ())) in scopes.CHANGING
+    return changes and not frees_space(method, path)
 
 
 def _not_null(parameter: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from starlette.routing import Match
 
 from service.http import validation
 from service.http.authentication import OPERATION, Operation
+from service.http.error_codes import PROBLEMS, type_of
 from service.shared.database_errors import is_outage
 from service.shared.errors import (
     BadInput,
@@ -38,7 +39,7 @@ MAX_SHOWN_PATH = 200
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 EXAMPLE: JsonDict = {
-    "type": "about:blank",
+    "type": type_of("invalid_input"),
     "title": "Invalid input",
     "status": 422,
     "detail": "training.epochs is 0, expected at least 1",
@@ -59,7 +60,7 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    type: str = Field(default="about:blank", description="URI of the kind of problem.")
+    type: str = Field(description="The path under which the service describes the code: `/errors/{code}`.")
     title: str = Field(description="The kind of problem, for people.")
     status: int = Field(description="The status of the response.")
     detail: str = Field(description="What happened and what to do, for people.")
@@ -81,9 +82,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unknown)
 
 
-def _render(request: Request, problem: SensoriumError, status: int, title: str) -> Response:
+def _render(request: Request, problem: SensoriumError, status: int) -> Response:
+    known = PROBLEMS.get(problem.code)
     body = Problem(
-        title=title,
+        type=type_of(problem.code) if known is not None else "about:blank",
+        title=known.title if known is not None else HTTPStatus(status).phrase,
         status=status,
         detail=problem.detail,
         code=problem.code,
@@ -98,7 +101,7 @@ def _render(request: Request, problem: SensoriumError, status: int, title: str) 
 
 def answer(request: Request, error: SensoriumError) -> Response:
     """The response for an error."""
-    return _render(request, error, error.status, error.title)
+    return _render(request, error, error.status)
 
 
 async def _on_known(request: Request, error: Exception) -> Response:
@@ -129,7 +132,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"the method is {request.method[:20]}, expected one of {', '.join(_methods(request))} for {path!r}"
     problem = SensoriumError(phrase.lower().replace(" ", "_"), detail)
-    response = _render(request, problem, error.status_code, phrase)
+    response = _render(request, problem, error.status_code)
     response.headers.update(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette lists only the methods of the first route
         response.headers["Allow"] = ", ".join(_methods(request))
@@ -146,7 +149,7 @@ def _methods(request: Request) -> list[str]:
 async def _on_unknown(request: Request, error: Exception) -> Response:
     log.error("request_failed", path=request.url.path, exc_info=error)
     problem = SensoriumError("internal_error", "the service failed; its log has the reason under this request id")
-    response = _render(request, problem, 500, SensoriumError.title)
+    response = _render(request, problem, 500)
     # Starlette sends this response outside of RequestMiddleware, which sets the header of the others.
     response.headers["x-request-id"] = request.scope.get("request_id", "")
     return response

@@ -4,6 +4,8 @@ from http import HTTPStatus
 
 import orjson
 
+from service.http.error_codes import PROBLEMS, type_of
+
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FRAMING_BYTES = 16 * 1024
 
@@ -13,7 +15,8 @@ class Refusal(Exception):
 
     def __init__(self, status: HTTPStatus, code: str, detail: str) -> None:
         super().__init__(detail)
-        body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "code": code}
+        title = PROBLEMS[code].title
+        body = {"type": type_of(code), "title": title, "status": status, "detail": detail, "code": code}
         content = orjson.dumps({**body, "request_id": "", "errors": []})
         head = f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
         self.answer = f"{head}content-length: {len(content)}\r\nconnection: close\r\n\r\n".encode() + content

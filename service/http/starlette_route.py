@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.http import validation
+from service.http import error_responses, validation
 from service.http.authentication import Authentication, Operation
 from service.shared.errors import BadInput
 
@@ -31,7 +31,7 @@ class PostRoute(Generic[Path]):
 
     path_parameters: a model with a field for each; `answer` gets an instance of it. body: the model or the JSON schema
     of the request. content: those of the answer, by media type. parameters: those that are not in the path, as OpenAPI
-    describes them.
+    describes them. errors: the codes of its errors, as for `error_responses.errors`.
     """
 
     path: str
@@ -45,6 +45,7 @@ class PostRoute(Generic[Path]):
     content: Mapping[str, type[BaseModel] | Schema]
     parameters: tuple[Schema, ...] = ()
     response_description: str = "Successful Response"
+    errors: tuple[str, ...] = ()
 
     def route(self) -> Route:
         """The route: authentication, then this object as its ASGI endpoint."""
@@ -76,7 +77,10 @@ class PostRoute(Generic[Path]):
             "operationId": self.operation_id,
             "parameters": [*in_path, *self.parameters],
             "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(self.body)}}},
-            "responses": {"200": {"description": self.response_description, "content": content}},
+            "responses": {
+                "200": {"description": self.response_description, "content": content},
+                **{str(status): response for status, response in error_responses.errors(*self.errors).items()},
+            },
         }
 
 

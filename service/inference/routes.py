@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from service.http.dependencies import PRINCIPAL
+from service.http.error_responses import INFERENCE
 from service.http.parted_response import parted_response
 from service.http.protocol import IS_GONE
 from service.http.starlette_route import PostRoute
@@ -132,10 +133,11 @@ ROUTES = [
         description=operation.description,
         body=operation.body,
         content={"application/json": operation.answer},
+        errors=(*INFERENCE, *errors, *(("invalid_state",) if "state" in operation.body.model_fields else ())),
     )
     for operation in OPERATIONS
-    for path, suffix, path_parameters in (
-        ("versions/{version}", "", ByNumber),
-        ("aliases/{alias}", "_by_alias", ByAlias),
+    for path, suffix, path_parameters, errors in (
+        ("versions/{version}", "", ByNumber, ("model_version_not_found",)),
+        ("aliases/{alias}", "_by_alias", ByAlias, ("alias_not_found",)),
     )
 ]

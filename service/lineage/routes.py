@@ -7,6 +7,7 @@ from pydantic import Field
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
+from service.http.error_responses import errors
 from service.http.query_parameters import QueryModel
 from service.lineage import operations, schemas
 from service.shared.resource_names import Reference, VersionNumber
@@ -23,14 +24,26 @@ class DeleteQuery(QueryModel):
     force: Annotated[bool, Field(description="Delete it although it is used; cancel runs that have not ended.")] = False
 
 
-@router.delete(DATASET, status_code=204, operation_id="delete_dataset", summary="Delete a dataset")
+@router.delete(
+    DATASET,
+    status_code=204,
+    operation_id="delete_dataset",
+    summary="Delete a dataset",
+    responses=errors("dataset_in_use", "dataset_not_found"),
+)
 def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
     """Delete all versions of a dataset. Refused while runs or models use one of them, unless forced."""
     with services.database.writer.begin() as session:
         operations.remove_dataset(session, caller.project_id, name, query.force)
 
 
-@router.delete(VERSION, status_code=204, operation_id="delete_dataset_version", summary="Delete a version of a dataset")
+@router.delete(
+    VERSION,
+    status_code=204,
+    operation_id="delete_dataset_version",
+    summary="Delete a version of a dataset",
+    responses=errors("dataset_in_use", "dataset_version_not_found"),
+)
 def delete_dataset_version(
     name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
@@ -39,7 +52,12 @@ def delete_dataset_version(
         operations.remove_version(session, caller.project_id, name, version, query.force)
 
 
-@router.get(VERSION + "/lineage", operation_id="get_dataset_lineage", summary="Get source and users of a dataset")
+@router.get(
+    VERSION + "/lineage",
+    operation_id="get_dataset_lineage",
+    summary="Get source and users of a dataset",
+    responses=errors("dataset_version_not_found"),
+)
 def get_dataset_lineage(
     name: Reference, version: VersionNumber, caller: Caller, services: Web
 ) -> schemas.DatasetLineage:

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.access.operations import Principal
 from service.http.dependencies import PRINCIPAL
+from service.http.error_responses import INFERENCE
 from service.http.parted_response import parted_response
 from service.http.protocol import IS_GONE
 from service.http.starlette_route import PostRoute
@@ -119,6 +120,7 @@ ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
         "v2_infer",
         _infer,
         ByName,
+        errors=(*INFERENCE, "model_version_not_found"),
         summary="Infer with a model",
         description=DESCRIPTION,
         **schemas.INFER,
@@ -128,6 +130,7 @@ ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
         "v2_infer_version",
         _infer,
         ByVersion,
+        errors=(*INFERENCE, "alias_not_found", "model_version_not_found"),
         summary="Infer with a version",
         description="Codes and predictions of a version, named by its number or an alias.",
         **schemas.INFER,

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
+from service.http.error_responses import errors
 from service.open_inference import metadata, schemas
 from service.open_inference.dependencies import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
@@ -37,7 +38,11 @@ async def live() -> dict[str, bool]:
 
 
 @health.get(
-    "/ready", operation_id="v2_ready", response_model=schemas.Ready, summary="Check that requests can be served (v2)"
+    "/ready",
+    operation_id="v2_ready",
+    response_model=schemas.Ready,
+    summary="Check that requests can be served (v2)",
+    responses=errors("database_unavailable"),
 )
 def ready(services: Web) -> dict[str, bool]:
     """Whether the database answers, so that requests can be served."""
@@ -64,14 +69,24 @@ async def statistics(counted: Counted, caller: Caller) -> dict[str, Any]:
     return counted.summary(caller.project_id)
 
 
-@router.get(MODEL, operation_id="v2_model", response_model=schemas.ModelMetadata, summary="Get metadata of a model")
+@router.get(
+    MODEL,
+    operation_id="v2_model",
+    response_model=schemas.ModelMetadata,
+    summary="Get metadata of a model",
+    responses=errors("model_version_not_found"),
+)
 async def model(served: Default) -> dict[str, Any]:
     """Inputs and outputs of a model's `production` version, else of its newest. All inputs are optional."""
     return metadata.of_version(served)
 
 
 @router.get(
-    VERSION, operation_id="v2_version", response_model=schemas.ModelMetadata, summary="Get metadata of a version"
+    VERSION,
+    operation_id="v2_version",
+    response_model=schemas.ModelMetadata,
+    summary="Get metadata of a version",
+    responses=errors("alias_not_found", "model_version_not_found"),
 )
 async def version(served: ByVersion) -> dict[str, Any]:
     """Inputs and outputs of a version."""
@@ -83,6 +98,7 @@ async def version(served: ByVersion) -> dict[str, Any]:
     operation_id="v2_model_ready",
     response_model=schemas.ModelReady,
     summary="Check that a model can be used",
+    responses=errors("model_version_not_found"),
 )
 async def model_ready(served: Default) -> dict[str, Any]:
     """Whether a model can be used."""
@@ -94,6 +110,7 @@ async def model_ready(served: Default) -> dict[str, Any]:
     operation_id="v2_version_ready",
     response_model=schemas.ModelReady,
     summary="Check that a version can be used",
+    responses=errors("alias_not_found", "model_version_not_found"),
 )
 async def version_ready(served: ByVersion) -> dict[str, Any]:
     """Whether a version can be used."""
@@ -105,6 +122,7 @@ async def version_ready(served: ByVersion) -> dict[str, Any]:
     operation_id="v2_model_config",
     response_model=schemas.ModelConfiguration,
     summary="Get the configuration of a model",
+    responses=errors("model_version_not_found"),
 )
 async def model_config(served: Default, services: Web) -> dict[str, Any]:
     """Configuration of a model's `production` version, else of its newest, in Triton's format."""
@@ -116,6 +134,7 @@ async def model_config(served: Default, services: Web) -> dict[str, Any]:
     operation_id="v2_version_config",
     response_model=schemas.ModelConfiguration,
     summary="Get the configuration of a version",
+    responses=errors("alias_not_found", "model_version_not_found"),
 )
 async def version_config(served: ByVersion, services: Web) -> dict[str, Any]:
     """Configuration of a version, in Triton's format."""
@@ -127,6 +146,7 @@ async def version_config(served: ByVersion, services: Web) -> dict[str, Any]:
     operation_id="v2_model_statistics",
     response_model=schemas.StatisticsAnswer,
     summary="Get statistics of a model",
+    responses=errors("model_version_not_found"),
 )
 async def model_statistics(served: Default, counted: Counted) -> dict[str, Any]:
     """Statistics of a model's `production` version, else of its newest."""
@@ -138,6 +158,7 @@ async def model_statistics(served: Default, counted: Counted) -> dict[str, Any]:
     operation_id="v2_version_statistics",
     response_model=schemas.StatisticsAnswer,
     summary="Get statistics of a version",
+    responses=errors("alias_not_found", "model_version_not_found"),
 )
 async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, Any]:
     """Statistics of a version."""
@@ -150,6 +171,7 @@ async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, A
     response_model=list[schemas.IndexEntry],
     response_description="Every version of the project.",
     summary="List all versions for inference",
+    responses=errors("body_too_large", "not_json"),
 )
 async def index(request: Request, caller: Caller, services: Web) -> list[dict[str, str]]:
     """Every version of the project, at most 10,000. All are ready: a version is loaded with its first request."""
@@ -159,7 +181,19 @@ async def index(request: Request, caller: Caller, services: Web) -> list[dict[st
 
 
 @administration.post(
-    "/models/{name}/load", operation_id="v2_load", response_model=schemas.Nothing, summary="Load a model into memory"
+    "/models/{name}/load",
+    operation_id="v2_load",
+    response_model=schemas.Nothing,
+    summary="Load a model into memory",
+    responses=errors(
+        "artifact_corrupt",
+        "body_too_large",
+        "engine_out_of_memory",
+        "inference_unavailable",
+        "model_version_not_found",
+        "not_json",
+        "storage_unavailable",
+    ),
 )
 async def load(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
     """Load a model's version in this process and warm it up."""
@@ -173,6 +207,7 @@ async def load(request: Request, served: Default, batcher: Compute) -> dict[str,
     operation_id="v2_unload",
     response_model=schemas.Nothing,
     summary="Unload a model from memory",
+    responses=errors("body_too_large", "inference_unavailable", "model_version_not_found", "not_json"),
 )
 async def unload(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
     """Free the memory of a model's version in this process. The next request loads it again."""

@@ -1,11 +1,12 @@
 """/v1/models/{name}/aliases: movable names of versions."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
+from service.http.error_responses import errors
 from service.http.paging import page_of
 from service.http.query_parameters import PageQuery
 from service.registry import aliases, schemas
@@ -25,10 +26,9 @@ IfMatch = Annotated[
 IfNoneMatch = Annotated[
     str | None, Header(description="`*`: the alias must not exist.", json_schema_extra={"enum": ["*"]})
 ]
-CONFLICTS: dict[int | str, dict[str, Any]] = {412: {"description": "The alias was changed meanwhile."}}
 
 
-@router.get("", operation_id="list_aliases", summary="List aliases of a model")
+@router.get("", operation_id="list_aliases", summary="List aliases of a model", responses=errors("model_not_found"))
 def list_aliases(
     name: Reference, query: Annotated[PageQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> schemas.AliasPage:
@@ -40,7 +40,7 @@ def list_aliases(
     return schemas.AliasPage(aliases=items, next_page_token=token)
 
 
-@router.get("/{alias}", operation_id="get_alias", summary="Get an alias")
+@router.get("/{alias}", operation_id="get_alias", summary="Get an alias", responses=errors("alias_not_found"))
 def get_alias(name: Reference, alias: Reference, response: Response, caller: Caller, services: Web) -> schemas.Alias:
     """The version that an alias names, and the version that it will name once it is loaded."""
     with services.database.reader() as session:
@@ -53,7 +53,17 @@ def get_alias(name: Reference, alias: Reference, response: Response, caller: Cal
     "/{alias}",
     operation_id="put_alias",
     summary="Create or move an alias",
-    responses={201: {"model": schemas.Alias}, **CONFLICTS},
+    responses={
+        201: {"model": schemas.Alias},
+        **errors(
+            "alias_exists",
+            "alias_missing",
+            "model_not_found",
+            "model_version_not_found",
+            "revision_mismatch",
+            "too_many_aliases",
+        ),
+    },
 )
 def put_alias(
     name: Reference,
@@ -82,7 +92,13 @@ def put_alias(
     return put
 
 
-@router.delete("/{alias}", status_code=204, operation_id="delete_alias", summary="Delete an alias", responses=CONFLICTS)
+@router.delete(
+    "/{alias}",
+    status_code=204,
+    operation_id="delete_alias",
+    summary="Delete an alias",
+    responses=errors("alias_not_found", "revision_mismatch"),
+)
 def delete_alias(name: Reference, alias: Reference, caller: Caller, services: Web, if_match: IfMatch = None) -> None:
     """Delete an alias. The version stays."""
     with services.database.writer.begin() as session:

@@ -13,6 +13,7 @@ from service.http import downloads, upload_body
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
+from service.http.error_responses import DOWNLOAD, errors
 from service.http.idempotency import Once, OnceByCall
 from service.http.query_parameters import QueryModel
 from service.registry import bundles, representations
@@ -39,7 +40,7 @@ FILE = {"application/octet-stream": BINARY}
 BUNDLE = {**FILE, MEDIA_TYPE: BINARY}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     **downloads.answers(BUNDLE),
-    409: {"description": "The manifest of the version is too large."},
+    **errors("manifest_too_large", "model_version_not_found", *DOWNLOAD),
 }
 
 
@@ -90,6 +91,7 @@ def export_model_version(
     openapi_extra={
         "requestBody": {"required": True, "description": "A bundle, as an export returns it.", "content": FILE}
     },
+    responses=errors("quota_exceeded", "storage_unavailable", "upload_too_large"),
 )
 async def import_model(
     request: Request,

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
+from service.http.error_responses import errors
 from service.http.paging import page_of
 from service.http.query_parameters import QueryModel, TimedPageQuery
 from service.registry import deletion, schemas
@@ -40,28 +41,44 @@ def list_models(
     return schemas.ModelPage(models=items, next_page_token=token)
 
 
-@router.get("/{name}", operation_id="get_model", summary="Get a model")
+@router.get("/{name}", operation_id="get_model", summary="Get a model", responses=errors("model_not_found"))
 def get_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
     """A model with its aliases and the number of its newest version."""
     with services.database.reader() as session:
         return registry.get_model(session, caller.project_id, name)
 
 
-@router.patch("/{name}", operation_id="change_model", summary="Change tags or description of a model")
+@router.patch(
+    "/{name}",
+    operation_id="change_model",
+    summary="Change tags or description of a model",
+    responses=errors("model_not_found"),
+)
 def change_model(name: Reference, body: schemas.Changes, caller: Caller, services: Web) -> schemas.Model:
     """Set a model's tags or description."""
     with services.database.writer.begin() as session:
         return registry.change_model(session, caller.project_id, name, body)
 
 
-@router.delete("/{name}", status_code=204, operation_id="delete_model", summary="Delete a model")
+@router.delete(
+    "/{name}",
+    status_code=204,
+    operation_id="delete_model",
+    summary="Delete a model",
+    responses=errors("model_not_found"),
+)
 def delete_model(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
     """Delete a model with its versions and aliases. `restore` undoes it, except for the aliases."""
     with services.database.writer.begin() as session:
         deletion.delete_model(session, caller.project_id, name, query.purge)
 
 
-@router.post("/{name}/restore", operation_id="restore_model", summary="Restore a deleted model")
+@router.post(
+    "/{name}/restore",
+    operation_id="restore_model",
+    summary="Restore a deleted model",
+    responses=errors("model_not_found"),
+)
 def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Model:
     """Undo the deletion of a model that was not purged."""
     with services.database.writer.begin() as session:
@@ -74,6 +91,7 @@ def restore_model(name: Reference, caller: Caller, services: Web) -> schemas.Mod
     operation_id="list_model_versions",
     summary="List versions of a model",
     response_model=schemas.ModelVersionPage,
+    responses=errors("model_not_found"),
 )
 def list_model_versions(
     name: Reference, query: Annotated[ModelQuery, Query()], request: Request, caller: Caller, services: Web
@@ -87,7 +105,12 @@ def list_model_versions(
     return page.response("versions", versions)
 
 
-@router.get("/{name}/versions/{version}", operation_id="get_model_version", summary="Get a version of a model")
+@router.get(
+    "/{name}/versions/{version}",
+    operation_id="get_model_version",
+    summary="Get a version of a model",
+    responses=errors("model_version_not_found"),
+)
 def get_model_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> schemas.ModelVersion:
     """A version with its inputs, lineage and evaluation."""
     with services.database.reader() as session:
@@ -95,7 +118,10 @@ def get_model_version(name: Reference, version: VersionNumber, caller: Caller, s
 
 
 @router.patch(
-    "/{name}/versions/{version}", operation_id="change_model_version", summary="Change tags or description of a version"
+    "/{name}/versions/{version}",
+    operation_id="change_model_version",
+    summary="Change tags or description of a version",
+    responses=errors("model_version_not_found"),
 )
 def change_model_version(
     name: Reference, version: VersionNumber, body: schemas.Changes, caller: Caller, services: Web
@@ -110,6 +136,7 @@ def change_model_version(
     status_code=204,
     operation_id="delete_model_version",
     summary="Delete a version of a model",
+    responses=errors("model_version_not_found", "version_in_use"),
 )
 def delete_model_version(
     name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
@@ -120,7 +147,10 @@ def delete_model_version(
 
 
 @router.post(
-    "/{name}/versions/{version}/restore", operation_id="restore_model_version", summary="Restore a deleted version"
+    "/{name}/versions/{version}/restore",
+    operation_id="restore_model_version",
+    summary="Restore a deleted version",
+    responses=errors("model_version_not_found"),
 )
 def restore_model_version(
     name: Reference, version: VersionNumber, caller: Caller, services: Web

@@ -8,6 +8,7 @@ from service.http import downloads
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.downloads import BINARY, IfRange, Range
+from service.http.error_responses import DOWNLOAD, errors
 from service.http.idempotency import OnceByBody
 from service.http.paging import page_of
 from service.http.query_parameters import TimedPageQuery
@@ -25,6 +26,7 @@ Step = Annotated[int, Path(ge=0, le=2**53, description="Number of optimiser step
     operation_id="list_run_checkpoints",
     summary="List checkpoints of a run",
     tags=["runs"],
+    responses=errors("run_not_found"),
 )
 def list_run_checkpoints(
     run_id: Reference, query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
@@ -59,7 +61,10 @@ def list_run_checkpoints(
     summary="Download a checkpoint",
     tags=["runs"],
     response_class=Response,
-    responses=downloads.answers({downloads.MEDIA_TYPE: BINARY}),
+    responses={
+        **downloads.answers({downloads.MEDIA_TYPE: BINARY}),
+        **errors("checkpoint_not_found", "run_not_found", *DOWNLOAD),
+    },
 )
 def download_run_checkpoint(
     run_id: Reference, step: Step, caller: Caller, services: Web, range: Range = None, if_range: IfRange = None
@@ -76,6 +81,7 @@ def download_run_checkpoint(
     operation_id="create_model_version",
     summary="Register a checkpoint as a version",
     tags=["registry"],
+    responses=errors("checkpoint_not_found", "run_not_found"),
 )
 def create_model_version(
     name: Name, body: VersionRequest, response: Response, caller: Caller, services: Web, once: OnceByBody

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
+from service.http.error_responses import errors
 from service.runs import cancellation, comparison, group_schemas, queries
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
@@ -13,6 +14,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRo
 
 @router.get(
     "/compare",
+    responses=errors("run_not_found"),
     operation_id="compare_runs",
     summary="Compare runs side by side",
     response_model=group_schemas.RunComparison,

@@ -13,6 +13,7 @@ from service.access.quotas import check_stored_bytes
 from service.http import event_streams
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
+from service.http.error_responses import errors
 from service.http.idempotency import Once, OnceByBody
 from service.http.paging import page_of
 from service.jobs import history
@@ -36,7 +37,19 @@ ACCESS_ENDED = format_sse_event(
 WHOLE_LOG_CHARACTERS = 2**31
 
 
-@router.post("", status_code=201, operation_id="create_run", summary="Start a training run")
+@router.post(
+    "",
+    status_code=201,
+    operation_id="create_run",
+    summary="Start a training run",
+    responses=errors(
+        "dataset_not_found",
+        "dataset_not_ready",
+        "dataset_version_not_found",
+        "model_version_not_found",
+        "quota_exceeded",
+    ),
+)
 def create_run(
     body: schemas.RunRequest,
     response: Response,
@@ -66,21 +79,32 @@ def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, cal
     return page.response("runs", runs)
 
 
-@router.get("/{run_id}", operation_id="get_run", summary="Get a run")
+@router.get("/{run_id}", operation_id="get_run", summary="Get a run", responses=errors("run_not_found"))
 def get_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """One run with its state."""
     with services.database.reader() as session:
         return lookup.get(session, caller.project_id, run_id)
 
 
-@router.patch("/{run_id}", operation_id="change_run", summary="Change tags or description of a run")
+@router.patch(
+    "/{run_id}",
+    operation_id="change_run",
+    summary="Change tags or description of a run",
+    responses=errors("run_not_found"),
+)
 def change_run(run_id: Reference, body: schemas.RunChanges, caller: Caller, services: Web) -> schemas.Run:
     """Set a run's tags or description."""
     with services.database.writer.begin() as session:
         return runs.change(session, caller.project_id, run_id, body)
 
 
-@router.delete("/{run_id}", status_code=204, operation_id="delete_run", summary="Delete a run that has ended")
+@router.delete(
+    "/{run_id}",
+    status_code=204,
+    operation_id="delete_run",
+    summary="Delete a run that has ended",
+    responses=errors("run_has_not_ended", "run_not_found"),
+)
 def delete_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> None:
     """Delete a run that has ended, with its metrics, log and checkpoints. The version that it made stays."""
     with services.database.writer.begin() as session:
@@ -88,21 +112,39 @@ def delete_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
     after.add_task(storage.sweep, services.database, services.storage)
 
 
-@router.post("/{run_id}/cancel", status_code=202, operation_id="cancel_run", summary="Cancel a run")
+@router.post(
+    "/{run_id}/cancel",
+    status_code=202,
+    operation_id="cancel_run",
+    summary="Cancel a run",
+    responses=errors("job_has_ended", "run_not_found"),
+)
 def cancel_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """Cancel a queued run at once; ask a running one to stop. Its checkpoint is kept."""
     with services.database.writer.begin() as session:
         return runs.cancel(session, caller.project_id, run_id)
 
 
-@router.post("/{run_id}/pause", status_code=202, operation_id="pause_run", summary="Pause a run")
+@router.post(
+    "/{run_id}/pause",
+    status_code=202,
+    operation_id="pause_run",
+    summary="Pause a run",
+    responses=errors("job_has_ended", "run_not_found"),
+)
 def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     """Pause a queued run at once; ask a running one to save a checkpoint and pause."""
     with services.database.writer.begin() as session:
         return runs.pause(session, caller.project_id, run_id)
 
 
-@router.post("/{run_id}/resume", status_code=202, operation_id="resume_run", summary="Resume a paused run")
+@router.post(
+    "/{run_id}/resume",
+    status_code=202,
+    operation_id="resume_run",
+    summary="Resume a paused run",
+    responses=errors("job_has_ended", "quota_exceeded", "run_not_found"),
+)
 def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
     """Queue a paused run again. It resumes from its newest checkpoint."""
     with services.database.writer.begin() as session:
@@ -113,7 +155,11 @@ def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
 
 
 @router.post(
-    "/{run_id}/retry", status_code=201, operation_id="retry_run", summary="Retry a run that failed or was cancelled"
+    "/{run_id}/retry",
+    status_code=201,
+    operation_id="retry_run",
+    summary="Retry a run that failed or was cancelled",
+    responses=errors("body_too_large", "dataset_deleted", "quota_exceeded", "run_cannot_be_retried", "run_not_found"),
 )
 def retry_run(
     run_id: Reference, response: Response, after: BackgroundTasks, caller: Caller, services: Web, once: OnceByBody
@@ -124,7 +170,12 @@ def retry_run(
     )
 
 
-@router.get("/{run_id}/metrics", operation_id="get_run_metrics", summary="Get the metrics of a run")
+@router.get(
+    "/{run_id}/metrics",
+    operation_id="get_run_metrics",
+    summary="Get the metrics of a run",
+    responses=errors("run_not_found"),
+)
 def get_run_metrics(
     run_id: Reference, query: Annotated[queries.MetricQuery, Query()], caller: Caller, services: Web
 ) -> schemas.MetricHistories:
@@ -139,7 +190,12 @@ def get_run_metrics(
     return schemas.MetricHistories(metrics=histories)
 
 
-@router.get("/{run_id}/evaluation", operation_id="get_run_evaluation", summary="Get the evaluation of a run")
+@router.get(
+    "/{run_id}/evaluation",
+    operation_id="get_run_evaluation",
+    summary="Get the evaluation of a run",
+    responses=errors("evaluation_of_run_not_found"),
+)
 def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Evaluation:
     """How well the model predicts rows that it was not trained on; 404 until the run has succeeded."""
     with services.database.reader() as session:
@@ -156,6 +212,7 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Eval
         204: {
             "description": "Streams only: the run has ended, and there are no newer events. An EventSource then stops."
         },
+        **errors("run_not_found"),
     },
 )
 def get_run_events(
@@ -191,6 +248,7 @@ def get_run_events(
     summary="Read the log of a run",
     response_class=PlainTextResponse,
     response_description="What the attempts wrote to standard error, in order.",
+    responses=errors("run_not_found"),
 )
 def get_run_logs(
     run_id: Reference, query: Annotated[queries.LogQuery, Query()], caller: Caller, services: Web

@@ -58,7 +58,6 @@ class SensoriumError(Exception):
     """Base class. code: stable, for programs. detail: a sentence for people."""
 
     status: ClassVar[int] = 500
-    title: ClassVar[str] = "Internal error"
     headers: Mapping[str, str] = {}
 
     def __init__(self, code: str, detail: str) -> None:
@@ -72,7 +71,6 @@ class BadInput(SensoriumError):
     """The request is well-formed, but its content is invalid; `faults` lists every fault."""
 
     status = 422
-    title = "Invalid input"
 
     def __init__(self, faults: Sequence[Fault], code: str = "invalid_input") -> None:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -84,7 +82,6 @@ class InvalidToken(BadInput):
     """A token that the service did not issue, or issued for another purpose."""
 
     status = 400
-    title = "Invalid token"
 
 
 class Misconfigured(SensoriumError):
@@ -101,7 +98,6 @@ class BadRequest(SensoriumError):
     """The head of the request violates HTTP/1.1. The connection closes, because the end of the request is unknown."""
 
     status = 400
-    title = "Bad request"
     headers: Mapping[str, str] = {"Connection": "close"}
 
 
@@ -109,7 +105,6 @@ class Unauthenticated(SensoriumError):
     """The request has no API key, or an invalid one."""
 
     status = 401
-    title = "Unauthenticated"
     headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer, Basic realm="Sensorium"'}
 
 
@@ -117,7 +112,6 @@ class Forbidden(SensoriumError):
     """The key is valid, but lacks the scope of the call."""
 
     status = 403
-    title = "Forbidden"
 
     def __init__(self, scope: str, detail: str, code: str = "insufficient_scope") -> None:
         super().__init__(code, detail)
@@ -128,7 +122,6 @@ class NotFound(SensoriumError):
     """The caller's project has no resource of that name. faults: one for each resource, if several were named."""
 
     status = 404
-    title = "Not found"
 
     def __init__(self, kind: str, name: str, faults: Sequence[Fault] = ()) -> None:
         missing = faults[0].detail if faults else f"there is no {kind} {name!r} in this project"
@@ -141,35 +134,30 @@ class Conflict(SensoriumError):
     """The state of the resource forbids the call."""
 
     status = 409
-    title = "Conflict"
 
 
 class PreconditionFailed(SensoriumError):
     """The resource has changed since the caller read it."""
 
     status = 412
-    title = "Precondition failed"
 
 
 class TooLarge(SensoriumError):
     """The request has more bytes or rows than the service accepts."""
 
     status = 413
-    title = "Too large"
 
 
 class UnsupportedMediaType(SensoriumError):
     """The call does not accept the content type."""
 
     status = 415
-    title = "Unsupported media type"
 
 
 class TooMany(SensoriumError):
     """The project has exceeded a rate limit or a quota."""
 
     status = 429
-    title = "Too many"
 
     def __init__(self, code: str, detail: str, retry_seconds: float) -> None:
         super().__init__(code, detail)
@@ -180,14 +168,12 @@ class Damaged(SensoriumError):
     """A stored file differs from its checksum. A retry fails again until the file is stored again."""
 
     status = 500
-    title = "Damaged"
 
 
 class UnsupportedFeature(SensoriumError):
     """The request uses a feature of HTTP that the service does not implement."""
 
     status = 501
-    title = "Not implemented"
     headers: Mapping[str, str] = {"Connection": "close"}
 
 
@@ -195,7 +181,6 @@ class Unavailable(SensoriumError):
     """A component of the service is temporarily unreachable."""
 
     status = 503
-    title = "Unavailable"
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
@@ -203,7 +188,6 @@ class Exhausted(SensoriumError):
     """The request needs more memory or disk space than the installation has."""
 
     status = 507
-    title = "Insufficient storage"
 
 
 class StorageFull(Exhausted):
@@ -218,7 +202,6 @@ class TimedOut(SensoriumError):
     """The time limit that the caller set has passed."""
 
     status = 504
-    title = "Timed out"
 
     def __init__(self, detail: str) -> None:
         super().__init__("timed_out", detail)

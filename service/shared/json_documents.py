@@ -21,7 +21,6 @@ class UnreadableJson(BadInput):
     """Bytes that no JSON parser reads."""
 
     status = 400
-    title = "Bad Request"
 
 
 def check(raw: bytes) -> None:

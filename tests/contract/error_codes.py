@@ -13,6 +13,12 @@ OF_THE_FRAMEWORK = {"not_found", "method_not_allowed"}
 # The position of the code among the arguments: first by default. None: the class sets it.
 PLACES = {"BadInput": 1, "InvalidToken": 1, "Forbidden": 2, "Refusal": 1, "StorageFull": None, "TimedOut": None}
 
+NEVER_SENT = {
+    "client_gone": "the client has closed its connection and reads no answer",
+    "misconfigured": "ends a process that starts",
+}
+"""The codes of errors that are no responses, each with the reason."""
+
 Trees = Mapping[Path, ast.Module]
 
 

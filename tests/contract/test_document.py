@@ -10,7 +10,6 @@ from jsonschema import Draft202012Validator
 from tests.contract.conftest import Document
 
 ROOT = Path(__file__).parents[2]
-PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 def _operations(document: Document) -> Iterator[tuple[str, Document]]:
@@ -141,15 +140,28 @@ def test_the_document_names_its_licence_and_server_and_explains_what_holds_every
         assert f"## {heading}" in document["info"]["description"]
 
 
-def test_every_error_is_a_problem(document: Document) -> None:
-    errors = [
-        (name, status, answer.get("content"))
+def test_every_error_is_a_problem_with_an_example_of_each_code(document: Document) -> None:
+    answers = [
+        (name, status, answer)
         for name, operation in _operations(document)
         for status, answer in operation["responses"].items()
         if status >= "400"
     ]
-    assert len(errors) > len(document["paths"])
-    assert [(name, status) for name, status, content in errors if content != PROBLEM] == []
+    assert len(answers) > len(document["paths"])
+    validator = Draft202012Validator({"$ref": "#/components/schemas/Problem", "components": document["components"]})
+    for name, status, answer in answers:
+        ((media_type, content),) = answer["content"].items()
+        assert (media_type, content["schema"]) == (
+            "application/problem+json",
+            {"$ref": "#/components/schemas/Problem"},
+        ), (name, status)
+        assert content["examples"], (name, status)
+        for code, reference in content["examples"].items():
+            assert reference == {"$ref": f"#/components/examples/{code}"}
+            problem = document["components"]["examples"][code]["value"]
+            assert (problem["code"], str(problem["status"])) == (code, status)
+            assert f"`{code}`" in answer["description"]
+            assert [error.message for error in validator.iter_errors(problem)] == []
 
 
 def test_every_operation_of_a_project_declares_that_it_needs_a_key(document: Document) -> None:
