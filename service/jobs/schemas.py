@@ -30,7 +30,7 @@ class WorkerPage(BaseModel):
                         {
                             "id": "wrk_01KA3M5Y3A5C7E9G1J3M5P7R9S",
                             "host": "node-1",
-                            "queue": "train",
+                            "queue": "data",
                             "devices": ["cpu"],
                             "versions": {
                                 "python": "3.11.14",
