@@ -16,7 +16,16 @@ from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.preview import Readers
-from service.http import descriptions, document_texts, health, openapi, problems, request_metrics, starlette_route
+from service.http import (
+    descriptions,
+    document_texts,
+    error_pages,
+    health,
+    openapi,
+    problems,
+    request_metrics,
+    starlette_route,
+)
 from service.http.bulk_lane import BulkLane
 from service.http.dependencies import Services
 from service.http.document_pages import routes as document_pages
@@ -72,6 +81,7 @@ ROUTERS = (
     open_inference.administration,
     health.router,
     request_metrics.router,
+    error_pages.router,
     document_pages.router,
 )
 

@@ -61,6 +61,7 @@ PATH_PARAMETERS = {
     "datasets/{name}": "Name of the dataset.",
     "models/{name}": "Name of the model.",
     "versions/{version}": "Number of the version, counted from 1 in each dataset or model.",
+    "errors/{code}": "The `code` of a problem, of a failed run or dataset version, or of a wrong value.",
     "aliases/{alias}": "Name of the alias. It begins with a letter.",
 }
 """The description of a path parameter, by the two segments of the path that name it."""

@@ -60,6 +60,8 @@ def complete(operation: dict[str, Any], is_keyed: bool, writes: bool) -> None:
     is_keyed: whether callers need an API key. writes: whether a full disk refuses the call before it begins.
     """
     responses: dict[str, Any] = operation["responses"]
+    if CODES not in responses.get("422", {CODES: []}):
+        del responses["422"]  # FastAPI adds it to every operation with parameters
     declared = [response.pop(CODES) for response in responses.values() if CODES in response]
     codes = {code for each in declared for code in each}.union(OF_ANY_REQUEST)
     if is_keyed:

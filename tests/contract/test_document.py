@@ -167,6 +167,8 @@ def test_every_error_is_a_problem_with_an_example_of_each_code(document: Documen
 def test_every_operation_of_a_project_declares_that_it_needs_a_key(document: Document) -> None:
     open_calls = [name for name, operation in _operations(document) if not operation.get("security")]
     assert sorted(open_calls) == [
+        "GET /errors",
+        "GET /errors/{code}",
         "GET /healthz",
         "GET /metrics",
         "GET /readyz",

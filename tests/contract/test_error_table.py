@@ -13,6 +13,7 @@ from tests.contract.error_codes import NEVER_SENT, codes
 from tests.contract.store_errors import STORED
 
 PROXY = Path(__file__).parents[2] / "deploy" / "proxy" / "locations.conf"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "errors.md"
 OF_THE_PROXY = {"service_unavailable"}
 
 
@@ -61,3 +62,23 @@ def test_a_route_that_declares_an_unknown_code_does_not_start() -> None:
     assert errors("run_not_found", "run_has_not_ended").keys() == {404, 409}
     with pytest.raises(KeyError):
         errors("run_is_lost")
+
+
+def test_the_documentation_repeats_the_table() -> None:
+    text = DOCUMENTATION.read_text(encoding="utf-8")
+    lines = [
+        f"| {row.status} | `{row.code}` | {row.meaning} | {'yes' if row.is_retryable else 'no'} |"
+        for row in PROBLEMS.values()
+    ]
+    documented = re.findall(r"^\| \d{3} \| .*$", text, re.MULTILINE)
+    assert documented == lines, "copy the rows of service/http/error_codes.py"
+    _, _, values = text.partition("## Codes of values")
+    values, _, jobs = values.partition("## Errors of jobs")
+    assert _first_cells(values) == FAULTS.keys()
+    assert JOB_ERRORS.keys() <= _first_cells(jobs) <= JOB_ERRORS.keys() | PROBLEMS.keys()
+
+
+def _first_cells(section: str) -> set[str]:
+    """The codes in the first column of the tables of a section."""
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return {code for cell in cells for code in re.findall("`([a-z_]+)`", cell)} - {"code"}
