@@ -17,6 +17,8 @@ from service.shared.period import ANY_TIME, Period
 KIND = "train"
 """The kind of the jobs of runs."""
 
+MAX_CANDIDATES = 1000
+
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -96,23 +98,47 @@ def page(
     if order.metric is not None:
         named.insert(0, ("?sort", order.metric))
     newest_metrics.check_known(session, project_id, named)
+    candidates = _candidates(session, project_id, filters, order)
     if order.metric is None:
-        return _by_time(session, project_id, filters, after and after.job_id, size, order.descending)
+        last = after and after.job_id
+        return _by_time(session, project_id, filters, candidates, last, size, order.descending)
     places: list[Place] = []
     if after is None or after.value is not None:
-        query = _by_metric(project_id, filters, order.metric, after, order.descending).limit(size)
+        query = _by_metric(project_id, filters, candidates, order.metric, after, order.descending).limit(size)
         places = [Place(job_id, value) for job_id, value in session.execute(query)]
         after = None
     if len(places) < size and order.metric not in {filter.name for filter in filters.metrics}:
         last = after and after.job_id
-        places += _by_time(session, project_id, filters, last, size - len(places), without=order.metric)
+        places += _by_time(session, project_id, filters, candidates, last, size - len(places), without=order.metric)
     return places
+
+
+def _candidates(session: Session, project_id: str, filters: Filters, order: Order) -> Sequence[str] | None:
+    """The jobs that match the rarest filter, if they are few; None if every filter matches many.
+
+    Few candidates are looked up one by one. Otherwise runs are read in order, and soon fill a page.
+    """
+    probes = [
+        select(RunLatestMetric.job_id).where(
+            RunLatestMetric.project_id == project_id,
+            RunLatestMetric.name == filter.name,
+            filter.on(RunLatestMetric.value),
+        )
+        for filter in filters.metrics
+    ]
+    probes += [select(RunTag.job_id).where(RunTag.project_id == project_id, RunTag.tag == tag) for tag in filters.tags]
+    if filters.states and order.metric is not None:  # in the order of time, an index has them
+        in_states = Job.state.in_(filters.states)
+        probes.append(select(Job.id).where(Job.project_id == project_id, Job.kind == KIND, in_states))
+    found = [session.scalars(probe.limit(MAX_CANDIDATES + 1)).all() for probe in probes]
+    return min((few for few in found if len(few) <= MAX_CANDIDATES), key=len, default=None)
 
 
 def _by_time(
     session: Session,
     project_id: str,
     filters: Filters,
+    candidates: Sequence[str] | None,
     after: str | None,
     size: int,
     descending: bool = True,
@@ -126,7 +152,7 @@ def _by_time(
     if filters.states:
         # the first of all states are among the first of each
         each = [
-            _in_state(project_id, filters, after, descending, without, state).limit(size).subquery()
+            _in_state(project_id, filters, candidates, after, descending, without, state).limit(size).subquery()
             for state in filters.states
         ]
         found = union_all(*[select(one.c.job_id) for one in each]).subquery()
@@ -134,13 +160,19 @@ def _by_time(
     else:
         conditions = _narrow(Run.job_id, filters, after, descending)
         runs = select(Run.job_id).where(Run.project_id == project_id, *conditions)
-        runs = runs.where(*_matching(filters, without))
+        runs = runs.where(*_matching(filters, candidates, without))
         query = runs.order_by(Run.job_id.desc() if descending else Run.job_id)
     return [Place(job_id) for job_id in session.scalars(query.limit(size))]
 
 
 def _in_state(
-    project_id: str, filters: Filters, after: str | None, descending: bool, without: str | None, state: str
+    project_id: str,
+    filters: Filters,
+    candidates: Sequence[str] | None,
+    after: str | None,
+    descending: bool,
+    without: str | None,
+    state: str,
 ) -> Select[str]:
     query = (
         select(Job.id.label("job_id"))
@@ -148,17 +180,26 @@ def _in_state(
         .where(Job.project_id == project_id, Job.kind == KIND, Job.state == state)
         .where(*_narrow(Job.id, filters, after, descending))
     )
-    return query.where(*_matching(filters, without)).order_by(Job.id.desc() if descending else Job.id)
+    return query.where(*_matching(filters, candidates, without)).order_by(Job.id.desc() if descending else Job.id)
 
 
 def _by_metric(
-    project_id: str, filters: Filters, name: str, after: Place | None, descending: bool
+    project_id: str,
+    filters: Filters,
+    candidates: Sequence[str] | None,
+    name: str,
+    after: Place | None,
+    descending: bool,
 ) -> Select[str, float | None]:
     """The runs with a finite value of a metric, and the value, in the order of an index."""
     key = (RunLatestMetric.value, RunLatestMetric.job_id)
     query = select(RunLatestMetric.job_id, RunLatestMetric.value).where(
-        RunLatestMetric.project_id == project_id, RunLatestMetric.name == name, RunLatestMetric.value.is_not(None)
+        RunLatestMetric.name == name, RunLatestMetric.value.is_not(None)
     )
+    if candidates is None:
+        query = query.where(RunLatestMetric.project_id == project_id)
+    else:  # by their keys: a condition on the project would choose the index of all runs
+        query = query.where(RunLatestMetric.job_id.in_(candidates))
     if after is not None:
         last = tuple_(literal(after.value), literal(after.job_id))
         query = query.where(tuple_(*key) < last if descending else tuple_(*key) > last)
@@ -169,15 +210,20 @@ def _by_metric(
     query = query.join(Run, Run.job_id == RunLatestMetric.job_id)
     if filters.states:
         query = query.join(Job, Job.id == RunLatestMetric.job_id).where(Job.state.in_(filters.states))
-    query = query.where(*filters.period.of(Run.created_at), *_matching(filters, metrics=others))
+    query = query.where(*filters.period.of(Run.created_at), *_matching(filters, None, metrics=others))
     return query.order_by(*(column.desc() if descending else column for column in key))
 
 
 def _matching(
-    filters: Filters, without: str | None = None, metrics: Sequence[MetricFilter] | None = None
+    filters: Filters,
+    candidates: Sequence[str] | None,
+    without: str | None = None,
+    metrics: Sequence[MetricFilter] | None = None,
 ) -> list[ColumnElement[bool]]:
     """The filters other than states and times, of a query with `Run`. metrics: those of the filters, if not given."""
     conditions: list[ColumnElement[bool]] = []
+    if candidates is not None:
+        conditions.append(Run.job_id.in_(candidates))
     if filters.model is not None:
         conditions.append(Run.model_name == filters.model)
     if filters.dataset is not None:

@@ -254,7 +254,7 @@ def test_a_token_is_valid_for_its_own_order_only(service: Service) -> None:
     with service.worker.database.writer.begin() as session:
         for run in service.http.get("/v1/runs").json()["runs"]:
             training.record_metrics(session, run["id"], 1, 1, 1, {"loss": 1.5})
-    seen = []
+    seen: list[dict[str, float]] = []
     token: dict[str, str] = {}
     while len(seen) < 2:
         page = service.http.get("/v1/runs", params={"sort": "metric.loss", "page_size": "1", **token}).json()
