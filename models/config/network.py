@@ -3,7 +3,7 @@
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, JsonValue, Tag, field_validator
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator
 
 from models.config.frozen import Frozen, Width
 
@@ -31,6 +31,8 @@ class MLPConfig(_Layers):
 class CNNConfig(_Layers):
     """Convolutions of stride 2 that halve an image (channels, height, width), and transposed ones that double it."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["name"]})  # without a name it is an mlp
+
     name: Literal["cnn"] = Field(default="cnn", description="Selects convolutions.")
     channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = Field(
         default=(32, 64), description="Number of channels of each convolution, 1 to 8 of them."
@@ -42,6 +44,8 @@ class CNNConfig(_Layers):
 class EmbeddingConfig(_Layers):
     """A learned vector for each category, and fully connected layers behind it; for many categories."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["name"]})  # without a name it is an mlp
+
     name: Literal["embedding"] = Field(default="embedding", description="Selects learned vectors.")
     features: Width = Field(default=32, description="Size of a category's vector.")
     hidden_features: Widths = Field(default=(), description="Width of each layer behind the vector; none by default.")
@@ -50,7 +54,10 @@ class EmbeddingConfig(_Layers):
 class CustomNetworkConfig(Frozen):
     """A custom network, named by an entry point in the group sensorium.networks."""
 
-    name: str = Field(description="Name of an entry point in the group sensorium.networks.")
+    name: str = Field(
+        description="Name of an entry point in the group sensorium.networks.",
+        json_schema_extra={"not": {"enum": ["mlp", "cnn", "embedding"]}},
+    )
     options: dict[str, JsonValue] = Field(default={}, description="Whatever that network takes.")
 
     @field_validator("name")

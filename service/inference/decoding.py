@@ -111,6 +111,8 @@ class Body:
     def integer(self, name: str, default: int, largest: int, smallest: int = 0) -> int:
         """An integer within limits. Raises BadInput."""
         value = self._fields.get(name, default)
+        if type(value) is float and value.is_integer():  # JSON Schema's integers may be written 1.0
+            value = int(value)
         if type(value) is not int or not smallest <= value <= largest:
             detail = f"{name} is {shown(value)}, expected an integer from {smallest} to {largest}"
             raise BadInput([Fault(f"/{name}", "bad_integer", detail)])

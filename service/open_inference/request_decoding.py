@@ -25,7 +25,7 @@ MAX_ID_CHARACTERS = 200
 MAX_MICROSECONDS = 600_000_000
 FIELDS = {"id", "parameters", "inputs", "outputs"}
 POINTERS = Pointers("/outputs", "/parameters/n_samples")
-_MAXIMA = {"timeout": MAX_MICROSECONDS, "n_samples": MAX_DRAWS, "seed": MAX_SEED, "priority": 2**64 - 1}
+MAXIMA = {"timeout": MAX_MICROSECONDS, "n_samples": MAX_DRAWS, "seed": MAX_SEED, "priority": 2**64 - 1}
 _OF_OUTPUTS = {"binary_data_output"}
 
 
@@ -93,13 +93,13 @@ def decode_parameters(head: Mapping[str, Any]) -> Parameters:
             if type(value) is not bool:
                 detail = f"parameter {name} is {shown(value)}, expected true or false"
                 faults.append(Fault(pointer("parameters", name), "bad_boolean", detail))
-        elif name not in _MAXIMA:
-            detail = f"parameter {shown(name)}, expected some of {sorted({*_MAXIMA, *_OF_OUTPUTS})}"
+        elif name not in MAXIMA:
+            detail = f"parameter {shown(name)}, expected some of {sorted({*MAXIMA, *_OF_OUTPUTS})}"
             if name.startswith("sequence_"):
                 detail += "; a sequence comes whole, or in pieces with the `state` of /v1"
             faults.append(Fault(pointer("parameters", name), "unknown_parameter", detail))
-        elif type(value) is not int or not 0 <= value <= _MAXIMA[name]:
-            detail = f"parameter {name} is {shown(value)}, expected an integer from 0 to {_MAXIMA[name]}"
+        elif type(value) is not int or not 0 <= value <= MAXIMA[name]:
+            detail = f"parameter {name} is {shown(value)}, expected an integer from 0 to {MAXIMA[name]}"
             faults.append(Fault(pointer("parameters", name), "bad_integer", detail))
     request_id = head.get("id", "")
     if not isinstance(request_id, str) or len(request_id) > MAX_ID_CHARACTERS or "\0" in request_id:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.open_inference import examples
 from service.open_inference.datatypes import BYTES, DTYPES
+from service.open_inference.request_decoding import MAX_ID_CHARACTERS, MAXIMA
 
 
 class Live(BaseModel):
@@ -171,8 +172,16 @@ _DATA = {
 }
 
 
-def _parameters(description: str) -> dict[str, Any]:
-    return {"type": "object", "description": description}
+def _parameters(description: str, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The parameters of a request, an input or an output; without `known`, others are ignored."""
+    if known is None:
+        return {"type": "object", "description": description}
+    found = {"type": "object", "properties": known, "additionalProperties": False}
+    return {"anyOf": [found, {"type": "null"}], "description": description}
+
+
+def _up_to(maximum: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 0, "maximum": maximum}
 
 
 def _tensors(description: str, fields: dict[str, Any], required: list[str]) -> dict[str, Any]:
@@ -180,7 +189,11 @@ def _tensors(description: str, fields: dict[str, Any], required: list[str]) -> d
     return {"type": "array", "description": description, "items": tensor}
 
 
-_ID = {"type": "string", "description": "Id of the request, at most 200 characters. The answer repeats it."}
+_ID = {
+    "type": "string",
+    "maxLength": MAX_ID_CHARACTERS,
+    "description": "Id of the request, at most 200 characters. The answer repeats it.",
+}
 _BODY = {
     "type": "object",
     "description": "The tensors of the inputs, and the outputs to answer.",
@@ -189,25 +202,31 @@ _BODY = {
         "parameters": _parameters(
             "By name: `n_samples`, 0 to 1000 draws over which predictions average; `seed` of the draws; `timeout` in "
             "microseconds; `binary_data_output`, whether outputs are binary unless they say otherwise; `priority`, "
-            "which has no effect."
+            "which has no effect.",
+            {"binary_data_output": {"type": "boolean"}} | {name: _up_to(maximum) for name, maximum in MAXIMA.items()},
         ),
         "inputs": _tensors(
             "Any subset of the modalities, each at most once, and masks of those that are given.",
             {
-                "datatype": {"type": "string", "description": f"Type of the elements: {', '.join(DTYPES)} or {BYTES}."},
+                "datatype": {"enum": [*DTYPES, BYTES], "type": "string", "description": "Type of the elements."},
                 "shape": _SHAPE,
                 "data": _DATA,
                 "parameters": _parameters("By name: `binary_data_size`, the number of bytes of a binary tensor."),
             },
-            [],
+            ["datatype", "shape"],
         ),
         "outputs": _tensors(
             "The outputs to answer; `latent_mean` and `latent_logvar` if there are none.",
-            {"parameters": _parameters("By name: `binary_data`, whether this output is binary.")},
+            {
+                "parameters": _parameters(
+                    "By name: `binary_data`, whether this output is binary.", {"binary_data": {"type": "boolean"}}
+                )
+            },
             [],
         ),
     },
     "required": ["inputs"],
+    "additionalProperties": False,
     "examples": [examples.REQUEST],
 }
 _ANSWER = {
@@ -240,7 +259,7 @@ INFER: dict[str, Any] = {
             "name": "Inference-Header-Content-Length",
             "in": "header",
             "required": False,
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
             "description": "Bytes of JSON before those of binary tensors.",
         },
     ),

@@ -1,10 +1,11 @@
 """Bodies of calls about several runs at once: comparison and cancellation."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from service.runs import selection_syntax
 from service.runs.examples import CANCELLED, COMPARISON
 from service.runs.schemas import DatasetReference, RunState
 from service.shared.period import Moment
@@ -12,6 +13,7 @@ from service.shared.resource_names import Reference
 
 MAX_FILTERS = 20
 
+MetricCondition = Annotated[Reference, Field(json_schema_extra={"pattern": selection_syntax.FILTER_PATTERN})]
 UnfinishedState = Literal["queued", "running", "paused"]
 
 
@@ -29,7 +31,7 @@ class RunSelection(BaseModel):
     model: Reference | None = Field(default=None, description="For this model.")
     created_after: Moment | None = Field(default=None, description="Created at this time or later; with time zone.")
     created_before: Moment | None = Field(default=None, description="Created before this time; with time zone.")
-    filter: list[Reference] = Field(
+    filter: list[MetricCondition] = Field(
         default=[],
         max_length=MAX_FILTERS,
         description="Whose newest metrics meet all of these conditions, such as `metric.loss>10`.",

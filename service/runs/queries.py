@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.http.query_parameters import QueryModel, TimedPageQuery
 from service.runs import selection_syntax
-from service.runs.group_schemas import MAX_FILTERS
+from service.runs.group_schemas import MAX_FILTERS, MetricCondition
 from service.runs.schemas import RunState
 from service.runs.selection import Filters, Order
 from service.shared.resource_names import Reference
@@ -20,7 +20,7 @@ class RunQuery(TimedPageQuery):
     dataset: Annotated[Reference | None, Field(description="On any version of this dataset.")] = None
     model: Annotated[Reference | None, Field(description="For this model.")] = None
     filter: Annotated[
-        list[Reference],
+        list[MetricCondition],
         Field(
             max_length=MAX_FILTERS,
             description="Whose newest metrics meet all of these conditions: `metric.NAME`, one of `< <= > >= = !=`, "
@@ -34,6 +34,7 @@ class RunQuery(TimedPageQuery):
             description="`created_at`, or `metric.NAME` for the newest value of a metric; with `-` in front from the "
             "largest to the smallest. Runs without a finite value of the metric come last, newest first.",
             examples=["metric.validation_loss"],
+            json_schema_extra={"pattern": selection_syntax.ORDER_PATTERN},
         ),
     ] = selection_syntax.DEFAULT_ORDER
 
@@ -53,7 +54,13 @@ class ComparisonQuery(QueryModel):
 
     run: Annotated[
         list[Reference],
-        Field(min_length=2, max_length=20, description="Id of a run, 2 to 20 times.", examples=[["run_1", "run_2"]]),
+        Field(
+            min_length=2,
+            max_length=20,
+            description="Id of a run, 2 to 20 times.",
+            examples=[["run_1", "run_2"]],
+            json_schema_extra={"uniqueItems": True},
+        ),
     ]
 
 

@@ -10,6 +10,9 @@ from service.shared.errors import BadInput, Fault
 DEFAULT_ORDER = "-created_at"
 METRIC = "metric."
 SHOWN_CHARACTERS = 60
+ORDER_PATTERN = r"^-?(created_at|metric[.][ -~]{1,192})$"
+FILTER_PATTERN = r'^metric[.][ "-;?-~]{1,100}(<=|>=|!=|<|>|=)-?[0-9]{1,17}([.][0-9]{1,17})?(e-?[0-9]{1,2})?$'
+"""For the OpenAPI document: errors name what is expected, and not a pattern."""
 _CONDITION = re.compile(r"metric\.([^<>=!]+)(<=|>=|!=|<|>|=)([^<>=!]+)")
 
 

@@ -1,15 +1,40 @@
 """The time filters of lists: what was created from one time on, and before another."""
 
+import contextlib
+import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from pydantic_core import PydanticKnownError
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import InstrumentedAttribute
 from ulid import ULID
 
 # Ids contain the milliseconds since 1970. The upper bound stays within year 9999 in every time zone.
-Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC))]
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII | re.IGNORECASE)
+
+
+def _in_text(value: Any) -> Any:
+    """A time in RFC 3339, as the document says. Pydantic also reads numbers, and texts of numbers."""
+    if isinstance(value, int | float):
+        raise PydanticKnownError("datetime_type")
+    if not isinstance(value, str):
+        return value
+    if not _RFC_3339.fullmatch(value):
+        raise PydanticKnownError("datetime_parsing", {"error": "not in RFC 3339"})
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(value.upper())
+    return value
+
+
+def _within_bounds(moment: datetime) -> datetime:
+    """The nearest time that an id can have: nothing was created before or after."""
+    return min(max(moment, FIRST), LAST)
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_in_text), AfterValidator(_within_bounds)]
 # Ids have the time of the process that creates a row, `created_at` has the time of the database.
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=10)
 

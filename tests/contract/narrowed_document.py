@@ -59,7 +59,7 @@ def _spare(service: Service, key: str) -> Values:
 
 
 def about(found: Resources, document: Document) -> Document:
-    """The document with these resources as the only values of path parameters and of references in bodies."""
+    """The document with these resources as the only values of path parameters."""
     narrowed = copy.deepcopy(document)
     for operations in narrowed["paths"].values():
         for method, operation in operations.items():
@@ -71,8 +71,20 @@ def about(found: Resources, document: Document) -> Document:
                     known = values[parameter["name"]]
                     as_text = parameter["schema"]["type"] == "string"
                     parameter["schema"]["enum"] = [str(value) for value in known] if as_text else known
+    return narrowed
+
+
+def accepted(found: Resources, document: Document) -> Document:
+    """The same with bodies that refer to these resources, and fit their models.
+
+    For requests that should be accepted: what only this document forbids is accepted as well.
+    """
+    narrowed = about(found, document)
+    for operations in narrowed["paths"].values():
+        for operation in operations.values():
+            content = operation.get("requestBody", {}).get("content", {})
             if operation["operationId"].startswith("v2_infer"):
-                _narrow_tensors(operation["requestBody"]["content"]["application/json"]["schema"])
+                _narrow_tensors(content["application/json"]["schema"])
     _narrow_bodies(narrowed["components"]["schemas"], found.kept)
     return narrowed
 
@@ -80,12 +92,11 @@ def about(found: Resources, document: Document) -> Document:
 def _narrow_bodies(schemas: dict[str, Document], values: Values) -> None:
     number, step = {"type": "number", "minimum": -100, "maximum": 100}, {"minItems": 2, "maxItems": 2}
     pair = {"type": "array", "items": number, **step}
-    image = {"type": "array", "items": {"anyOf": [{"type": "array", "items": pair, **step}, NULL]}, **step}
+    image = {"type": "array", "items": {"type": "array", "items": pair, **step}, **step}
     label = {"type": "array", "items": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2}, NULL]}, **step}
-    track = {"type": "array", "items": {"type": "array", "items": {"anyOf": [pair, NULL]}, **step}, **step}
+    track = {"type": "array", "items": {"type": "array", "items": pair, **step}, **step}
     for name in ("EncodeRequest", "ReconstructRequest", "ScoreRequest"):
         _narrow_rows(schemas[name], {"image": image, "label": label})
-        schemas[name]["properties"].pop("state", None)  # of sequences only
     _narrow_rows(schemas["ForecastRequest"], {"x": track})
     schemas["ForecastRequest"]["properties"]["horizon"]["maximum"] = 10
     drawn = schemas["SampleRequest"]
@@ -93,9 +104,15 @@ def _narrow_bodies(schemas: dict[str, Document], values: Values) -> None:
     drawn["properties"]["rows"]["maximum"] = 10
     drawn["properties"]["steps"]["maximum"] = 0
     drawn["properties"]["timeout_seconds"] = SECONDS
-    schemas["DatasetReference"]["properties"]["name"]["enum"] = [DATASET]
+    # Copies, because the answers have these schemas too.
+    for request, field, schema, name, known in (
+        ("RunRequest", "dataset", "DatasetReference", "name", [DATASET]),
+        ("DatasetRequest", "source", "UploadSource", "upload", values["upload_id"]),
+    ):
+        narrowed = copy.deepcopy(schemas[schema])
+        narrowed["properties"][name]["enum"] = known
+        schemas[request]["properties"][field] = narrowed
     schemas["VersionRequest"]["properties"]["run"]["enum"] = values["run_id"]
-    schemas["UploadSource"]["properties"]["upload"]["enum"] = values["upload_id"]
 
 
 def _narrow_rows(schema: Document, inputs: Document) -> None:
@@ -104,9 +121,10 @@ def _narrow_rows(schema: Document, inputs: Document) -> None:
     properties["inputs"] = {
         "type": "object",
         "properties": inputs,
+        "required": [next(iter(inputs))],  # a row without any modality is refused
         "additionalProperties": False,
-        "minProperties": 1,
     }
+    properties.pop("state", None)  # of models that take sequences in pieces
     properties["timeout_seconds"] = SECONDS
     if "targets" in properties:
         properties["targets"]["anyOf"][0]["items"] = {"enum": [*inputs]}

@@ -1,25 +1,23 @@
-"""Responses to generated requests conform to the OpenAPI document.
+"""Responses to generated requests conform to the OpenAPI document, and requests are accepted exactly if they fit it.
 
 `make test` sends a fixed, small selection. `make fuzz` sends much more, from a seed that it prints; what it found is
-sent again with `make fuzz FUZZ_SEED=…`.
+sent again with `make fuzz FUZZ_SEED=…`. Exceptions are in `schemathesis_exceptions`.
 """
 
-import copy
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.conftest import Service
+from tests.contract import narrowed_document, schemathesis_exceptions
 from tests.contract.conftest import Document, Served
-from tests.service import steps
-from tests.service.files import packed
+from tests.contract.narrowed_document import Resources
 
+ROOT = Path(__file__).parents[2]
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "3")
 SEED = os.environ.get("FUZZ_SEED")
 CHECKS = (
@@ -31,82 +29,61 @@ CHECKS = (
     "allow_header_conformance",
     "unsupported_method",
     "ignored_auth",
-)
-CONFIGURATION = "\n".join(
-    [
-        "[checks]",
-        "enabled = false",
-        *(f"{check}.enabled = true" for check in CHECKS),
-        "[[operations]]",
-        # A model may have this name, and then the path accepts the methods of a model.
-        'include-path = "/v1/models/import"',
-        "checks.unsupported_method.enabled = false",
-        "checks.allow_header_conformance.enabled = false",
-    ]
+    "positive_data_acceptance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "refusals_are_listed",
 )
 
-Values = dict[str, list[Any]]
 
-
-def _existing(service: Service, key: str) -> Values:
-    """Values of path parameters by name: an upload, a dataset, a trained run, a queued run, and a model."""
-    steps.dataset(service, "pictures", **steps.pictures())
-    training = {"epochs": 2, "checkpoint_epochs": 1}
-    run = steps.train(service, "pictures", "pictures", training=training)
-    assert service.http.put("/v1/models/pictures/aliases/live", json={"version": run["version"]}).status_code == 201
-    checkpoints = service.http.get(f"/v1/runs/{run['id']}/checkpoints").json()["checkpoints"]
-    return {
-        "upload_id": [steps.upload(service, packed(x=np.zeros((2, 1), np.float32)))],
-        "name": ["pictures"],
-        "version": [run["version"]],
-        "run_id": [run["id"], steps.queue_run(service, "pictures", "pictures")["id"]],
-        "step": [checkpoint["step"] for checkpoint in checkpoints],
-        "key_id": [key],
-        "alias": ["live"],
-    }
-
-
-def _spare(service: Service, key: str) -> Values:
-    """What may be deleted."""
-    steps.dataset(service, "spare", **steps.pictures())
-    run = steps.queue_run(service, "spare", "spare")["id"]
-    service.http.post(f"/v1/runs/{run}/cancel")
-    uploads = [steps.upload(service, packed(x=np.zeros((2, 1), np.float32))) for _ in range(2)]
-    ids = {"upload_id": uploads, "run_id": [run], "key_id": [key]}
-    return {**ids, "name": ["spare"], "version": [1], "alias": ["live"]}
-
-
-def _about(existing: Values, spare: Values, document: Document) -> Document:
-    """The document with path parameters of existing resources; generated names would only get 404."""
-    narrowed = copy.deepcopy(document)
-    for operations in narrowed["paths"].values():
-        for method, operation in operations.items():
-            values = spare if method == "delete" else existing
-            for parameter in operation.get("parameters", []):
-                if parameter["in"] == "path":
-                    known = values[parameter["name"]]
-                    as_text = parameter["schema"]["type"] == "string"
-                    parameter["schema"]["enum"] = [str(value) for value in known] if as_text else known
-            for content in operation.get("requestBody", {}).get("content", {}).values():
-                if patience := content["schema"].get("properties", {}).get("timeout_seconds"):
-                    patience["anyOf"][0] = {"type": "number", "minimum": 20, "maximum": 600}
-    return narrowed
+@pytest.fixture(scope="module")
+def found(service: Service, served: Served) -> Resources:
+    """What generated requests are about."""
+    return narrowed_document.resources(service, served.key_id, served.spare_key_id)
 
 
 @pytest.mark.timeout(3600)
-def test_every_response_conforms_to_the_document(
-    service: Service, served: Served, document: Document, tmp_path: Path
+def test_requests_that_fit_the_document_are_accepted(
+    served: Served, found: Resources, document: Document, tmp_path: Path
 ) -> None:
-    path = tmp_path / "openapi.json"
-    existing, spare = _existing(service, served.key_id), _spare(service, served.spare_key_id)
-    path.write_text(json.dumps(_about(existing, spare, document)))
-    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
-    command = [Path(sys.executable).with_name("schemathesis"), "run", path, "--url", served.url]
+    document = narrowed_document.accepted(found, document)
+    _check("positive", "examples,coverage,fuzzing", document, served, tmp_path)
+
+
+@pytest.mark.timeout(3600)
+def test_requests_that_do_not_fit_the_document_are_refused(
+    served: Served, found: Resources, document: Document, tmp_path: Path
+) -> None:
+    _check("negative", "coverage,fuzzing", narrowed_document.about(found, document), served, tmp_path)
+
+
+def _check(mode: str, phases: str, document: Document, served: Served, folder: Path) -> None:
+    """Send requests of one mode, and check every response against the document."""
+    path = folder / "openapi.json"
+    path.write_text(json.dumps(document))
+    (folder / "schemathesis.toml").write_text(schemathesis_exceptions.configuration(CHECKS))
+    command = [Path(sys.executable).with_name("schemathesis"), "run", path, "--url", served.url, "--mode", mode]
     command += ["--header", f"Authorization: Bearer {served.key}"]
-    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES, "--request-timeout", "20"]
-    command += ["--continue-on-failure", "--no-color"]
+    command += ["--phases", phases, "--max-examples", EXAMPLES, "--request-timeout", "20"]
+    command += ["--generation-allow-x00", "false", "--continue-on-failure", "--no-color"]
     command += ["--generation-deterministic"] if SEED is None else ["--seed", SEED]
     done = subprocess.run(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.contract.schemathesis_checks"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_every_exception_is_of_an_operation_of_the_document(document: Document) -> None:
+    operations = {f"{method.upper()} {path}" for path, operations in document["paths"].items() for method in operations}
+    assert schemathesis_exceptions.operations() <= operations
+
+
+def test_the_decision_lists_every_exception() -> None:
+    (decision,) = (ROOT / "docs" / "decisions").glob("0073-*.md")
+    assert schemathesis_exceptions.table() in decision.read_text(encoding="utf-8")
