@@ -168,6 +168,7 @@ async def version_statistics(served: ByVersion, counted: Counted) -> dict[str, A
 @router.post(
     "/repository/index",
     operation_id="v2_index",
+    openapi_extra=schemas.IGNORED_BODY,
     response_model=list[schemas.IndexEntry],
     response_description="Every version of the project.",
     summary="List all versions for inference",
@@ -183,6 +184,7 @@ async def index(request: Request, caller: Caller, services: Web) -> list[dict[st
 @administration.post(
     "/models/{name}/load",
     operation_id="v2_load",
+    openapi_extra=schemas.IGNORED_BODY,
     response_model=schemas.Nothing,
     summary="Load a model into memory",
     responses=errors(
@@ -205,6 +207,7 @@ async def load(request: Request, served: Default, batcher: Compute) -> dict[str,
 @administration.post(
     "/models/{name}/unload",
     operation_id="v2_unload",
+    openapi_extra=schemas.IGNORED_BODY,
     response_model=schemas.Nothing,
     summary="Unload a model from memory",
     responses=errors("body_too_large", "inference_unavailable", "model_version_not_found", "not_json"),
@@ -228,7 +231,7 @@ def _check_ignored(body: bytes) -> None:
     document = json.loads(body) if body else {}
     if not isinstance(document, dict):
         raise BadInput([Fault("", "not_an_object", "the body is not an object, expected {} or an empty body")])
-    parameters = document.get("parameters") or {}
+    parameters = {} if document.get("parameters") is None else document["parameters"]
     if not isinstance(parameters, dict) or set(document) - {"parameters", "ready"} or set(parameters) - {UNLOAD}:
         detail = (
             "parameters of a model configuration or of files came, expected none: models come from training and import"

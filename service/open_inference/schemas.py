@@ -266,3 +266,29 @@ INFER: dict[str, Any] = {
     "response_description": "The outputs that were asked for; bytes, if some of them are binary.",
 }
 """Arguments of `service.http.starlette_route.PostRoute`."""
+IGNORED_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "description": "What clients of the protocol send. It is checked and has no effect.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "An object without any effect.",
+                    "properties": {
+                        "parameters": {
+                            "type": ["object", "null"],
+                            "description": "Only `unload_dependents`: no model depends on another.",
+                            "properties": {"unload_dependents": {"description": "Any value."}},
+                            "additionalProperties": False,
+                        },
+                        "ready": {"description": "Any value: all versions are ready."},
+                    },
+                    "additionalProperties": False,
+                    "examples": [{}],
+                }
+            }
+        },
+    }
+}
+"""`openapi_extra` of operations whose body is ignored."""
