@@ -81,7 +81,7 @@ def put_alias(
     """
     expected = _revision(if_match)
     only_new = if_none_match is not None
-    if only_new and if_none_match != "*":
+    if if_none_match is not None and if_none_match != "*":
         raise BadInput([Fault("if-none-match", "bad_etag", f"If-None-Match is {if_none_match[:40]!r}, expected *")])
     with services.database.writer.begin() as session:
         put, new = aliases.put(
