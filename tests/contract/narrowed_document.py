@@ -45,6 +45,7 @@ def resources(service: Service, key: str, spare_key: str) -> Resources:
         "step": [checkpoint["step"] for checkpoint in checkpoints],
         "key_id": [key],
         "alias": ["live"],
+        "code": ["invalid_input", "not_found"],
     }
     return Resources(kept, _spare(service, spare_key))
 
