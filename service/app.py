@@ -71,7 +71,7 @@ ROUTERS = (
     checkpoints.router,
     datasets.router,
     lineage.router,
-    bundles.router,  # before `registry`, whose path of a model matches `/v1/models/import`
+    bundles.router,
     registry.router,
     aliases.router,
     jobs.router,
@@ -193,7 +193,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _max_bytes_of(settings: Settings, path: str) -> int | None:
     """The size limit of a body by path; None is no limit."""
-    if path in (datasets.UPLOADS, bundles.IMPORT):  # limited by the project's quota
+    if path in (datasets.UPLOADS, bundles.BUNDLES):  # limited by the project's quota
         return None
     if inference.takes_rows(path) or infer_routes.takes_encoded(path):
         return settings.request_bytes

@@ -134,7 +134,7 @@ def register(url: str, key: str, name: str, checkpoint: Path, config: MMVAEConfi
     }
     body = bundle.prefix(manifest, len(content)) + content + bundle.suffix(len(content))
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/octet-stream"}
-    answer = httpx.post(f"{url}/v1/models/import", content=body, headers=headers, timeout=60)
+    answer = httpx.post(f"{url}/v1/bundles", content=body, headers=headers, timeout=60)
     if not answer.is_success:
         raise SystemExit(f"the model was not imported: {answer.status_code} {answer.text[:2000]}")
 

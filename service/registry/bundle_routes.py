@@ -1,4 +1,4 @@
-"""/v1/models: export and import of versions as bundles."""
+"""Versions as bundles: /v1/bundles imports them, a route of the version exports it."""
 
 import hashlib
 from typing import Annotated, Any
@@ -23,10 +23,10 @@ from service.shared.errors import Conflict
 from service.shared.resource_names import Name, Reference, VersionNumber
 from service.shared.storage import Stored, Writer
 
-router = APIRouter(prefix="/v1/models", tags=["registry"], route_class=AuthenticatedRoute)
+router = APIRouter(tags=["registry"], route_class=AuthenticatedRoute)
 
-IMPORT = "/v1/models/import"
-EXPORT = "/{name}/versions/{version}/export"
+BUNDLES = "/v1/bundles"
+EXPORT = "/v1/models/{name}/versions/{version}/export"
 MEDIA_TYPE = "application/x-tar"
 
 
@@ -84,7 +84,7 @@ def export_model_version(
 
 
 @router.post(
-    "/import",
+    BUNDLES,
     status_code=201,
     operation_id="import_model",
     summary="Import a model version",

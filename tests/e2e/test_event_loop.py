@@ -123,7 +123,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     database.close()
     with api_process(settings) as (url, process_id):
         headers = {"Authorization": f"Bearer {key}"}
-        httpx.post(f"{url}/v1/models/import", content=whole(), headers=headers, timeout=250).raise_for_status()
+        httpx.post(f"{url}/v1/bundles", content=whole(), headers=headers, timeout=250).raise_for_status()
         parts = urlsplit(url)
         yield Server(
             (str(parts.hostname), int(parts.port or 0)), process_id, key, settings.request_bytes, settings.database_url

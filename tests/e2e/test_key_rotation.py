@@ -65,7 +65,7 @@ def test_no_token_is_refused_while_the_key_is_rotated(tmp_path: Path) -> None:
         before = serving.enter_context(_api(environment, key, STEPS["old"]))
         model = sequence_model()
         bundle = bundles.packed(bundles.weights(model), model)
-        before.call("POST", "/v1/models/import", params={"name": "tracks"}, content=bundle)
+        before.call("POST", "/v1/bundles", params={"name": "tracks"}, content=bundle)
         for row in (b'{"x": 1}\n', b'{"x": 2}\n'):
             before.call("POST", UPLOADS, content=row)
         for step in ("accept new", "sign new", "new"):

@@ -28,6 +28,6 @@ def bundle(data: str, seed: int = 0, preset: str | None = None) -> bytes:
 
 def install(service: Service, model: str, data: str, seed: int = 0, preset: str | None = None) -> int:
     """Import a trained model into a service. Returns the number of its version."""
-    answer = service.http.post(f"/v1/models/import?name={model}", content=bundle(data, seed, preset))
+    answer = service.http.post(f"/v1/bundles?name={model}", content=bundle(data, seed, preset))
     assert answer.status_code == 201, answer.text
     return int(answer.json()["version"])

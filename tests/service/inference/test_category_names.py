@@ -160,7 +160,7 @@ def test_a_bundle_carries_the_names(trained: Service, tmp_path: Any) -> None:
     manifest = bundle.describe(path)
     (mood,) = [each for each in manifest["signature"]["inputs"] if each["name"] == "mood"]
     assert mood["category_names"] == list(MOODS)
-    answer = trained.http.post("/v1/models/import?name=again", content=content)
+    answer = trained.http.post("/v1/bundles?name=again", content=content)
     assert answer.status_code == 201, answer.text
     inputs = {"mood": ["calm"]}
     again = ask(trained, "encode", {"inputs": inputs}, "again")

@@ -43,7 +43,7 @@ def process() -> Iterator[ReadingProcess]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with a model of the modalities audio, face and word."""
     with running(Settings(home=tmp_path_factory.mktemp("service"))) as service:
-        service.http.post("/v1/models/import", content=whole()).raise_for_status()
+        service.http.post("/v1/bundles", content=whole()).raise_for_status()
         yield service
 
 

@@ -37,7 +37,7 @@ from tests.service.files import packed as npz
 from tests.service.steps import dataset, fault, pictures, problem, train
 
 EXPORT = "/v1/models/pictures/versions/1/export"
-IMPORT = "/v1/models/import"
+BUNDLES = "/v1/bundles"
 ROWS = {"inputs": {"image": pictures(3)["image"].tolist(), "label": [0, 2, None]}}
 DAMAGED = dict(bundles.damaged())
 DECEIVING = dict([*bundles.deceiving(), *bundles.spoiled()])
@@ -109,7 +109,7 @@ def test_a_version_answers_the_same_elsewhere(
     service: Service, elsewhere: Other, exported: bytes, tmp_path: Path
 ) -> None:
     original = service.http.get("/v1/models/pictures/versions/1").json()
-    answer = elsewhere.http.post(IMPORT, content=exported, headers={"Content-Digest": digest(exported)})
+    answer = elsewhere.http.post(BUNDLES, content=exported, headers={"Content-Digest": digest(exported)})
     assert answer.status_code == 201, answer.text
     version = answer.json()
     assert answer.headers["location"] == f"/v1/models/pictures/versions/{version['version']}"
@@ -221,37 +221,37 @@ def test_an_unknown_version_is_not_exported(service: Service, exported: bytes) -
 
 def test_an_import_gets_the_next_number_of_any_model(elsewhere: Other, exported: bytes) -> None:
     files = elsewhere.kept()[0]
-    numbers = [elsewhere.http.post(f"{IMPORT}?name=moved", content=exported).json()["version"] for _ in range(2)]
+    numbers = [elsewhere.http.post(f"{BUNDLES}?name=moved", content=exported).json()["version"] for _ in range(2)]
     assert numbers == [1, 2]
     assert elsewhere.kept()[0] <= files + 1
     # an exported import names its last origin
     again = elsewhere.http.get("/v1/models/moved/versions/2/export").content
-    version = elsewhere.http.post(f"{IMPORT}?name=third", content=again).json()
+    version = elsewhere.http.post(f"{BUNDLES}?name=third", content=again).json()
     assert version["lineage"]["imported_from"]["model"] == "moved"
     assert encoded(elsewhere.http, "third") == encoded(elsewhere.http, "moved")
 
 
 def test_an_import_that_is_sent_again_makes_one_version(elsewhere: Other, exported: bytes) -> None:
     key = {"Idempotency-Key": "once"}
-    first = elsewhere.http.post(f"{IMPORT}?name=once", content=exported, headers=key)
+    first = elsewhere.http.post(f"{BUNDLES}?name=once", content=exported, headers=key)
     kept = elsewhere.kept()
-    again = elsewhere.http.post(f"{IMPORT}?name=once", content=exported, headers=key)
+    again = elsewhere.http.post(f"{BUNDLES}?name=once", content=exported, headers=key)
     assert (again.status_code, again.json(), again.headers["location"]) == (
         201,
         first.json(),
         first.headers["location"],
     )
     assert again.headers["idempotent-replayed"] == "true"
-    problem(elsewhere.http.post(f"{IMPORT}?name=once", content=bundles.whole(), headers=key), 422)
-    problem(elsewhere.http.post(f"{IMPORT}?name=two", content=exported, headers=key), 422)
+    problem(elsewhere.http.post(f"{BUNDLES}?name=once", content=bundles.whole(), headers=key), 422)
+    problem(elsewhere.http.post(f"{BUNDLES}?name=two", content=exported, headers=key), 422)
     assert elsewhere.kept() == kept
 
 
 def test_a_bundle_that_was_damaged_on_the_way_is_refused(elsewhere: Other) -> None:
     kept, content = elsewhere.kept(), bundles.whole()
-    answer = elsewhere.http.post(IMPORT, content=content[:-5], headers={"Content-Digest": digest(content)})
+    answer = elsewhere.http.post(BUNDLES, content=content[:-5], headers={"Content-Digest": digest(content)})
     assert fault(answer) == ("content-digest", "digest_mismatch")
-    assert fault(elsewhere.http.post(f"{IMPORT}?name=../x", content=content))[0] == "?name"
+    assert fault(elsewhere.http.post(f"{BUNDLES}?name=../x", content=content))[0] == "?name"
     assert elsewhere.kept() == kept
 
 
@@ -261,7 +261,7 @@ def test_a_bundle_with_a_stored_product_of_experts_fusion_is_imported_in_the_for
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     config = json.loads(header["__metadata__"]["sensorium"])["config"]
     assert config["fusion"] == "product_of_experts"
-    answer = elsewhere.http.post(IMPORT, content=bundles.packed(content, config=config))
+    answer = elsewhere.http.post(BUNDLES, content=bundles.packed(content, config=config))
     assert answer.status_code == 201, answer.text
     imported = answer.json()["config"]
     assert (imported["fusion"], imported["posterior"]) == ("missing_embeddings", "product_of_experts")
@@ -270,7 +270,7 @@ def test_a_bundle_with_a_stored_product_of_experts_fusion_is_imported_in_the_for
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_bundle_leaves_no_rows_and_no_files(elsewhere: Other, name: str) -> None:
     kept = elsewhere.kept()
-    answer = elsewhere.http.post(IMPORT, content=DAMAGED[name])
+    answer = elsewhere.http.post(BUNDLES, content=DAMAGED[name])
     assert fault(answer) == ("", "not_a_bundle")
     assert "01" not in answer.json()["detail"][:2]  # not a valid name
     assert elsewhere.kept() == kept
@@ -279,7 +279,7 @@ def test_a_damaged_bundle_leaves_no_rows_and_no_files(elsewhere: Other, name: st
 @pytest.mark.parametrize("name", DECEIVING)
 def test_an_unusable_checkpoint_leaves_no_rows_and_no_files(elsewhere: Other, name: str) -> None:
     kept = elsewhere.kept()
-    answer = elsewhere.http.post(IMPORT, content=bundles.packed(DECEIVING[name]))
+    answer = elsewhere.http.post(BUNDLES, content=bundles.packed(DECEIVING[name]))
     assert fault(answer) == ("", "unusable_model")
     assert answer.json()["detail"].startswith("model.safetensors")
     assert len(answer.json()["detail"]) < 1100
@@ -330,7 +330,7 @@ NOTHING_FOUND: dict[str, Any] = {
 )
 def test_an_impossible_manifest_leaves_no_rows_and_no_files(elsewhere: Other, changes: dict[str, Any]) -> None:
     kept = elsewhere.kept()
-    answer = elsewhere.http.post(IMPORT, content=bundles.packed(bundles.weights(static_model()), **changes))
+    answer = elsewhere.http.post(BUNDLES, content=bundles.packed(bundles.weights(static_model()), **changes))
     assert fault(answer) == ("", "invalid_manifest")
     assert answer.json()["detail"].startswith("manifest.json: ")
     assert elsewhere.kept() == kept
@@ -340,16 +340,16 @@ def test_a_bundle_above_the_limit_leaves_no_rows_and_no_files(tmp_path: Path) ->
     content = bundles.whole()
     with other(tmp_path / "small", upload_bytes=len(content) - 1) as small:
         kept = small.kept()
-        problem(small.http.post(IMPORT, content=content), 413, "upload_too_large")
+        problem(small.http.post(BUNDLES, content=content), 413, "upload_too_large")
         pieces = (content[at : at + 1000] for at in range(0, len(content), 1000))
-        problem(small.http.post(IMPORT, content=pieces), 413, "upload_too_large")
+        problem(small.http.post(BUNDLES, content=pieces), 413, "upload_too_large")
         assert small.kept() == kept
     with other(tmp_path / "full", project_stored_bytes=len(content) + 100) as full:
         key = {"Idempotency-Key": "k"}
-        assert full.http.post(IMPORT, content=content, headers=key).status_code == 201
+        assert full.http.post(BUNDLES, content=content, headers=key).status_code == 201
         kept = full.kept()
-        problem(full.http.post(IMPORT, content=bundles.whole(1)), 429, "quota_exceeded")
-        assert full.http.post(IMPORT, content=content, headers=key).status_code == 201  # repeated, not stored again
+        problem(full.http.post(BUNDLES, content=bundles.whole(1)), 429, "quota_exceeded")
+        assert full.http.post(BUNDLES, content=content, headers=key).status_code == 201  # repeated, not stored again
         assert full.kept() == kept
 
 
@@ -357,7 +357,7 @@ def test_concurrent_imports_do_not_exceed_the_quota_together(exported: bytes, tm
     content = exported
     with other(tmp_path / "full", project_stored_bytes=len(content) + 100) as full, ThreadPoolExecutor(3) as pool:
         several = [content, bundles.whole(1), bundles.whole(2)]
-        answers = list(pool.map(lambda bundle: full.http.post(IMPORT, content=bundle), several))
+        answers = list(pool.map(lambda bundle: full.http.post(BUNDLES, content=bundle), several))
         taken = [answer.json()["size_bytes"] for answer in answers if answer.status_code == 201]
         assert sum(taken) <= len(content) + 100
         for refused in (answer for answer in answers if answer.status_code != 201):
@@ -367,7 +367,7 @@ def test_concurrent_imports_do_not_exceed_the_quota_together(exported: bytes, tm
 
 def test_an_upload_is_refused_as_a_bundle_and_a_bundle_as_an_upload(elsewhere: Other, exported: bytes) -> None:
     kept = elsewhere.kept()
-    problem(elsewhere.http.post(IMPORT, content=npz(x=np.zeros((3, 2)))), 422)
+    problem(elsewhere.http.post(BUNDLES, content=npz(x=np.zeros((3, 2)))), 422)
     problem(elsewhere.http.post("/v1/uploads", content=exported), 422)
     assert elsewhere.kept() == kept
 
