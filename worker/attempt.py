@@ -17,7 +17,7 @@ from service.jobs import history
 from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Progress, Requests
 from service.shared import storage
-from service.shared.errors import TooMany
+from service.shared.errors import QuotaExceeded
 from service.shared.outage_log import Outage
 from service.shared.settings import Settings
 from service.shared.storage import Storage, Stored
@@ -69,7 +69,7 @@ class PendingEvents:
         """One transaction: the heartbeat (T4), all pending events, checkpoints (T5) and the log.
 
         Returns what users have requested of the job. Raises Lost when the attempt is no longer the job's current one,
-        and TooMany for a checkpoint that exceeds what the project may store; the caller rolls back.
+        and QuotaExceeded for a checkpoint that exceeds what the project may store; the caller rolls back.
         """
         job_id, attempt = self._claim.job_id, self._claim.attempt
         requests = jobs.heartbeat(session, self._claim, settings.lease_seconds, self._progress)
@@ -102,7 +102,7 @@ class PendingEvents:
 def succeed(worker: WorkerState, claim: Claim, job: ClaimedJob, event: dict[str, Any]) -> None:
     """T6: the result's file and rows, and the job's state, in one transaction.
 
-    Raises TooMany, and keeps nothing, when the project would store too much.
+    Raises QuotaExceeded, and keeps nothing, when the project would store too much.
     """
     stored = worker.storage.adopt(claim.project_id, Path(event["result"]))
 
@@ -116,7 +116,7 @@ def succeed(worker: WorkerState, claim: Claim, job: ClaimedJob, event: dict[str,
     except Lost:
         # The job was cancelled meanwhile, or reaped, or an earlier try was committed and its response was lost.
         commit(worker, lambda session: jobs.stop(session, claim))
-    except TooMany:
+    except QuotaExceeded:
         discard(worker, [stored])
         raise
 

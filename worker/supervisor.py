@@ -18,7 +18,7 @@ from service.jobs import operations as jobs
 from service.jobs.operations import Claim, Lost, Requests
 from service.runs import operations as runs
 from service.shared import broker, telemetry
-from service.shared.errors import TooMany
+from service.shared.errors import QuotaExceeded
 from service.shared.full_disk import is_disk_full
 from service.shared.outage_log import Outage
 from service.shared.periodic_thread import PeriodicThread
@@ -139,7 +139,7 @@ def _outcome(worker: WorkerState, claim: Claim) -> str:
     except Lost:
         log.warning("job_lost", attempt=claim.attempt)
         return "lost"
-    except TooMany as error:  # another attempt would fail too, until something is deleted
+    except QuotaExceeded as error:  # another attempt would fail too, until something is deleted
         attempt.fail(worker, claim, {"code": error.code, "detail": error.detail}, retry=False)
         return "failed"
     except Exception as error:  # a bug in the worker fails the attempt; the worker goes on
@@ -186,7 +186,7 @@ def _follow(worker: WorkerState, claim: Claim, job: ClaimedJob, child: ChildProc
     """Save the child's events with every heartbeat until it ends; stop it when that is requested.
 
     Returns the child's last event, None if it died without one. `lacks_space` in it lists the full disks. Raises Lost
-    when the job has another owner, and TooMany for a checkpoint that exceeds what the project may store.
+    when the job has another owner, and QuotaExceeded for a checkpoint that exceeds what the project may store.
     """
     events = PendingEvents(claim, job, worker.storage)
     heartbeats = Outage(log, "heartbeat_failed", "heartbeat_recovered")
@@ -208,7 +208,7 @@ def _follow(worker: WorkerState, claim: Claim, job: ClaimedJob, child: ChildProc
             metrics.UNSAVED.inc()
             is_saved = False
             time.sleep(RETRY_SECONDS)
-        except TooMany:
+        except QuotaExceeded:
             if len(events.checkpoints()) < 2:
                 attempt.discard(worker, events.checkpoints())
                 raise

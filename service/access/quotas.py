@@ -6,12 +6,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.access.tables import Project
-from service.shared.errors import TooMany
+from service.shared.errors import QuotaExceeded, TooLarge
 from service.shared.settings import Settings
 from service.shared.storage import stored_bytes
-
-# `Retry-After` of exceeded quotas: a run may have ended by then.
-RETRY_SECONDS = 30.0
 
 
 class Quotas(NamedTuple):
@@ -51,14 +48,13 @@ def room(session: Session, project_id: str, settings: Settings) -> int | None:
 
 
 def check_stored_bytes(session: Session, project_id: str, limit: int | None) -> None:
-    """Raise TooMany when a project has used up its bytes: the result of a new job could not be stored."""
+    """Raise QuotaExceeded when a project has used up its bytes: the result of a new job could not be stored."""
     if limit is not None and (stored := stored_bytes(session, project_id)) >= limit:
-        detail = f"the project stores {stored} bytes, at most {limit} are allowed: delete something first"
-        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+        raise QuotaExceeded(f"the project stores {stored} bytes, at most {limit} are allowed")
 
 
 def check_request_rows(rows: int, limit: int | None) -> None:
-    """Raise TooMany when a request has more rows than its project may send per request."""
+    """Raise TooLarge when a request has more rows than its project may send per request."""
     if limit is not None and rows > limit:
-        detail = f"the request has {rows} rows, the project may send at most {limit} at once"
-        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+        detail = f"the request has {rows} rows, the project may send at most {limit} at once: send several requests"
+        raise TooLarge("too_many_rows", detail)

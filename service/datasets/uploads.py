@@ -28,7 +28,7 @@ def create(
 ) -> schemas.Upload:
     """Add the row of a stored file. arrays: those that the headers of an .npz file announce.
 
-    max_bytes: what the project may store. Raises TooMany.
+    max_bytes: what the project may store. Raises QuotaExceeded.
     """
     artifact = storage.record(session, stored, max_bytes)
     upload = Upload(

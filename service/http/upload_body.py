@@ -7,7 +7,7 @@ import hmac
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fastapi import Request
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
@@ -18,9 +18,8 @@ from service.http.bulk_lane import PIECE_BYTES
 from service.http.dependencies import Caller, Services
 from service.http.idempotency import Once
 from service.shared import storage
-from service.shared.errors import BadInput, Fault, SensoriumError, TooLarge, TooMany
+from service.shared.errors import BadInput, Fault, QuotaExceeded, SensoriumError, TooLarge
 from service.shared.storage import Stored, Writer
-from service.shared.storage.artifact_rows import RETRY_SECONDS
 
 CONTENT_DIGEST = "content-digest"
 
@@ -31,18 +30,19 @@ Answer = TypeVar("Answer", bound=BaseModel)
 async def received(request: Request, services: Services, caller: Caller, once: Once) -> AsyncIterator[Writer]:
     """The body of a request as a file, which is removed at the end of the block unless it is committed.
 
-    Raises TooLarge, TooMany and StorageFull as soon as the size is known, and BadInput for a wrong Content-Digest.
+    Raises TooLarge, QuotaExceeded and StorageFull as soon as the size is known, BadInput for a wrong Content-Digest.
     """
     room = await run_in_threadpool(_room, services, caller, once)
+    limits = _Limits(services.settings.upload_bytes, None if room is None else caller.quotas.stored_bytes, room)
     async with contextmanager_in_threadpool(services.storage.writer(caller.project_id)) as writer:
         length = request.headers.get("content-length", "")
         if length.isdecimal():
-            _check_size(int(length), services.settings.upload_bytes, room)
+            _check_size(int(length), limits)
             await run_in_threadpool(writer.expect, int(length))
         piece = bytearray()  # a list of single bytes would need much more memory
         async for chunk in request.stream():
             piece += chunk
-            _check_size(writer.size_bytes + len(piece), services.settings.upload_bytes, room)
+            _check_size(writer.size_bytes + len(piece), limits)
             if len(piece) >= PIECE_BYTES:
                 await services.bulk.run(writer.write, piece)
                 piece = bytearray()
@@ -81,12 +81,23 @@ def _room(services: Services, caller: Caller, once: Once) -> int | None:
         return max_bytes - storage.stored_bytes(session, caller.project_id)
 
 
-def _check_size(size: int, max_bytes: int, room: int | None) -> None:
-    if size > max_bytes:
-        raise TooLarge("upload_too_large", f"the upload has more than {max_bytes} bytes")
-    if room is not None and size > room:
-        detail = f"the project may store {max(0, room)} more bytes, and the upload has more"
-        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+class _Limits(NamedTuple):
+    """Limits of a body, in bytes; None is no limit. quota: all that the project may store. room: what is left of it."""
+
+    upload: int
+    quota: int | None
+    room: int | None
+
+
+def _check_size(size: int, limits: _Limits) -> None:
+    """Raise TooLarge for a body that can never be stored, QuotaExceeded for one that could be after deletions."""
+    if size > limits.upload:
+        raise TooLarge("upload_too_large", f"the upload has more than {limits.upload} bytes")
+    if limits.quota is not None and size > limits.quota:
+        detail = f"the upload has more than the {limits.quota} bytes that the project may store: ask for a larger quota"
+        raise TooLarge("upload_too_large", detail)
+    if limits.room is not None and size > limits.room:
+        raise QuotaExceeded(f"the project may store {max(0, limits.room)} more bytes, and the upload has more")
 
 
 def _check_digest(content_digest: str | None, sha256: str) -> None:

@@ -31,7 +31,7 @@ class InferenceService:
         """The answer to a query. A query whose client is gone when its batch begins is not computed.
 
         max_rows: the caller's quota of rows per request. is_gone: whether the client has disconnected.
-        Raises TooMany, InvalidToken, TooLarge and BadInput for the query; Unavailable, TimedOut, Damaged and Exhausted.
+        Raises InvalidToken, TooLarge and BadInput for the query; Unavailable, TimedOut, Damaged and Exhausted.
         """
         check_request_rows(query.rows.count, max_rows)
         state = None if query.state is None else await self._state(version, query.state, query.rows.count)

@@ -121,7 +121,7 @@ def register(
 ) -> schemas.ModelVersion:
     """Make an unpacked checkpoint the next version of a model: of this name, or else of the name in the manifest.
 
-    max_bytes: what the project may store. Raises BadInput, TooMany.
+    max_bytes: what the project may store. Raises BadInput, QuotaExceeded.
     """
     fields = _fields_of(manifest)
     origin = schemas.Origin(model=fields.model, version=fields.model_version, artifact_sha256=stored.sha256)

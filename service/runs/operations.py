@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 
 from models.config.size import memory_bytes, size_of
 from service.access import operations as access
-from service.access.quotas import RETRY_SECONDS
 from service.access.tables import Project
 from service.datasets import operations as datasets
 from service.datasets.tables import DatasetVersion
@@ -28,6 +27,8 @@ from service.shared.settings import Settings
 from service.shared.table_base import new_id
 
 QUEUE: Literal["train"] = "train"
+# `Retry-After` of too many queued runs: one of them may have started by then.
+RETRY_SECONDS = 30.0
 
 
 def running_limit(settings: Settings) -> RunningLimit:

@@ -110,7 +110,7 @@ def record_checkpoint(
 ) -> None:
     """T5: record a checkpoint whose file is durable, in the transaction that renews the attempt's lease.
 
-    max_bytes: what the project may store. Raises TooMany.
+    max_bytes: what the project may store. Raises QuotaExceeded.
     """
     if reason == "interval":
         _remove_older(session, run_id)  # first, so that there is room for the new one
@@ -142,7 +142,7 @@ def complete(
     """Register the result as the next version of the run's model, in the transaction that ends the job (T6).
 
     max_bytes: what the project may store. Numbers that are not finite become null. Returns the version's number.
-    Raises TooMany.
+    Raises QuotaExceeded.
     """
     measured: dict[str, Any] | None = finite_throughout(evaluation)
     session.get_one(Run, assigned.run_id).evaluation = measured

@@ -12,11 +12,12 @@ SensoriumError                500
 ├── PreconditionFailed        412  If-Match or If-None-Match does not hold
 ├── TooLarge                  413
 ├── UnsupportedMediaType      415
-├── TooMany                   429  a rate limit or a quota
+├── TooMany                   429  a rate limit, or a quota that becomes free with time; a retry may succeed
 ├── Damaged                   500  a stored file differs from its checksum
 ├── UnsupportedFeature        501  a feature of HTTP that the service does not implement
 ├── Unavailable               503  a retry may succeed
 ├── Exhausted                 507  the request needs more than the installation has; a retry fails again
+│   ├── QuotaExceeded         507  the project stores as much as it may; a retry may succeed after deletions
 │   └── StorageFull           507  a disk is full; a retry may succeed after deletions
 └── TimedOut                  504  the caller's time limit has passed
 """
@@ -155,7 +156,7 @@ class UnsupportedMediaType(SensoriumError):
 
 
 class TooMany(SensoriumError):
-    """The project has exceeded a rate limit or a quota."""
+    """The project has exceeded a limit that becomes free with time: the same request may succeed later."""
 
     status = 429
 
@@ -185,16 +186,27 @@ class Unavailable(SensoriumError):
 
 
 class Exhausted(SensoriumError):
-    """The request needs more memory or disk space than the installation has."""
+    """The request needs more memory or space than there is."""
 
     status = 507
+
+
+TO_FREE_SPACE = "delete uploads or runs, or purge datasets or models (DELETE with ?purge=true)"
+"""What users can do when space is short. A deletion without `purge` keeps the files."""
+
+
+class QuotaExceeded(Exhausted):
+    """The project would store more than it may. Time alone changes nothing, so that there is no Retry-After."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("quota_exceeded", f"{what}: {TO_FREE_SPACE}, or ask for a larger quota")
 
 
 class StorageFull(Exhausted):
     """A disk, bucket or server is full. Only deletions are accepted."""
 
     def __init__(self, place: str) -> None:
-        advice = "delete uploads, datasets, runs or model versions, or ask the operator for more space"
+        advice = f"{TO_FREE_SPACE}, or ask the operator for more space"
         super().__init__("storage_full", f"no space is left for new data ({place}): {advice}")
 
 

@@ -29,13 +29,13 @@ class ClaimedJob(Protocol):
         """The spec for the child process. Verifies the files that it names. Raises CorruptArtifact."""
 
     def record(self, session: Session, event: dict[str, Any], max_bytes: int | None) -> None:
-        """Save a `progress` or `checkpoint` event. Raises TooMany for a file that exceeds max_bytes."""
+        """Save a `progress` or `checkpoint` event. Raises QuotaExceeded for a file that exceeds max_bytes."""
 
     def crash_error(self, ending: str) -> dict[str, Any] | None:
         """The error of the job when its program crashed (`ending` says how), if another attempt would crash too."""
 
     def complete(self, session: Session, stored: Stored, result: dict[str, Any], max_bytes: int | None) -> None:
-        """Add the rows of the outcome, in the transaction that ends the job. Raises TooMany as `record` does."""
+        """Add the rows of the outcome, in the transaction that ends the job. Raises QuotaExceeded as `record` does."""
 
 
 KINDS: dict[str, Callable[[Session, Claim], ClaimedJob]] = {selection.KIND: TrainJob, datasets.KIND: ConvertJob}

@@ -6,15 +6,13 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from service.shared.database import Database, find_or_add
-from service.shared.errors import TooMany
+from service.shared.errors import QuotaExceeded
 from service.shared.storage.artifact import CorruptArtifact, Stored
 from service.shared.storage.storage import Storage
 from service.shared.storage.tables import Artifact
 from service.shared.table_base import Table, new_id
 
 SWEPT_AT_ONCE = 100
-# The Retry-After of a full quota: data may have been deleted by then.
-RETRY_SECONDS = 60.0
 
 
 def record(session: Session, stored: Stored, max_bytes: int | None) -> Artifact:
@@ -23,8 +21,8 @@ def record(session: Session, stored: Stored, max_bytes: int | None) -> Artifact:
     max_bytes: what the project may store in total, None without a limit. It is compared under the project's lock, so
     that concurrent calls cannot exceed it together.
 
-    Raises TooMany for a file that does not fit; then call `discard`. Raises CorruptArtifact if `sweep` removed the file
-    just now because its content had been released; then store it again.
+    Raises QuotaExceeded for a file that does not fit; then call `discard`. Raises CorruptArtifact if `sweep` removed
+    the file just now because its content had been released; then store it again.
     """
     lock(session, stored.project_id)
     _check_room(session, stored, max_bytes)
@@ -90,11 +88,8 @@ def _check_room(session: Session, stored: Stored, max_bytes: int | None) -> None
         return
     used = stored_bytes(session, stored.project_id)
     if used + stored.size_bytes > max_bytes:
-        detail = (
-            f"the file has {stored.size_bytes} bytes, and the project stores {used} of at most {max_bytes} bytes:"
-            " delete something, or ask for a larger quota"
-        )
-        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+        total = f"the project stores {used} of at most {max_bytes} bytes"
+        raise QuotaExceeded(f"the file has {stored.size_bytes} bytes, and {total}")
 
 
 def _rows_of(stored: Stored) -> Select[str]:

@@ -256,7 +256,7 @@ def test_an_upload_that_used_up_the_quota_is_answered_again(api: Api) -> None:
     first, again = (http.post("/v1/uploads", content=content, headers={"Idempotency-Key": "u"}) for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.json() == first.json()
-    problem(http.post("/v1/uploads", content=content), 429, "quota_exceeded")
+    problem(http.post("/v1/uploads", content=content), 507, "quota_exceeded")
 
 
 def test_every_create_operation_accepts_an_idempotency_key(api: Api) -> None:

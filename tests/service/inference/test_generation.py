@@ -179,7 +179,7 @@ def test_the_quota_of_rows_limits_draws_from_the_prior(trained: Service) -> None
     with database.writer.begin() as session:
         session.merge(project).max_request_rows = None
     database.close()
-    problem(answer, 429, "quota_exceeded")
+    problem(answer, 413, "too_many_rows")
 
 
 def test_an_answer_has_server_timing_and_keeps_its_timeout(trained: Service) -> None:

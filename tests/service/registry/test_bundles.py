@@ -348,7 +348,7 @@ def test_a_bundle_above_the_limit_leaves_no_rows_and_no_files(tmp_path: Path) ->
         key = {"Idempotency-Key": "k"}
         assert full.http.post(BUNDLES, content=content, headers=key).status_code == 201
         kept = full.kept()
-        problem(full.http.post(BUNDLES, content=bundles.whole(1)), 429, "quota_exceeded")
+        problem(full.http.post(BUNDLES, content=bundles.whole(1)), 507, "quota_exceeded")
         assert full.http.post(BUNDLES, content=content, headers=key).status_code == 201  # repeated, not stored again
         assert full.kept() == kept
 
@@ -361,7 +361,7 @@ def test_concurrent_imports_do_not_exceed_the_quota_together(exported: bytes, tm
         taken = [answer.json()["size_bytes"] for answer in answers if answer.status_code == 201]
         assert sum(taken) <= len(content) + 100
         for refused in (answer for answer in answers if answer.status_code != 201):
-            problem(refused, 429, "quota_exceeded")
+            problem(refused, 507, "quota_exceeded")
         assert len([path for path in (tmp_path / "full" / "artifacts").rglob("*") if path.is_file()]) == len(taken)
 
 
