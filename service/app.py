@@ -44,6 +44,7 @@ from service.jobs import routes as jobs
 from service.jobs.event_feed import Feed
 from service.jobs.job_metrics import JobsCollector
 from service.jobs.reconciler import Reconciler
+from service.lineage import expiry
 from service.lineage import routes as lineage
 from service.open_inference import infer_routes
 from service.open_inference import routes as open_inference
@@ -146,7 +147,7 @@ def create_app(settings: Settings) -> FastAPI:
         if engine is not None:
             app.state.collectors.append(EngineCollector(engine.use))
         host = EngineHost(database, engine, settings)
-        repairs = Reconciler(settings, database, storage, messages)
+        repairs = Reconciler(settings, database, storage, messages, expiry.purge)
         threads = [
             PeriodicThread("reconciler", settings.reconcile_seconds, repairs.tick),
             PeriodicThread("engine", TICK_SECONDS, host.tick),

@@ -5,6 +5,7 @@ import sys
 from celery import signals
 
 from service.jobs.reconciler import Reconciler
+from service.lineage import expiry
 from service.runs import operations as runs
 from service.shared import broker, parent_process, startup_checks
 from service.shared.broker_health import BrokerWatch
@@ -52,7 +53,7 @@ def serve_jobs(settings: Settings, database: Database, owner: str, queue: str) -
     worker = WorkerState(settings, database, from_settings(settings), messages, owner, launcher)
     launcher.prepare()
     supervisor.register(messages, worker)
-    repairs = Reconciler(settings, database, worker.storage, messages)
+    repairs = Reconciler(settings, database, worker.storage, messages, expiry.purge)
     # Messages wake the worker up at once. This thread finds work whose message was lost or never sent.
     work = PeriodicThread("work", settings.reconcile_seconds, lambda: supervisor.work(worker, queue))
     short = [

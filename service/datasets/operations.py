@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from service.datasets import formats, schemas, uploads
@@ -14,7 +14,7 @@ from service.datasets.tables import Dataset, DatasetVersion, Upload
 from service.jobs import operations as jobs
 from service.jobs.tables import Job
 from service.shared import events, storage
-from service.shared.database import find_or_add, now
+from service.shared.database import find_or_add
 from service.shared.errors import BadInput, Conflict, NotFound
 from service.shared.events import Resource
 from service.shared.period import Period
@@ -25,6 +25,8 @@ from service.shared.table_base import new_id
 
 QUEUE: Literal["data"] = "data"
 KIND = "convert"
+
+_NOT_PURGED = (Dataset.purged_at.is_(None), DatasetVersion.purged_at.is_(None))
 
 # The state of a dataset version follows from the state of its job.
 _STATES: dict[str, schemas.DatasetState] = {
@@ -61,8 +63,9 @@ def create_version(
     # locked, so that concurrent requests get different numbers
     dataset = find_or_add(session, named.with_for_update(), new)
     if dataset.deleted_at is not None:
-        dataset.deleted_at = None
-        events.record(session, project_id, "dataset.restored", Resource("dataset", dataset.name))
+        if dataset.purged_at is None:
+            events.record(session, project_id, "dataset.restored", Resource("dataset", dataset.name))
+        dataset.deleted_at = dataset.purged_at = None
     newest = session.scalar(select(func.max(DatasetVersion.version)).where(DatasetVersion.dataset_id == dataset.id))
     number = (newest or 0) + 1
     resource = Resource("dataset_version", f"{dataset.name}/{number}")
@@ -87,54 +90,85 @@ def get_version(session: Session, project_id: str, name: str, number: int) -> sc
     return _describe(dataset.name, version, job, artifact)
 
 
-def find_version(
-    session: Session, project_id: str, name: str, number: int | None, lock: bool = False
-) -> tuple[Dataset, DatasetVersion, Job]:
-    """The rows of a version; number None is the newest one. lock: prevent its deletion until the transaction ends.
+def find_dataset(session: Session, project_id: str, name: str, lock: bool = False) -> Dataset:
+    """A dataset, which may be deleted. lock: prevent its deletion until the transaction ends. Raises NotFound."""
+    query = select(Dataset).where(Dataset.project_id == project_id, Dataset.name == name, Dataset.purged_at.is_(None))
+    dataset = session.scalar(query.with_for_update(read=True) if lock else query)
+    if dataset is None:
+        raise NotFound("dataset", name)
+    return dataset
 
-    Raises NotFound, for deleted ones too.
-    """
+
+def find_version(session: Session, project_id: str, name: str, number: int) -> tuple[Dataset, DatasetVersion, Job]:
+    """The rows of a version, which may be deleted. Raises NotFound, also for purged ones."""
     query = (
         select(Dataset, DatasetVersion, Job)
         .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
         .join(Job, Job.id == DatasetVersion.job_id)
-        .where(Dataset.project_id == project_id, Dataset.name == name, _not_deleted())
-        .order_by(DatasetVersion.version.desc())
-        .limit(1)
+        .where(Dataset.project_id == project_id, Dataset.name == name, DatasetVersion.version == number, *_NOT_PURGED)
     )
-    if number is not None:
-        query = query.where(DatasetVersion.version == number)
-    if lock:
-        query = query.with_for_update(read=True, of=DatasetVersion)
     row = session.execute(query).one_or_none()
     if row is None:
-        raise NotFound(
-            "dataset" if number is None else "dataset version", name if number is None else f"{name}/{number}"
-        )
+        raise NotFound("dataset version", f"{name}/{number}")
     return row[0], row[1], row[2]
 
 
 def ready_version(
     session: Session, project_id: str, name: str, number: int | None, lock: bool = False
 ) -> tuple[Dataset, DatasetVersion, Artifact]:
-    """The rows of a ready version, as `find_version` finds it, and its file. Raises NotFound, Conflict."""
-    dataset, version, job = find_version(session, project_id, name, number, lock)
+    """The rows of a ready version, and its file; number None is the newest one that is not deleted.
+
+    lock: prevent its deletion until the transaction ends. Raises NotFound, and Conflict for one that is not ready, or
+    deleted.
+    """
+    dataset = find_dataset(session, project_id, name, lock)
+    query = (
+        select(DatasetVersion, Job)
+        .join(Job, Job.id == DatasetVersion.job_id)
+        .where(DatasetVersion.dataset_id == dataset.id, DatasetVersion.purged_at.is_(None))
+        .order_by(DatasetVersion.deleted_at.is_not(None), DatasetVersion.version.desc())
+        .limit(1)
+    )
+    row = session.execute(query if number is None else query.where(DatasetVersion.version == number)).one_or_none()
+    if row is None:
+        raise NotFound("dataset version", name if number is None else f"{name}/{number}")
+    version, job = row
+    _check_kept(dataset, version)
     state = state_of(job)
     if state != "ready" or version.artifact_id is None:
         raise Conflict("dataset_not_ready", f"dataset {name!r} version {version.version} is {state}, expected ready")
     return dataset, version, session.get_one(Artifact, version.artifact_id)
 
 
+def check_kept(session: Session, version_id: str) -> None:
+    """Raise Conflict if a version is deleted; prevent its deletion until the transaction ends."""
+    version = session.get_one(DatasetVersion, version_id)
+    dataset = session.get_one(Dataset, version.dataset_id, with_for_update={"read": True})
+    session.refresh(version)
+    _check_kept(dataset, version)
+
+
+def get_dataset(session: Session, project_id: str, name: str) -> schemas.Dataset:
+    """A dataset, which may be deleted. Raises NotFound."""
+    row = session.execute(_datasets(project_id).where(Dataset.name == name)).one_or_none()
+    if row is None:
+        raise NotFound("dataset", name)
+    return _describe_dataset(*row)
+
+
 def list_versions(
-    session: Session, project_id: str, name: str, period: Period, after: str | None, size: int
+    session: Session, project_id: str, name: str, deleted: bool, period: Period, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.DatasetVersion]]:
-    """The versions of a dataset, newest first, each with its id for paging. Raises NotFound for an unknown dataset."""
-    dataset, _, _ = find_version(session, project_id, name, None)
+    """A dataset's versions newest first, each with its id for paging: the deleted ones, or the others.
+
+    Raises NotFound for an unknown dataset.
+    """
+    dataset = find_dataset(session, project_id, name)
     query = (
         select(DatasetVersion, Job, Artifact)
         .join(Job, Job.id == DatasetVersion.job_id)
         .outerjoin(Artifact, Artifact.id == DatasetVersion.artifact_id)
-        .where(DatasetVersion.dataset_id == dataset.id, _not_deleted())
+        .where(DatasetVersion.dataset_id == dataset.id, *_listed(DatasetVersion, deleted))
         .where(*period.of_ids(DatasetVersion.created_at, DatasetVersion.id, "dsv"))
         .order_by(DatasetVersion.id.desc())
         .limit(size)
@@ -145,27 +179,14 @@ def list_versions(
 
 
 def list_datasets(
-    session: Session, project_id: str, period: Period, after: str | None, size: int
+    session: Session, project_id: str, deleted: bool, period: Period, after: str | None, size: int
 ) -> Sequence[tuple[str, schemas.Dataset]]:
-    """The datasets of a project, newest first, each with its id for paging."""
-    newest = (
-        select(func.max(DatasetVersion.version))
-        .where(DatasetVersion.dataset_id == Dataset.id, _not_deleted())
-        .scalar_subquery()
-    )
-    query = (
-        select(Dataset, newest)
-        .where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
-        .where(*period.of_ids(Dataset.created_at, Dataset.id, "dat"))
-        .order_by(Dataset.id.desc())
-        .limit(size)
-    )
+    """Datasets newest first, each with its id for paging: the deleted ones, or the others."""
+    query = _datasets(project_id).where(*_listed(Dataset, deleted)).order_by(Dataset.id.desc()).limit(size)
+    query = query.where(*period.of_ids(Dataset.created_at, Dataset.id, "dat"))
     if after is not None:
         query = query.where(Dataset.id < after)
-    return [
-        (dataset.id, schemas.Dataset(name=dataset.name, latest_version=version, created_at=dataset.created_at))
-        for dataset, version in session.execute(query)
-    ]
+    return [(dataset.id, _describe_dataset(dataset, newest)) for dataset, newest in session.execute(query)]
 
 
 def conversion(session: Session, job_id: str) -> Conversion:
@@ -190,7 +211,7 @@ def complete(
 ) -> None:
     """Record the result of a conversion. The caller ends the job in the same transaction.
 
-    max_bytes: what the project may store. Raises TooMany.
+    max_bytes: what the project may store. Raises QuotaExceeded.
     """
     version = session.scalars(select(DatasetVersion).where(DatasetVersion.job_id == job_id)).one()
     version.artifact_id = storage.record(session, stored, max_bytes).id
@@ -201,30 +222,6 @@ def complete(
     version.warnings = warnings
 
 
-def locked_versions(session: Session, dataset: Dataset) -> Sequence[DatasetVersion]:
-    """The versions of a dataset that are not deleted, locked until the transaction ends."""
-    query = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset.id, _not_deleted())
-    return session.scalars(query.with_for_update()).all()
-
-
-def remove(session: Session, dataset: Dataset, versions: Sequence[DatasetVersion]) -> None:
-    """Delete the files of some versions, and the dataset with its last version. The rows stay for what refers to them.
-
-    The caller has cancelled what still needs the files.
-    """
-    files = [version.artifact_id for version in versions if version.artifact_id is not None]
-    for version in versions:
-        version.artifact_id = None
-        version.deleted_at = now()
-        resource = Resource("dataset_version", f"{dataset.name}/{version.version}")
-        events.record(session, dataset.project_id, "dataset_version.deleted", resource)
-    session.flush()
-    storage.release(session, files)
-    if not locked_versions(session, dataset):
-        dataset.deleted_at = now()
-        events.record(session, dataset.project_id, "dataset.deleted", Resource("dataset", dataset.name))
-
-
 def state_of(job: Job) -> schemas.DatasetState:
     """The state of a dataset version, derived from its job."""
     if job.state == "failed" and job.error and job.error["code"] == REJECTED:
@@ -232,8 +229,36 @@ def state_of(job: Job) -> schemas.DatasetState:
     return _STATES[job.state]
 
 
-def _not_deleted() -> ColumnElement[bool]:
-    return DatasetVersion.deleted_at.is_(None)
+def _check_kept(dataset: Dataset, version: DatasetVersion) -> None:
+    path = f"/v1/datasets/{dataset.name}"
+    if dataset.deleted_at is not None:
+        raise Conflict("dataset_deleted", f"dataset {dataset.name!r} is deleted; POST {path}/restore undoes it")
+    if version.purged_at is not None:
+        raise Conflict("dataset_deleted", f"dataset {dataset.name!r} version {version.version} was purged")
+    if version.deleted_at is not None:
+        undo = f"POST {path}/versions/{version.version}/restore undoes it"
+        raise Conflict("dataset_deleted", f"dataset {dataset.name!r} version {version.version} is deleted; {undo}")
+
+
+def _datasets(project_id: str) -> Select[Dataset, int | None]:
+    newest = select(func.max(DatasetVersion.version)).where(
+        DatasetVersion.dataset_id == Dataset.id, DatasetVersion.deleted_at.is_(None)
+    )
+    return select(Dataset, newest.scalar_subquery()).where(
+        Dataset.project_id == project_id, Dataset.purged_at.is_(None)
+    )
+
+
+def _listed(table: type[Dataset] | type[DatasetVersion], deleted: bool) -> Sequence[ColumnElement[bool]]:
+    if not deleted:
+        return (table.deleted_at.is_(None),)
+    return table.deleted_at.is_not(None), table.purged_at.is_(None)
+
+
+def _describe_dataset(dataset: Dataset, newest: int | None) -> schemas.Dataset:
+    return schemas.Dataset(
+        name=dataset.name, latest_version=newest, created_at=dataset.created_at, deleted_at=dataset.deleted_at
+    )
 
 
 def _check(upload: Upload, declaration: Declaration) -> None:
@@ -265,6 +290,7 @@ def _describe(name: str, version: DatasetVersion, job: Job, artifact: Artifact |
         progress=1.0 if job.state == "succeeded" else job.progress,
         waiting_reason=job.waiting_reason if job.state == "queued" else None,
         created_at=version.created_at,
+        deleted_at=version.deleted_at,
     )
 
 

@@ -1,4 +1,4 @@
-"""/v1/uploads and /v1/datasets. Deletions of datasets are in `service.lineage`: they ask what uses a dataset."""
+"""/v1/uploads and /v1/datasets. `service.lineage` deletes and restores datasets: it knows what uses them."""
 
 from typing import Annotated
 
@@ -39,6 +39,12 @@ MEDIA_TYPES = (
     *(format.media_type for format in formats.registered().values() if format.download),
 )
 FILES = dict.fromkeys(MEDIA_TYPES, BINARY)
+
+
+class DatasetQuery(TimedPageQuery):
+    """Which datasets or versions to list."""
+
+    deleted: Annotated[bool, Field(description="List the deleted ones instead of the others.")] = False
 
 
 class PreviewQuery(QueryModel):
@@ -167,14 +173,15 @@ def create_dataset(
 
 @router.get("/v1/datasets", operation_id="list_datasets", summary="List the datasets of the project")
 def list_datasets(
-    query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
+    query: Annotated[DatasetQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> DatasetPage:
     """The datasets of the project, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        items, token = page.cut(
-            datasets.list_datasets(session, caller.project_id, query.period, page.after, page.size + 1)
+        rows = datasets.list_datasets(
+            session, caller.project_id, query.deleted, query.period, page.after, page.size + 1
         )
+    items, token = page.cut(rows)
     return DatasetPage(datasets=items, next_page_token=token)
 
 
@@ -184,8 +191,7 @@ def list_datasets(
 def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     """The name and the newest version of a dataset."""
     with services.database.reader() as session:
-        dataset, version, _ = datasets.find_version(session, caller.project_id, name, None)
-        return Dataset(name=dataset.name, latest_version=version.version, created_at=dataset.created_at)
+        return datasets.get_dataset(session, caller.project_id, name)
 
 
 @router.get(
@@ -196,12 +202,14 @@ def get_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     responses=errors("dataset_not_found"),
 )
 def list_dataset_versions(
-    name: Reference, query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
+    name: Reference, query: Annotated[DatasetQuery, Query()], request: Request, caller: Caller, services: Web
 ) -> Response:
     """The versions of a dataset, newest first."""
     page = page_of(query, request)
     with services.database.reader() as session:
-        versions = datasets.list_versions(session, caller.project_id, name, query.period, page.after, page.size + 1)
+        versions = datasets.list_versions(
+            session, caller.project_id, name, query.deleted, query.period, page.after, page.size + 1
+        )
     return page.response("versions", versions)
 
 

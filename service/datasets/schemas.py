@@ -240,6 +240,9 @@ class DatasetVersion(BaseModel):
     waiting_reason: str | None = Field(description="Why it is not converted yet: `storage_full`, or null.")
     progress: float = Field(description="The fraction of the conversion that is done, from 0 to 1.")
     created_at: datetime = Field(description="When it was requested.")
+    deleted_at: datetime | None = Field(
+        description="When it was deleted; null if it is not. Its file counts as stored until it is purged."
+    )
 
 
 class DatasetVersionPage(BaseModel):
@@ -259,8 +262,11 @@ class Dataset(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.DATASET]})
 
     name: str = Field(description="Name of the dataset.")
-    latest_version: int = Field(description="Number of the newest version that is not deleted.")
+    latest_version: int | None = Field(description="Number of the newest version that is not deleted.")
     created_at: datetime = Field(description="When its first version was requested.")
+    deleted_at: datetime | None = Field(
+        description="When it was deleted; null if it is not. Its files count as stored until it is purged."
+    )
 
 
 class DatasetPage(BaseModel):

@@ -25,6 +25,7 @@ class Upload(Table):
 
 
 _THERE = text("deleted_at IS NULL")
+_MARKED = text("deleted_at IS NOT NULL AND purged_at IS NULL")
 
 
 class Dataset(Table):
@@ -36,12 +37,15 @@ class Dataset(Table):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now())
-    # Set when all its versions are deleted. A new version clears it; numbers are not reused.
+    # A new version clears both; numbers are not reused.
     deleted_at: Mapped[datetime | None]
+    # When the files of all its versions were deleted: then the dataset is not found.
+    purged_at: Mapped[datetime | None]
 
     __table_args__ = (
         UniqueConstraint("project_id", "name"),
         Index("ix_datasets_listed", "project_id", "id", sqlite_where=_THERE, postgresql_where=_THERE),
+        Index("ix_datasets_marked", "deleted_at", sqlite_where=_MARKED, postgresql_where=_MARKED),
     )
 
 
@@ -66,7 +70,12 @@ class DatasetVersion(Table):
     # Of the stored file. It stays after the file is deleted, to identify what models were trained on.
     sha256: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now())
-    # Then its file is deleted. The row stays for the runs and models that refer to it.
     deleted_at: Mapped[datetime | None]
+    # When its file was deleted. The row stays for the runs and models that refer to it.
+    purged_at: Mapped[datetime | None]
 
-    __table_args__ = (UniqueConstraint("dataset_id", "version"), Index(None, "artifact_id"))
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "version"),
+        Index(None, "artifact_id"),
+        Index("ix_dataset_versions_marked", "deleted_at", sqlite_where=_MARKED, postgresql_where=_MARKED),
+    )

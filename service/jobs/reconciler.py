@@ -4,10 +4,12 @@ It runs periodically in every API and worker process, and uses only SQL, so that
 """
 
 import time
+from collections.abc import Callable
 
 import structlog
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from service.access import idempotent_answers
 from service.jobs import operations as jobs
@@ -20,11 +22,18 @@ from service.shared.storage import Storage, sweep
 log = structlog.get_logger(__name__)
 
 
+Purge = Callable[[Session, float], None]
+
+
 class Reconciler:
     """Reaps no job until the database has been reachable for one lease, so that all owners can renew theirs first."""
 
-    def __init__(self, settings: Settings, database: Database, storage: Storage, messages: Celery) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, storage: Storage, messages: Celery, purge: Purge
+    ) -> None:
+        """purge: removes what was deleted longer ago than a number of days; domains above know what that is."""
         self._settings = settings
+        self._purge = purge
         self._database = database
         self._storage = storage
         self._messages = messages
@@ -47,6 +56,8 @@ class Reconciler:
         for job_id, queue in waiting:
             if not broker.wake(self._messages, queue, job_id):
                 break  # each further one would wait for the same time-out; the unsent ones are due again later
+        with self._database.writer.begin() as session:
+            self._purge(session, self._settings.deleted_days)
         sweep(self._database, self._storage)
         if self._storage.space.full():
             self._storage.trim()

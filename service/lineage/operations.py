@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.datasets import deletion
 from service.datasets import operations as datasets
 from service.datasets.tables import Dataset, DatasetVersion, Upload
 from service.jobs import operations as jobs
@@ -70,29 +71,38 @@ def users(
     ]
 
 
-def remove_version(session: Session, project_id: str, name: str, number: int, force: bool) -> None:
-    """Delete one version.
+def delete_version(session: Session, project_id: str, name: str, number: int, force: bool, purge: bool) -> None:
+    """Mark a version as deleted, and cancel its conversion; `purge` deletes its file, also if it was marked before.
 
     Raises NotFound, and Conflict that names the runs and models of it, unless forced: then runs that have not ended
     are cancelled, and models stay.
     """
-    dataset, version, _ = datasets.find_version(session, project_id, name, number)
-    _remove(session, dataset, [version], force)
+    dataset = deletion.lock(session, project_id, name)
+    version = deletion.version_of(session, dataset, number)
+    _free(session, dataset, [version], force)
+    if purge:
+        deletion.purge(session, dataset, [version])
+    else:
+        deletion.mark(session, dataset, version)
 
 
-def remove_dataset(session: Session, project_id: str, name: str, force: bool) -> None:
-    """Delete all versions of a dataset, as `remove_version` deletes one."""
-    dataset, _, _ = datasets.find_version(session, project_id, name, None)
-    _remove(session, dataset, datasets.locked_versions(session, dataset), force)
+def delete_dataset(session: Session, project_id: str, name: str, force: bool, purge: bool) -> None:
+    """Delete a dataset with all its versions, as `delete_version` deletes one."""
+    dataset = deletion.lock(session, project_id, name)
+    _free(session, dataset, deletion.versions_of(session, dataset), force)
+    if purge:
+        deletion.purge_dataset(session, dataset)
+    else:
+        deletion.mark(session, dataset)
 
 
-def _remove(session: Session, dataset: Dataset, versions: Sequence[DatasetVersion], force: bool) -> None:
+def _free(session: Session, dataset: Dataset, versions: Sequence[DatasetVersion], force: bool) -> None:
+    """End what still needs the versions: conversions, and if it is forced, runs. Raises Conflict."""
     used = users(session, dataset.project_id, dataset.name, versions)
     if used and not force:
         raise _in_use(dataset.name, [f"{user.kind} {user.name}" for user in used])
     for job_id in _unfinished(session, versions):
         jobs.cancel(session, job_id)
-    datasets.remove(session, dataset, versions)
 
 
 def _unfinished(session: Session, versions: Sequence[DatasetVersion]) -> Sequence[str]:

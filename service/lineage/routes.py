@@ -5,6 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from service.datasets import deletion
+from service.datasets import operations as datasets
+from service.datasets.schemas import Dataset, DatasetVersion
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.error_responses import errors
@@ -19,9 +22,10 @@ router = APIRouter(tags=["datasets"], route_class=AuthenticatedRoute)
 
 
 class DeleteQuery(QueryModel):
-    """How to delete a dataset."""
+    """How to delete a dataset or a version."""
 
     force: Annotated[bool, Field(description="Delete it although it is used; cancel runs that have not ended.")] = False
+    purge: Annotated[bool, Field(description="Delete it with its files; this cannot be undone.")] = False
 
 
 @router.delete(
@@ -32,9 +36,17 @@ class DeleteQuery(QueryModel):
     responses=errors("dataset_in_use", "dataset_not_found"),
 )
 def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web) -> None:
-    """Delete all versions of a dataset. Refused while runs or models use one of them, unless forced."""
+    """Delete a dataset with its versions. `restore` undoes it. Refused while runs or models use it, unless forced."""
     with services.database.writer.begin() as session:
-        operations.remove_dataset(session, caller.project_id, name, query.force)
+        operations.delete_dataset(session, caller.project_id, name, query.force, query.purge)
+
+
+@router.post(DATASET + "/restore", operation_id="restore_dataset", summary="Restore a deleted dataset")
+def restore_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
+    """Undo the deletion of a dataset that was not purged."""
+    with services.database.writer.begin() as session:
+        deletion.restore_dataset(session, caller.project_id, name)
+        return datasets.get_dataset(session, caller.project_id, name)
 
 
 @router.delete(
@@ -47,9 +59,21 @@ def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], call
 def delete_dataset_version(
     name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
 ) -> None:
-    """Delete a version. Refused while runs or models use it, unless forced; its number is not used again."""
+    """Delete a version. `restore` undoes it. Refused while runs or models use it, unless forced."""
     with services.database.writer.begin() as session:
-        operations.remove_version(session, caller.project_id, name, version, query.force)
+        operations.delete_version(session, caller.project_id, name, version, query.force, query.purge)
+
+
+@router.post(
+    VERSION + "/restore",
+    operation_id="restore_dataset_version",
+    summary="Restore a deleted version of a dataset",
+)
+def restore_dataset_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> DatasetVersion:
+    """Undo the deletion of a version that was not purged."""
+    with services.database.writer.begin() as session:
+        deletion.restore_version(session, caller.project_id, name, version)
+        return datasets.get_version(session, caller.project_id, name, version)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import Exists, delete, select
 from sqlalchemy.orm import Session
 
 from service.registry.tables import Alias, Model, ModelVersion
@@ -10,6 +10,8 @@ from service.shared import events, storage
 from service.shared.database import now
 from service.shared.errors import Conflict, Fault, NotFound
 from service.shared.events import Resource
+
+MAX_PURGED_AT_ONCE = 100
 
 
 def delete_version(session: Session, project_id: str, name: str, number: int, purge: bool) -> None:
@@ -70,6 +72,29 @@ def _restore(session: Session, model: Model) -> None:
 def _tell_version(session: Session, model: Model, number: int, verb: str) -> None:
     resource = Resource("model_version", f"{model.name}/{number}")
     events.record(session, model.project_id, f"model_version.{verb}", resource)
+
+
+def purge_expired(session: Session, seconds: float) -> None:
+    """Purge what was deleted longer ago than this: at most MAX_PURGED_AT_ONCE versions of each kind, and models."""
+    expired = now(-seconds)
+    # Rows that are locked are about to be purged or restored by another process.
+    versions = (
+        select(Model, ModelVersion)
+        .join(ModelVersion, ModelVersion.model_id == Model.id)
+        .limit(MAX_PURGED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    for due in (ModelVersion.deleted_at < expired, Model.deleted_at < expired):
+        for model, version in session.execute(versions.where(due)).all():
+            _purge(session, model, [version])
+    empty = select(Model).where(Model.deleted_at < expired, ~_has_versions()).limit(MAX_PURGED_AT_ONCE)
+    for model in session.scalars(empty.with_for_update(skip_locked=True)).all():
+        session.execute(delete(Model).where(Model.id == model.id))
+        events.record(session, model.project_id, "model.purged", Resource("model", model.name))
+
+
+def _has_versions() -> Exists:
+    return select(ModelVersion.id).where(ModelVersion.model_id == Model.id).exists()
 
 
 def _purge(session: Session, model: Model, versions: Sequence[ModelVersion]) -> None:

@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.shared.database import now
 from service.shared.table_base import Table
+
+_MARKED = text("deleted_at IS NOT NULL")
 
 
 class Model(Table):
@@ -25,7 +27,10 @@ class Model(Table):
     created_at: Mapped[datetime] = mapped_column(default=now())
     deleted_at: Mapped[datetime | None]
 
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        Index("ix_models_marked", "deleted_at", sqlite_where=_MARKED, postgresql_where=_MARKED),
+    )
 
 
 class ModelVersion(Table):
@@ -48,7 +53,10 @@ class ModelVersion(Table):
     created_at: Mapped[datetime] = mapped_column(default=now())
     deleted_at: Mapped[datetime | None]
 
-    __table_args__ = (UniqueConstraint("model_id", "version"),)
+    __table_args__ = (
+        UniqueConstraint("model_id", "version"),
+        Index("ix_model_versions_marked", "deleted_at", sqlite_where=_MARKED, postgresql_where=_MARKED),
+    )
 
 
 class Alias(Table):

@@ -10,7 +10,6 @@ from models.config.size import memory_bytes, size_of
 from service.access import operations as access
 from service.access.tables import Project
 from service.datasets import operations as datasets
-from service.datasets.tables import DatasetVersion
 from service.jobs import operations as jobs
 from service.jobs.operations import RunningLimit
 from service.jobs.tables import FINAL_STATES, Job
@@ -103,8 +102,7 @@ def retry(session: Session, project_id: str, run_id: str) -> Queued:
     run, job = _find(session, project_id, run_id)
     if job.state not in ("failed", "cancelled"):
         raise Conflict("run_cannot_be_retried", f"the run is {job.state}, expected failed or cancelled")
-    if session.get_one(DatasetVersion, run.dataset_version_id).deleted_at is not None:
-        raise Conflict("dataset_deleted", "the dataset version of the run was deleted")
+    datasets.check_kept(session, run.dataset_version_id)
     copied = ("project_id", "dataset_version_id", "model_name", "preset", "architecture", "training", "estimate")
     again = Run(
         id=new_id("run"),

@@ -154,6 +154,12 @@ class Settings(LogSettings):
     lease_seconds: float = Field(default=60, gt=0, description="A job is lost if its owner renews no lease this long.")
     heartbeat_seconds: float = Field(default=2, gt=0, description="Interval between two renewals of a lease.")
     reconcile_seconds: float = Field(default=5, gt=0, description="Interval of the search for lost jobs and messages.")
+    deleted_days: float = Field(
+        default=30,
+        gt=0,
+        le=36_500,
+        description="Deleted datasets and models can be restored for this time; then they are purged.",
+    )
     event_days: float = Field(default=30, gt=0, description="Events of projects are deleted when they are older.")
     stalled_seconds: float = Field(
         default=300, gt=0, description="An idle worker exits if a job has been eligible for it for this long."

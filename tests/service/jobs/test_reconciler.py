@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.jobs import operations as jobs
 from service.jobs.reconciler import Reconciler
 from service.jobs.tables import Job
+from service.lineage import expiry
 from service.shared import broker
 from service.shared.database import Database, now
 from service.shared.settings import Settings
@@ -40,7 +41,7 @@ def test_a_job_that_waits_gets_a_message(database: Database, project_id: str, tm
         job = jobs.create(session, project_id, "test", "data")
         job.dispatch_after = now()
         job_id = job.id
-    Reconciler(chosen, database, from_settings(chosen), messages).tick()
+    Reconciler(chosen, database, from_settings(chosen), messages, expiry.purge).tick()
     with messages.connection_for_read() as connection:
         message = connection.SimpleQueue("data").get(timeout=60)
         message.ack()
@@ -52,7 +53,7 @@ def test_nothing_is_reaped_before_the_database_has_answered_for_a_lease(
     database: Database, project_id: str, tmp_path: Path
 ) -> None:
     chosen = settings(tmp_path, 60)
-    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen))
+    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen), expiry.purge)
     job_id = lost_job(database, project_id)
     for _ in range(3):
         reconciler.tick()
@@ -61,7 +62,7 @@ def test_nothing_is_reaped_before_the_database_has_answered_for_a_lease(
 
 def test_a_lost_job_is_queued_again(database: Database, project_id: str, tmp_path: Path) -> None:
     chosen = settings(tmp_path, 0.05)
-    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen))
+    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen), expiry.purge)
     job_id = lost_job(database, project_id)
 
     def reaped() -> bool:
@@ -75,7 +76,7 @@ def test_after_a_database_outage_owners_have_one_lease_of_time_to_renew(
     database: Database, project_id: str, tmp_path: Path
 ) -> None:
     chosen = settings(tmp_path, 0.2)
-    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen))
+    reconciler = Reconciler(chosen, database, from_settings(chosen), broker.connect(chosen), expiry.purge)
     reconciler.tick()
     job_id = lost_job(database, project_id)
     with database.writer.begin() as session:
