@@ -231,10 +231,10 @@ def state_of(job: Job) -> schemas.DatasetState:
 
 def _check_kept(dataset: Dataset, version: DatasetVersion) -> None:
     path = f"/v1/datasets/{dataset.name}"
-    if dataset.deleted_at is not None:
-        raise Conflict("dataset_deleted", f"dataset {dataset.name!r} is deleted; POST {path}/restore undoes it")
     if version.purged_at is not None:
         raise Conflict("dataset_deleted", f"dataset {dataset.name!r} version {version.version} was purged")
+    if dataset.deleted_at is not None:
+        raise Conflict("dataset_deleted", f"dataset {dataset.name!r} is deleted; POST {path}/restore undoes it")
     if version.deleted_at is not None:
         undo = f"POST {path}/versions/{version.version}/restore undoes it"
         raise Conflict("dataset_deleted", f"dataset {dataset.name!r} version {version.version} is deleted; {undo}")

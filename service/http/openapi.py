@@ -14,6 +14,7 @@ SECURITY_SCHEMES = {
     "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password; any user name."},
 }
 KEYED = ("/v1", "/v2")
+LOCATION = {"description": "The path of the new resource.", "required": True, "schema": {"type": "string"}}
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
                 operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
             for parameter in operation.get("parameters", []):
                 _not_null(parameter)
+            if (created := operation["responses"].get("201")) is not None:
+                created["headers"] = created.get("headers", {}) | {"Location": LOCATION}
             error_responses.complete(operation, is_keyed, is_keyed and _needs_space(path, method.upper(), operation))
     for schema in schemas.values():
         for described in schema.get("properties", {}).values():

@@ -89,6 +89,8 @@ def put_alias(
         )
     response.status_code = 201 if new else 200
     response.headers["ETag"] = _etag(put)
+    if new:
+        response.headers["Location"] = f"/v1/models/{name}/aliases/{alias}"
     return put
 
 

@@ -36,13 +36,17 @@ def running_limit(settings: Settings) -> RunningLimit:
 
 
 def check_queued(session: Session, project_id: str, max_queued: int | None) -> None:
-    """Raise TooMany when a project has as many queued runs as it may have; None is no limit.
+    """Raise TooMany when a project has as many queued runs as it may have, Conflict when it may have none at all.
+
+    max_queued: None is no limit.
 
     Called in the transaction that queues one more. It locks the project, so that two of them do not exceed the limit
     together.
     """
     if max_queued is None:
         return
+    if max_queued == 0:
+        raise Conflict("runs_not_allowed", "the project may queue no runs: ask the operator to raise its queued_runs")
     access.lock_project(session, project_id)
     if (count := jobs.queued_count(session, project_id, KIND)) >= max_queued:
         detail = f"the project has {count} queued runs, at most {max_queued} are allowed"

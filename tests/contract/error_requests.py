@@ -73,9 +73,29 @@ def _rate_limited(target: Target) -> Answer:
 
 
 def _quota(target: Target) -> Answer:
-    body = {"name": "full", "quotas": {"stored_bytes": 0}}
-    token = target.caller.call("POST", "/v1/projects", json=body)["token"]
-    return target.ask("POST", "/v1/uploads", Caller(str(target.caller.http.base_url), token), content=b"{}")
+    """A second file of a project that may store the first one."""
+    body = {"name": "full", "quotas": {"stored_bytes": 9}}
+    full = Caller(str(target.caller.http.base_url), target.caller.call("POST", "/v1/projects", json=body)["token"])
+    full.call("POST", "/v1/uploads", content=b'{"a": 1}\n')
+    return target.ask("POST", "/v1/uploads", full, content=b'{"a": 2}\n')
+
+
+def _no_runs(target: Target) -> Answer:
+    body = {"name": "idle", "quotas": {"queued_runs": 0}}
+    idle = Caller(str(target.caller.http.base_url), target.caller.call("POST", "/v1/projects", json=body)["token"])
+    return target.ask("POST", "/v1/runs", idle, json={"dataset": {"name": "small"}, "model": "m"})
+
+
+def _too_many_rows(target: Target) -> Answer:
+    """Two rows of a project that may send one at once. A new key: quotas of known ones are cached for a second."""
+    connection = sqlite3.connect(target.database.removeprefix("sqlite:///"))
+    connection.execute("UPDATE projects SET max_request_rows = 1")
+    connection.commit()
+    answer = target.ask("POST", f"{SMALL}/encode", _administrator(target), json={"inputs": {"audio": [[1, 1, 1]] * 2}})
+    connection.execute("UPDATE projects SET max_request_rows = NULL")
+    connection.commit()
+    connection.close()
+    return answer
 
 
 def _administrator(target: Target) -> Caller:
@@ -209,7 +229,9 @@ LIMITED: dict[str, Request] = {
     "upload_too_large": _ask("POST", "/v1/uploads", content=b" " * 100_001),
     "version_in_use": _ask("DELETE", SMALL),
     "dataset_deleted": _deleted_dataset,
+    "runs_not_allowed": _no_runs,
     "too_many_aliases": _too_many_aliases,
+    "too_many_rows": _too_many_rows,
     "artifact_corrupt": _corrupt,
 }
 """Asked of an API with small limits, in this order. A name is a code, or a code and what is special about the case."""

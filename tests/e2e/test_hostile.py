@@ -89,7 +89,7 @@ def test_hostile_files_are_refused_and_leave_no_files(tmp_path: Path) -> None:
             refused = version["state"] == "rejected" and version["errors"] and len(version["detail"]) < 2000
             if not refused and not (version["state"] == "ready" and name.startswith(MAY_BE_READ)):
                 wrong.append((name, version))
-            caller.http.delete(f"/v1/datasets/{path.split('/')[3]}?force=true").raise_for_status()
+            caller.http.delete(f"/v1/datasets/{path.split('/')[3]}?force=true&purge=true").raise_for_status()
         for upload in dict.fromkeys(uploads):
             caller.http.delete(f"/v1/uploads/{upload}").raise_for_status()
         wait_until(lambda: _left(home) == [], 30, "nothing left")

@@ -13,7 +13,7 @@ from service.access.tables import Project
 from service.runs import training
 from service.runs.training import Origin
 from service.shared import storage
-from service.shared.errors import TooMany
+from service.shared.errors import QuotaExceeded
 from service.shared.settings import Settings
 from service.shared.storage import Stored
 from tests.conftest import Service, running
@@ -144,7 +144,7 @@ def test_a_later_checkpoint_that_does_not_fit_leaves_the_earlier_ones(limited: S
     max_bytes = stored(limited) + 3500
     for step, reason in ((1, "interval"), (2, "interval"), (3, "interval"), (4, "epoch")):
         keep(limited, run, step, reason, max_bytes)
-    with pytest.raises(TooMany, match=f"of at most {max_bytes} bytes"):
+    with pytest.raises(QuotaExceeded, match=f"of at most {max_bytes} bytes"):
         keep(limited, run, 5, "epoch", max_bytes)
     kept = limited.http.get(f"/v1/runs/{run}/checkpoints").json()["checkpoints"]
     assert [checkpoint["step"] for checkpoint in kept] == [4, 3, 2]

@@ -17,12 +17,10 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from service.app import create_app
-from service.shared import storage
-from service.shared.database import Database
-from service.shared.storage import Writer
+from service.shared.storage import Writer, sweep
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
-from tests.service.steps import dataset, fault, problem, queue_dataset, queue_run, train, upload
+from tests.service.steps import fault, problem, queue_dataset, upload
 
 
 def digest(content: bytes) -> str:
@@ -143,7 +141,7 @@ def test_uploads_are_listed_and_deleted(service: Service) -> None:
     assert service.http.delete(f"/v1/uploads/{upload_id}").status_code == 204
     problem(service.http.get(f"/v1/uploads/{upload_id}"), 404, "upload_not_found")
     problem(service.http.delete(f"/v1/uploads/{upload_id}"), 404, "upload_not_found")
-    assert _swept(service)
+    assert sweep(service.worker.database, service.worker.storage) > 0
     assert not (service.settings.artifacts / service.project_id / hashlib.sha256(content).hexdigest()).exists()
 
 
@@ -154,52 +152,3 @@ def test_an_upload_cannot_be_deleted_while_it_is_converted(service: Service) -> 
     service.work("data")
     assert service.http.delete(path).status_code == 204
     assert service.http.get("/v1/datasets/made/versions/1").json()["state"] == "ready"
-
-
-def test_deleting_an_unused_dataset_removes_its_file(service: Service) -> None:
-    version = dataset(service, "unused", x=np.arange(11.0))
-    stored = service.settings.artifacts / service.project_id / version["sha256"]
-    assert stored.exists()
-    assert service.http.delete("/v1/datasets/unused/versions/1").status_code == 204
-    problem(service.http.get("/v1/datasets/unused/versions/1"), 404)
-    problem(service.http.get("/v1/datasets/unused"), 404)
-    assert "unused" not in [found["name"] for found in service.http.get("/v1/datasets").json()["datasets"]]
-    assert _swept(service)
-    assert not stored.exists()
-
-
-def test_version_numbers_are_not_reused(service: Service) -> None:
-    dataset(service, "again", x=np.arange(12.0))
-    assert service.http.delete("/v1/datasets/again").status_code == 204
-    assert dataset(service, "again", x=np.arange(13.0))["version"] == 2
-    versions = service.http.get("/v1/datasets/again/versions").json()["versions"]
-    assert [version["version"] for version in versions] == [2]
-
-
-def test_a_dataset_in_use_is_deleted_only_by_force_and_the_refusal_names_its_users(service: Service) -> None:
-    dataset(service, "used", x=np.arange(40.0), y=np.arange(40.0))
-    run = train(service, "used", "made-of-it")
-    assert run["state"] == "succeeded"
-    waiting = queue_run(service, "used", "still-to-be-made")
-    refused = problem(service.http.delete("/v1/datasets/used"), 409, "dataset_in_use")
-    users = {error["detail"] for error in refused["errors"]}
-    assert users == {f"run {run['id']}", f"run {waiting['id']}", "model version made-of-it/1"}
-    lineage = service.http.get("/v1/datasets/used/versions/1/lineage").json()
-    assert {f"{user['kind']} {user['name']}" for user in lineage["users"]} == users
-    uploaded = service.http.get(f"/v1/uploads/{lineage['source']['upload']}").json()
-    assert lineage["source_sha256"] == uploaded["sha256"]
-    assert service.http.delete("/v1/datasets/used?force=true").status_code == 204
-    assert service.http.get(f"/v1/runs/{waiting['id']}").json()["state"] == "cancelled"
-    assert service.http.get(f"/v1/runs/{run['id']}").json()["state"] == "succeeded"
-    problem(service.http.post(f"/v1/runs/{waiting['id']}/retry"), 409, "dataset_deleted")
-    version = service.http.get("/v1/models/made-of-it/versions/1").json()
-    assert version["lineage"]["dataset"] == "used"
-
-
-def _swept(service: Service) -> bool:
-    """Sweep as the reconciler does."""
-    database = Database(service.settings.database_url)
-    try:
-        return storage.sweep(database, storage.from_settings(service.settings)) > 0
-    finally:
-        database.close()

@@ -1,12 +1,18 @@
 """Changes, deletion, restoration and purge of models and versions."""
 
+from sqlalchemy import select, update
+
 import models
 from models.config import TrainingConfig, parse
+from service.lineage import expiry
+from service.registry.tables import Model, ModelVersion
+from service.shared.database import now
 from service.shared.storage import sweep
 from tests.conftest import Service
 from tests.service.steps import dataset, pictures, problem, train
 from tests.service.trained import install
 
+DAY = 86_400.0
 ASK = {"inputs": {"label": [1]}}
 
 
@@ -120,3 +126,20 @@ def test_a_purged_model_leaves_its_name_free(service: Service) -> None:
     problem(service.http.get(model), 404, "model_not_found")
     made(service, "renewed", 1)
     assert numbers(service, model) == [1]
+
+
+def test_models_and_versions_that_were_deleted_long_ago_are_purged(service: Service) -> None:
+    whole, one, recent = made(service, "whole", 2), made(service, "one", 2), made(service, "recent", 1)
+    service.http.delete(f"{one}/versions/1")
+    for path in (whole, recent):
+        service.http.delete(path)
+    with service.worker.database.writer.begin() as session:
+        session.execute(update(Model).where(Model.name == "whole").values(deleted_at=now(-2 * DAY)))
+        of_one = select(Model.id).where(Model.name == "one").scalar_subquery()
+        marked = ModelVersion.deleted_at.is_not(None), ModelVersion.model_id == of_one
+        session.execute(update(ModelVersion).where(*marked).values(deleted_at=now(-2 * DAY)))
+        expiry.purge(session, days=1)
+    assert "recent" in names(service, deleted="true")
+    problem(service.http.get(whole), 404, "model_not_found")
+    problem(service.http.get(f"{one}/versions/1"), 404, "model_version_not_found")
+    assert numbers(service, one) == [2]
