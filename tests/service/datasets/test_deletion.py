@@ -40,7 +40,7 @@ def kept(empty_database_url: str, tmp_path: Path) -> Iterator[Service]:
 def made(service: Service, versions: int = 1, name: str = "d") -> str:
     """The path of a dataset with this number of versions."""
     for version in range(versions):
-        assert dataset(service, name, x=np.arange(20.0) + 100 * version)["state"] == "ready"
+        assert dataset(service, name, x=np.arange(20.0) + 100 * version + 1000 * len(name))["state"] == "ready"
     return f"/v1/datasets/{name}"
 
 
