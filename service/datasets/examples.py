@@ -14,7 +14,12 @@ UPLOAD: dict[str, Any] = {
     ],
     "created_at": "2026-11-26T23:16:57.810000Z",
 }
-DATASET: dict[str, Any] = {"name": "speech", "latest_version": 1, "created_at": "2026-11-26T23:17:00.104000Z"}
+DATASET: dict[str, Any] = {
+    "name": "speech",
+    "latest_version": 1,
+    "created_at": "2026-11-26T23:17:00.104000Z",
+    "deleted_at": None,
+}
 DATASET_VERSION: dict[str, Any] = {
     "dataset": "speech",
     "version": 1,
@@ -79,6 +84,7 @@ DATASET_VERSION: dict[str, Any] = {
     "waiting_reason": None,
     "progress": 1.0,
     "created_at": "2026-11-26T23:17:00.104000Z",
+    "deleted_at": None,
 }
 PREVIEW: dict[str, Any] = {
     "rows": [
