@@ -39,6 +39,7 @@ MEDIA_TYPES = (
     *(format.media_type for format in formats.registered().values() if format.download),
 )
 FILES = dict.fromkeys(MEDIA_TYPES, BINARY)
+UNUSABLE = ("dataset_deleted", "dataset_not_found", "dataset_not_ready", "dataset_version_not_found")
 
 
 class DatasetQuery(TimedPageQuery):
@@ -230,7 +231,7 @@ def get_dataset_version(name: Reference, version: VersionNumber, caller: Caller,
     operation_id="preview_dataset",
     summary="Show rows of a dataset",
     response_model=schemas.Preview,
-    responses=errors("artifact_corrupt", "dataset_not_ready", "dataset_version_not_found", "storage_unavailable"),
+    responses=errors("artifact_corrupt", *UNUSABLE, "storage_unavailable"),
 )
 def preview_dataset(
     name: Reference,
@@ -254,7 +255,7 @@ def preview_dataset(
     response_class=Response,
     responses={
         **downloads.answers(FILES),
-        **errors("dataset_not_ready", "dataset_version_not_found", "too_ragged_for_npz", *DOWNLOAD),
+        **errors(*UNUSABLE, "too_ragged_for_npz", *DOWNLOAD),
     },
 )
 def download_dataset(

@@ -247,9 +247,9 @@ _PROBLEMS = (
         "dataset_deleted",
         409,
         "Dataset deleted",
-        "The dataset version of the run was deleted.",
-        "Create a run with another version.",
-        example="the dataset version of the run was deleted",
+        "The dataset or its version is deleted.",
+        "Restore it by `POST …/restore`, or use another version. What was purged cannot be restored.",
+        example="dataset 'slow' is deleted; POST /v1/datasets/slow/restore undoes it",
     ),
     ErrorCode(
         "dataset_in_use",
@@ -309,6 +309,14 @@ _PROBLEMS = (
         "Cancel the run first.",
         is_retryable=True,
         example="the run is queued: cancel it first",
+    ),
+    ErrorCode(
+        "runs_not_allowed",
+        409,
+        "Runs not allowed",
+        "The project may queue no runs.",
+        "Ask the operator to raise the quota `queued_runs` of the project.",
+        example="the project may queue no runs: ask the operator to raise its queued_runs",
     ),
     ErrorCode(
         "too_many_aliases",
@@ -388,11 +396,19 @@ _PROBLEMS = (
         example="20000 rows x 100 steps need 9.6 GB of memory, expected at most 2.1 GB; send fewer rows",
     ),
     ErrorCode(
+        "too_many_rows",
+        413,
+        "Too many rows",
+        "The request has more rows than the project may send at once.",
+        "Send several requests, or ask the operator to raise the quota `request_rows` of the project.",
+        example="the request has 2 rows, the project may send at most 1 at once: send several requests",
+    ),
+    ErrorCode(
         "upload_too_large",
         413,
         "Upload too large",
-        "The file has more bytes than the installation accepts.",
-        "Split the file, or ask the operator to raise SENSORIUM_UPLOAD_BYTES.",
+        "The file has more bytes than the installation accepts, or than the project may store in total.",
+        "Split the file, or ask the operator to raise SENSORIUM_UPLOAD_BYTES or the project's quota `stored_bytes`.",
         example="the upload has more than 100000 bytes",
     ),
     # 415
@@ -442,13 +458,13 @@ _PROBLEMS = (
     ),
     # 429
     ErrorCode(
-        "quota_exceeded",
+        "too_many_queued_runs",
         429,
-        "Quota exceeded",
-        "The project has used up a quota: stored bytes or queued runs.",
-        "Delete what is not needed or wait until runs have ended, then try again.",
+        "Too many queued runs",
+        "The project has as many queued runs as it may have.",
+        "Wait until runs have started, or cancel some; then try again.",
         is_retryable=True,
-        example="the project may store 0 more bytes, and the upload has more",
+        example="the project has 3 queued runs, at most 3 are allowed",
     ),
     ErrorCode(
         "rate_limited",
@@ -579,14 +595,24 @@ _PROBLEMS = (
         " (SENSORIUM_INFERENCE_MEMORY_BYTES)",
     ),
     ErrorCode(
+        "quota_exceeded",
+        507,
+        "Quota exceeded",
+        "The project would store more bytes than it may. What is deleted counts until it is purged.",
+        "Delete uploads or runs, or purge datasets or models (DELETE with `?purge=true`), or ask for a larger quota.",
+        example="the project may store 0 more bytes, and the upload has more: delete uploads or runs, or purge datasets"
+        " or models (DELETE with ?purge=true), or ask for a larger quota",
+    ),
+    ErrorCode(
         "storage_full",
         507,
         "Storage full",
         "A disk, bucket or database is full. Only deletions are accepted.",
-        "Delete uploads, datasets, runs or model versions, or ask the operator for more space; then try again.",
+        "Delete uploads or runs, or purge datasets or models (DELETE with `?purge=true`), or ask the operator for more"
+        " space; then try again.",
         is_retryable=True,
-        example="no space is left for new data (database): delete uploads, datasets, runs or model versions, or ask the"
-        " operator for more space",
+        example="no space is left for new data (database): delete uploads or runs, or purge datasets or models (DELETE"
+        " with ?purge=true), or ask the operator for more space",
     ),
 )
 

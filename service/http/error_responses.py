@@ -36,10 +36,10 @@ INFERENCE = (
     "engine_busy",
     "engine_out_of_memory",
     "inference_unavailable",
-    "quota_exceeded",
     "rows_too_large",
     "storage_unavailable",
     "timed_out",
+    "too_many_rows",
 )
 """What a route that asks a model declares."""
 

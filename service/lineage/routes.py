@@ -41,7 +41,12 @@ def delete_dataset(name: Reference, query: Annotated[DeleteQuery, Query()], call
         operations.delete_dataset(session, caller.project_id, name, query.force, query.purge)
 
 
-@router.post(DATASET + "/restore", operation_id="restore_dataset", summary="Restore a deleted dataset")
+@router.post(
+    DATASET + "/restore",
+    operation_id="restore_dataset",
+    summary="Restore a deleted dataset",
+    responses=errors("dataset_not_found"),
+)
 def restore_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     """Undo the deletion of a dataset that was not purged."""
     with services.database.writer.begin() as session:
@@ -54,7 +59,7 @@ def restore_dataset(name: Reference, caller: Caller, services: Web) -> Dataset:
     status_code=204,
     operation_id="delete_dataset_version",
     summary="Delete a version of a dataset",
-    responses=errors("dataset_in_use", "dataset_version_not_found"),
+    responses=errors("dataset_in_use", "dataset_not_found", "dataset_version_not_found"),
 )
 def delete_dataset_version(
     name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
@@ -68,6 +73,7 @@ def delete_dataset_version(
     VERSION + "/restore",
     operation_id="restore_dataset_version",
     summary="Restore a deleted version of a dataset",
+    responses=errors("dataset_not_found", "dataset_version_not_found"),
 )
 def restore_dataset_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> DatasetVersion:
     """Undo the deletion of a version that was not purged."""

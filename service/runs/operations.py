@@ -50,7 +50,7 @@ def check_queued(session: Session, project_id: str, max_queued: int | None) -> N
     access.lock_project(session, project_id)
     if (count := jobs.queued_count(session, project_id, KIND)) >= max_queued:
         detail = f"the project has {count} queued runs, at most {max_queued} are allowed"
-        raise TooMany("quota_exceeded", detail, RETRY_SECONDS)
+        raise TooMany("too_many_queued_runs", detail, RETRY_SECONDS)
 
 
 class Queued(NamedTuple):

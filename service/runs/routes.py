@@ -27,6 +27,7 @@ from service.shared.resource_names import Reference
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
 
+QUOTAS = ("quota_exceeded", "runs_not_allowed", "too_many_queued_runs")
 EVENT_STREAM = EventSourceResponse.media_type
 # Without an id, so that a client that reconnects with another key resumes after the last event of the run.
 ACCESS_ENDED = format_sse_event(
@@ -43,11 +44,12 @@ WHOLE_LOG_CHARACTERS = 2**31
     operation_id="create_run",
     summary="Start a training run",
     responses=errors(
+        "dataset_deleted",
         "dataset_not_found",
         "dataset_not_ready",
         "dataset_version_not_found",
         "model_version_not_found",
-        "quota_exceeded",
+        *QUOTAS,
     ),
 )
 def create_run(
@@ -143,7 +145,7 @@ def pause_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
     status_code=202,
     operation_id="resume_run",
     summary="Resume a paused run",
-    responses=errors("job_has_ended", "quota_exceeded", "run_not_found"),
+    responses=errors("job_has_ended", "run_not_found", "runs_not_allowed", "too_many_queued_runs"),
 )
 def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, services: Web) -> schemas.Run:
     """Queue a paused run again. It resumes from its newest checkpoint."""
@@ -159,7 +161,7 @@ def resume_run(run_id: Reference, after: BackgroundTasks, caller: Caller, servic
     status_code=201,
     operation_id="retry_run",
     summary="Retry a run that failed or was cancelled",
-    responses=errors("body_too_large", "dataset_deleted", "quota_exceeded", "run_cannot_be_retried", "run_not_found"),
+    responses=errors("body_too_large", "dataset_deleted", "run_cannot_be_retried", "run_not_found", *QUOTAS),
 )
 def retry_run(
     run_id: Reference, response: Response, after: BackgroundTasks, caller: Caller, services: Web, once: OnceByBody
@@ -280,7 +282,7 @@ def _queued(
     caller: Caller,
     services: Services,
 ) -> schemas.Run:
-    """Queue a run once per idempotency key. Raises TooMany when a quota of the project is exhausted."""
+    """Queue a run once per idempotency key. Raises TooMany, Conflict and QuotaExceeded for quotas of the project."""
 
     def create(session: Session) -> schemas.Run:
         runs.check_queued(session, caller.project_id, caller.quotas.queued_runs)

@@ -80,6 +80,20 @@ def _quota(target: Target) -> Answer:
     return target.ask("POST", "/v1/uploads", full, content=b'{"a": 2}\n')
 
 
+def _full_queue(target: Target) -> Answer:
+    """A paused run, resumed beyond the queue. A new key: the quotas of known keys are cached for a second."""
+    body = {"name": "fresh", "scopes": ["read", "write"]}
+    fresh = Caller(str(target.caller.http.base_url), target.caller.call("POST", "/v1/api-keys", json=body)["token"])
+    connection = sqlite3.connect(target.database.removeprefix("sqlite:///"))
+    connection.execute("UPDATE projects SET most_queued_runs = 1")
+    connection.commit()
+    answer = target.ask("POST", f"/v1/runs/{target.known['paused']}/resume", fresh)
+    connection.execute("UPDATE projects SET most_queued_runs = NULL")
+    connection.commit()
+    connection.close()
+    return answer
+
+
 def _no_runs(target: Target) -> Answer:
     body = {"name": "idle", "quotas": {"queued_runs": 0}}
     idle = Caller(str(target.caller.http.base_url), target.caller.call("POST", "/v1/projects", json=body)["token"])
@@ -224,6 +238,7 @@ LIMITED: dict[str, Request] = {
     "upload_not_found": _ask("GET", "/v1/uploads/upl_nothing"),
     "upload_too_large": _ask("POST", "/v1/uploads", content=b" " * 100_001),
     "version_in_use": _ask("DELETE", SMALL),
+    "too_many_queued_runs": _full_queue,
     "dataset_deleted": _deleted_dataset,
     "runs_not_allowed": _no_runs,
     "too_many_aliases": _too_many_aliases,

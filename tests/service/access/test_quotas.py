@@ -170,7 +170,7 @@ def test_a_paused_run_is_not_resumed_beyond_the_queue(limited: Service) -> None:
     limited.http.post(f"/v1/runs/{paused}/pause")
     for _ in range(QUEUED_RUNS):
         queue_run(limited, "d", "m")
-    problem(limited.http.post(f"/v1/runs/{paused}/resume"), 429, "quota_exceeded")
+    problem(limited.http.post(f"/v1/runs/{paused}/resume"), 429, "too_many_queued_runs")
     assert limited.http.get(f"/v1/runs/{paused}").json()["state"] == "paused"
 
 

@@ -50,7 +50,7 @@ def test_queued_runs_of_a_project_are_limited(service: Service) -> None:
         body = {"dataset": {"name": "pictures"}, "model": "m"}
         assert http.post("/v1/runs", json=body).status_code == 201
         answer = http.post("/v1/runs", json=body)
-        assert problem(answer, 429, "quota_exceeded")
+        assert problem(answer, 429, "too_many_queued_runs")
         assert int(answer.headers["retry-after"]) >= 1
     service.work("train")
     database.close()
