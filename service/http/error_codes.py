@@ -464,7 +464,7 @@ _PROBLEMS = (
         "The project has as many queued runs as it may have.",
         "Wait until runs have started, or cancel some; then try again.",
         is_retryable=True,
-        example="the project has 3 queued runs, at most 3 are allowed",
+        example="the project has 1 queued runs, at most 1 are allowed",
     ),
     ErrorCode(
         "rate_limited",
