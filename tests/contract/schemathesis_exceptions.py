@@ -52,8 +52,8 @@ LISTS = (
 )
 IDEMPOTENT = (
     "POST /v1/api-keys",
+    "POST /v1/bundles",
     "POST /v1/datasets",
-    "POST /v1/models/import",
     "POST /v1/models/{name}/versions",
     "POST /v1/projects",
     "POST /v1/runs",
@@ -75,7 +75,7 @@ REFUSALS = (
         "the content of a file decides; a schema says only that it is binary",
     ),
     Refusal(
-        ("POST /v1/models/import",),
+        ("POST /v1/bundles",),
         422,
         ("not_a_bundle", "empty_file"),
         "the content of a file decides; a schema says only that it is binary",
@@ -114,11 +114,6 @@ REFUSALS = (
 )
 SERVER_ERRORS = (ServerError(OF_VERSIONS, 504, "a short `timeout_seconds` asks for it"),)
 DISABLED = (
-    Disabled(
-        "POST /v1/models/import",
-        ("unsupported_method", "allow_header_conformance"),
-        "a model may have this name, and then the path accepts the methods of a model",
-    ),
     Disabled(
         "GET /v1/runs/compare",
         ("unsupported_method", "allow_header_conformance"),
