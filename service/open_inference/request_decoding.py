@@ -88,6 +88,8 @@ def decode_parameters(head: Mapping[str, Any]) -> Parameters:
     if not isinstance(values, dict):
         faults.append(Fault("/parameters", "not_an_object", f"parameters is {shown(values)}, expected an object"))
         values = {}
+    # JSON Schema's integers may be written 1.0.
+    values = {name: int(value) if _is_whole(value) else value for name, value in values.items()}
     for name, value in values.items():
         if name in _OF_OUTPUTS:
             if type(value) is not bool:
@@ -116,3 +118,7 @@ def _decode(body: bytes, head_length: str | None, context: ModelContext) -> tupl
     parameters, outputs = decode_parameters(head), decode_outputs(head, context.config)
     rows = decode_rows(head, binary, context.config, context.limits(parameters.n_samples))
     return head, InferRequest(parameters, outputs, rows)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is float and value.is_integer()

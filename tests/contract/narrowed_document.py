@@ -68,8 +68,8 @@ def about(found: Resources, document: Document) -> Document:
             if operation["operationId"].startswith("forecast"):
                 values = {**values, "name": [SEQUENCE_MODEL]}
             for parameter in operation.get("parameters", []):
-                if parameter["in"] == "path":
-                    known = values[parameter["name"]]
+                known = values.get(parameter["name"], [])
+                if parameter["in"] == "path" and known:
                     as_text = parameter["schema"]["type"] == "string"
                     parameter["schema"]["enum"] = [str(value) for value in known] if as_text else known
     return narrowed

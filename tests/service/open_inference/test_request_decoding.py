@@ -335,9 +335,10 @@ def test_requests_without_draws_share_a_batch_whatever_their_seeds() -> None:
     outputs = decode_outputs({"outputs": [{"name": "recon.a"}]}, STATIC)
     rows = read(GOOD)
 
-    def query(**parameters: int) -> Query:
+    def query(**parameters: float) -> Query:
         (found,) = InferRequest(decode_parameters({"parameters": parameters}), outputs, rows).queries()
         return found
 
     assert query(seed=1).arguments == query(seed=2).arguments
     assert query(seed=1, n_samples=1).arguments != query(seed=2, n_samples=1).arguments
+    assert query(seed=1.0, n_samples=1.0).arguments == query(seed=1, n_samples=1).arguments
