@@ -101,7 +101,9 @@ def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
     summary="Create a project",
     responses=errors("call_not_found", "project_exists"),
 )
-def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, once: OnceByBody) -> schemas.NewProject:
+def create_project(
+    body: schemas.ProjectRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
+) -> schemas.NewProject:
     """Create a project with its first key. Only for keys of an operator project; others get 404."""
     if not caller.operates:
         raise NotFound("call", "POST /v1/projects")
@@ -112,7 +114,9 @@ def create_project(body: schemas.ProjectRequest, caller: Caller, services: Web, 
         session.refresh(project)
         return schemas.NewProject(**_described(session, project).model_dump(), token=token)
 
-    return once.do(services.database, create, schemas.NewProject, secret="token")  # noqa: S106 name of a field
+    project = once.do(services.database, create, schemas.NewProject, secret="token")  # noqa: S106 name of a field
+    response.headers["Location"] = f"/v1/projects/{project.id}"
+    return project
 
 
 @router.get("/v1/projects", operation_id="list_projects", summary="List the projects that the key can see")
