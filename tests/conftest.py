@@ -20,7 +20,7 @@ from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
-from tests import schema, servers, table_ownership
+from tests import documented, schema, servers, table_ownership
 from worker import supervisor
 from worker.child_process import Launcher
 from worker.worker_state import WorkerState
@@ -190,6 +190,7 @@ def running(settings: Settings) -> Iterator[Service]:
         settings, database, from_settings(settings), messages, "wrk_test", Launcher(settings.log_bytes)
     )
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
+        http.event_hooks = {"response": [documented.check]}
         yield Service(settings, http, project, key, worker)
     database.close()
 

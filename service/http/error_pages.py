@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, HTTPException
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from starlette.responses import Response
 
 from service.http.error_codes import FAULTS, JOB_ERRORS, PATH, PROBLEMS, ErrorCode, find, type_of
@@ -36,7 +37,7 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'"
 _HEADERS = {"Cache-Control": "no-cache", "Vary": "Accept"}
 _HTML: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
-_EXAMPLE = {
+_EXAMPLE: JsonDict = {
     "code": "run_not_found",
     "kind": "problem",
     "status": 404,

@@ -69,7 +69,7 @@ def complete(operation: dict[str, Any], is_keyed: bool, writes: bool) -> None:
     if writes:
         codes.add("storage_full")
     if INFERENCE_TAG in operation.get("tags", ()):
-        codes.discard("unsupported_media_type")  # Starlette's routes read JSON whatever the content type says
+        codes -= {"not_json", "unsupported_media_type"}  # these routes read JSON themselves, whatever its media type
     by_status: dict[int, list[ErrorCode]] = {}
     for code in sorted(codes):
         row = PROBLEMS[code]

@@ -136,7 +136,7 @@ def change_model_version(
     status_code=204,
     operation_id="delete_model_version",
     summary="Delete a version of a model",
-    responses=errors("model_version_not_found", "version_in_use"),
+    responses=errors("model_not_found", "model_version_not_found", "version_in_use"),
 )
 def delete_model_version(
     name: Reference, version: VersionNumber, query: Annotated[DeleteQuery, Query()], caller: Caller, services: Web
@@ -150,7 +150,7 @@ def delete_model_version(
     "/{name}/versions/{version}/restore",
     operation_id="restore_model_version",
     summary="Restore a deleted version",
-    responses=errors("model_version_not_found"),
+    responses=errors("model_not_found", "model_version_not_found"),
 )
 def restore_model_version(
     name: Reference, version: VersionNumber, caller: Caller, services: Web

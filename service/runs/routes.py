@@ -196,7 +196,7 @@ def get_run_metrics(
     "/{run_id}/evaluation",
     operation_id="get_run_evaluation",
     summary="Get the evaluation of a run",
-    responses=errors("evaluation_of_run_not_found"),
+    responses=errors("evaluation_of_run_not_found", "run_not_found"),
 )
 def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Evaluation:
     """How well the model predicts rows that it was not trained on; 404 until the run has succeeded."""
