@@ -84,7 +84,7 @@ def test_only_an_operator_project_creates_projects(service: Service) -> None:
     made = answers[-1].json()
     assert made["quotas"]["queued_runs"] == 3
     assert service.http.get("/v1/runs", headers=bearer(made["token"])).json()["runs"] == []
-    assert answers[0].headers["location"] == f"/v1/projects/{answers[0].json()['id']}"
+    assert answers[-1].headers["location"] == f"/v1/projects/{made['id']}"
     assert "new" in [project["name"] for project in service.http.get("/v1/projects").json()["projects"]]
     problem(service.http.post("/v1/projects", json={"name": "new"}), 409, "project_exists")
     with database.writer.begin() as session:
