@@ -89,14 +89,13 @@ def test_a_refused_request_is_no_event(service: Service) -> None:
     assert told(service, since) == []
 
 
-def test_a_deleted_dataset_cancels_what_uses_it(service: Service) -> None:
+def test_the_deletion_of_a_dataset_cancels_what_makes_it(service: Service) -> None:
     queue_dataset(service, "d4", **pictures())
     since = newest(service)
     done(service.http.delete("/v1/datasets/d4", params={"force": True}))
     types = {type: resource for type, resource, _ in told(service, since)}
     assert types == {
         "dataset_version.cancelled": "d4/1",
-        "dataset_version.deleted": "d4/1",
         "dataset.deleted": "d4",
     }
 
