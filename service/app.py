@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from service.access import audit
 from service.access.key_cache import KeyCache
 from service.access.rate_limiter import Limiter
+from service.administration import project_routes as projects
 from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.export.process import Exporter
@@ -77,6 +78,8 @@ ROUTERS = (
     aliases.router,
     jobs.router,
     administration.router,
+    projects.router,
+    projects.identity,
     open_inference.health,
     open_inference.router,
     open_inference.administration,

@@ -83,7 +83,7 @@ def test_the_trainer_imports_no_sql_and_no_celery() -> None:
     assert not imported & {"sqlalchemy", "celery", "kombu", "fastapi"}
 
 
-@pytest.mark.parametrize("module", ["service.app", "worker.app", "service.cli.installation"])
+@pytest.mark.parametrize("module", ["service.app", "worker.app", "service.cli.installation", "service.cli.projects"])
 def test_every_process_that_deletes_unused_files_imports_all_tables(module: str) -> None:
     """A file is unused when no row of any table refers to it."""
     program = f"""

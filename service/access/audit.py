@@ -6,13 +6,14 @@ first transaction that commits records it.
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.access.tables import AuditEvent
+from service.access.tables import AuditEvent, Project
+from service.shared.errors import Unauthenticated
 from service.shared.period import ANY_TIME, Period
 
 
@@ -65,6 +66,12 @@ def record(session: Session, action: Action) -> None:
     )
 
 
+def record_in(session: Session, project_id: str) -> None:
+    """Record the current action in another project too, which it changes. For an own project, nothing is added."""
+    if (action := acting.get()) is not None and action.project_id != project_id:
+        record(session, replace(action, project_id=project_id, client=None))
+
+
 def skip() -> None:
     """Record no event for a request that changes nothing, such as a repeated one."""
     if (action := acting.get()) is not None:
@@ -97,5 +104,8 @@ def _record_current(session: Session) -> None:
         return
     if (action := acting.get()) is not None and not action.recorded:
         session.flush()
+        if session.scalar(select(Project.deleted_at).where(Project.id == action.project_id)) is not None:
+            detail = "the project of the API key was deleted while the request was served: nothing was changed"
+            raise Unauthenticated("invalid_api_key", detail)
         action.recorded = True  # one event per request, even if its background task commits later
         record(session, action)

@@ -51,6 +51,10 @@ class KeyCache:
         """Remove a revoked key from the cache."""
         self._principals.invalidate(lambda principal: principal.key_id == key_id)
 
+    def invalidate_project(self, project_id: str) -> None:
+        """Remove the keys of a project that was changed or deleted from the cache."""
+        self._principals.invalidate(lambda principal: principal.project_id == project_id)
+
     def _authenticate(self, token: bytes) -> Principal:
         """Check the key in SQL, and update its last use about once a minute."""
         with self._database.reader() as session:

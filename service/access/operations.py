@@ -4,10 +4,12 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.access import quotas
@@ -25,13 +27,18 @@ from service.shared.table_base import new_id
 LAST_USE_SECONDS = 60.0
 
 _PREFIX = re.compile("[0-9a-f]{12}")
-_VALID = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()))
-_KEY = (
-    select(ApiKey, Project)
-    .join(Project, Project.id == ApiKey.project_id)
-    .where(ApiKey.prefix == bindparam("prefix"), *_VALID)
+_VALID = (
+    Project.deleted_at.is_(None),
+    ApiKey.revoked_at.is_(None),
+    or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
 )
-_VALID_KEYS = select(ApiKey.id, ApiKey.scopes).where(ApiKey.id.in_(bindparam("ids", expanding=True)), *_VALID)
+_WITH_PROJECT = Project.id == ApiKey.project_id
+_KEY = select(ApiKey, Project).join(Project, _WITH_PROJECT).where(ApiKey.prefix == bindparam("prefix"), *_VALID)
+_VALID_KEYS = (
+    select(ApiKey.id, ApiKey.scopes)
+    .join(Project, _WITH_PROJECT)
+    .where(ApiKey.id.in_(bindparam("ids", expanding=True)), *_VALID)
+)
 
 
 @dataclass(frozen=True)
@@ -43,32 +50,63 @@ class Principal:
     scopes: frozenset[str]
     quotas: Quotas = NO_QUOTAS
     operates: bool = False
-    """Whether the project may create projects."""
+    """Whether the project may create, change and delete projects."""
+
+
+def require_operator(caller: Principal, what: str) -> None:
+    """Raise Forbidden if the caller's project does not operate. what: the call, such as "deletes a project"."""
+    if not caller.operates:
+        detail = f"the project of the key does not operate, expected an operator project, which alone {what}"
+        raise Forbidden("admin", detail, code="operator_required")
 
 
 def create_project(session: Session, name: str, own: Quotas = NO_QUOTAS, operates: bool = False) -> Project:
     """Add a project. Raises Conflict when the name is taken."""
-    if find_project(session, name):
-        raise Conflict("project_exists", f"there is a project {name!r} already")
     project = Project(id=new_id("prj"), name=name, operates=operates)
     for field, limit in own._asdict().items():
         setattr(project, f"max_{field}", limit)
-    session.add(project)
-    session.flush()
+    with _unique_name(session, name):
+        session.add(project)
     events.record(session, project.id, "project.created", Resource("project", project.id))
     return project
 
 
 def find_project(session: Session, name: str) -> Project | None:
-    """The project of this name, or None."""
+    """The project of this name, which may be deleted, or None."""
     return session.scalar(select(Project).where(Project.name == name))
 
 
+def get_project(session: Session, caller: Principal, project_id: str, lock: bool = False) -> Project:
+    """A project that a caller may see, also a deleted one: its own, or any if its project operates.
+
+    lock: as `lock_project`. Raises NotFound, also for a purged project.
+    """
+    query = select(Project).where(Project.id == project_id, Project.purged_at.is_(None))
+    project = session.scalar(query.with_for_update(key_share=True) if lock else query)
+    if project is None or not (caller.operates or caller.project_id == project_id):
+        raise NotFound("project", project_id)
+    return project
+
+
+def change_project(session: Session, project: Project, name: str | None, quotas: Mapping[str, int | None]) -> None:
+    """Set a project's name, and some of its quotas: None returns to the default. Raises Conflict for a taken name."""
+    for field, limit in quotas.items():
+        setattr(project, f"max_{field}", limit)
+    session.flush()
+    if name is not None and name != project.name:
+        with _unique_name(session, name):
+            project.name = name
+
+
 def list_projects(
-    session: Session, caller: Principal, period: Period, after: str | None, size: int
+    session: Session, caller: Principal, deleted: bool, period: Period, after: str | None, size: int
 ) -> Sequence[Project]:
-    """The projects that a caller may see, newest first: its own, or all of them if its project operates."""
-    query = select(Project).where(*period.of_ids(Project.created_at, Project.id, "prj"))
+    """The projects that a caller may see, newest first: its own, or all of them if its project operates.
+
+    deleted: the deleted ones instead of the others.
+    """
+    query = select(Project).where(Project.purged_at.is_(None), *period.of_ids(Project.created_at, Project.id, "prj"))
+    query = query.where(Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None))
     query = query.order_by(Project.id.desc()).limit(size)
     if not caller.operates:
         query = query.where(Project.id == caller.project_id)
@@ -177,6 +215,19 @@ def authenticate(session: Session, token: str) -> Principal:
         raise Unauthenticated("invalid_api_key", "the API key is not known, or no longer valid")
     key, project = row
     return Principal(key.project_id, key.id, frozenset(key.scopes), quotas.of_project(project), project.operates)
+
+
+@contextmanager
+def _unique_name(session: Session, name: str) -> Iterator[None]:
+    """Write a project's name. Raises Conflict if another project has it."""
+    try:
+        with session.begin_nested():
+            yield
+    except IntegrityError as error:
+        taken = find_project(session, name)
+        deleted = taken is not None and taken.deleted_at is not None
+        state = "a deleted project: restore or purge it, or choose another name" if deleted else "a project already"
+        raise Conflict("project_exists", f"the name {name!r} is taken by {state}") from error
 
 
 def _digest(secret: str) -> str:

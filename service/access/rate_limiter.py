@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 import structlog
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerMinute, WindowStats
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
@@ -32,6 +32,8 @@ TIMEOUT_SECONDS = 0.25
 class _Reserved:
     count: int
     until: float
+    unreserved: int
+    """Requests of the minute that no process had reserved then, as far as this process knows."""
 
 
 class Limiter:
@@ -62,6 +64,14 @@ class Limiter:
         reserved.count -= 1
         return True
 
+    def remaining(self, project_id: str) -> int:
+        """An estimate of how many more requests a project may send now, without what others took since the last count.
+
+        Only after `count`, or `take` that returned True.
+        """
+        reserved = self._reserved[project_id]
+        return reserved.count + reserved.unreserved
+
     async def count(self, project_id: str, per_minute: int) -> None:
         """Count one request. Raises TooMany, with the seconds until the next request is allowed."""
         # One reservation serves concurrent requests; one reservation per request would use up the minute's limit.
@@ -72,13 +82,16 @@ class Limiter:
         if self.take(project_id):
             return
         item, several = RateLimitItemPerMinute(per_minute), max(1, int(per_minute * RESERVED_FRACTION))
-        if await self._hit(item, project_id, several):
-            self._reserved[project_id] = _Reserved(several - 1, time.monotonic() + RESERVED_SECONDS)
-        elif several == 1 or not await self._hit(item, project_id, 1):
-            detail = f"the project has used its limit of {per_minute} requests per minute; wait, then try again"
-            raise TooMany("rate_limited", detail, await self._wait(item, project_id))
+        if not await self._hit(item, project_id, several):
+            if several == 1 or not await self._hit(item, project_id, 1):
+                detail = f"the project has used its limit of {per_minute} requests per minute; wait, then try again"
+                raise TooMany("rate_limited", detail, await self._wait(item, project_id))
+            several = 1
+        stats = await self._stats(item, project_id)
+        until = time.monotonic() + RESERVED_SECONDS
+        self._reserved[project_id] = _Reserved(several - 1, until, stats.remaining if stats is not None else 0)
 
-    async def _hit(self, item: RateLimitItemPerMinute, project_id: str, cost: int) -> bool:
+    async def _hit(self, item: RateLimitItem, project_id: str, cost: int) -> bool:
         if time.monotonic() >= self._away_until:
             try:
                 allowed = await self._shared.hit(item, project_id, cost=cost)
@@ -90,11 +103,16 @@ class Limiter:
                 return allowed
         return await self._local.hit(item, project_id, cost=cost)
 
-    async def _wait(self, item: RateLimitItemPerMinute, project_id: str) -> float:
+    async def _wait(self, item: RateLimitItem, project_id: str) -> float:
+        stats = await self._stats(item, project_id)
+        return 1.0 if stats is None else max(1.0, stats.reset_time - time.time())
+
+    async def _stats(self, item: RateLimitItem, project_id: str) -> WindowStats | None:
+        """What is left of the limit; None if Redis has just become unreachable."""
         window = self._local
         if time.monotonic() >= self._away_until:
             window = self._shared
         try:
-            return max(1.0, (await window.get_window_stats(item, project_id)).reset_time - time.time())
+            return await window.get_window_stats(item, project_id)
         except StorageError:
-            return 1.0
+            return None

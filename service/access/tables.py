@@ -28,6 +28,10 @@ class Project(Table):
     max_request_rows: Mapped[int | None] = mapped_column("most_request_rows", BigInteger)
     max_requests_per_minute: Mapped[int | None] = mapped_column("most_requests_per_minute", BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now())
+    # Then its keys are refused, and workers take none of its jobs.
+    deleted_at: Mapped[datetime | None]
+    # Then its data is removed, and its name is its id. The row stays for its audit events.
+    purged_at: Mapped[datetime | None]
 
 
 class ApiKey(Table):

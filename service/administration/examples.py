@@ -16,6 +16,7 @@ NEW_API_KEY: dict[str, Any] = {**API_KEY, "last_used_at": None, "token": "sns_df
 PROJECT: dict[str, Any] = {
     "id": "prj_01KA3M3Z5B7D9F1H3K5M7P9R1T",
     "name": "clinic",
+    "operates": False,
     "quotas": {
         "stored_bytes": None,
         "queued_runs": 100,
@@ -25,6 +26,13 @@ PROJECT: dict[str, Any] = {
     },
     "stored_bytes": 305270,
     "created_at": "2026-11-26T23:16:53.980000Z",
+    "deleted_at": None,
+}
+IDENTITY: dict[str, Any] = {
+    "api_key": API_KEY,
+    "project": {"id": PROJECT["id"], "name": PROJECT["name"], "operates": False},
+    "quotas": {**PROJECT["quotas"], "requests_per_minute": 600},
+    "use": {"stored_bytes": 305270, "queued_runs": 3, "running_runs": 1},
 }
 NEW_PROJECT: dict[str, Any] = {**PROJECT, "stored_bytes": 0, "token": "sns_2005bf4ca9a4_…"}
 AUDIT_EVENT: dict[str, Any] = {

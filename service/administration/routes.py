@@ -1,4 +1,4 @@
-"""/v1/api-keys, /v1/projects and /v1/audit-events."""
+"""/v1/api-keys and /v1/audit-events."""
 
 from typing import Annotated
 
@@ -6,11 +6,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from service.access import audit, quotas
+from service.access import audit
 from service.access import operations as access
-from service.access.quotas import Quotas
 from service.access.scopes import ADMINISTRATION
-from service.access.tables import Project
 from service.administration import schemas
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
@@ -18,7 +16,6 @@ from service.http.error_responses import errors
 from service.http.idempotency import OnceByBody
 from service.http.paging import page_of
 from service.http.query_parameters import TimedPageQuery
-from service.shared import storage
 from service.shared.errors import NotFound
 from service.shared.resource_names import Reference
 
@@ -94,43 +91,6 @@ def revoke_api_key(key_id: Reference, caller: Caller, services: Web) -> None:
     services.keys.invalidate(key_id)
 
 
-@router.post(
-    "/v1/projects",
-    status_code=201,
-    operation_id="create_project",
-    summary="Create a project",
-    responses=errors("call_not_found", "project_exists"),
-)
-def create_project(
-    body: schemas.ProjectRequest, response: Response, caller: Caller, services: Web, once: OnceByBody
-) -> schemas.NewProject:
-    """Create a project with its first key. Only for keys of an operator project; others get 404."""
-    if not caller.operates:
-        raise NotFound("call", "POST /v1/projects")
-
-    def create(session: Session) -> schemas.NewProject:
-        project = access.create_project(session, body.name, Quotas(**body.quotas.model_dump()))
-        _, token = access.create_key(session, project.id, "first key")
-        session.refresh(project)
-        return schemas.NewProject(**_described(session, project).model_dump(), token=token)
-
-    project = once.do(services.database, create, schemas.NewProject, secret="token")  # noqa: S106 name of a field
-    response.headers["Location"] = f"/v1/projects/{project.id}"
-    return project
-
-
-@router.get("/v1/projects", operation_id="list_projects", summary="List the projects that the key can see")
-def list_projects(
-    query: Annotated[TimedPageQuery, Query()], request: Request, caller: Caller, services: Web
-) -> schemas.ProjectPage:
-    """List the caller's project; for keys of an operator project, all projects."""
-    page = page_of(query, request)
-    with services.database.reader() as session:
-        projects = access.list_projects(session, caller, query.period, page.after, page.size + 1)
-        items, token = page.cut([(project.id, _described(session, project)) for project in projects])
-    return schemas.ProjectPage(projects=items, next_page_token=token)
-
-
 @router.get(
     "/v1/audit-events",
     operation_id="list_audit_events",
@@ -150,13 +110,3 @@ def list_audit_events(
         events = audit.list_events(session, project_id, filters, after, page.size + 1)
         items, token = page.cut([(str(event.id), schemas.AuditEvent.model_validate(event)) for event in events])
     return schemas.AuditEventPage(audit_events=items, next_page_token=token)
-
-
-def _described(session: Session, project: Project) -> schemas.Project:
-    return schemas.Project(
-        id=project.id,
-        name=project.name,
-        quotas=schemas.ProjectQuotas(**quotas.of_project(project)._asdict()),
-        stored_bytes=storage.stored_bytes(session, project.id),
-        created_at=project.created_at,
-    )

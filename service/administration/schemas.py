@@ -98,6 +98,28 @@ class ProjectRequest(BaseModel):
     )
 
 
+class ProjectChanges(BaseModel):
+    """Changes of a project. Omitted fields stay as they are."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "clinic", "quotas": {"queued_runs": 50, "stored_bytes": None}}]},
+    )
+
+    name: Name | None = Field(default=None, description="The new name; null leaves it.")
+    quotas: ProjectQuotas | None = Field(
+        default=None,
+        description="Quotas to set, by keys of an operator project. A quota that is null returns to the "
+        "installation's value, and so do all of them if `quotas` is null.",
+    )
+
+    def limits(self) -> dict[str, int | None]:
+        """The quotas to set, by their names; None returns to the installation's value."""
+        if "quotas" not in self.model_fields_set:
+            return {}
+        return self.quotas.model_dump(exclude_unset=True) if self.quotas else ProjectQuotas().model_dump()
+
+
 class Project(BaseModel):
     """A tenant."""
 
@@ -105,9 +127,11 @@ class Project(BaseModel):
 
     id: str = Field(description="Id of the project.")
     name: str = Field(description="Name of the project.")
+    operates: bool = Field(description="Whether its admin keys may create, change and delete other projects.")
     quotas: ProjectQuotas = Field(description="Its own quotas.")
     stored_bytes: int = Field(description="Current size of its files, in bytes.")
     created_at: datetime = Field(description="When it was made.")
+    deleted_at: datetime | None = Field(description="When it was deleted; null for a project in use.")
 
 
 class NewProject(Project):
@@ -155,3 +179,40 @@ class AuditEventPage(BaseModel):
 
     audit_events: list[AuditEvent] = Field(description="The events of this page.")
     next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
+
+
+class OwnProject(BaseModel):
+    """The project of the caller."""
+
+    id: str = Field(description="Id of the project.")
+    name: str = Field(description="Name of the project.")
+    operates: bool = Field(description="Whether its admin keys may create, change and delete other projects.")
+
+
+class EffectiveQuotas(BaseModel):
+    """The quotas that apply to a project: its own, or else the installation's. Null is no limit."""
+
+    stored_bytes: int | None = Field(description="Maximum size of its files, in bytes.")
+    queued_runs: int | None = Field(description="Maximum number of runs that wait.")
+    running_runs: int | None = Field(description="Maximum number of runs that train at the same time.")
+    request_rows: int | None = Field(description="Maximum number of rows of an inference request.")
+    requests_per_minute: int | None = Field(description="Maximum number of requests per minute.")
+
+
+class QuotaUse(BaseModel):
+    """How much of its quotas a project uses now."""
+
+    stored_bytes: int = Field(description="Current size of its files, in bytes.")
+    queued_runs: int = Field(description="Number of runs that wait.")
+    running_runs: int = Field(description="Number of runs that train.")
+
+
+class Identity(BaseModel):
+    """Whom a key belongs to, and what it may do."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.IDENTITY]})
+
+    api_key: ApiKey = Field(description="The key of the request.")
+    project: OwnProject = Field(description="The project of the key.")
+    quotas: EffectiveQuotas = Field(description="The quotas that apply to the project.")
+    use: QuotaUse = Field(description="How much of its quotas the project uses.")

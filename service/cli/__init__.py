@@ -21,7 +21,7 @@ FILES = {
     "secrets": "installation",
     "doctor": "installation",
     "gc": "installation",
-    "project": "keys",
+    "project": "projects",
     "key": "keys",
 }
 """The module of each command. Importing all modules takes 3 s, which would delay the start of every worker."""

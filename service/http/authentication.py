@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import audit, scopes
 from service.access.operations import Principal
-from service.http import json_types, query_parameters
+from service.http import json_types, query_parameters, rate_limit
 from service.http.dependencies import PRINCIPAL, Services
 from service.http.query_parameters import QueryModel
 from service.http.revocation import REVOCATION, Revocation
@@ -39,8 +39,8 @@ class Operation:
     id: str
     path: str
     """The route's template, such as `/v1/runs/{run_id}`."""
-    needed: Mapping[str, scopes.Scope]
-    """The scope of an API key that each HTTP method needs."""
+    needed: Mapping[str, scopes.Scope | None]
+    """The scope of an API key that each HTTP method needs; None: any valid key may call it."""
     query: type[QueryModel] | None = None
     body: Any = None
     """The type of a JSON body that FastAPI parses."""
@@ -101,9 +101,8 @@ async def authenticate(scope: Scope, operation: Operation) -> None:
         raise Unauthenticated("missing_api_key", detail)
     principal = services.keys.cached(token) or await services.keys.principal(token)
     scope[PRINCIPAL] = principal
-    per_minute = principal.quotas.requests_per_minute
-    if per_minute is not None and not services.limiter.take(principal.project_id):
-        await services.limiter.count(principal.project_id, per_minute)
+    if (per_minute := principal.quotas.requests_per_minute) is not None:
+        await rate_limit.count(scope, services.limiter, principal.project_id, per_minute)
     needed = operation.needed[scope["method"]]
     changing = needed in scopes.CHANGING and scope["method"] not in scopes.READING
     if changing and needed not in principal.scopes:

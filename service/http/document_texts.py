@@ -49,6 +49,7 @@ TAGS = {
     "inference": "Predictions of a model version from any subset of its modalities: `/v1` takes values by modality and "
     "row, `/v2` takes the tensors of the Open Inference Protocol.",
     "workers": "The processes that run trainings and conversions.",
+    "identity": "The key of the request: its project, scopes and quotas. Any valid key will do.",
     "administration": "API keys, projects, the audit log, and loading of models into memory. Needs the scope `admin`.",
     "operations": "Health and metrics of the process, for probes and monitoring. Without a key.",
 }
@@ -58,6 +59,7 @@ PATH_PARAMETERS = {
     "runs/{run_id}": "Id of the run.",
     "uploads/{upload_id}": "Id of the upload.",
     "api-keys/{key_id}": "Id of the API key. It is not the key itself.",
+    "projects/{project_id}": "Id of the project.",
     "datasets/{name}": "Name of the dataset.",
     "models/{name}": "Name of the model.",
     "versions/{version}": "Number of the version, counted from 1 in each dataset or model.",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from service.access.scopes import IDENTITY
 from service.access.scopes import INFERENCE as INFERENCE_TAG
 from service.http.error_codes import PROBLEMS, ErrorCode, type_of
 
@@ -68,6 +69,8 @@ def complete(operation: dict[str, Any], is_keyed: bool, writes: bool) -> None:
         codes.update(OF_ANY_CALLER, _of_parameters(operation), _of_body(operation))
     if writes:
         codes.add("storage_full")
+    if IDENTITY in operation.get("tags", ()):
+        codes.discard("insufficient_scope")
     if INFERENCE_TAG in operation.get("tags", ()):
         codes -= {"not_json", "unsupported_media_type"}  # these routes read JSON themselves, whatever its media type
     by_status: dict[int, list[ErrorCode]] = {}

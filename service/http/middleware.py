@@ -1,4 +1,4 @@
-"""The one middleware: request id, limit of the body, revoked keys, security headers, metrics and access log."""
+"""The one middleware: request id, limit of the body, revoked keys, headers of every response, metrics, access log."""
 
 import time
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.http import access_log, problems, request_head, request_metrics
 from service.http.authentication import OPERATION, Operation
 from service.http.dependencies import PRINCIPAL
+from service.http.rate_limit import RATE_LIMIT
 from service.http.revocation import REVOCATION, AccessEnded
 from service.shared import telemetry
 from service.shared.errors import TooLarge
@@ -85,7 +86,7 @@ class RequestMiddleware:
                     safe = SAFE_PAGE
                 route_headers = message["headers"]
                 route_names = {name.lower() for name, _ in route_headers}  # a header that the route sets stays as it is
-                added = ((request_head.REQUEST_ID, request_id.encode()), *safe)
+                added = ((request_head.REQUEST_ID, request_id.encode()), *safe, *scope.get(RATE_LIMIT, ()))
                 message["headers"] = [*route_headers, *(header for header in added if header[0] not in route_names)]
             await send(message)
 

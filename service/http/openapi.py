@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from service.access import scopes
-from service.http import descriptions, error_responses
+from service.http import descriptions, error_responses, rate_limit
 from service.http.authentication import frees_space
 from service.http.problems import Problem
 
@@ -42,6 +42,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
             for member in (described, *described.get("anyOf", [])):
                 _require_tag(member.get("discriminator"), schemas)
     descriptions.complete(document)
+    rate_limit.describe(document)
     return document
 
 

@@ -36,7 +36,7 @@ class AccessEnded(Exception):
 class Revocation:
     """Looks the key of one request up again, at most every CHECK_SECONDS. Its methods raise AccessEnded."""
 
-    def __init__(self, keys: KeyCache, token: bytes, needed: Scope) -> None:
+    def __init__(self, keys: KeyCache, token: bytes, needed: Scope | None) -> None:
         self._keys, self._token, self._needed = keys, token, needed
         self._checked_at = time.monotonic()
         # The answer to a change is sent in any case: the change was made.

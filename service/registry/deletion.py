@@ -63,6 +63,19 @@ def restore_model(session: Session, project_id: str, name: str) -> None:
     session.flush()
 
 
+def remove_some(session: Session, project_id: str, at_most: int) -> bool:
+    """Delete some versions or models of a purged project with their files. Returns False if it had none."""
+    of_project = select(ModelVersion).join(Model, Model.id == ModelVersion.model_id)
+    of_project = of_project.where(Model.project_id == project_id).order_by(ModelVersion.id).limit(at_most)
+    if versions := session.scalars(of_project).all():
+        session.execute(delete(Alias).where(Alias.model_id.in_({version.model_id for version in versions})))
+        _remove(session, versions)
+        return True
+    models = session.scalars(select(Model.id).where(Model.project_id == project_id).limit(at_most)).all()
+    session.execute(delete(Model).where(Model.id.in_(models)))
+    return bool(models)
+
+
 def _restore(session: Session, model: Model) -> None:
     if model.deleted_at is not None:
         model.deleted_at = None
@@ -98,9 +111,13 @@ def _has_versions() -> Exists:
 
 
 def _purge(session: Session, model: Model, versions: Sequence[ModelVersion]) -> None:
-    files = [version.artifact_id for version in versions]
     for version in versions:
         _tell_version(session, model, version.version, "purged")
+    _remove(session, versions)
+
+
+def _remove(session: Session, versions: Sequence[ModelVersion]) -> None:
+    files = [version.artifact_id for version in versions]
     session.execute(delete(ModelVersion).where(ModelVersion.id.in_([version.id for version in versions])))
     session.flush()
     storage.release(session, files)

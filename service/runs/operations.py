@@ -173,6 +173,15 @@ def remove(session: Session, project_id: str, run_id: str) -> None:
     storage.release(session, [*files, *([init] if init else [])])
 
 
+def remove_some(session: Session, project_id: str, at_most: int) -> bool:
+    """`remove` for some runs of a purged project. Returns False if it had none."""
+    of_project = select(Run.id).where(Run.project_id == project_id).order_by(Run.job_id).limit(at_most)
+    run_ids = session.scalars(of_project).all()
+    for run_id in run_ids:
+        remove(session, project_id, run_id)
+    return bool(run_ids)
+
+
 def _estimate(plan: Resolved, statistics: Mapping[str, Any]) -> dict[str, int | None]:
     steps = statistics.get("lengths", {}).get("maximum", 1)
     size = size_of(plan.config)

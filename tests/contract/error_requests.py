@@ -156,6 +156,27 @@ def _fault(target: Target) -> Answer:
     return target.ask("GET", f"/v1/runs/{target.known['failed']}/logs")
 
 
+def _own_project(target: Target) -> str:
+    project: dict[str, str] = target.caller.call("GET", "/v1/whoami")["project"]
+    return project["id"]
+
+
+def _new_project(target: Target, name: str) -> str:
+    project: dict[str, str] = target.caller.call("POST", "/v1/projects", json={"name": name})
+    return project["id"]
+
+
+def _project_in_use(target: Target) -> Answer:
+    """A project that was deleted just now."""
+    path = f"/v1/projects/{_new_project(target, 'left')}"
+    target.caller.http.delete(path).raise_for_status()
+    return target.ask("DELETE", f"{path}?purge=true")
+
+
+def _project_not_deleted(target: Target) -> Answer:
+    return target.ask("DELETE", f"/v1/projects/{_new_project(target, 'kept')}?purge=true")
+
+
 LIMITED: dict[str, Request] = {
     "alias_exists": _ask("PUT", "/v1/models/small/aliases/live", json={"version": 1}, headers={"If-None-Match": "*"}),
     "alias_missing": _ask("PUT", "/v1/models/small/aliases/new", json={"version": 1}, headers={"If-Match": "*"}),
@@ -164,7 +185,6 @@ LIMITED: dict[str, Request] = {
     "api_key_not_found": _ask("DELETE", "/v1/api-keys/key_nothing"),
     "body_too_large": _ask("POST", "/v1/runs", content=b" " * 300_000, headers=JSON),
     "body_too_large--v2": _ask("POST", V2, content=gzip.compress(bytes(300_000)), headers={"Content-Encoding": "gzip"}),
-    "call_not_found": lambda target: target.ask("POST", "/v1/projects", target.stranger, json={"name": "mine"}),
     "checkpoint_not_found": _ask("GET", "/v1/runs/{paused}/checkpoints/999999/content"),
     "dataset_in_use": _ask("DELETE", "/v1/datasets/moves/versions/1"),
     "dataset_not_found": _ask("GET", "/v1/datasets/nothing"),
@@ -213,6 +233,10 @@ LIMITED: dict[str, Request] = {
     "model_version_not_found--v2": _ask("POST", "/v2/models/nothing/infer", json={"inputs": [TENSOR]}),
     "not_found": _ask("GET", "/v1/nothing"),
     "not_json": _ask("POST", "/v1/runs", content=b'{"model": "\xff"}', headers=JSON),
+    "operator_required": lambda target: target.ask("POST", "/v1/projects", target.stranger, json={"name": "mine"}),
+    "own_project": lambda target: target.ask("DELETE", f"/v1/projects/{_own_project(target)}"),
+    "project_in_use": _project_in_use,
+    "project_not_deleted": _project_not_deleted,
     "project_exists": _ask("POST", "/v1/projects", json={"name": "clinic"}),
     "project_not_found": lambda target: target.ask("GET", "/v1/audit-events?project_id=prj_nothing", target.stranger),
     "quota_exceeded": _quota,

@@ -76,6 +76,8 @@ def described(answer: Answer) -> Body:
     kept = {name.lower(): value for name, value in headers.items() if name.lower() not in UNSTABLE_HEADERS}
     if "retry-after" in kept:
         kept["retry-after"] = re.sub(r"\d+", "<seconds>", kept["retry-after"])
+    if "ratelimit" in kept:
+        kept["ratelimit"] = re.sub(r"t=\d+", "t=<seconds>", kept["ratelimit"])
     body = json.loads(TIME.sub("<time>", ID.sub(r"\1_…", content.decode())))
     body["request_id"] = "…" if body["request_id"] else ""
     return {"status": status, "headers": dict(sorted(kept.items())), "body": body}

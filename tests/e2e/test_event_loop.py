@@ -45,6 +45,8 @@ DOCUMENTS = (
     ("PUT", "/v1/models/sounds/aliases/production"),
     ("POST", "/v1/api-keys"),
     ("POST", "/v1/projects"),
+    ("PATCH", "/v1/projects/prj_none"),
+    ("POST", "/v1/projects/prj_none/restore"),
     ("POST", "/v2/repository/index"),
     ("POST", "/v2/repository/models/sounds/load"),
     ("POST", "/v2/repository/models/sounds/unload"),

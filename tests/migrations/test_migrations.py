@@ -124,3 +124,24 @@ def _with_a_run(url: str) -> Database:
 def _insert(database: Database, columns: str, values: str) -> None:
     with database.engine.begin() as connection:
         connection.execute(text(f"INSERT INTO {columns} VALUES ({values})"))  # noqa: S608
+
+
+def test_a_downgrade_revokes_the_keys_of_deleted_projects(empty_database_url: str) -> None:
+    """The earlier release knows no deleted projects, and would accept their keys."""
+    migrate.upgrade(empty_database_url, "0014")
+    database = Database(empty_database_url)
+    project = text("INSERT INTO projects (id, name, created_at, deleted_at) VALUES (:id, :id, :time, :deleted_at)")
+    key = text(
+        "INSERT INTO api_keys (id, project_id, name, prefix, secret_sha256, scopes, created_at) "
+        "VALUES (:id, :id, 'k', :id, '', '[]', :time)"
+    )
+    time = "2026-01-01 00:00:00"
+    with database.engine.begin() as connection:
+        for id, deleted_at in (("used", None), ("gone", time)):
+            connection.execute(project, {"id": id, "time": time, "deleted_at": deleted_at})
+            connection.execute(key, {"id": id, "time": time})
+    migrate.downgrade(empty_database_url, "0013")
+    with database.engine.connect() as connection:
+        valid = connection.execute(text("SELECT project_id FROM api_keys WHERE revoked_at IS NULL")).scalars().all()
+    assert valid == ["used"]
+    database.close()

@@ -10,6 +10,8 @@ requests: what users request
     T9   cancel     queued, paused -> cancelled; running: sets a flag
     T12  pause      queued -> paused; running: sets a flag
          resume     paused -> queued
+of_projects: all jobs of a deleted project
+    T9   cancel_some
 execution: what the owner of a running job reports
     T4   heartbeat  running, lease renewed
     T5   heartbeat, and the checkpoint's row in the same transaction: one fence for both
@@ -43,7 +45,8 @@ from service.jobs.operations.execution import (
     suspend,
     time_out,
 )
-from service.jobs.operations.queue import Claim, RunningLimit, claim, create, queued_count
+from service.jobs.operations.of_projects import cancel_some, is_running, remove_some
+from service.jobs.operations.queue import Claim, RunningLimit, claim, create, queued_count, running_count
 from service.jobs.operations.recovery import due, reap
 from service.jobs.operations.requests import cancel, cancel_all, pause, remove, resume
 
@@ -57,19 +60,23 @@ __all__ = [
     "RunningLimit",
     "cancel",
     "cancel_all",
+    "cancel_some",
     "claim",
     "create",
     "due",
     "fail",
     "heartbeat",
+    "is_running",
     "pause",
     "postpone",
     "queued_count",
     "reap",
     "release",
     "remove",
+    "remove_some",
     "renew",
     "resume",
+    "running_count",
     "set_waiting_reason",
     "state_after",
     "stop",

@@ -84,6 +84,11 @@ def queued_count(session: Session, project_id: str, kind: str) -> int:
     return session.scalar(queued) or 0
 
 
+def running_count(session: Session, project_id: str, kind: str) -> int:
+    """The number of running jobs of one kind that a project has."""
+    return session.scalar(_count_running(project_id, kind)) or 0
+
+
 def claim(
     session: Session,
     queue: str,
@@ -95,13 +100,14 @@ def claim(
     """T3: take the first job of a queue that needs no more devices than the owner has. None when nothing is due.
 
     The order is: highest priority; then the project that has waited longest for a worker to take one of its jobs; then
-    its oldest job. A job that would exceed the limit is passed over. On PostgreSQL, rows that another worker is taking
-    are skipped. On SQLite the write lock makes claims take turns.
+    its oldest job. A job that would exceed the limit is passed over, and so are those of deleted projects. On
+    PostgreSQL, rows that another worker is taking are skipped. On SQLite the write lock makes claims take turns.
     """
     first = (
         select(Job.id)
         .join(Project, Project.id == Job.project_id)
         .where(Job.queue == queue, Job.state == "queued", Job.not_before <= now(), Job.devices <= devices)
+        .where(Project.deleted_at.is_(None))
         .order_by(Job.priority.desc(), Project.served_at.asc().nulls_first(), Job.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=Job)
@@ -146,7 +152,7 @@ def _exceeds(session: Session, project_id: str, limit: RunningLimit) -> bool:
     allowed = limit.default if own is None else own
     if allowed is None:
         return False
-    return (session.scalar(_count_running(project_id, limit.kind)) or 0) > allowed
+    return running_count(session, project_id, limit.kind) > allowed
 
 
 def _count_running(project_id: SQLColumnExpression[str] | str, kind: str) -> Select[int]:

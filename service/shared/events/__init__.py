@@ -4,8 +4,8 @@ Domains call `events.record(session, project_id, "upload.created", Resource("upl
 table `Event` by its ids. Nothing is sent: whoever wants to react reads the table.
 """
 
-from service.shared.events.outbox import delete_old, record
+from service.shared.events.outbox import delete_old, record, remove_some
 from service.shared.events.tables import Event
 from service.shared.events.types import TYPES, Resource
 
-__all__ = ["TYPES", "Event", "Resource", "delete_old", "record"]
+__all__ = ["TYPES", "Event", "Resource", "delete_old", "record", "remove_some"]

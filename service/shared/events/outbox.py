@@ -50,6 +50,13 @@ def delete_old(session: Session, days: float) -> int:
     return len(deleted.all())
 
 
+def remove_some(session: Session, project_id: str, at_most: int) -> bool:
+    """Delete some events of a project that is purged. Returns False if it had none."""
+    ids = session.scalars(select(Event.id).where(Event.project_id == project_id).limit(at_most)).all()
+    session.execute(delete(Event).where(Event.id.in_(ids)))
+    return bool(ids)
+
+
 class _Outbox:
     """The events of one transaction until it commits.
 

@@ -43,6 +43,7 @@ TYPES: dict[str, str] = {
     "project.created": "the project is created",
     "project.changed": "fields of the project change; `changed` names them",
     "project.deleted": "the project is deleted",
+    "project.restored": "the deletion of the project is undone",
 }
 """Every type of event, and what has happened."""
 

@@ -8,7 +8,7 @@ from service.shared.disk_space import Space
 from service.shared.s3 import Bucket, StorageAway
 from service.shared.settings import Settings
 from service.shared.storage.artifact import CorruptArtifact, Stored
-from service.shared.storage.artifact_rows import discard, record, release, stored_bytes, sweep
+from service.shared.storage.artifact_rows import discard, record, release, release_some, stored_bytes, sweep
 from service.shared.storage.bucket import BucketStorage
 from service.shared.storage.folder import FolderStorage
 from service.shared.storage.storage import Storage
@@ -26,6 +26,7 @@ __all__ = [
     "from_settings",
     "record",
     "release",
+    "release_some",
     "stored_bytes",
     "sweep",
 ]

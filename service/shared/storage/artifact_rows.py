@@ -56,6 +56,14 @@ def release(session: Session, artifact_ids: Sequence[str]) -> None:
             session.execute(update(Artifact).where(Artifact.id == artifact_id).values(state="deleting"))
 
 
+def release_some(session: Session, project_id: str, at_most: int) -> bool:
+    """`release` for some artifacts of a purged project, which has no other rows. Returns False if it had none."""
+    kept = select(Artifact.id).where(Artifact.project_id == project_id, Artifact.state == "available").limit(at_most)
+    ids = session.scalars(kept).all()
+    session.execute(update(Artifact).where(Artifact.id.in_(ids)).values(state="deleting"))
+    return bool(ids)
+
+
 def sweep(database: Database, storage: Storage) -> int:
     """Remove the files of released artifacts, then their rows. Returns the number of artifacts.
 

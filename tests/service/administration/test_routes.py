@@ -69,7 +69,7 @@ def test_an_invalid_key_request_is_refused(service: Service, body: dict[str, obj
 
 
 def test_only_an_operator_project_creates_projects(service: Service) -> None:
-    problem(service.http.post("/v1/projects", json={"name": "new"}), 404)
+    problem(service.http.post("/v1/projects", json={"name": "new"}), 403, "operator_required")
     database = Database(service.settings.database_url)
     with database.writer.begin() as session:
         session.get_one(Project, service.project_id).operates = True
