@@ -6,20 +6,24 @@ import multiprocessing
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2 as httpx
 from sqlalchemy import insert, select, text
+from sqlalchemy.orm import Session
 
 from benchmarks.api import SECRET_KEY, api, databases
 from benchmarks.report import Figure, publish
 from service.access import operations as access
+from service.events import operations as outbox
 from service.jobs import operations as jobs
 from service.jobs.tables import Job, JobEvent
 from service.runs.tables import Run
+from service.shared import events
 from service.shared.database import Database, now
+from service.shared.events import Resource
 from service.shared.signing import Signer
 from service.shared.table_base import new_id
 from tests.e2e.stack import Caller
@@ -31,6 +35,9 @@ SUBMITTERS = 2
 CLAIMERS = 4
 MANY = 100_000
 STREAMS = 200
+TURNS = 200
+# More than the half second until the next poll, so that the last events arrive.
+SETTLING_SECONDS = 2.0
 POLL_SECONDS = 0.5
 
 
@@ -58,7 +65,8 @@ def measure(name: str, url: str, home: Path) -> list[Figure]:
             "a rare state": _list(caller, {"state": "failed"}),
             "deep page": _list(caller, {"page_token": _deep(database)}),
         }
-        streamed = asyncio.run(_list_while_streams_are_open(running.address, key, database))
+        streamed = asyncio.run(_list_while_runs_are_followed(running.address, key, database))
+        followed, missed = asyncio.run(_list_while_the_project_is_followed(running.address, key, database, project_id))
         refused = running.log.read_text().count("database is locked")
     database.close()
     p99, at_once, polled = _quantile(submits, 0.99), _quantile(in_step, 0.99), _quantile(polls, 0.99)
@@ -69,9 +77,16 @@ def measure(name: str, url: str, home: Path) -> list[Figure]:
         Figure(f"{name}: poll p99", polled * 1e3, "ms", None, None),
         Figure(f"{name}: claims", claims, "1/s", ">= 50", claims >= 50),
     ]
-    for what, seconds in [*lists.items(), (f"newest, {STREAMS} streams open", streamed)]:
+    for what, seconds in [*lists.items(), (f"newest, {STREAMS} streams of runs open", statistics.median(streamed))]:
         label = f"{name}: list of runs, {what}, {MANY:,} runs, median"
         figures.append(Figure(label, seconds * 1e3, "ms", "< 50", seconds < 0.05))
+    readers = f"{STREAMS} readers of the project's events"
+    p99 = _quantile(followed, 0.99)
+    figures += [
+        Figure(f"{name}: list of runs, {readers}, p99", p99 * 1e3, "ms", "< 50", p99 < 0.05),
+        Figure(f"{name}: list of runs, {readers}, median", statistics.median(followed) * 1e3, "ms", None, None),
+        Figure(f"{name}: events that {readers} missed", missed, "events", "0", missed == 0),
+    ]
     figures.append(Figure(f'{name}: "database is locked"', refused, "times", "0", refused == 0))
     return figures
 
@@ -179,38 +194,73 @@ def _deep(database: Database) -> str:
     return Signer([SECRET_KEY]).sign("page of /v1/runs", job_id)
 
 
-async def _list_while_streams_are_open(address: str, key: str, database: Database) -> float:
-    """Median seconds of a list while clients follow running jobs' events."""
-    with database.writer.begin() as session:
+async def _list_while_runs_are_followed(address: str, key: str, database: Database) -> list[float]:
+    """Seconds of lists while clients follow running jobs' events, each a run of its own."""
+    with database.reader() as session:
         followed = session.execute(
             select(Run.id, Job.id).join(Job, Job.id == Run.job_id).where(Job.state == "running").limit(STREAMS)
         ).all()
+
+    def happen(session: Session, turn: int) -> None:
+        session.add(JobEvent(job_id=followed[turn % len(followed)][1], attempt=1, level="info", type="x", message="",
+                             data={}, created_at=now()))  # fmt: skip
+
+    seconds, _ = await _list_while_streams_are_open(
+        address, key, database, [f"/v1/runs/{run_id}/events" for run_id, _ in followed], happen
+    )
+    return seconds
+
+
+async def _list_while_the_project_is_followed(
+    address: str, key: str, database: Database, project_id: str
+) -> tuple[list[float], int]:
+    """Seconds of lists while clients follow all events of a project, and the number of events that they missed."""
+    with database.reader() as session:
+        newest = outbox.newest(session, project_id)
+
+    def happen(session: Session, turn: int) -> None:
+        events.record(session, project_id, "run.changed", Resource("run", f"run_{turn}"), {"changed": ["tags"]})
+
+    paths = [f"/v1/events?after={newest}"] * STREAMS
+    seconds, heard = await _list_while_streams_are_open(address, key, database, paths, happen)
+    return seconds, sum(TURNS - count for count in heard)
+
+
+async def _list_while_streams_are_open(
+    address: str, key: str, database: Database, paths: Sequence[str], happen: Callable[[Session, int], None]
+) -> tuple[list[float], list[int]]:
+    """Seconds of lists while there is a stream of each path, and how many events of `happen` each stream got.
+
+    happen: writes one event; each list follows one.
+    """
     headers = {"Authorization": f"Bearer {key}"}
-    limits = httpx.Limits(max_connections=STREAMS + 5)
+    limits = httpx.Limits(max_connections=len(paths) + 5)
+    heard = [0] * len(paths)
     async with httpx.AsyncClient(base_url=address, headers=headers, limits=limits, timeout=60) as client:
-        heard = asyncio.Semaphore(0)
+        open_streams = asyncio.Semaphore(0)
 
-        async def follow(run_id: str) -> None:
-            async with client.stream("GET", f"/v1/runs/{run_id}/events", headers={"Accept": "text/event-stream"}) as s:
-                async for _ in s.aiter_lines():
-                    heard.release()
+        async def follow(number: int) -> None:
+            async with client.stream("GET", paths[number], headers={"Accept": "text/event-stream"}) as stream:
+                open_streams.release()
+                async for line in stream.aiter_lines():
+                    heard[number] += line.startswith("id: ")
 
-        streams = [asyncio.create_task(follow(run_id)) for run_id, _ in followed]
+        streams = [asyncio.create_task(follow(number)) for number in range(len(paths))]
         for _ in streams:
-            await asyncio.wait_for(heard.acquire(), 60)
+            await asyncio.wait_for(open_streams.acquire(), 60)
         seconds = []
-        for turn in range(60):
-            with database.writer.begin() as session:  # something to say to one of them
-                session.add(JobEvent(job_id=followed[turn][1], attempt=1, level="info", type="x", message="", data={},
-                                     created_at=now()))  # fmt: skip
+        for turn in range(TURNS):
+            with database.writer.begin() as session:
+                happen(session, turn)
             before = time.monotonic()
             (await client.get("/v1/runs")).raise_for_status()
             seconds.append(time.monotonic() - before)
             await asyncio.sleep(0.05)
+        await asyncio.sleep(SETTLING_SECONDS)
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
-    return statistics.median(seconds)
+    return seconds, heard
 
 
 def _quantile(seconds: Sequence[float], part: float) -> float:

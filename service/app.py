@@ -17,6 +17,8 @@ from service.administration import routes as administration
 from service.datasets import routes as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.preview import Readers
+from service.events import routes as events
+from service.events.feed import Feed
 from service.http import (
     descriptions,
     document_texts,
@@ -42,7 +44,6 @@ from service.inference.local_backend import LocalBackend
 from service.inference.metrics import EngineCollector, QueueCollector
 from service.inference.version_cache import VersionCache
 from service.jobs import routes as jobs
-from service.jobs.event_feed import Feed
 from service.jobs.job_metrics import JobsCollector
 from service.jobs.reconciler import Reconciler
 from service.lineage import expiry
@@ -76,6 +77,7 @@ ROUTERS = (
     bundles.router,
     registry.router,
     aliases.router,
+    events.router,
     jobs.router,
     administration.router,
     projects.router,

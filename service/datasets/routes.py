@@ -1,5 +1,6 @@
 """/v1/uploads and /v1/datasets. `service.lineage` deletes and restores datasets: it knows what uses them."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import orjson
@@ -10,12 +11,14 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.access import quotas
+from service.access.operations import Principal
 from service.datasets import formats, schemas, uploads
 from service.datasets import operations as datasets
 from service.datasets.export.process import Exporter
 from service.datasets.formats.names import STORED, DownloadName
 from service.datasets.preview import Readers, preview
 from service.datasets.schemas import Dataset, DatasetPage, DatasetRequest, DatasetVersion, Upload
+from service.events.waiting import WaitQuery, Waits
 from service.http import downloads, upload_body
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
@@ -146,17 +149,20 @@ def delete_upload(upload_id: Reference, caller: Caller, services: Web) -> None:
     summary="Create a dataset version",
     responses=errors("quota_exceeded", "upload_not_found"),
 )
-def create_dataset(
+async def create_dataset(
     body: DatasetRequest,
+    query: Annotated[WaitQuery, Query()],
     response: Response,
     after: BackgroundTasks,
     caller: Caller,
     services: Web,
     once: OnceByBody,
+    waits: Waits,
 ) -> DatasetVersion:
     """Create a dataset version from an upload, a file at a URI, or a generator.
 
-    A worker converts it: `validating`, then `ready`, or `rejected` with up to 100 faults.
+    A worker converts it: `validating`, then `ready`, or `rejected` with up to 100 faults. With `wait`, answer when it
+    is no longer `validating`, or when the wait is over.
     """
     if isinstance(body.source, schemas.UriSource):
         allowed_locations.check(body.source.uri, services.settings.source_prefixes)
@@ -167,9 +173,10 @@ def create_dataset(
         after.add_task(broker.wake, services.messages, datasets.QUEUE, job_id)  # after the commit
         return version
 
-    version = once.do(services.database, create, DatasetVersion)
-    response.headers["Location"] = f"/v1/datasets/{version.dataset}/versions/{version.version}"
-    return version
+    made = await run_in_threadpool(once.do, services.database, create, DatasetVersion)
+    response.headers["Location"] = f"/v1/datasets/{made.dataset}/versions/{made.version}"
+    find = _finder(caller, made.dataset, made.version)
+    return await waits.until(_is_settled, f"{made.dataset}/{made.version}", find, query, made)
 
 
 @router.get("/v1/datasets", operation_id="list_datasets", summary="List the datasets of the project")
@@ -220,10 +227,14 @@ def list_dataset_versions(
     summary="Get a version of a dataset",
     responses=errors("dataset_version_not_found"),
 )
-def get_dataset_version(name: Reference, version: VersionNumber, caller: Caller, services: Web) -> DatasetVersion:
-    """The state, schema, statistics, warnings and errors of a version."""
-    with services.database.reader() as session:
-        return datasets.get_version(session, caller.project_id, name, version)
+async def get_dataset_version(
+    name: Reference, version: VersionNumber, query: Annotated[WaitQuery, Query()], caller: Caller, waits: Waits
+) -> DatasetVersion:
+    """The state, schema, statistics, warnings and errors of a version.
+
+    With `wait`, answer when it is no longer `validating`, or when the wait is over.
+    """
+    return await waits.until(_is_settled, f"{name}/{version}", _finder(caller, name, version), query)
 
 
 @router.get(
@@ -280,6 +291,14 @@ def download_dataset(
     exporter: Exporter = request.app.state.exporter
     disposition = {"Content-Disposition": f'attachment; filename="{name}-{version}.{format.name}"'}
     return StreamingResponse(exporter.pieces(path, format.name), headers=disposition, media_type=format.media_type)
+
+
+def _finder(caller: Principal, name: str, number: int) -> Callable[[Session], DatasetVersion]:
+    return lambda session: datasets.get_version(session, caller.project_id, name, number)
+
+
+def _is_settled(version: DatasetVersion) -> bool:
+    return version.state != "validating"
 
 
 def _file(services: Services, caller: Caller, name: str, number: int) -> Stored:

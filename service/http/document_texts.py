@@ -33,6 +33,13 @@ Many operations that create something accept the header `Idempotency-Key`. A rep
 same content within one day creates nothing: it gets the stored answer without secrets, and the header
 `Idempotent-Replayed: true`. The same key with other content is refused.
 
+## Waiting
+
+Workers do the work of runs and dataset versions. Instead of polling, follow `/v1/events`, or let the call that
+creates or reads one wait: `?wait=SECONDS`, or the header `Prefer: wait=SECONDS`. The answer then comes when a worker
+is done with it or when the wait is over. The longest wait is 60 seconds; `Preference-Applied` tells the one that
+applies.
+
 ## Values
 
 Times are RFC 3339, in UTC. Names have 1 to 100 letters, digits, `-` and `_`, and begin with a letter or a digit.
@@ -48,6 +55,7 @@ TAGS = {
     "registry": "Models, their immutable versions, and aliases, which name a version and can be moved.",
     "inference": "Predictions of a model version from any subset of its modalities: `/v1` takes values by modality and "
     "row, `/v2` takes the tensors of the Open Inference Protocol.",
+    "events": "Everything visible that happened in the project, as a list or as server-sent events.",
     "workers": "The processes that run trainings and conversions.",
     "identity": "The key of the request: its project, scopes and quotas. Any valid key will do.",
     "administration": "API keys, projects, the audit log, and loading of models into memory. Needs the scope `admin`.",

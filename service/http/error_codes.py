@@ -378,6 +378,17 @@ _PROBLEMS = (
         example="the version of 'small' has the aliases live; move or delete them",
         pointer="",
     ),
+    # 410
+    ErrorCode(
+        "events_pruned",
+        410,
+        "Events deleted",
+        "The event `after` is not stored: it and events after it may have been deleted by their age "
+        "(`SENSORIUM_EVENT_DAYS`).",
+        "Read the resources again, then the events with `after=0`.",
+        example="event 17 is not stored: it and events after it may have been deleted by their age; the oldest stored "
+        "event is 30: read the resources again, then the events with after=0",
+    ),
     # 412
     ErrorCode(
         "alias_exists",

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
+from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
@@ -96,7 +97,9 @@ async def _of_call(
         Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern="^[ -~]+$", description=DESCRIPTION),
     ] = None,
 ) -> Once:
-    request_text = f"{request.method} {request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
+    # a repetition may wait for another time, or not at all
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "wait"])
+    request_text = f"{request.method} {request.scope['path']}?{query}"
     return Once(key, caller.project_id, request_text, response)
 
 

@@ -21,7 +21,7 @@ REVOCATION = "revocation"
 CHECK_SECONDS = 0.3
 # If the database hangs, the key counts as valid, and no part of a download waits longer than this.
 ANSWER_SECONDS = 0.5
-# Event streams end with an event that says why (`service.jobs.event_feed`).
+# Event streams end with an event that says why (`service.events.feed`).
 EVENT_STREAM = b"text/event-stream"
 
 

@@ -1,15 +1,16 @@
 """/v1/runs."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
-from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service.access.quotas import check_stored_bytes
+from service.events import stream
+from service.events.waiting import WaitQuery, Waits
 from service.http import event_streams
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
@@ -17,10 +18,11 @@ from service.http.error_responses import errors
 from service.http.idempotency import Once, OnceByBody
 from service.http.paging import page_of
 from service.jobs import history
-from service.jobs.event_feed import AccessLost, Feed
+from service.jobs.tables import FINAL_STATES
 from service.registry.schemas import Evaluation
 from service.runs import lookup, queries, run_metrics, schemas
 from service.runs import operations as runs
+from service.runs.event_source import RUN_EVENTS
 from service.runs.selection import NEWEST_FIRST
 from service.shared import broker, storage
 from service.shared.resource_names import Reference
@@ -28,13 +30,6 @@ from service.shared.resource_names import Reference
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=AuthenticatedRoute)
 
 QUOTAS = ("quota_exceeded", "runs_not_allowed", "too_many_queued_runs")
-EVENT_STREAM = EventSourceResponse.media_type
-# Without an id, so that a client that reconnects with another key resumes after the last event of the run.
-ACCESS_ENDED = format_sse_event(
-    event="access_ended",
-    data_str='{"code":"invalid_api_key","detail":"the API key was revoked, has expired, or may no longer read: '
-    'the stream ends; reconnect with a valid key and the id of the last event"}',
-)
 WHOLE_LOG_CHARACTERS = 2**31
 
 
@@ -52,23 +47,27 @@ WHOLE_LOG_CHARACTERS = 2**31
         *QUOTAS,
     ),
 )
-def create_run(
+async def create_run(
     body: schemas.RunRequest,
+    query: Annotated[WaitQuery, Query()],
     response: Response,
     after: BackgroundTasks,
     caller: Caller,
     services: Web,
     once: OnceByBody,
+    waits: Waits,
 ) -> schemas.Run:
-    """Queue a training."""
-    return _queued(
-        lambda session: runs.create(session, caller.project_id, body), once, response, after, caller, services
-    )
+    """Queue a training. With `wait`, answer when it has ended or is paused, or when the wait is over."""
 
+    def create(session: Session) -> runs.Queued:
+        return runs.create(session, caller.project_id, body)
 
-async def _feed(request: Request) -> Feed:
-    feed: Feed = request.app.state.feed
-    return feed
+    made = await run_in_threadpool(_queued, create, once, response, after, caller, services)
+
+    def find(session: Session) -> schemas.Run:
+        return lookup.get(session, caller.project_id, made.id)
+
+    return await waits.until(_is_settled, made.id, find, query, made)
 
 
 @router.get("", operation_id="list_runs", summary="List training runs", response_model=schemas.RunPage)
@@ -82,10 +81,13 @@ def list_runs(query: Annotated[queries.RunQuery, Query()], request: Request, cal
 
 
 @router.get("/{run_id}", operation_id="get_run", summary="Get a run", responses=errors("run_not_found"))
-def get_run(run_id: Reference, caller: Caller, services: Web) -> schemas.Run:
-    """One run with its state."""
-    with services.database.reader() as session:
+async def get_run(run_id: Reference, query: Annotated[WaitQuery, Query()], caller: Caller, waits: Waits) -> schemas.Run:
+    """One run with its state. With `wait`, answer when it has ended or is paused, or when the wait is over."""
+
+    def find(session: Session) -> schemas.Run:
         return lookup.get(session, caller.project_id, run_id)
+
+    return await waits.until(_is_settled, run_id, find, query)
 
 
 @router.patch(
@@ -208,7 +210,7 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Eval
     "/{run_id}/events",
     operation_id="get_run_events",
     summary="List or follow the events of a run",
-    response_model=schemas.RunEvents,
+    response_model=schemas.RunEventPage,
     responses={
         200: {"content": event_streams.described("RunEvent", "Type of the event; `access_ended` ends the stream.")},
         204: {
@@ -220,28 +222,26 @@ def get_run_evaluation(run_id: Reference, caller: Caller, services: Web) -> Eval
 def get_run_events(
     run_id: Reference,
     query: Annotated[queries.EventQuery, Query()],
+    request: Request,
     caller: Caller,
     services: Web,
-    feed: Annotated[Feed, Depends(_feed)],
-    accept: Annotated[str, Header(description=f"`{EVENT_STREAM}` follows the run until it ends.")] = "*/*",
-    last_event_id: Annotated[
-        Annotated[int, Field(ge=0, le=2**53)] | None,
-        BeforeValidator(lambda value: value or None),  # browsers send an empty one for none
-        Header(alias="Last-Event-ID", description="As `after`, for streams."),
-    ] = None,
-) -> schemas.RunEvents | Response:
-    """The events of a run, oldest first; as server-sent events if the request accepts them."""
+    feed: stream.Listening,
+    accept: stream.Accept = "*/*",
+    last_event_id: stream.LastEventId = None,
+) -> Response:
+    """The events of a run, oldest first; as server-sent events until the run ends, if the request accepts them."""
+    page = page_of(query, request)
+    seen = query.after if page.after is None else int(page.after)
     with services.database.reader() as session:
         job_id = lookup.job_of(session, caller.project_id, run_id)
-        if EVENT_STREAM in accept:
-            seen = query.after if last_event_id is None else last_event_id
+        if stream.EVENT_STREAM in accept:
+            seen = seen if last_event_id is None else last_event_id
             if history.is_complete(session, job_id, seen):
                 return Response(status_code=204)
-            stream = _stream(feed, job_id, seen, caller.key_id)
-            return EventSourceResponse(stream, headers={"X-Accel-Buffering": "no"})  # nginx sends each event at once
-        rows_found = history.events(session, job_id, query.after, query.limit)
-        events = [schemas.RunEvent.model_validate(event, from_attributes=True) for event in rows_found]
-    return schemas.RunEvents(events=events)
+            return stream.response(feed, RUN_EVENTS, job_id, seen, caller.key_id)
+        rows = history.events(session, job_id, seen, page.size + 1)
+        events = [(str(row.id), schemas.RunEvent.model_validate(row, from_attributes=True)) for row in rows]
+    return page.response("events", events)
 
 
 @router.get(
@@ -262,16 +262,9 @@ def get_run_logs(
         return PlainTextResponse(history.log_tail(session, job_id, max_characters))
 
 
-async def _stream(feed: Feed, job_id: str, after: int, key_id: str) -> AsyncIterator[bytes]:
-    try:
-        async for events in feed.follow(job_id, after, key_id):
-            if not events:
-                yield KEEPALIVE_COMMENT
-            for event in events:
-                data = schemas.RunEvent.model_validate(event, from_attributes=True).model_dump_json()
-                yield format_sse_event(id=str(event.id), event=event.type, data_str=data)
-    except AccessLost:
-        yield ACCESS_ENDED
+def _is_settled(run: schemas.Run) -> bool:
+    """Whether a run stays as it is unless somebody asks for something else."""
+    return run.state in (*FINAL_STATES, "paused")
 
 
 def _queued(

@@ -248,12 +248,13 @@ class RunEvent(BaseModel):
     created_at: datetime = Field(description="When it happened.")
 
 
-class RunEvents(BaseModel):
-    """The events of a run, oldest first."""
+class RunEventPage(BaseModel):
+    """One page of the events of a run, oldest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"events": examples.EVENTS}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"events": examples.EVENTS, "next_page_token": None}]})
 
-    events: list[RunEvent] = Field(description="The events after the requested one.")
+    events: list[RunEvent] = Field(description="The events of this page.")
+    next_page_token: str | None = Field(description="`page_token` of the next page; null on the last one.")
 
 
 class MetricPoint(BaseModel):

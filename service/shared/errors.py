@@ -9,6 +9,7 @@ SensoriumError                500
 ├── Forbidden                 403  the key lacks a scope
 ├── NotFound                  404
 ├── Conflict                  409  the state of the resource forbids the call
+├── Gone                      410  what the request refers to was deleted by its age
 ├── PreconditionFailed        412  If-Match or If-None-Match does not hold
 ├── TooLarge                  413
 ├── UnsupportedMediaType      415
@@ -135,6 +136,12 @@ class Conflict(SensoriumError):
     """The state of the resource forbids the call."""
 
     status = 409
+
+
+class Gone(SensoriumError):
+    """What the request refers to existed, and was deleted by its age."""
+
+    status = 410
 
 
 class PreconditionFailed(SensoriumError):

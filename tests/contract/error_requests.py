@@ -148,6 +148,18 @@ def _corrupt(target: Target) -> Answer:
     return target.ask("GET", "/v1/datasets/lines/versions/1/content?format=jsonl")
 
 
+def _pruned(target: Target) -> Answer:
+    """The events after the last one that a reader has seen were deleted by their age; the next one has the id 30."""
+    connection = sqlite3.connect(target.database.removeprefix("sqlite:///"))
+    with connection:
+        connection.execute("DELETE FROM events")
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', 29)")
+    connection.close()
+    target.caller.call("POST", "/v1/uploads", content=b'{"a": 1}\n')
+    return target.ask("GET", "/v1/events?after=17")
+
+
 def _fault(target: Target) -> Answer:
     """A database that lacks a table: a fault of the installation."""
     connection = sqlite3.connect(target.database.removeprefix("sqlite:///"))
@@ -192,6 +204,7 @@ LIMITED: dict[str, Request] = {
     "dataset_not_ready": lambda target: _waiting_dataset(target, "GET", "/v1/datasets/waiting/versions/1/preview"),
     "upload_in_use": lambda target: _waiting_dataset(target, "DELETE", "/v1/uploads/{upload}"),
     "evaluation_of_run_not_found": _ask("GET", "/v1/runs/{failed}/evaluation"),
+    "events_pruned": _pruned,
     "headers_too_large": _raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ".ljust(MAX_HEAD_BYTES + 1, b"x")),
     "idempotency_key_reused": _ask(
         "POST", "/v1/api-keys", json={"name": "other"}, headers={"Idempotency-Key": "make it once"}

@@ -11,8 +11,8 @@ The order holds within a project. A reader of several projects keeps one positio
 
 from typing import Any
 
-from sqlalchemy import Connection, delete, event, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, event, exists, func, insert, select
+from sqlalchemy.orm import Session, aliased
 
 from service.shared.database import now
 from service.shared.events.tables import Event
@@ -42,10 +42,16 @@ def record(
 
 
 def delete_old(session: Session, days: float) -> int:
-    """Delete events that are older than `days`, at most `MAX_DELETED_AT_ONCE`. Returns their number."""
+    """Delete events that are older than `days`, at most `MAX_DELETED_AT_ONCE`. Returns their number.
+
+    The newest event of a project stays: a reader that has seen it finds it, and knows that it has missed nothing.
+    """
+    newer = aliased(Event)
+    is_newest = ~exists().where(newer.project_id == Event.project_id, newer.id > Event.id)
     # Ids ascend about as times do. Looking at the first ids alone needs no index of times, and no scan if none is old.
-    oldest = select(Event.id, Event.created_at).order_by(Event.id).limit(MAX_DELETED_AT_ONCE).subquery()
-    old = select(oldest.c.id).where(oldest.c.created_at < now(-days * SECONDS_PER_DAY))
+    oldest = select(Event.id, Event.created_at).where(~is_newest).order_by(Event.id)
+    first = oldest.limit(MAX_DELETED_AT_ONCE).subquery()
+    old = select(first.c.id).where(first.c.created_at < now(-days * SECONDS_PER_DAY))
     deleted = session.execute(delete(Event).where(Event.id.in_(old)).returning(Event.id))
     return len(deleted.all())
 

@@ -52,6 +52,7 @@ COLLECTIONS = {
     "list_projects",
     "list_audit_events",
     "whoami",
+    "list_events",
     "v2_server",
     "v2_index",
     "v2_statistics",

@@ -47,7 +47,7 @@ def test_an_empty_last_event_id_is_ignored(http: httpx.Client, ended: str) -> No
 
 
 def test_after_the_last_event_the_json_list_is_empty(http: httpx.Client, ended: str) -> None:
-    assert http.get(ended, params={"after": 2**40}).json() == {"events": []}
+    assert http.get(ended, params={"after": 2**40}).json() == {"events": [], "next_page_token": None}
 
 
 def test_a_stream_of_a_run_that_waits_has_each_header_once(service: Service, http: httpx.Client) -> None:

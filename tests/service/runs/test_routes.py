@@ -32,8 +32,10 @@ def test_a_run_trains_and_makes_a_version(service: Service) -> None:
     events = service.http.get(f"{path}/events").json()["events"]
     informed = [event["type"] for event in events if event["level"] == "info"]
     assert informed == ["queued", "started", "training", "succeeded"]
-    later = service.http.get(f"{path}/events", params={"after": events[1]["id"], "limit": 1}).json()["events"]
-    assert later == [events[2]]
+    later = service.http.get(f"{path}/events", params={"after": events[1]["id"], "page_size": 1}).json()
+    assert later["events"] == [events[2]]
+    token = {"page_token": later["next_page_token"], "page_size": 1}
+    assert service.http.get(f"{path}/events", params=token).json()["events"] == [events[3]]
     log = service.http.get(f"{path}/logs")
     assert log.headers["content-type"].startswith("text/plain")
     assert "epoch 1/1" in log.text
@@ -183,7 +185,7 @@ def test_query_parameters_out_of_range_are_refused(service: Service) -> None:
     service.http.post(f"/v1/runs/{run['id']}/cancel")
     for path, place in [
         ("events?after=-1", "?after"),
-        ("events?limit=0", "?limit"),
+        ("events?page_size=0", "?page_size"),
         ("logs?characters=0", "?characters"),
         ("logs?characters=x", "?characters"),
     ]:
