@@ -65,8 +65,8 @@ def measure(name: str, url: str, home: Path) -> list[Figure]:
             "a rare state": _list(caller, {"state": "failed"}),
             "deep page": _list(caller, {"page_token": _deep(database)}),
         }
-        streamed = asyncio.run(_list_while_runs_are_followed(running.address, key, database))
-        followed, missed = asyncio.run(_list_while_the_project_is_followed(running.address, key, database, project_id))
+        streamed = _list_while_runs_are_followed(caller, database)
+        followed, missed = _list_while_the_project_is_followed(caller, database, project_id)
         refused = running.log.read_text().count("database is locked")
     database.close()
     p99, at_once, polled = _quantile(submits, 0.99), _quantile(in_step, 0.99), _quantile(polls, 0.99)
@@ -194,7 +194,7 @@ def _deep(database: Database) -> str:
     return Signer([SECRET_KEY]).sign("page of /v1/runs", job_id)
 
 
-async def _list_while_runs_are_followed(address: str, key: str, database: Database) -> list[float]:
+def _list_while_runs_are_followed(caller: Caller, database: Database) -> list[float]:
     """Seconds of lists while clients follow running jobs' events, each a run of its own."""
     with database.reader() as session:
         followed = session.execute(
@@ -205,15 +205,11 @@ async def _list_while_runs_are_followed(address: str, key: str, database: Databa
         session.add(JobEvent(job_id=followed[turn % len(followed)][1], attempt=1, level="info", type="x", message="",
                              data={}, created_at=now()))  # fmt: skip
 
-    seconds, _ = await _list_while_streams_are_open(
-        address, key, database, [f"/v1/runs/{run_id}/events" for run_id, _ in followed], happen
-    )
-    return seconds
+    paths = [f"/v1/runs/{run_id}/events" for run_id, _ in followed]
+    return _list_while_streams_are_open(caller, database, paths, happen)[0]
 
 
-async def _list_while_the_project_is_followed(
-    address: str, key: str, database: Database, project_id: str
-) -> tuple[list[float], int]:
+def _list_while_the_project_is_followed(caller: Caller, database: Database, project_id: str) -> tuple[list[float], int]:
     """Seconds of lists while clients follow all events of a project, and the number of events that they missed."""
     with database.reader() as session:
         newest = outbox.newest(session, project_id)
@@ -222,45 +218,62 @@ async def _list_while_the_project_is_followed(
         events.record(session, project_id, "run.changed", Resource("run", f"run_{turn}"), {"changed": ["tags"]})
 
     paths = [f"/v1/events?after={newest}"] * STREAMS
-    seconds, heard = await _list_while_streams_are_open(address, key, database, paths, happen)
+    seconds, heard = _list_while_streams_are_open(caller, database, paths, happen)
     return seconds, sum(TURNS - count for count in heard)
 
 
-async def _list_while_streams_are_open(
-    address: str, key: str, database: Database, paths: Sequence[str], happen: Callable[[Session, int], None]
+def _list_while_streams_are_open(
+    caller: Caller, database: Database, paths: Sequence[str], happen: Callable[[Session, int], None]
 ) -> tuple[list[float], list[int]]:
-    """Seconds of lists while there is a stream of each path, and how many events of `happen` each stream got.
+    """Seconds of lists while there is a stream of each path, and how many events each stream got.
 
-    happen: writes one event; each list follows one.
+    happen: writes one event; each list follows one. The clients that follow are a process of their own, so that the
+    lists do not wait for them.
     """
-    headers = {"Authorization": f"Bearer {key}"}
-    limits = httpx.Limits(max_connections=len(paths) + 5)
-    heard = [0] * len(paths)
-    async with httpx.AsyncClient(base_url=address, headers=headers, limits=limits, timeout=60) as client:
-        open_streams = asyncio.Semaphore(0)
-
-        async def follow(number: int) -> None:
-            async with client.stream("GET", paths[number], headers={"Accept": "text/event-stream"}) as stream:
-                open_streams.release()
-                async for line in stream.aiter_lines():
-                    heard[number] += line.startswith("id: ")
-
-        streams = [asyncio.create_task(follow(number)) for number in range(len(paths))]
-        for _ in streams:
-            await asyncio.wait_for(open_streams.acquire(), 60)
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager, ProcessPoolExecutor(1, spawn) as clients:
+        opened, over = manager.Semaphore(0), manager.Event()
+        address, headers = str(caller.http.base_url), dict(caller.http.headers)
+        following = clients.submit(_follow, address, headers, paths, opened, over)
+        for _ in paths:
+            if not opened.acquire(timeout=60):
+                raise TimeoutError("the streams did not open within 60 s")
         seconds = []
         for turn in range(TURNS):
             with database.writer.begin() as session:
                 happen(session, turn)
             before = time.monotonic()
-            (await client.get("/v1/runs")).raise_for_status()
+            caller.call("GET", "/v1/runs")
             seconds.append(time.monotonic() - before)
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(SETTLING_SECONDS)
-        for stream in streams:
-            stream.cancel()
-        await asyncio.gather(*streams, return_exceptions=True)
-    return seconds, heard
+            time.sleep(0.05)
+        time.sleep(SETTLING_SECONDS)
+        over.set()
+        return seconds, following.result()
+
+
+def _follow(
+    address: str, headers: dict[str, str], paths: Sequence[str], opened: threading.Semaphore, over: threading.Event
+) -> list[int]:
+    """The number of events that a stream of each path got until it was over."""
+    heard = [0] * len(paths)
+
+    async def follow(client: httpx.AsyncClient, number: int) -> None:
+        async with client.stream("GET", paths[number], headers={"Accept": "text/event-stream"}) as stream:
+            await asyncio.to_thread(opened.release)
+            async for line in stream.aiter_lines():
+                heard[number] += line.startswith("id: ")
+
+    async def follow_all() -> None:
+        limits = httpx.Limits(max_connections=len(paths))
+        async with httpx.AsyncClient(base_url=address, headers=headers, limits=limits, timeout=60) as client:
+            streams = [asyncio.create_task(follow(client, number)) for number in range(len(paths))]
+            await asyncio.to_thread(over.wait)
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+
+    asyncio.run(follow_all())
+    return heard
 
 
 def _quantile(seconds: Sequence[float], part: float) -> float:

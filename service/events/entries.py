@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from service.shared.period import ANY_TIME, Period
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -20,13 +22,12 @@ class Entry:
 class Filters:
     """Selects events of any of the types, of one resource, and of a period.
 
-    created_after: inclusive. created_before: exclusive. hidden: the types of resources whose events are left out.
+    hidden: the types of resources whose events are left out.
     """
 
     types: frozenset[str] = frozenset()
     resource: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
+    period: Period = ANY_TIME
     hidden: frozenset[str] = frozenset()
 
     def match(self, entry: Entry) -> bool:
@@ -34,8 +35,8 @@ class Filters:
         return (
             (not self.types or entry.type in self.types)
             and (self.resource is None or entry.resource_id == self.resource)
-            and (self.created_after is None or entry.created_at >= self.created_after)
-            and (self.created_before is None or entry.created_at < self.created_before)
+            and (self.period.after is None or entry.created_at >= self.period.after)
+            and (self.period.before is None or entry.created_at < self.period.before)
             and entry.resource_type not in self.hidden
         )
 

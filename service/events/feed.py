@@ -32,7 +32,10 @@ PAGE = 200
 """The maximum number of events that a listener gets at once."""
 # The rest of the threads and of the connections to the database serve other requests.
 PAGES_READ_AT_ONCE = 2
-WOKEN_AT_ONCE = 20
+# 200 listeners at once keep the event loop busy for 30 ms, in which each query of another request waits for the
+# interpreter lock many times. So listeners are woken in groups, with a pause after each.
+WOKEN_AT_ONCE = 10
+PAUSE_SECONDS = 0.005
 
 
 class AccessLost(Exception):
@@ -230,4 +233,4 @@ class Feed:
                     listener.changed.set()
                     woken += 1
                     if woken % WOKEN_AT_ONCE == 0:
-                        await asyncio.sleep(0)  # serve other requests meanwhile
+                        await asyncio.sleep(PAUSE_SECONDS)

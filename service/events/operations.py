@@ -87,10 +87,7 @@ def _narrow(query: Select[Event], filters: Filters) -> Select[Event]:
         query = query.where(Event.type.in_(sorted(filters.types)))
     if filters.resource is not None:
         query = query.where(Event.resource_id == filters.resource)
-    if filters.created_after is not None:
-        query = query.where(Event.created_at >= filters.created_after)
-    if filters.created_before is not None:
-        query = query.where(Event.created_at < filters.created_before)
+    query = query.where(*filters.period.of(Event.created_at))
     if filters.hidden:
         query = query.where(Event.resource_type.not_in(sorted(filters.hidden)))
     return query

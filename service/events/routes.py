@@ -42,7 +42,7 @@ class EventQuery(TimedPageQuery):
     def filters(self, caller: Principal) -> Filters:
         """The filters of the list, without what the caller must not read."""
         hidden = frozenset() if "admin" in caller.scopes else ADMINISTRATION
-        return Filters(frozenset(self.type), self.resource, self.created_after, self.created_before, hidden)
+        return Filters(frozenset(self.type), self.resource, self.period, hidden)
 
 
 @router.get(

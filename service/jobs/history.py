@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.jobs.tables import FINAL_STATES, Job, JobEvent, JobLog
+from service.shared.period import ANY_TIME, Period
 
 
 def record_event(
@@ -28,11 +29,10 @@ def record_log(session: Session, job_id: str, attempt: int, text: str) -> None:
     session.add(JobLog(job_id=job_id, attempt=attempt, text=text))
 
 
-def events(session: Session, job_id: str, after: int, limit: int) -> Sequence[JobEvent]:
-    """At most `limit` events after the event `after`, in order."""
-    return session.scalars(
-        select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id).limit(limit)
-    ).all()
+def events(session: Session, job_id: str, after: int, limit: int, period: Period = ANY_TIME) -> Sequence[JobEvent]:
+    """At most `limit` events of a period after the event `after`, in order."""
+    newer = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after, *period.of(JobEvent.created_at))
+    return session.scalars(newer.order_by(JobEvent.id).limit(limit)).all()
 
 
 def is_complete(session: Session, job_id: str, after: int) -> bool:

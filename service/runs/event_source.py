@@ -30,7 +30,7 @@ def _newer(session: Session, positions: Mapping[str, int]) -> Iterable[tuple[str
 
 
 def _page(session: Session, job_id: str, after: int, size: int, filters: Filters) -> Sequence[Entry]:
-    return [_entry(event) for event in history.events(session, job_id, after, size)]
+    return [_entry(event) for event in history.events(session, job_id, after, size, filters.period)]
 
 
 def _ended(session: Session, job_ids: Collection[str]) -> Collection[str]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.http.query_parameters import PageQuery, QueryModel, TimedPageQuery
+from service.http.query_parameters import QueryModel, TimedPageQuery
 from service.runs import selection_syntax
 from service.runs.group_schemas import MAX_FILTERS, MetricCondition
 from service.runs.schemas import RunState
@@ -73,7 +73,7 @@ class MetricQuery(QueryModel):
     ] = 1000
 
 
-class EventQuery(PageQuery):
+class EventQuery(TimedPageQuery):
     """Which events of a run to return."""
 
     after: Annotated[int, Field(ge=0, le=2**53, description="Only events after this id.")] = 0

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.access.quotas import check_stored_bytes
 from service.events import stream
+from service.events.entries import Filters as EventFilters
 from service.events.waiting import WaitQuery, Waits
 from service.http import event_streams
 from service.http.authentication import AuthenticatedRoute
@@ -238,8 +239,8 @@ def get_run_events(
             seen = seen if last_event_id is None else last_event_id
             if history.is_complete(session, job_id, seen):
                 return Response(status_code=204)
-            return stream.response(feed, RUN_EVENTS, job_id, seen, caller.key_id)
-        rows = history.events(session, job_id, seen, page.size + 1)
+            return stream.response(feed, RUN_EVENTS, job_id, seen, caller.key_id, EventFilters(period=query.period))
+        rows = history.events(session, job_id, seen, page.size + 1, query.period)
         events = [(str(row.id), schemas.RunEvent.model_validate(row, from_attributes=True)) for row in rows]
     return page.response("events", events)
 

@@ -15,8 +15,6 @@ from tests.service.steps import dataset, pictures, problem, train
 
 PAGE = {"page_size", "page_token"}
 TIMES = {"created_after", "created_before"}
-# Lists whose end is defined otherwise: a job's history goes on after an id, the Open Inference Protocol has no pages.
-OTHERWISE = {"get_run_events", "v2_index"}
 WITHOUT_TIMES = {"list_workers", "list_aliases"}
 
 
