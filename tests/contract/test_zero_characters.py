@@ -75,6 +75,8 @@ def test_an_escaped_zero_character_is_ordinary_text(either: Service) -> None:
 def _with_zeros(document: Document) -> Iterator[tuple[str, str]]:
     """Every call with a zero character in one part of its path or in one parameter."""
     for path, operations in document["paths"].items():
+        if path.startswith("/errors"):  # answered from a table, without the database: 404
+            continue
         for method, operation in operations.items():
             for parameter in operation.get("parameters", ()):
                 place, whole = "{" + parameter["name"] + "}", path

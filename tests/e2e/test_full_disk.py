@@ -78,7 +78,7 @@ def is_refused(answer: httpx.Response) -> bool:
     return (
         (answer.status_code, body["status"], body["code"]) == (507, 507, "storage_full")
         and answer.headers["content-type"] == "application/problem+json"
-        and "delete uploads, datasets, runs" in body["detail"]
+        and "delete uploads or runs, or purge datasets or models" in body["detail"]
     )
 
 

@@ -56,7 +56,8 @@ def test_every_operation_that_returns_a_list_of_resources_has_pages(
 ) -> None:
     document = service.http.get("/openapi.json").json()
     names = {one["operationId"] for path in document["paths"].values() for one in path.values()}
-    assert {name for name in names if name.startswith("list_")} <= lists.keys()
+    # the table of error codes is fixed, and readers want all of it
+    assert {name for name in names if name.startswith("list_")} - {"list_errors"} <= lists.keys()
     assert len(lists) >= 11
 
 

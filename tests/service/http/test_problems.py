@@ -52,7 +52,7 @@ def test_a_body_that_does_not_fit_names_the_place(service: Service, body: Any, p
 def test_a_whole_number_may_be_written_with_a_decimal_point(service: Service) -> None:
     content = b'{"dataset": {"name": "none", "version": 1.0}, "model": "m", "seed": 7.0, "training": {"epochs": 2e1}}'
     answer = service.http.post("/v1/runs", content=content, headers={"content-type": "application/json"})
-    problem(answer, 404, "dataset_version_not_found")
+    problem(answer, 404, "dataset_not_found")
 
 
 def test_a_converted_type_is_reported_with_all_other_faults(service: Service) -> None:

@@ -11,7 +11,7 @@ from service.inference.batcher import Answered, Batcher
 from service.inference.local_backend import LocalBackend
 from service.inference.queries import Config, Query, Version
 from service.inference.rows import Rows
-from service.shared.errors import BadInput, InvalidToken, TimedOut, TooMany, Unavailable
+from service.shared.errors import BadInput, InvalidToken, TimedOut, TooLarge, Unavailable
 from service.shared.signing import Signer
 from tests.service.inference.test_batcher import SEQUENCE, STATIC, sequences, static, version
 
@@ -66,7 +66,7 @@ def test_the_quota_of_rows_is_checked(tmp_path: Path) -> None:
     inference, served = service(tmp_path, STATIC)
     query = Query("encode", static(3, 0, b=False))
     assert asyncio.run(inference.answer(served, query, max_rows=3)).tree["mean"].shape == (3, 3)
-    with pytest.raises(TooMany, match="the request has 3 rows"):
+    with pytest.raises(TooLarge, match="the request has 3 rows"):
         asyncio.run(inference.answer(served, query, max_rows=2))
 
 
