@@ -63,16 +63,17 @@ def complete(operation: dict[str, Any], is_keyed: bool, writes: bool) -> None:
     responses: dict[str, Any] = operation["responses"]
     if CODES not in responses.get("422", {CODES: []}):
         del responses["422"]  # FastAPI adds it to every operation with parameters
-    declared = [response.pop(CODES) for response in responses.values() if CODES in response]
-    codes = {code for each in declared for code in each}.union(OF_ANY_REQUEST)
+    declared = {code for response in responses.values() for code in response.pop(CODES, ())}
+    codes = declared.union(OF_ANY_REQUEST)
     if is_keyed:
         codes.update(OF_ANY_CALLER, _of_parameters(operation), _of_body(operation))
     if writes:
         codes.add("storage_full")
     if IDENTITY in operation.get("tags", ()):
         codes.discard("insufficient_scope")
-    if INFERENCE_TAG in operation.get("tags", ()):
-        codes -= {"not_json", "unsupported_media_type"}  # these routes read JSON themselves, whatever its media type
+    if INFERENCE_TAG in operation.get("tags", ()) or operation["operationId"].startswith("v2_"):
+        # these routes read JSON themselves, whatever its media type
+        codes -= {"not_json", "unsupported_media_type"} - declared
     by_status: dict[int, list[ErrorCode]] = {}
     for code in sorted(codes):
         row = PROBLEMS[code]

@@ -151,7 +151,7 @@ def test_every_list_of_a_query_is_bounded(service: Service, document: Document) 
                 assert answer.status_code == 422, (path, parameter["name"])
                 assert answer.json()["detail"] == f"{parameter['name']} has {most + 1} items, expected at most {most}"
                 bounded.append(parameter["name"])
-    assert sorted(bounded) == ["filter", "name", "run", "state", "tag"]
+    assert sorted(bounded) == ["filter", "name", "run", "state", "tag", "type"]
     many = service.http.get("/v1/runs", params=[("tag", f"t{number}") for number in range(3000)])
     assert (many.status_code, many.json()["errors"][0]["pointer"]) == (422, "?tag")
 
