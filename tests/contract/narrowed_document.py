@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from service.access import operations as access
+from service.shared.database import Database
 from tests.conftest import Service
 from tests.contract.conftest import Document
 from tests.service import steps
@@ -44,6 +46,7 @@ def resources(service: Service, key: str, spare_key: str) -> Resources:
         "run_id": [run["id"], steps.queue_run(service, DATASET, STATIC_MODEL)["id"]],
         "step": [checkpoint["step"] for checkpoint in checkpoints],
         "key_id": [key],
+        "project_id": [_project(service, "tenant")],
         "alias": ["live"],
         "code": ["invalid_input", "not_found"],
     }
@@ -55,8 +58,17 @@ def _spare(service: Service, key: str) -> Values:
     run = steps.queue_run(service, "spare", "spare")["id"]
     service.http.post(f"/v1/runs/{run}/cancel")
     uploads = [steps.upload(service, packed(x=np.zeros((2, 1), np.float32))) for _ in range(2)]
-    ids = {"upload_id": uploads, "run_id": [run], "key_id": [key]}
+    ids = {"upload_id": uploads, "run_id": [run], "key_id": [key], "project_id": [_project(service, "spare")]}
     return {**ids, "name": ["spare"], "version": [1], "alias": ["live"]}
+
+
+def _project(service: Service, name: str) -> str:
+    """A project of its own: generated quotas would stop the other requests."""
+    database = Database(service.settings.database_url)
+    with database.writer.begin() as session:
+        project_id = access.create_project(session, name).id
+    database.close()
+    return project_id
 
 
 def about(found: Resources, document: Document) -> Document:

@@ -22,6 +22,7 @@ BODIES: dict[str, Any] = {
     "create_project": {"name": "other"},
     "create_run": {"dataset": {"name": "small"}, "model": "m"},
     "put_alias": {"version": 1},
+    "change_project": {"name": "new"},
     "change_run": {"description": "new"},
     "change_model": {"description": "new"},
     "change_model_version": {"description": "new"},
@@ -31,6 +32,7 @@ BODIES: dict[str, Any] = {
 MISSING = {
     "run_not_found": {"run_id": "run_nothing"},
     "checkpoint_not_found": {"step": "999999"},
+    "project_not_found": {"project_id": "prj_nothing"},
     "upload_not_found": {"upload_id": "upl_nothing"},
     "api_key_not_found": {"key_id": "key_nothing"},
     "dataset_not_found": {"name": "nothing"},
@@ -133,6 +135,13 @@ def _missing(target: Target, case: Case) -> Answer:
     return target.ask(case.method, case.url(target, **parts), **body)
 
 
+def _not_operating(target: Target, case: Case) -> Answer:
+    """A key of a project that does not operate, about its own project."""
+    own = target.stranger.call("GET", "/v1/whoami")["project"]["id"]
+    body = {"name": "other", "quotas": None} if case.id == "change_project" else BODIES.get(case.id)
+    return target.ask(case.method, case.url(target, project_id=own), target.stranger, json=body)
+
+
 GENERIC: dict[str, Provoke] = {
     "body_too_large": _with(content=b" " * 300_000, headers=JSON),
     "headers_too_large": _raw("Host: x\r\nA: ", MAX_HEAD_BYTES + 1),
@@ -144,6 +153,7 @@ GENERIC: dict[str, Provoke] = {
     "invalid_page_token": _query("page_token=nothing"),
     "missing_api_key": _with(headers={"Authorization": ""}),
     "not_json": _with(content=b'{"model": "\xff"}', headers=JSON),
+    "operator_required": _not_operating,
     "rate_limited": _rate_limited,
     "trailers_too_large": _trailers,
     "unsupported_content_encoding": _with(headers={"Content-Encoding": "br"}),
@@ -165,11 +175,18 @@ def _checkpoint(target: Target, case: Case) -> Answer:
     return target.ask(case.method, case.url(target), json={"run": target.known["failed"], "step": 999_999})
 
 
+def _taken_name(target: Target, case: Case) -> Answer:
+    own = target.caller.call("GET", "/v1/whoami")["project"]["id"]
+    name = target.stranger.call("GET", "/v1/whoami")["project"]["name"]
+    return target.ask(case.method, case.url(target, project_id=own), json={"name": name})
+
+
 SPECIFIC: dict[tuple[str, str], Provoke] = {
     ("compare_runs", "run_not_found"): _query("run=run_nothing&run=run_other"),
     ("create_dataset", "upload_not_found"): _with(json=_UPLOAD),
     ("create_model_version", "checkpoint_not_found"): _checkpoint,
     ("create_model_version", "run_not_found"): _with(json={"run": "run_nothing"}),
+    ("change_project", "project_exists"): _taken_name,
     ("create_run", "dataset_not_found"): _with(json={**_RUN, "dataset": {"name": "nothing"}}),
     ("create_run", "dataset_version_not_found"): _with(json={**_RUN, "dataset": {"name": "small", "version": 99}}),
     ("create_run", "model_version_not_found"): _with(json={**_RUN, "init_from": {"model": "small", "version": 99}}),
