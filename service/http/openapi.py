@@ -41,6 +41,8 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
             _say_default(described)
             for member in (described, *described.get("anyOf", [])):
                 _require_tag(member.get("discriminator"), schemas)
+                if "patternProperties" in member:  # Pydantic refuses keys that do not match, and does not say so
+                    member["additionalProperties"] = False
     descriptions.complete(document)
     rate_limit.describe(document)
     return document

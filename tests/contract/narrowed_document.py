@@ -72,14 +72,19 @@ def _project(service: Service, name: str) -> str:
 
 
 def about(found: Resources, document: Document) -> Document:
-    """The document with these resources as the only values of path parameters."""
+    """The document with these resources as the only values of path parameters, and without `wait`.
+
+    No worker runs: a generated wait would last as long as the service allows. `tests/service/events` tests it.
+    """
     narrowed = copy.deepcopy(document)
     for operations in narrowed["paths"].values():
         for method, operation in operations.items():
             values = found.spare if method == "delete" else found.kept
             if operation["operationId"].startswith("forecast"):
                 values = {**values, "name": [SEQUENCE_MODEL]}
-            for parameter in operation.get("parameters", []):
+            parameters = [one for one in operation.get("parameters", []) if one["name"] != "wait"]
+            operation["parameters"] = parameters
+            for parameter in parameters:
                 known = values.get(parameter["name"], [])
                 if parameter["in"] == "path" and known:
                     as_text = parameter["schema"]["type"] == "string"

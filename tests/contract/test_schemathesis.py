@@ -1,6 +1,6 @@
 """Responses to generated requests conform to the OpenAPI document, and requests are accepted exactly if they fit it.
 
-`make test` sends a fixed, small selection. `make fuzz` sends much more, from a seed that it prints; what it found is
+`make test-slow` sends a fixed, small selection. `make fuzz` sends much more, from a seed that it prints; what it found is
 sent again with `make fuzz FUZZ_SEED=…`. Exceptions are in `schemathesis_exceptions`.
 """
 
@@ -42,6 +42,7 @@ def found(service: Service, served: Served) -> Resources:
     return narrowed_document.resources(service, served.key_id, served.spare_key_id)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_requests_that_fit_the_document_are_accepted(
     served: Served, found: Resources, document: Document, tmp_path: Path
@@ -50,6 +51,7 @@ def test_requests_that_fit_the_document_are_accepted(
     _check("positive", "examples,coverage,fuzzing", document, served, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_requests_that_do_not_fit_the_document_are_refused(
     served: Served, found: Resources, document: Document, tmp_path: Path

@@ -73,7 +73,7 @@ def test_a_bad_parameter_is_refused_with_its_place(service: Service, path: str, 
 
 def test_an_unknown_parameter_is_answered_with_the_known_ones(service: Service) -> None:
     known = sorted(TimedPageQuery.model_fields)
-    answer = service.http.get("/v1/projects?pagesize=1")
+    answer = service.http.get("/v1/api-keys?pagesize=1")
     assert answer.json()["errors"] == [
         {
             "pointer": "?pagesize",
