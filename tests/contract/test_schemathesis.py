@@ -1,7 +1,7 @@
 """Responses to generated requests conform to the OpenAPI document, and requests are accepted exactly if they fit it.
 
-`make test-slow` sends a fixed, small selection. `make fuzz` sends much more, from a seed that it prints; what it found is
-sent again with `make fuzz FUZZ_SEED=…`. Exceptions are in `schemathesis_exceptions`.
+`make test-slow` sends a fixed, small selection. `make fuzz` sends much more, from a seed that it prints; what it found
+is sent again with `make fuzz FUZZ_SEED=…`. Exceptions are in `schemathesis_exceptions`.
 """
 
 import json
