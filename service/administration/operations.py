@@ -14,7 +14,7 @@ from service.access.operations import Principal
 from service.access.quotas import Quotas
 from service.access.tables import Project
 from service.administration import schemas
-from service.datasets import removal as datasets
+from service.datasets import deletion as datasets
 from service.jobs import operations as jobs
 from service.registry import deletion as registry
 from service.runs import operations as runs

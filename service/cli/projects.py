@@ -28,7 +28,7 @@ app.add_typer(project, name="project")
 ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
 DEFAULT = "default"
 OPERATOR = Principal(project_id="", key_id="", scopes=frozenset(SCOPES), operates=True)
-"""The caller of every command: who has a shell on the host operates the installation."""
+"""The caller of every command: a person with a shell on the host operates the installation."""
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def list_events(
 ) -> Response:
     """What happened in the project, oldest first; as server-sent events if the request accepts them.
 
-    Ids ascend in the order of the changes: whoever reads on after the last id misses nothing. Events are deleted after
-    some weeks (`SENSORIUM_EVENT_DAYS`). If that may have happened to events after `after`, the list answers 410, and a
-    stream begins with the event `events_pruned`. Events of API keys and projects need the scope `admin`.
+    Ids ascend in the order of the changes: a reader that continues after its last id misses nothing. Events are deleted
+    after some weeks (`SENSORIUM_EVENT_DAYS`). If that may have happened to events after `after`, the list answers 410,
+    and a stream begins with the event `events_pruned`. Events of API keys and projects need the scope `admin`.
     """
     page, filters = page_of(query, request), query.filters(caller)
     after = query.after if page.after is None else int(page.after)

@@ -402,7 +402,7 @@ _PROBLEMS = (
         "alias_missing",
         412,
         "Alias missing",
-        "`If-Match` asks for an existing alias, but there is none of this name.",
+        "`If-Match` asks for an existing alias, but the model has no alias of this name.",
         "Leave the header out to create the alias.",
         example="the alias does not exist, If-Match expects any that does",
     ),

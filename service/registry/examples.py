@@ -33,6 +33,38 @@ EVALUATION: dict[str, Any] = {
     "expert_shares": {"audio": 0.58, "text": 0.21},
     "warnings": [],
 }
+CONFIG: dict[str, Any] = {
+    "architecture": "mmvae",
+    "latent_features": 2,
+    "expert": "product",
+    "network": {
+        "name": "mlp",
+        "hidden_features": [128, 128],
+        "activation": "silu",
+        "normalisation": None,
+        "dropout": 0.0,
+    },
+    "modalities": [
+        {
+            "name": "audio",
+            "shape": [3],
+            "categories": None,
+            "category_names": None,
+            "likelihood": "gaussian",
+            "scale": "learned",
+            "network": None,
+        },
+        {
+            "name": "text",
+            "shape": [],
+            "categories": 2,
+            "category_names": None,
+            "likelihood": "categorical",
+            "scale": "learned",
+            "network": None,
+        },
+    ],
+}
 MODEL_VERSION: dict[str, Any] = {
     "model": "speech",
     "version": 3,
@@ -62,38 +94,7 @@ MODEL_VERSION: dict[str, Any] = {
         ],
         "latent_features": 2,
     },
-    "config": {
-        "architecture": "mmvae",
-        "latent_features": 2,
-        "expert": "product",
-        "network": {
-            "name": "mlp",
-            "hidden_features": [128, 128],
-            "activation": "silu",
-            "normalisation": None,
-            "dropout": 0.0,
-        },
-        "modalities": [
-            {
-                "name": "audio",
-                "shape": [3],
-                "categories": None,
-                "category_names": None,
-                "likelihood": "gaussian",
-                "scale": "learned",
-                "network": None,
-            },
-            {
-                "name": "text",
-                "shape": [],
-                "categories": 2,
-                "category_names": None,
-                "likelihood": "categorical",
-                "scale": "learned",
-                "network": None,
-            },
-        ],
-    },
+    "config": CONFIG,
     "metrics": {"loss": 4.062, "validation_loss": 4.006},
     "evaluation": EVALUATION,
     "lineage": {

@@ -2,39 +2,10 @@
 
 from typing import Any
 
+from service.registry import examples as registry
+
 RUN_ID = "run_01KA3M6D2F4H6K8M0P2R4T6V8X"
-CONFIG: dict[str, Any] = {
-    "architecture": "mmvae",
-    "latent_features": 16,
-    "expert": "product",
-    "network": {
-        "name": "mlp",
-        "hidden_features": [128, 128],
-        "activation": "silu",
-        "normalisation": None,
-        "dropout": 0.0,
-    },
-    "modalities": [
-        {
-            "name": "audio",
-            "shape": [3],
-            "categories": None,
-            "category_names": None,
-            "likelihood": "gaussian",
-            "scale": "learned",
-            "network": None,
-        },
-        {
-            "name": "text",
-            "shape": [],
-            "categories": 2,
-            "category_names": None,
-            "likelihood": "categorical",
-            "scale": "learned",
-            "network": None,
-        },
-    ],
-}
+CONFIG: dict[str, Any] = {**registry.CONFIG, "latent_features": 16}
 TRAINING: dict[str, Any] = {
     "epochs": 20,
     "batch_size": 64,

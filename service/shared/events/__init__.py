@@ -1,7 +1,7 @@
 """The outbox: what happened to the resources of a project, written in the transaction that changed them.
 
 Domains call `events.record(session, project_id, "upload.created", Resource("upload", upload.id))`. Readers follow the
-table `Event` by its ids. Nothing is sent: whoever wants to react reads the table.
+table `Event` by its ids. Nothing is sent: readers poll the table.
 """
 
 from service.shared.events.outbox import delete_old, record, remove_some
