@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import String, bindparam, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service.jobs import live_workers
 from service.jobs.tables import Job, Worker
@@ -18,8 +18,16 @@ _QUEUED = (
     .where(Job.queue.in_(_QUEUES), Job.state == "queued")
     .subquery()
 )
+_AHEAD = aliased(Job)
+_IN_SAME_QUEUE = select(func.count()).where(_AHEAD.queue == Job.queue, _AHEAD.state == "queued")
+_BEFORE_IT = (
+    _IN_SAME_QUEUE.where(_AHEAD.priority > Job.priority).scalar_subquery()
+    + _IN_SAME_QUEUE.where(_AHEAD.priority == Job.priority, _AHEAD.id < Job.id).scalar_subquery()
+)
 # Built once: clients poll a run, and building the statement takes longer than its execution.
 _PLACES = select(_QUEUED).where(_QUEUED.c.id.in_(_IDS))
+# For one job: counts in the index instead of numbers for the whole queue, which take ten times as long.
+_PLACE = select(Job.id, _BEFORE_IT + 1, Job.not_before > now()).where(Job.id.in_(_IDS), Job.state == "queued")
 
 
 class Wait(NamedTuple):
@@ -36,7 +44,8 @@ def find(session: Session, jobs: Sequence[Job]) -> dict[str, Wait]:
     if not queued:
         return waits
     parameters = {"ids": [job.id for job in queued], "queues": sorted({job.queue for job in queued})}
-    places = {job_id: (position, backs_off) for job_id, position, backs_off in session.execute(_PLACES, parameters)}
+    found = session.execute(_PLACE if len(queued) == 1 else _PLACES, parameters)
+    places = {job_id: (position, backs_off) for job_id, position, backs_off in found}
     alive = [worker for worker, _ in live_workers.alive(session)]
     for job in queued:
         position, backs_off = places.get(job.id, (None, False))  # a worker may have claimed it meanwhile
