@@ -1,7 +1,6 @@
 """2,000 queued runs, 50 polling clients, claims, and lists behind 100,000 runs: on one machine, on both databases."""
 
 import asyncio
-import itertools
 import multiprocessing
 import statistics
 import threading
@@ -58,7 +57,7 @@ def measure(name: str, url: str, home: Path) -> list[Figure]:
         caller = Caller(running.address, key)
         submits, polls = _submit_while_polled(caller, spread=True)
         in_step, _ = _submit_while_polled(caller, spread=False)
-        claims = _claims_per_second(database)
+        claims = _claims_per_second(url)
         _fill(database, project_id)
         lists = {
             "newest": _list(caller, {}),
@@ -140,18 +139,18 @@ def _poll(
     return seconds
 
 
-def _claims_per_second(database: Database) -> float:
-    """How fast a few workers take all that is queued."""
-    taken = itertools.count()
+def _claims_per_second(url: str) -> float:
+    """How fast a few workers, each with connections of its own, take all that is queued."""
 
     def take(worker: int) -> int:
-        count = 0
+        database, count = Database(url), 0
         while True:
             with database.writer.begin() as session:
                 if jobs.claim(session, "train", f"wrk_{worker}", 600) is None:
-                    return count
-            next(taken)
+                    break
             count += 1
+        database.close()
+        return count
 
     before = time.monotonic()
     with ThreadPoolExecutor(CLAIMERS) as pool:
