@@ -23,7 +23,7 @@ from service.http import downloads, upload_body
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
 from service.http.downloads import BINARY, IfRange, Range
-from service.http.error_responses import DOWNLOAD, errors
+from service.http.error_responses import DOWNLOAD, STORED_FILE, errors
 from service.http.idempotency import Once, OnceByBody, OnceByCall
 from service.http.paging import page_of
 from service.http.query_parameters import QueryModel, TimedPageQuery
@@ -242,7 +242,7 @@ async def get_dataset_version(
     operation_id="preview_dataset",
     summary="Show rows of a dataset",
     response_model=schemas.Preview,
-    responses=errors("artifact_corrupt", *UNUSABLE, "storage_unavailable"),
+    responses=errors(*UNUSABLE, *STORED_FILE),
 )
 def preview_dataset(
     name: Reference,

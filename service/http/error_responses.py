@@ -29,16 +29,16 @@ OF_ANY_CALLER = (
 )
 OF_JSON_BODIES = ("body_too_large", "not_json", "trailers_too_large", "unsupported_media_type", "upgrade_not_offered")
 OF_FILES = ("trailers_too_large", "upgrade_not_offered")
-DOWNLOAD = ("artifact_corrupt", "range_not_satisfiable", "storage_unavailable")
+STORED_FILE = ("artifact_corrupt", "storage_full", "storage_unavailable")
+"""What a route that reads a stored file declares. A copy of a file in a bucket needs space on the disk."""
+DOWNLOAD = (*STORED_FILE, "range_not_satisfiable")
 """What a route that sends a stored file declares."""
 INFERENCE = (
-    "artifact_corrupt",
+    *STORED_FILE,
     "body_not_read",
     "engine_busy",
     "engine_out_of_memory",
     "inference_unavailable",
-    "rows_too_large",
-    "storage_unavailable",
     "timed_out",
     "too_many_rows",
 )
@@ -58,7 +58,7 @@ def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
 def complete(operation: dict[str, Any], is_keyed: bool, writes: bool) -> None:
     """Describe the error responses of an operation: those that its route declares, and the common ones.
 
-    is_keyed: whether callers need an API key. writes: whether a full disk refuses the call before it begins.
+    is_keyed: whether callers need an API key. writes: whether it writes to the database, which may be full.
     """
     responses: dict[str, Any] = operation["responses"]
     if CODES not in responses.get("422", {CODES: []}):

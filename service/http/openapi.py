@@ -6,7 +6,6 @@ import orjson
 
 from service.access import scopes
 from service.http import descriptions, error_responses, rate_limit
-from service.http.authentication import frees_space
 from service.http.problems import Problem
 
 SECURITY_SCHEMES = {
@@ -35,7 +34,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
                 _not_null(parameter)
             if (created := operation["responses"].get("201")) is not None:
                 created["headers"] = created.get("headers", {}) | {"Location": LOCATION}
-            error_responses.complete(operation, is_keyed, is_keyed and _needs_space(path, method.upper(), operation))
+            error_responses.complete(operation, is_keyed, is_keyed and _writes(method.upper(), operation))
     for schema in schemas.values():
         for described in schema.get("properties", {}).values():
             _say_default(described)
@@ -48,10 +47,9 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _needs_space(path: str, method: str, operation: dict[str, Any]) -> bool:
-    """Whether a call is refused when a disk is full."""
-    changes = method not in scopes.READING and scopes.needed(method, operation.get("tags", ())) in scopes.CHANGING
-    return changes and not frees_space(method, path)
+def _writes(method: str, operation: dict[str, Any]) -> bool:
+    """Whether an operation changes resources. A deletion is served for longer on a full disk, and then refused too."""
+    return method not in scopes.READING and scopes.needed(method, operation.get("tags", ())) in scopes.CHANGING
 
 
 def _not_null(parameter: dict[str, Any]) -> None:

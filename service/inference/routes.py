@@ -97,6 +97,8 @@ OPERATIONS = (
         "Joint draws of all modalities from the prior.",
     ),
 )
+OF_FIELDS = (("inputs", "rows_too_large"), ("state", "invalid_state"))
+"""Errors that a field of the body can have."""
 _TAKES_ROWS = {operation.name for operation in OPERATIONS if "inputs" in operation.body.model_fields}
 
 
@@ -133,7 +135,7 @@ ROUTES = [
         description=operation.description,
         body=operation.body,
         content={"application/json": operation.answer},
-        errors=(*INFERENCE, *errors, *(("invalid_state",) if "state" in operation.body.model_fields else ())),
+        errors=(*INFERENCE, *errors, *(code for field, code in OF_FIELDS if field in operation.body.model_fields)),
     )
     for operation in OPERATIONS
     for path, suffix, path_parameters, errors in (

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Services, Web
-from service.http.error_responses import errors
+from service.http.error_responses import STORED_FILE, errors
 from service.open_inference import metadata, schemas
 from service.open_inference.dependencies import ByVersion, Compute, Counted, Default
 from service.registry import operations as registry
@@ -187,15 +187,7 @@ async def index(request: Request, caller: Caller, services: Web) -> list[dict[st
     openapi_extra=schemas.IGNORED_BODY,
     response_model=schemas.Nothing,
     summary="Load a model into memory",
-    responses=errors(
-        "artifact_corrupt",
-        "body_too_large",
-        "engine_out_of_memory",
-        "inference_unavailable",
-        "model_version_not_found",
-        "not_json",
-        "storage_unavailable",
-    ),
+    responses=errors(*STORED_FILE, "body_too_large", "engine_out_of_memory", "model_version_not_found", "not_json"),
 )
 async def load(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
     """Load a model's version in this process and warm it up."""
@@ -210,7 +202,7 @@ async def load(request: Request, served: Default, batcher: Compute) -> dict[str,
     openapi_extra=schemas.IGNORED_BODY,
     response_model=schemas.Nothing,
     summary="Unload a model from memory",
-    responses=errors("body_too_large", "inference_unavailable", "model_version_not_found", "not_json"),
+    responses=errors("body_too_large", "model_version_not_found", "not_json"),
 )
 async def unload(request: Request, served: Default, batcher: Compute) -> dict[str, Any]:
     """Free the memory of a model's version in this process. The next request loads it again."""

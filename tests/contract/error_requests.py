@@ -16,18 +16,18 @@ SMALL_LIMITS = {
 }
 NO_ROOM = {"SENSORIUM_INFERENCE_MEMORY_BYTES": "1", "SENSORIUM_RESERVE_BYTES": str(10**15)}
 
-UNPROVOKED = {
-    "body_not_read": "the process that parses large bodies must die while it does (test_parser_process)",
-    "client_gone": "the client has closed its connection and reads no answer",
-    "database_unavailable": "the database must be away (tests/chaos, test_database)",
-    "engine_busy": "as many requests as the queue holds must wait at the same moment (test_batcher)",
-    "inference_unavailable": "no `infer` worker may answer (test_remote)",
-    "manifest_too_large": "a model must have a manifest of more than 4 MiB (test_bundles)",
+NOT_STORED = {
+    "body_not_read": "the process that parses large bodies must be killed",
+    "client_gone": "the client has closed its connection and reads no answer (test_batcher)",
+    "database_unavailable": "the database must be away",
+    "engine_busy": "requests must wait at the same moment",
+    "inference_unavailable": "needs Redis",
+    "manifest_too_large": "a description of megabytes",
     "misconfigured": "ends a process that starts, and is no answer (test_cli)",
-    "rows_too_large": "a model must take rows of gigabytes (test_sizes, test_payload)",
-    "storage_unavailable": "the bucket must be away (test_storage_away)",
+    "rows_too_large": "rows of half a gigabyte",
+    "storage_unavailable": "needs a bucket",
 }
-"""The codes that no request can provoke here, each with the reason and where it is tested."""
+"""The codes without a stored answer. Those that are answers are provoked for every operation, in `provocations`."""
 
 # One byte more than the server accepts: with more than that it could close the connection before all of it was read,
 # and the client would not get the answer.
@@ -168,7 +168,8 @@ def _fault(target: Target) -> Answer:
     return target.ask("GET", f"/v1/runs/{target.known['failed']}/logs")
 
 
-def _own_project(target: Target) -> str:
+def own_project(target: Target) -> str:
+    """The id of the operator's project."""
     project: dict[str, str] = target.caller.call("GET", "/v1/whoami")["project"]
     return project["id"]
 
@@ -247,7 +248,7 @@ LIMITED: dict[str, Request] = {
     "not_found": _ask("GET", "/v1/nothing"),
     "not_json": _ask("POST", "/v1/runs", content=b'{"model": "\xff"}', headers=JSON),
     "operator_required": lambda target: target.ask("POST", "/v1/projects", target.stranger, json={"name": "mine"}),
-    "own_project": lambda target: target.ask("DELETE", f"/v1/projects/{_own_project(target)}"),
+    "own_project": lambda target: target.ask("DELETE", f"/v1/projects/{own_project(target)}"),
     "project_in_use": _project_in_use,
     "project_not_deleted": _project_not_deleted,
     "project_exists": _ask("POST", "/v1/projects", json={"name": "clinic"}),

@@ -3,9 +3,10 @@
 import json
 import re
 import socket
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ from tests.e2e.stack import Caller
 from tests.fixtures.upgrade.installation import STILL, Body, Installation, load, stored, unpack
 
 ROOT = Path(__file__).parents[2]
-KIND = "sqlite"
 ANSWER_SECONDS = 120
 
 Answer = tuple[int, Mapping[str, str], bytes]
@@ -32,11 +32,23 @@ class Target(NamedTuple):
     known: Body
     home: Path
     database: str
+    pid: int
 
     def ask(self, method: str, path: str, caller: Caller | None = None, **request: Any) -> Answer:
         """Send a request; with the operator's key unless another caller is named."""
         answer = (caller or self.caller).http.request(method, path, **request)
         return answer.status_code, answer.headers, answer.content
+
+    def tenant(self, name: str, **quotas: int) -> Caller:
+        """A client of a new project."""
+        body = {"name": name, "quotas": quotas}
+        return Caller(str(self.caller.http.base_url), self.caller.call("POST", "/v1/projects", json=body)["token"])
+
+    def execute(self, *statements: str) -> None:
+        """Change the database behind the back of the API."""
+        with closing(sqlite3.connect(self.database.removeprefix("sqlite:///"))) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
 
     def raw(self, *pieces: bytes) -> Answer:
         """Send bytes over a new connection, and read the response."""
@@ -55,18 +67,22 @@ def read(client: socket.socket) -> Answer:
 
 
 @contextmanager
-def target(settings: Mapping[str, str]) -> Iterator[Target]:
-    """An API without workers over the dump."""
+def target(
+    settings: Mapping[str, str], database: str | None = None, home: Path | None = None, broker: str = "filesystem://"
+) -> Iterator[Target]:
+    """An API without workers over the dump, by default that of SQLite."""
     with tempfile.TemporaryDirectory() as name:
-        home, database, known = Path(name) / "home", f"sqlite:///{name}/test.db", stored(KIND)
-        unpack(KIND, home / "artifacts")
-        load(KIND, database)
-        installation = Installation(home, database, "filesystem://", ROOT)
+        home, kind = home or Path(name) / "home", "sqlite" if database is None else "postgresql"
+        database, known = database or f"sqlite:///{name}/test.db", stored(kind)
+        unpack(kind, home / "artifacts")
+        load(kind, database)
+        installation = Installation(home, database, broker, ROOT)
         installation.command("migrate")
         stranger = installation.command("key", "create", "another", "the test's")
-        with installation.api(known["key"], **STILL, **settings) as (caller, _):
+        with installation.api(known["key"], **STILL, **settings) as (caller, process):
             url = str(caller.http.base_url)
-            yield Target(caller, Caller(url, known["reader_key"]), Caller(url, stranger), known, home, database)
+            readers = Caller(url, known["reader_key"]), Caller(url, stranger)
+            yield Target(caller, *readers, known, home, database, process.pid)
 
 
 def described(answer: Answer) -> Body:

@@ -5,17 +5,17 @@ import json
 import pytest
 
 from tests.contract.error_codes import codes
-from tests.contract.error_requests import LIMITED, UNPROVOKED, WITHOUT_ROOM
+from tests.contract.error_requests import LIMITED, NOT_STORED, WITHOUT_ROOM
 from tests.contract.store_document import differences
 from tests.contract.store_errors import COMMAND, STORED, answers, canonical
 
 
 def test_every_code_of_the_source_has_a_stored_answer_or_a_reason_why_not() -> None:
     stored = {path.stem.partition("--")[0] for path in STORED.glob("*.json")}
-    unknown = {code: sorted(files) for code, files in codes().items() if code not in stored | UNPROVOKED.keys()}
+    unknown = {code: sorted(files) for code, files in codes().items() if code not in stored | NOT_STORED.keys()}
     assert unknown == {}, f"add a request to tests/contract/error_requests.py and run `{COMMAND}`"
-    assert not (stored | UNPROVOKED.keys()) - codes().keys(), "no source has these codes any more"
-    assert not stored & UNPROVOKED.keys()
+    assert not (stored | NOT_STORED.keys()) - codes().keys(), "no source has these codes any more"
+    assert not stored & NOT_STORED.keys()
 
 
 def test_every_request_has_a_stored_answer_with_its_code() -> None:
