@@ -47,6 +47,7 @@ LONG = (
     "e2e/test_embedded.py",
     "e2e/test_logs.py",
     "contract/test_schemathesis.py",
+    "contract/test_every_error.py",
     "migrations/test_upgrade.py",
 )
 

@@ -1,4 +1,4 @@
-"""Every error that a test receives is in the stored OpenAPI document: its operation, status and code."""
+"""Every response that a test receives is in the stored OpenAPI document: its operation, status and error code."""
 
 import json
 from functools import cache
@@ -42,15 +42,18 @@ def codes_of(operation: dict[str, Any], status: str) -> set[str]:
 
 
 def check(response: httpx.Response) -> None:
-    """Raise AssertionError for an error that the document does not list. A hook of a client."""
-    if response.status_code < 400 or response.headers.get("content-type") != PROBLEM:
-        return
+    """Raise AssertionError for a response that the document does not list. A hook of a client."""
     operation = operation_of(response.request.method, response.request.url.path)
     if operation is None:
         return
-    code = json.loads(response.read())["code"]
-    documented = codes_of(operation, str(response.status_code))
+    name, status = operation["operationId"], str(response.status_code)
+    if response.is_success:
+        assert status in operation["responses"], f"{name} answers {status}, which the document does not list"
+        return
+    if response.headers.get("content-type") != PROBLEM:
+        return
+    code, documented = json.loads(response.read())["code"], codes_of(operation, status)
     assert code in documented, (
-        f"{operation['operationId']} answers {response.status_code} {code}, and the document lists only"
-        f" {sorted(documented)}: add it to `responses=errors(...)` of the route"
+        f"{name} answers {status} {code}, and the document lists only {sorted(documented)}: add it to"
+        " `responses=errors(...)` of the route"
     )

@@ -10,10 +10,12 @@ from fastapi.responses import StreamingResponse
 from service.http import byte_ranges
 from service.http.bulk_lane import PIECE_BYTES
 from service.http.dependencies import Services
+from service.http.header_fields import fields
 from service.shared.storage import CorruptArtifact, Stored
 
 MEDIA_TYPE = "application/octet-stream"
 
+FIELDS = ("Accept-Ranges", "Content-Disposition", "ETag")
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 Range = Annotated[str | None, Header(description="`bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`.")]
 IfRange = Annotated[
@@ -24,8 +26,8 @@ IfRange = Annotated[
 def answers(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """The successful responses of a download, for the API description; `error_responses.DOWNLOAD` are its errors."""
     return {
-        200: {"description": "The file.", "content": content},
-        206: {"description": "A part of the file.", "content": content},
+        200: {"description": "The file.", "content": content, **fields(*FIELDS)},
+        206: {"description": "A part of the file.", "content": content, **fields(*FIELDS, "Content-Range")},
     }
 
 

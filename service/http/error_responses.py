@@ -6,6 +6,7 @@ from typing import Any
 from service.access.scopes import IDENTITY
 from service.access.scopes import INFERENCE as INFERENCE_TAG
 from service.http.error_codes import PROBLEMS, ErrorCode, type_of
+from service.http.header_fields import LIMIT, fields
 
 CODES = "x-codes"
 """Where a response that a route declares has its codes, until `complete` describes it."""
@@ -29,6 +30,8 @@ OF_ANY_CALLER = (
 )
 OF_JSON_BODIES = ("body_too_large", "not_json", "trailers_too_large", "unsupported_media_type", "upgrade_not_offered")
 OF_FILES = ("trailers_too_large", "upgrade_not_offered")
+NOT_COUNTED = {*OF_ANY_REQUEST, *OF_FILES, "internal_error", "invalid_api_key", "missing_api_key"}
+"""The request is not counted for the limit of its project, or the response has no header field that tells so."""
 STORED_FILE = ("artifact_corrupt", "storage_full", "storage_unavailable")
 """What a route that reads a stored file declares. A copy of a file in a bucket needs space on the disk."""
 DOWNLOAD = (*STORED_FILE, "range_not_satisfiable")
@@ -81,6 +84,9 @@ def complete(operation: dict[str, Any], is_keyed: bool, writes: bool) -> None:
     undescribed = {status for status in responses if int(status) >= 400} - {str(status) for status in by_status}
     assert not undescribed, (operation["operationId"], undescribed)  # noqa: S101 declare it by `errors`
     described = {str(status): _response(rows) for status, rows in by_status.items()}
+    if is_keyed:
+        for code in codes - (NOT_COUNTED - declared):
+            described[str(PROBLEMS[code].status)].update(fields(*LIMIT))
     operation["responses"] = dict(sorted((responses | described).items()))
 
 

@@ -1,11 +1,11 @@
-"""The OpenAPI document: FastAPI's, with the errors of every operation and the security schemes."""
+"""The OpenAPI document: FastAPI's, with the errors and header fields of every operation and the security schemes."""
 
 from typing import Any
 
 import orjson
 
 from service.access import scopes
-from service.http import descriptions, error_responses, rate_limit
+from service.http import descriptions, error_responses, header_fields
 from service.http.problems import Problem
 
 SECURITY_SCHEMES = {
@@ -13,7 +13,6 @@ SECURITY_SCHEMES = {
     "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password; any user name."},
 }
 KEYED = ("/v1", "/v2")
-LOCATION = {"description": "The path of the new resource.", "required": True, "schema": {"type": "string"}}
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
@@ -32,8 +31,6 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
                 operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
             for parameter in operation.get("parameters", []):
                 _not_null(parameter)
-            if (created := operation["responses"].get("201")) is not None:
-                created["headers"] = created.get("headers", {}) | {"Location": LOCATION}
             error_responses.complete(operation, is_keyed, is_keyed and _writes(method.upper(), operation))
     for schema in schemas.values():
         for described in schema.get("properties", {}).values():
@@ -43,7 +40,7 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
                 if "patternProperties" in member:  # Pydantic refuses keys that do not match, and does not say so
                     member["additionalProperties"] = False
     descriptions.complete(document)
-    rate_limit.describe(document)
+    header_fields.describe(document)
     return document
 
 

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.http import error_responses, validation
 from service.http.authentication import Authentication, Operation
+from service.http.header_fields import fields
 from service.shared.errors import BadInput
 
 Path = TypeVar("Path", bound=BaseModel)
@@ -31,7 +32,8 @@ class PostRoute(Generic[Path]):
 
     path_parameters: a model with a field for each; `answer` gets an instance of it. body: the model or the JSON schema
     of the request. content: those of the answer, by media type. parameters: those that are not in the path, as OpenAPI
-    describes them. errors: the codes of its errors, as for `error_responses.errors`.
+    describes them. errors: the codes of its errors, as for `error_responses.errors`. headers:
+    the fields of its answer, as for `header_fields.fields`.
     """
 
     path: str
@@ -46,6 +48,7 @@ class PostRoute(Generic[Path]):
     parameters: tuple[Schema, ...] = ()
     response_description: str = "Successful Response"
     errors: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
     def route(self) -> Route:
         """The route: authentication, then this object as its ASGI endpoint."""
@@ -78,7 +81,7 @@ class PostRoute(Generic[Path]):
             "parameters": [*in_path, *self.parameters],
             "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(self.body)}}},
             "responses": {
-                "200": {"description": self.response_description, "content": content},
+                "200": {"description": self.response_description, "content": content, **fields(*self.headers)},
                 **{str(status): response for status, response in error_responses.errors(*self.errors).items()},
             },
         }

@@ -135,6 +135,7 @@ ROUTES = [
         description=operation.description,
         body=operation.body,
         content={"application/json": operation.answer},
+        headers=("Server-Timing",),
         errors=(*INFERENCE, *errors, *(code for field, code in OF_FIELDS if field in operation.body.model_fields)),
     )
     for operation in OPERATIONS

@@ -114,13 +114,16 @@ DESCRIPTION = (
     "Outputs: `latent_mean`, `latent_logvar`, and `recon.NAME` of any modality. `mask.NAME` says where a modality is "
     "present. Parameters: `n_samples`, `seed`, and `timeout` in microseconds."
 )
+ERRORS = (*INFERENCE, "rows_too_large", "unsupported_content_encoding")
+HEADERS = ("Content-Encoding", "Inference-Header-Content-Length", "Server-Timing")
 ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
     PostRoute(
         "/v2/models/{name}/infer",
         "v2_infer",
         _infer,
         ByName,
-        errors=(*INFERENCE, "model_version_not_found", "rows_too_large"),
+        errors=(*ERRORS, "model_version_not_found"),
+        headers=HEADERS,
         summary="Infer with a model",
         description=DESCRIPTION,
         **schemas.INFER,
@@ -130,7 +133,8 @@ ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
         "v2_infer_version",
         _infer,
         ByVersion,
-        errors=(*INFERENCE, "alias_not_found", "model_version_not_found", "rows_too_large"),
+        errors=(*ERRORS, "alias_not_found", "model_version_not_found"),
+        headers=HEADERS,
         summary="Infer with a version",
         description="Codes and predictions of a version, named by its number or an alias.",
         **schemas.INFER,

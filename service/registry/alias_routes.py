@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from service.http.authentication import AuthenticatedRoute
 from service.http.dependencies import Caller, Web
 from service.http.error_responses import errors
+from service.http.header_fields import fields
 from service.http.paging import page_of
 from service.http.query_parameters import PageQuery
 from service.registry import aliases, schemas
@@ -40,7 +41,12 @@ def list_aliases(
     return schemas.AliasPage(aliases=items, next_page_token=token)
 
 
-@router.get("/{alias}", operation_id="get_alias", summary="Get an alias", responses=errors("alias_not_found"))
+@router.get(
+    "/{alias}",
+    operation_id="get_alias",
+    summary="Get an alias",
+    responses={200: fields("ETag"), **errors("alias_not_found")},
+)
 def get_alias(name: Reference, alias: Reference, response: Response, caller: Caller, services: Web) -> schemas.Alias:
     """The version that an alias names, and the version that it will name once it is loaded."""
     with services.database.reader() as session:
@@ -54,7 +60,8 @@ def get_alias(name: Reference, alias: Reference, response: Response, caller: Cal
     operation_id="put_alias",
     summary="Create or move an alias",
     responses={
-        201: {"model": schemas.Alias},
+        200: fields("ETag"),
+        201: {"model": schemas.Alias, **fields("ETag")},
         **errors(
             "alias_exists",
             "alias_missing",

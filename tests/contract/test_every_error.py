@@ -1,23 +1,13 @@
 """Every error that the OpenAPI document lists for an operation is provoked there, and has its status and code."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.contract.error_target import Answer
-from tests.contract.provocations.case import PROBLEM, Case, errors
+from tests.contract.provocations.case import errors
+from tests.contract.provocations.comparison import fault
 from tests.contract.provocations.servers import SERVERS, request_of, server_of
-
-
-def _fault(case: Case, answer: Answer) -> str | None:
-    """What is wrong with an answer, or None."""
-    status, headers, content = answer
-    code = json.loads(content).get("code") if headers.get("content-type") == PROBLEM else None
-    if (str(status), code) == (case.status, case.code):
-        return None
-    return f"{case.id}: {case.status} {case.code} is documented, {status} {code} came: {content[:150]!r}"
 
 
 @pytest.mark.slow
@@ -26,7 +16,7 @@ def test_documented_errors_are_answered(document: Any, name: str) -> None:
     server, cases = SERVERS[name], [case for case in errors(document) if server_of(case) == name]
     with server.start() as target, ThreadPoolExecutor(server.at_once) as pool:
         answers = [*pool.map(lambda case: request_of(case)(target, case), cases)]
-    faults = [fault for case, answer in zip(cases, answers, strict=True) if (fault := _fault(case, answer))]
+    faults = [why for case, answer in zip(cases, answers, strict=True) if (why := fault(case, answer))]
     assert faults == [], "\n".join(faults)
 
 

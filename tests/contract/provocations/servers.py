@@ -18,6 +18,7 @@ from tests.contract.error_target import Target, target
 from tests.contract.provocations import busy_engine, model_requests, parser_process, stored_files, valid_request
 from tests.contract.provocations.any_request import ANY_REQUEST, unfinished, unknown_key
 from tests.contract.provocations.case import Case, Provoke
+from tests.contract.provocations.comparison import LIMITED
 from tests.contract.provocations.missing import MISSING
 from tests.contract.provocations.states import STATES
 
@@ -69,7 +70,7 @@ class Server(NamedTuple):
 @contextmanager
 def _broken() -> Iterator[Target]:
     """Its database lacks a table."""
-    with target({}) as found:
+    with target(LIMITED) as found:
         found.execute("ALTER TABLE api_keys RENAME TO gone")
         yield found
 
@@ -77,7 +78,7 @@ def _broken() -> Iterator[Target]:
 @contextmanager
 def _without_database() -> Iterator[Target]:
     need(servers.postgresql_binaries(), "PostgreSQL")
-    with servers.postgresql_process() as (url, server), target({}, url) as found:
+    with servers.postgresql_process() as (url, server), target(LIMITED, url) as found:
         server.process.send_signal(signal.SIGINT)
         server.process.wait()
         yield found
@@ -87,7 +88,7 @@ def _without_database() -> Iterator[Target]:
 def _full_database() -> Iterator[Target]:
     """Every write fails as it does on a full disk."""
     need(servers.postgresql_binaries(), "PostgreSQL")
-    with servers.postgresql() as url, target({}, url) as found:
+    with servers.postgresql() as url, target(LIMITED, url) as found:
         plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(plain, autocommit=True) as connection:
             connection.execute(
@@ -105,7 +106,7 @@ def _full_database() -> Iterator[Target]:
 
 @contextmanager
 def _damaged() -> Iterator[Target]:
-    with target({}) as found:
+    with target(LIMITED) as found:
         stored_files.damage(found.home / "artifacts")
         yield found
 
@@ -117,7 +118,7 @@ def _full_disk() -> Iterator[Target]:
         tempfile.TemporaryDirectory() as name,
         filesystem.small(Path(name) / "disk", DISK_MEGABYTES) as disk,
         servers.s3_server() as endpoint,
-        target(stored_files.in_bucket(endpoint), home=disk) as found,
+        target({**stored_files.in_bucket(endpoint), **LIMITED}, home=disk) as found,
     ):
         stored_files.put_all(endpoint, disk / "artifacts")
         filesystem.fill(disk / "ballast")
@@ -131,7 +132,7 @@ def _without_workers(**settings: str) -> Iterator[Target]:
     with (
         tempfile.TemporaryDirectory() as name,
         servers.redis_server(Path(name) / "redis") as broker,
-        target({**short, **settings}, broker=broker) as found,
+        target({**short, **settings, **LIMITED}, broker=broker) as found,
     ):
         yield found
 
@@ -144,23 +145,25 @@ def _busy() -> Iterator[Target]:
 
 SERVERS: dict[str, Server] = {
     "small limits": Server(
-        partial(target, SMALL_LIMITS),
+        partial(target, {**SMALL_LIMITS, **LIMITED}),
         {**ANY_REQUEST, **MISSING, **STATES, **model_requests.ERRORS}
         | {"range_not_satisfiable": stored_files.range_behind_the_end},
     ),
-    "slow clients": Server(partial(target, {}), {"request_timeout": unfinished}, at_once=200),
+    "slow clients": Server(partial(target, LIMITED), {"request_timeout": unfinished}, at_once=200),
     "large rows": Server(
-        partial(target, model_requests.UNLIMITED),
+        partial(target, {**model_requests.UNLIMITED, **LIMITED}),
         {"rows_too_large": model_requests.too_large_rows, "body_not_read": parser_process.killed},
     ),
-    "no memory": Server(partial(target, NO_MEMORY), {"engine_out_of_memory": valid_request.send}),
+    "no memory": Server(partial(target, {**NO_MEMORY, **LIMITED}), {"engine_out_of_memory": valid_request.send}),
     "no infer workers": Server(_without_workers, {"inference_unavailable": valid_request.send}, at_once=20),
     "busy engine": Server(_busy, {"engine_busy": busy_engine.busy}),
     "damaged files": Server(_damaged, {"artifact_corrupt": valid_request.send}),
     "no bucket": Server(
-        partial(target, stored_files.in_bucket(NOWHERE)), {"storage_unavailable": valid_request.send}, at_once=20
+        partial(target, {**stored_files.in_bucket(NOWHERE), **LIMITED}),
+        {"storage_unavailable": valid_request.send},
+        at_once=20,
     ),
-    "no space": Server(partial(target, NO_SPACE), {"storage_full": valid_request.send}),
+    "no space": Server(partial(target, {**NO_SPACE, **LIMITED}), {"storage_full": valid_request.send}),
     "full disk": Server(_full_disk, dict.fromkeys(((name, "storage_full") for name in FETCHES), valid_request.send)),
     "full database": Server(
         _full_database, dict.fromkeys(((name, "storage_full") for name in FREES_SPACE), valid_request.send)
