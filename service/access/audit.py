@@ -7,9 +7,10 @@ first transaction that commits records it.
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import event, select
+from sqlalchemy import event, literal, select, tuple_
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.access.tables import AuditEvent, Project
@@ -40,6 +41,23 @@ class Filters(NamedTuple):
     action: str | None = None
     key_id: str | None = None
     period: Period = ANY_TIME
+
+
+class Place(NamedTuple):
+    """An event in the order of a list."""
+
+    created_at: datetime
+    id: int
+
+    def key(self) -> str:
+        """This place as text."""
+        return f"{self.created_at.isoformat()} {self.id}"
+
+    @classmethod
+    def of(cls, key: str) -> "Place":
+        """The place of a text that `key` made."""
+        created_at, id = key.split(" ")
+        return cls(datetime.fromisoformat(created_at), int(id))
 
 
 acting: ContextVar[Action | None] = ContextVar("acting", default=None)
@@ -79,17 +97,18 @@ def skip() -> None:
 
 
 def list_events(
-    session: Session, project_id: str, filters: Filters, after: int | None, size: int
+    session: Session, project_id: str, filters: Filters, after: Place | None, size: int
 ) -> Sequence[AuditEvent]:
-    """A project's events, newest first."""
+    """A project's events, newest first: one index has the order, the page and the period."""
     query = select(AuditEvent).where(AuditEvent.project_id == project_id, *filters.period.of(AuditEvent.created_at))
-    query = query.order_by(AuditEvent.id.desc()).limit(size)
+    query = query.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc()).limit(size)
     if filters.action is not None:
         query = query.where(AuditEvent.action == filters.action)
     if filters.key_id is not None:
         query = query.where(AuditEvent.key_id == filters.key_id)
     if after is not None:
-        query = query.where(AuditEvent.id < after)
+        last = tuple_(literal(after.created_at, AuditEvent.created_at.type), literal(after.id))
+        query = query.where(tuple_(AuditEvent.created_at, AuditEvent.id) < last)
     return session.scalars(query).all()
 
 

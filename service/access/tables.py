@@ -69,7 +69,7 @@ class AuditEvent(Table):
     client: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
-    __table_args__ = (Index(None, "project_id", "id"),)
+    __table_args__ = (Index("ix_audit_events_listed", "project_id", "created_at", "id"),)
 
 
 class IdempotencyKey(Table):

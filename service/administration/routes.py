@@ -105,8 +105,9 @@ def list_audit_events(
     if project_id != caller.project_id and not caller.operates:
         raise NotFound("project", project_id)
     filters = audit.Filters(query.action, query.key_id, query.period)
-    after = None if page.after is None else int(page.after)
+    after = None if page.after is None else audit.Place.of(page.after)
     with services.database.reader() as session:
         events = audit.list_events(session, project_id, filters, after, page.size + 1)
-        items, token = page.cut([(str(event.id), schemas.AuditEvent.model_validate(event)) for event in events])
+        rows = [(audit.Place(event.created_at, event.id).key(), event) for event in events]
+        items, token = page.cut([(key, schemas.AuditEvent.model_validate(event)) for key, event in rows])
     return schemas.AuditEventPage(audit_events=items, next_page_token=token)

@@ -285,7 +285,7 @@ def download_dataset(
     """
     file = _file(services, caller, name, version)
     if query.format == STORED:
-        return downloads.stored(services, file, f"{name}-{version}.safetensors", range, if_range)
+        return downloads.stored(request, services, file, f"{name}-{version}.safetensors", range, if_range)
     format, path = formats.find(query.format), services.storage.fetch(file.project_id, file.sha256, file.size_bytes)
     formats.downloads()[format.name].check(samples.open(path), services.settings.unpacked_bytes)
     exporter: Exporter = request.app.state.exporter

@@ -9,7 +9,7 @@ from service.events import schemas
 from service.events.entries import Entry, Filters, frame
 from service.events.feed import Source
 from service.shared.errors import Gone
-from service.shared.events import Event
+from service.shared.events import DeletedEvents, Event
 
 MAX_READ_AT_ONCE = 1000
 """The maximum number of new events of a project per poll. A poll after an outage reads the rest one tick later."""
@@ -18,6 +18,7 @@ MAX_READ_AT_ONCE = 1000
 # ascend in the order of commits within a project only.
 _NEWEST = select(func.max(Event.id)).where(Event.project_id == bindparam("project_id"))
 _OLDEST = select(func.min(Event.id)).where(Event.project_id == bindparam("project_id"))
+_DELETED = select(DeletedEvents.event_id).where(DeletedEvents.project_id == bindparam("project_id"))
 _NEWER = (
     select(Event)
     .where(Event.project_id == bindparam("project_id"), Event.id > bindparam("after"))
@@ -38,16 +39,18 @@ def newest(session: Session, project_id: str) -> int:
 
 
 def oldest_after_gap(session: Session, project_id: str, after: int) -> int | None:
-    """The id of the oldest stored event if events after `after` may have been deleted by their age; otherwise None.
+    """The id of the oldest stored event if an event after `after` was deleted by its age; otherwise None.
 
-    Nothing is missing after an event that is still stored, and nothing was read before the id 0.
+    A reader whose `after` is 0 has read nothing and lacks nothing. Read the events before the gap: the deletion of
+    events that were just read is told too often, the other order would miss it.
     """
-    oldest = session.scalar(_OLDEST, {"project_id": project_id})
-    return oldest if after > 0 and oldest is not None and oldest > after else None
+    if after == 0 or after >= (session.scalar(_DELETED, {"project_id": project_id}) or 0):
+        return None
+    return session.scalar(_OLDEST, {"project_id": project_id})
 
 
 def check_complete(session: Session, project_id: str, after: int) -> None:
-    """Raise Gone if events after the event `after` may have been deleted by their age."""
+    """Raise Gone if an event after the event `after` was deleted by its age."""
     if (oldest := oldest_after_gap(session, project_id, after)) is not None:
         raise Gone("events_pruned", gap(after, oldest))
 

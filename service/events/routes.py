@@ -67,8 +67,8 @@ def list_events(
     """What happened in the project, oldest first; as server-sent events if the request accepts them.
 
     Ids ascend in the order of the changes: a reader that continues after its last id misses nothing. Events are deleted
-    after some weeks (`SENSORIUM_EVENT_DAYS`). If that may have happened to events after `after`, the list answers 410,
-    and a stream begins with the event `events_pruned`. Events of API keys and projects need the scope `admin`.
+    after some weeks (`SENSORIUM_EVENT_DAYS`). If that has happened to an event after `after`, the list answers 410, and
+    a stream begins with the event `events_pruned`. Events of API keys and projects need the scope `admin`.
     """
     page, filters = page_of(query, request), query.filters(caller)
     after = query.after if page.after is None else int(page.after)
@@ -80,8 +80,8 @@ def list_events(
             oldest = events.oldest_after_gap(session, caller.project_id, after)
             first = b"" if oldest is None else _pruned(after, oldest)
             return stream.response(feed, events.PROJECT_EVENTS, caller.project_id, after, caller.key_id, filters, first)
-        events.check_complete(session, caller.project_id, after)
         rows = events.list_events(session, caller.project_id, filters, after, page.size + 1)
+        events.check_complete(session, caller.project_id, after)
         return page.response("events", [(str(row.id), schemas.Event.of(row)) for row in rows])
 
 

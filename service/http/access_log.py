@@ -4,6 +4,7 @@ import logging
 
 from starlette.types import Scope
 
+from service.http import head_requests
 from service.http.dependencies import PRINCIPAL
 from service.shared import telemetry
 
@@ -21,7 +22,7 @@ def record(scope: Scope, route: str | None, status: int, seconds: float) -> None
         return
     principal = scope.get(PRINCIPAL)
     about = {
-        "method": scope["method"],
+        "method": head_requests.method_of(scope),
         "route": route,
         "status": status,
         "duration_seconds": round(seconds, 6),

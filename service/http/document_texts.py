@@ -21,6 +21,11 @@ A list with the parameter `page_size` returns one page: at most that many items,
 `next_page_token` is the `page_token` of the next page, and null on the last page. A token is valid only for the
 list that returned it.
 
+## HEAD
+
+Every path that has `GET` answers `HEAD` with the same status and headers, and without a body: `Content-Length` and
+`ETag` of a download, for example.
+
 ## Errors
 
 Every error is `application/problem+json` (RFC 9457). `code` is stable, for programs. `detail` is for people.
@@ -47,7 +52,13 @@ Ids begin with the kind of the resource, such as `run_`. A later release may add
 """
 
 LICENCE = {"name": "MIT", "identifier": "MIT"}
-SERVERS = [{"url": "/", "description": "The server that sent this document."}]
+SERVERS = [
+    {
+        "url": "/",
+        "description": "The installation that sent this document: paths begin at its address, such as "
+        "`http://127.0.0.1:8000`, or the address of the proxy before it.",
+    }
+]
 
 TAGS = {
     "datasets": "Uploaded files, and dataset versions: immutable samples with a schema, which workers make.",

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
-from fastapi import Header
+from fastapi import Header, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.http import byte_ranges
+from service.http import byte_ranges, head_requests
 from service.http.bulk_lane import PIECE_BYTES
 from service.http.dependencies import Services
 from service.http.header_fields import fields
@@ -40,8 +40,10 @@ class Part(NamedTuple):
     headers: dict[str, str]
 
 
-def part(range: str | None, if_range: str | None, etag: str, size: int, filename: str) -> Part:
+def part(request: Request, range: str | None, if_range: str | None, etag: str, size: int, filename: str) -> Part:
     """The part of a file to send. Raises Unsatisfiable."""
+    if head_requests.is_head(request.scope):  # RFC 9110 defines Range for GET only
+        range = None
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
@@ -57,16 +59,25 @@ def part(range: str | None, if_range: str | None, etag: str, size: int, filename
 
 
 def stored(
-    services: Services, file: Stored, filename: str, range: str | None, if_range: str | None
-) -> StreamingResponse:
+    request: Request, services: Services, file: Stored, filename: str, range: str | None, if_range: str | None
+) -> Response:
     """Send an artifact or a part of it. Raises Unsatisfiable and CorruptArtifact."""
-    return framed(services, file, part(range, if_range, f'"{file.sha256}"', file.size_bytes, filename))
+    sent = part(request, range, if_range, f'"{file.sha256}"', file.size_bytes, filename)
+    return framed(request, services, file, sent)
 
 
 def framed(
-    services: Services, file: Stored, part: Part, before: bytes = b"", after: bytes = b"", media_type: str = MEDIA_TYPE
-) -> StreamingResponse:
+    request: Request,
+    services: Services,
+    file: Stored,
+    part: Part,
+    before: bytes = b"",
+    after: bytes = b"",
+    media_type: str = MEDIA_TYPE,
+) -> Response:
     """Send a part of the concatenation of `before`, an artifact and `after`. Raises CorruptArtifact."""
+    if head_requests.is_head(request.scope):  # the digest of the file is checked when it is sent
+        return Response(headers=part.headers, media_type=media_type)
     content = _pieces(before, _open(services, file, part.start), file.size_bytes, after, part.start, part.stop)
     return StreamingResponse(services.bulk.iterate(content), part.status, headers=part.headers, media_type=media_type)
 

@@ -7,7 +7,7 @@ import structlog
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http import access_log, problems, request_head, request_metrics
+from service.http import access_log, head_requests, problems, request_head, request_metrics
 from service.http.authentication import OPERATION, Operation
 from service.http.dependencies import PRINCIPAL
 from service.http.rate_limit import RATE_LIMIT
@@ -29,7 +29,6 @@ SAFE_PAGE = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
-READING = ("GET", "HEAD")
 PAGES = ("/docs", "/redoc")
 
 
@@ -57,8 +56,10 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope, send = head_requests.as_get(scope), head_requests.without_body(send)
         started_at, status, received, has_begun = time.perf_counter(), 500, 0, False
-        reading = scope["method"] in READING
+        reading = scope["method"] == "GET"
         request_id, encoding, fault = request_head.read(scope)
         scope["request_id"] = request_id
         telemetry.serving.set(request_id)

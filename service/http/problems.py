@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from service.http import validation
+from service.http import head_requests, validation
 from service.http.authentication import OPERATION, Operation
 from service.http.error_codes import PROBLEMS, type_of
 from service.shared.database_errors import is_outage
@@ -130,7 +130,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"there is no path {path!r}"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"the method is {request.method[:20]}, expected one of {', '.join(_methods(request))} for {path!r}"
+        method = head_requests.method_of(request.scope)[:20]
+        detail = f"the method is {method}, expected one of {', '.join(_methods(request))} for {path!r}"
     problem = SensoriumError(phrase.lower().replace(" ", "_"), detail)
     response = _render(request, problem, error.status_code)
     response.headers.update(error.headers or {})
@@ -141,9 +142,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """The methods that a path has."""
-    scopes = [{**request.scope, "method": method} for method in METHODS]
+    scopes = [head_requests.with_method(request.scope, method) for method in METHODS]
     routes = request.app.routes
-    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] == Match.FULL for route in routes)]
+    served = [scope for scope in scopes if any(route.matches(scope)[0] == Match.FULL for route in routes)]
+    return [head_requests.method_of(scope) for scope in served]
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:

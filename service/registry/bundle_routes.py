@@ -44,7 +44,6 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head(EXPORT, include_in_schema=False)
 @router.get(
     EXPORT,
     operation_id="export_model_version",
@@ -76,11 +75,8 @@ def export_model_version(
         raise Conflict("manifest_too_large", str(error)) from error
     whole = len(before) + size + len(after)
     etag = f'"{hashlib.sha256(before).hexdigest()}"'
-    is_head = request.method == "HEAD"  # RFC 9110 defines Range for GET only
-    part = downloads.part(None if is_head else range, if_range, etag, whole, f"{name}-{version}.tar")
-    if is_head:
-        return Response(headers=part.headers, media_type=MEDIA_TYPE)
-    return downloads.framed(services, artifact.file, part, before, after, MEDIA_TYPE)
+    part = downloads.part(request, range, if_range, etag, whole, f"{name}-{version}.tar")
+    return downloads.framed(request, services, artifact.file, part, before, after, MEDIA_TYPE)
 
 
 @router.post(

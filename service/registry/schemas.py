@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from models.config import ModelConfig
+from models.config import ModelConfig, TrainingConfig
 from service.registry import examples
 from service.shared.documented_as import DocumentedAs
 from service.shared.resource_names import Name
@@ -105,7 +105,7 @@ class Lineage(BaseModel):
     dataset_version: int | None = Field(description="Number of the dataset version.")
     dataset_sha256: str | None = Field(description="SHA-256 of the stored samples, hexadecimal.")
     seed: int | None = Field(description="Seed of the run.")
-    training: dict[str, Any] | None = Field(
+    training: Annotated[dict[str, Any], DocumentedAs(TrainingConfig)] | None = Field(
         default=None, description="The run's training configuration, in the form of the release that trained it."
     )
     libraries: dict[str, str] = Field(description="Name of a library -> its version at the training.")

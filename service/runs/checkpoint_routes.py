@@ -67,12 +67,18 @@ def list_run_checkpoints(
     },
 )
 def download_run_checkpoint(
-    run_id: Reference, step: Step, caller: Caller, services: Web, range: Range = None, if_range: IfRange = None
+    run_id: Reference,
+    step: Step,
+    request: Request,
+    caller: Caller,
+    services: Web,
+    range: Range = None,
+    if_range: IfRange = None,
 ) -> Response:
     """The file of a checkpoint, which `models.load` reads as a model."""
     with services.database.reader() as session:
         _, artifact = checkpoints.find(session, caller.project_id, run_id, step)
-    return downloads.stored(services, artifact.file, f"{run_id}-step-{step}.safetensors", range, if_range)
+    return downloads.stored(request, services, artifact.file, f"{run_id}-step-{step}.safetensors", range, if_range)
 
 
 @router.post(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Exists, Select, exists, literal, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Exists, Select, exists, func, literal, select, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from service.datasets.tables import Dataset, DatasetVersion
@@ -18,6 +18,8 @@ KIND = "train"
 """The kind of the jobs of runs."""
 
 MAX_CANDIDATES = 1000
+# Of so many runs, each is asked whether it lacks a value, before all are counted: 5 ms.
+ASKED_FIRST = 2000
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
@@ -109,7 +111,7 @@ def page(
         after = None
     if len(places) < size and order.metric not in {filter.name for filter in filters.metrics}:
         last = after and after.job_id
-        places += _by_time(session, project_id, filters, candidates, last, size - len(places), without=order.metric)
+        places += _without_value(session, project_id, filters, candidates, last, size - len(places), order.metric)
     return places
 
 
@@ -134,6 +136,41 @@ def _candidates(session: Session, project_id: str, filters: Filters, order: Orde
     return min((few for few in found if len(few) <= MAX_CANDIDATES), key=len, default=None)
 
 
+def _without_value(
+    session: Session,
+    project_id: str,
+    filters: Filters,
+    candidates: Sequence[str] | None,
+    after: str | None,
+    size: int,
+    name: str,
+) -> list[Place]:
+    """Runs without a finite value of a metric, newest first.
+
+    Often all runs have one. To count both takes a tenth of the time of a look-up for each run: 100,000 look-ups took
+    0.2 s.
+    """
+    if candidates is not None:
+        return _by_time(session, project_id, filters, candidates, after, size, without=name)
+    own = select(Run.job_id).where(Run.project_id == project_id)
+    following = own if after is None else own.where(Run.job_id < after)
+    until = session.scalar(following.order_by(Run.job_id.desc()).offset(ASKED_FIRST).limit(1))
+    places = _by_time(session, project_id, filters, None, after, size, without=name, until=until)
+    if until is None or len(places) == size:
+        return places
+    runs = select(func.count()).where(Run.project_id == project_id, Run.job_id <= until)
+    values = select(func.count()).where(
+        RunLatestMetric.project_id == project_id,
+        RunLatestMetric.name == name,
+        RunLatestMetric.value.is_not(None),
+        RunLatestMetric.job_id <= until,
+    )
+    if session.scalar(runs) == session.scalar(values):
+        return places
+    last = places[-1].job_id if places else after
+    return places + _by_time(session, project_id, filters, None, last, size - len(places), without=name)
+
+
 def _by_time(
     session: Session,
     project_id: str,
@@ -143,8 +180,10 @@ def _by_time(
     size: int,
     descending: bool = True,
     without: str | None = None,
+    until: str | None = None,
 ) -> list[Place]:
-    """Runs in the order of their jobs. without: a metric of which they have no finite value.
+    """Runs in the order of their jobs. without: a metric of which they have no finite value. until: the job of an
+    older run, at which the search ends.
 
     Each state is looked up on its own in an index: a few failed runs among many succeeded ones are found without
     reading the others.
@@ -152,15 +191,15 @@ def _by_time(
     if filters.states:
         # the first of all states are among the first of each
         each = [
-            _in_state(project_id, filters, candidates, after, descending, without, state).limit(size).subquery()
+            _in_state(project_id, filters, candidates, after, descending, without, until, state).limit(size).subquery()
             for state in filters.states
         ]
         found = union_all(*[select(one.c.job_id) for one in each]).subquery()
         query = select(found.c.job_id).order_by(found.c.job_id.desc() if descending else found.c.job_id)
     else:
-        conditions = _narrow(Run.job_id, filters, after, descending)
+        conditions = _narrow(Run.job_id, filters, after, descending, until)
         runs = select(Run.job_id).where(Run.project_id == project_id, *conditions)
-        runs = runs.where(*_matching(filters, candidates, without))
+        runs = runs.where(*_matching(filters, candidates, without, until))
         query = runs.order_by(Run.job_id.desc() if descending else Run.job_id)
     return [Place(job_id) for job_id in session.scalars(query.limit(size))]
 
@@ -172,15 +211,18 @@ def _in_state(
     after: str | None,
     descending: bool,
     without: str | None,
+    until: str | None,
     state: str,
 ) -> Select[str]:
     query = (
         select(Job.id.label("job_id"))
         .join(Run, Run.job_id == Job.id)
         .where(Job.project_id == project_id, Job.kind == KIND, Job.state == state)
-        .where(*_narrow(Job.id, filters, after, descending))
+        .where(*_narrow(Job.id, filters, after, descending, until))
     )
-    return query.where(*_matching(filters, candidates, without)).order_by(Job.id.desc() if descending else Job.id)
+    return query.where(*_matching(filters, candidates, without, until)).order_by(
+        Job.id.desc() if descending else Job.id
+    )
 
 
 def _by_metric(
@@ -218,6 +260,7 @@ def _matching(
     filters: Filters,
     candidates: Sequence[str] | None,
     without: str | None = None,
+    until: str | None = None,
     metrics: Sequence[MetricFilter] | None = None,
 ) -> list[ColumnElement[bool]]:
     """The filters other than states and times, of a query with `Run`. metrics: those of the filters, if not given."""
@@ -237,20 +280,24 @@ def _matching(
     for filter in filters.metrics if metrics is None else metrics:
         conditions.append(_newest(filter.name, filter.on))
     if without is not None:
-        conditions.append(~_newest(without, lambda value: value.is_not(None)))
+        conditions.append(~_newest(without, lambda value: value.is_not(None), until))
     return conditions
 
 
-def _newest(name: str, condition: Callable[[Any], ColumnElement[bool]]) -> Exists:
-    """Whether the newest value of a metric of the run meets a condition."""
+def _newest(name: str, condition: Callable[[Any], ColumnElement[bool]], until: str | None = None) -> Exists:
+    """Whether the newest value of a metric of the run meets a condition. until: as of the runs of the query."""
     newest = aliased(RunLatestMetric)
-    return exists().where(newest.job_id == Run.job_id, newest.name == name, condition(newest.value))
+    found = exists().where(newest.job_id == Run.job_id, newest.name == name, condition(newest.value))
+    # PostgreSQL would read the values of all runs.
+    return found if until is None else found.where(newest.job_id > until)
 
 
 def _narrow(
-    column: InstrumentedAttribute[str], filters: Filters, after: str | None, descending: bool
+    column: InstrumentedAttribute[str], filters: Filters, after: str | None, descending: bool, until: str | None
 ) -> list[ColumnElement[bool]]:
     conditions = filters.period.of_ids(Run.created_at, column, "job")
     if after is not None:
         conditions.append(column < after if descending else column > after)
+    if until is not None:
+        conditions.append(column > until)
     return conditions

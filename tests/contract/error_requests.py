@@ -152,6 +152,7 @@ def _pruned(target: Target) -> Answer:
     """The events after the last one that a reader has seen were deleted by their age; the next one has the id 30."""
     connection = sqlite3.connect(target.database.removeprefix("sqlite:///"))
     with connection:
+        connection.execute("INSERT OR REPLACE INTO deleted_events (project_id, event_id) SELECT id, 29 FROM projects")
         connection.execute("DELETE FROM events")
         connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
         connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', 29)")

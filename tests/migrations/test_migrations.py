@@ -145,3 +145,16 @@ def test_a_downgrade_revokes_the_keys_of_deleted_projects(empty_database_url: st
         valid = connection.execute(text("SELECT project_id FROM api_keys WHERE revoked_at IS NULL")).scalars().all()
     assert valid == ["used"]
     database.close()
+
+
+def test_what_was_deleted_before_the_upgrade_counts_as_a_gap(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url, "0014")
+    database = Database(empty_database_url)
+    for id, project in ((7, "a"), (8, "b"), (9, "a")):
+        columns = "events (id, project_id, type, resource_type, resource_id, data, created_at)"
+        _insert(database, columns, f"{id}, '{project}', 'x', 'x', 'x', '{{}}', '2026-01-01 00:00:00'")
+    migrate.upgrade(empty_database_url)
+    with database.engine.connect() as connection:
+        noted = connection.execute(text("SELECT project_id, event_id FROM deleted_events ORDER BY project_id")).all()
+    assert noted == [("a", 6), ("b", 7)]
+    database.close()

@@ -5,7 +5,7 @@ table `Event` by its ids. Nothing is sent: readers poll the table.
 """
 
 from service.shared.events.outbox import delete_old, record, remove_some
-from service.shared.events.tables import Event
+from service.shared.events.tables import DeletedEvents, Event
 from service.shared.events.types import TYPES, Resource
 
-__all__ = ["TYPES", "Event", "Resource", "delete_old", "record", "remove_some"]
+__all__ = ["TYPES", "DeletedEvents", "Event", "Resource", "delete_old", "record", "remove_some"]

@@ -9,13 +9,15 @@ deadlock. SQLite has one writer at a time.
 The order holds within a project. A reader of several projects keeps one position per project.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, delete, event, exists, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from service.shared.database import now
-from service.shared.events.tables import Event
+from service.shared.events.tables import DeletedEvents, Event
 from service.shared.events.types import TYPES, Resource
 
 MAX_DELETED_AT_ONCE = 1000
@@ -44,7 +46,7 @@ def record(
 def delete_old(session: Session, days: float) -> int:
     """Delete events that are older than `days`, at most `MAX_DELETED_AT_ONCE`. Returns their number.
 
-    The newest event of a project stays: a reader that has seen it finds it, and knows that it has missed nothing.
+    The newest event of a project stays. `DeletedEvents` tells readers what they have missed.
     """
     newer = aliased(Event)
     is_newest = ~exists().where(newer.project_id == Event.project_id, newer.id > Event.id)
@@ -52,14 +54,33 @@ def delete_old(session: Session, days: float) -> int:
     oldest = select(Event.id, Event.created_at).where(~is_newest).order_by(Event.id)
     first = oldest.limit(MAX_DELETED_AT_ONCE).subquery()
     old = select(first.c.id).where(first.c.created_at < now(-days * SECONDS_PER_DAY))
-    deleted = session.execute(delete(Event).where(Event.id.in_(old)).returning(Event.id))
-    return len(deleted.all())
+    deleted = session.execute(delete(Event).where(Event.id.in_(old)).returning(Event.project_id, Event.id)).all()
+    newest: dict[str, int] = {}
+    for row in deleted:
+        newest[row.project_id] = max(row.id, newest.get(row.project_id, 0))
+    if newest:
+        _note_deleted(session, newest)
+    return len(deleted)
+
+
+def _note_deleted(session: Session, newest: Mapping[str, int]) -> None:
+    """newest: project id -> its newest deleted event."""
+    insert_or_update = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    row = insert_or_update(DeletedEvents)
+    new = row.excluded.event_id
+    row = row.on_conflict_do_update(
+        index_elements=["project_id"], set_={"event_id": new}, where=DeletedEvents.event_id < new
+    )
+    # in the order of projects: two processes that delete cannot wait for each other
+    rows = [{"project_id": project_id, "event_id": id} for project_id, id in sorted(newest.items())]
+    session.execute(row, rows)
 
 
 def remove_some(session: Session, project_id: str, at_most: int) -> bool:
     """Delete some events of a project that is purged. Returns False if it had none."""
     ids = session.scalars(select(Event.id).where(Event.project_id == project_id).limit(at_most)).all()
     session.execute(delete(Event).where(Event.id.in_(ids)))
+    session.execute(delete(DeletedEvents).where(DeletedEvents.project_id == project_id))
     return bool(ids)
 
 

@@ -1,9 +1,9 @@
-"""The table of events."""
+"""The table of events, and up to which event they were deleted."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, String
+from sqlalchemy import BigInteger, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.shared.database import now
@@ -26,3 +26,12 @@ class Event(Table):
 
     # AUTOINCREMENT: SQLite would use the ids of deleted last rows again, and a reader that resumes would miss events.
     __table_args__ = (Index(None, "project_id", "id"), {"sqlite_autoincrement": True})
+
+
+class DeletedEvents(Table):
+    """The newest event of a project that was deleted by its age: a reader that has not seen it has missed some."""
+
+    __tablename__ = "deleted_events"
+
+    project_id: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[int] = mapped_column(BigInteger)

@@ -55,6 +55,18 @@ def test_events_are_paged_and_filtered(service: Service) -> None:
     assert [event["made"] for event in [*page["audit_events"], *rest.json()["audit_events"]]][:3] == [
         [key] for key in reversed(made)
     ]
+    by_one = []
+    token: dict[str, str] = {}
+    while True:
+        page = service.http.get("/v1/audit-events", params={"page_size": "1", **token}).json()
+        by_one += page["audit_events"]
+        if page["next_page_token"] is None:
+            break
+        token = {"page_token": page["next_page_token"]}
+    assert by_one == events(service, page_size=200)
+    middle = by_one[1]["created_at"]
+    assert [event["id"] for event in events(service, created_after=middle)][-1] == by_one[1]["id"]
+    assert by_one[1]["id"] not in [event["id"] for event in events(service, created_before=middle)]
     assert events(service, key_id="key_none") == []
     assert events(service, created_after="2999-01-01T00:00:00Z") == []
     assert len(events(service, created_before="2999-01-01T00:00:00Z")) > 3

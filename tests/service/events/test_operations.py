@@ -1,14 +1,13 @@
 """Pages of events and their gaps, on both databases."""
 
 import pytest
-from sqlalchemy import delete
 
 from service.events import operations
 from service.events.entries import ALL
 from service.shared import events
 from service.shared.database import Database
 from service.shared.errors import Gone
-from service.shared.events import Event, Resource
+from service.shared.events import Resource, outbox
 from tests.service.events.test_feed import PROJECT, record
 
 
@@ -17,19 +16,26 @@ def ids(database: Database) -> list[int]:
         return [event.id for event in operations.list_events(session, PROJECT, ALL, 0, 100)]
 
 
-def test_after_deleted_events_a_reader_is_told_of_the_gap(database: Database) -> None:
+def test_after_deleted_events_a_reader_is_told_of_the_gap(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(database, "prj_other", "before the first event of the project")
     record(database, PROJECT, "a", "b", "c", "d")
     found = ids(database)
-    with database.writer.begin() as session:
-        session.execute(delete(Event).where(Event.id.in_(found[:2])))
+    with database.reader() as session:
+        for after in (0, found[0] - 1, *found):
+            operations.check_complete(session, PROJECT, after)  # nothing was deleted, whatever the first id is
+    monkeypatch.setattr(outbox, "MAX_DELETED_AT_ONCE", 1)
+    for _ in range(2):
+        with database.writer.begin() as session:
+            assert events.delete_old(session, days=0.0) == 1
+    assert ids(database) == found[2:]
     with database.reader() as session:
         operations.check_complete(session, PROJECT, 0)  # it has read nothing
-        operations.check_complete(session, PROJECT, found[2])
-        operations.check_complete(session, PROJECT, found[3])
-        operations.check_complete(session, PROJECT, 2**53)
-        for after in found[:2]:
+        for after in (*found[1:], 2**53):
+            operations.check_complete(session, PROJECT, after)
+        for after in (found[0] - 1, found[0]):
             with pytest.raises(Gone, match=f"event {after} is not stored.* oldest stored event is {found[2]}"):
                 operations.check_complete(session, PROJECT, after)
+        operations.check_complete(session, "prj_other", 1)
 
 
 def test_a_reader_of_the_newest_event_finds_no_gap_however_old_it_is(database: Database) -> None:
@@ -45,5 +51,7 @@ def test_a_reader_of_the_newest_event_finds_no_gap_however_old_it_is(database: D
         operations.check_complete(session, PROJECT, newest)
     with database.writer.begin() as session:
         assert events.delete_old(session, days=0.0) == 1
-    with database.reader() as session, pytest.raises(Gone):
+    with database.reader() as session:
         operations.check_complete(session, PROJECT, newest)
+        with pytest.raises(Gone):
+            operations.check_complete(session, PROJECT, newest - 1)

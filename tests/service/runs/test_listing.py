@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from service.jobs import operations as jobs
 from service.jobs.tables import Job
-from service.runs import lookup, selection_syntax, training
+from service.runs import lookup, selection, selection_syntax, training
 from service.runs import operations as runs
 from service.runs.schemas import DatasetReference, RunChanges, RunRequest
 from service.runs.selection import NEWEST_FIRST, Filters, MetricFilter, Order
@@ -148,9 +148,11 @@ def measured(database: Database, project_id: str) -> list[str]:
     return [first, *made, *many_runs(database, project_id, 2)]
 
 
+@pytest.mark.parametrize("asked_first", [1, 3, 2000])
 def test_an_order_by_a_metric_is_the_same_for_pages_of_any_size(
-    database: Database, project_id: str, measured: list[str]
+    database: Database, project_id: str, measured: list[str], asked_first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(selection, "ASKED_FIRST", asked_first)
     first, *made = measured
     loss = {0: 0.5, 1: 0.25, 3: 0.5, 4: 1e300, 5: -3.0, 6: 0.1 + 0.2, 7: 0.25, 8: 0.5}
     ascending = [made[n] for n in sorted(loss, key=lambda n: (loss[n], n))]
@@ -158,6 +160,9 @@ def test_an_order_by_a_metric_is_the_same_for_pages_of_any_size(
     for size in (1, 2, 3, 5, 100):
         assert listed(database, project_id, size, Order("loss", descending=False)) == ascending + without
         assert listed(database, project_id, size, Order("loss", descending=True)) == ascending[::-1] + without
+        assert listed(database, project_id, size, Order("kl", descending=False)) == [*made[:9], *made[:8:-1], first]
+        succeeded = listed(database, project_id, size, Order("loss"), states=["succeeded", "failed"])
+        assert succeeded == ascending[::-1] + without[:3]
         assert listed(database, project_id, size, Order(descending=False)) == measured
         quarter = {"metrics": [MetricFilter("loss", "=", 0.25)]}
         assert listed(database, project_id, size, Order("loss", descending=False), **quarter) == [made[1], made[7]]
