@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PositiveFloat, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from models.config import held_out as held_out_rows
 from models.config.architecture import MMVAEConfig, MMVRNNConfig
@@ -70,16 +72,24 @@ class IndependentDropout(Frozen):
 
 
 def _with_strategy(value: Any) -> Any:
-    """A plain number is the probability of the default strategy."""
-    if isinstance(value, (int, float)):
-        value = {"probability": value}
-    return {"strategy": "subsets", **value} if isinstance(value, dict) else value
+    """A plain number is the probability of the strategy `subsets`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"strategy": "subsets", "probability": value} if is_number else value
+
+
+class _OrNumber:
+    """Documents what `_with_strategy` accepts."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        number = {"type": "number", "minimum": 0, "maximum": 1, "description": "The probability of `subsets`."}
+        return {"anyOf": [number, handler(schema)]}
 
 
 ModalityDropout = Annotated[
     SubsetDropout | NumberDropout | IndependentDropout,
     Field(discriminator="strategy"),
     BeforeValidator(_with_strategy),
+    _OrNumber(),
 ]
 
 

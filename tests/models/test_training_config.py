@@ -84,7 +84,6 @@ def test_metrics_are_those_of_an_epoch() -> None:
     [
         (0.3, SubsetDropout(probability=0.3)),
         (1, SubsetDropout(probability=1.0)),
-        ({"probability": 0.3}, SubsetDropout(probability=0.3)),
         ({"strategy": "number", "probability": 0.3}, NumberDropout(probability=0.3)),
         (
             {"strategy": "independent", "probabilities": {"a": 0.1}},
@@ -103,6 +102,8 @@ def test_dropout_can_be_a_number_alone(given: object, expected: object) -> None:
     "training",
     [
         {"modality_dropout": 1.5},
+        {"modality_dropout": True},
+        {"modality_dropout": {"probability": 0.3}},  # of which strategy?
         {"modality_dropout": {"strategy": "independent", "probabilities": {}}},
         {"modality_weights": {"a": 0.0}},
         {"objective": {"name": "iwae", "particles": 0}},
