@@ -230,7 +230,7 @@ _PROBLEMS = (
         "Method not allowed",
         "The path does not have this method.",
         "Use one of the methods that the header `Allow` names.",
-        example="the method is DELETE, expected one of GET, POST for '/v1/runs'",
+        example="the method is DELETE, expected one of GET, HEAD, POST for '/v1/runs'",
     ),
     # 408
     ErrorCode(

@@ -122,7 +122,7 @@ def test_an_unknown_path_and_an_unknown_method_answer_problems(service: Service)
     problem(service.http.get("/v1/nothing"), 404, "not_found")
     answer = service.http.delete("/v1/runs")
     problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 def test_the_answer_has_the_request_id_of_the_client(service: Service) -> None:
