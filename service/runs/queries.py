@@ -24,7 +24,8 @@ class RunQuery(TimedPageQuery):
         Field(
             max_length=MAX_FILTERS,
             description="Whose newest metrics meet all of these conditions: `metric.NAME`, one of `< <= > >= = !=`, "
-            "and a number. A run without the metric, or with a value that is not finite, meets none.",
+            "and a number. The last operator counts, so a name may contain some, but not at its end. A run without the "
+            "metric, or with a value that is not finite, meets none.",
             examples=[["metric.validation_loss<0.3"]],
         ),
     ] = []  # noqa: RUF012 Pydantic copies it

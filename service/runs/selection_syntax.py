@@ -11,9 +11,11 @@ DEFAULT_ORDER = "-created_at"
 METRIC = "metric."
 SHOWN_CHARACTERS = 60
 ORDER_PATTERN = r"^-?(created_at|metric[.][ -~]{1,192})$"
-FILTER_PATTERN = r'^metric[.][ "-;?-~]{1,100}(<=|>=|!=|<|>|=)-?[0-9]{1,17}([.][0-9]{1,17})?(e-?[0-9]{1,2})?$'
+FILTER_PATTERN = r'^metric[.][ -~]{0,99}[ "-;?-~](<=|>=|!=|<|>|=)-?[0-9]{1,17}([.][0-9]{1,17})?(e-?[0-9]{1,2})?$'
 """For the OpenAPI document: errors name what is expected, and not a pattern."""
-_CONDITION = re.compile(r"metric\.([^<>=!]+)(<=|>=|!=|<|>|=)([^<>=!]+)")
+# The last operator counts: metrics are named after modalities, which may be called `a<b`. A name that ends with a
+# character of an operator cannot be filtered, because `a<=1` would have two meanings.
+_CONDITION = re.compile(r"metric\.(.*[^<>=!])(<=|>=|!=|<|>|=)([^<>=!]+)", re.DOTALL)
 
 
 def order(text: str) -> Order:

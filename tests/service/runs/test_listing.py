@@ -226,6 +226,8 @@ def test_a_deleted_run_leaves_the_order(database: Database, project_id: str, mea
         ("metric.reconstruction/left eye>=-1e-3", MetricFilter("reconstruction/left eye", ">=", -1e-3)),
         ("metric.a.b != 2", MetricFilter("a.b", "!=", 2.0)),
         ("metric.loss<=.5", MetricFilter("loss", "<=", 0.5)),
+        ("metric.loss/a<b=!c>=2", MetricFilter("loss/a<b=!c", ">=", 2.0)),
+        ("metric.a<1<2", MetricFilter("a<1", "<", 2.0)),
     ],
 )
 def test_a_filter_is_a_metric_an_operator_and_a_number(text: str, expected: MetricFilter) -> None:
