@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.devices import cards as cards
     from models.devices import ran_out_of_memory as ran_out_of_memory
     from models.devices import use_threads as use_threads
+    from models.imputation import NoConditional as NoConditional
     from models.io.bundle import BundleError as BundleError
     from models.io.bundle import describe as describe
     from models.io.checkpoint import CheckpointError as CheckpointError
@@ -52,6 +53,7 @@ HOMES = {
     "KernelUnavailable": "models.ops",
     "MMVAE": "models.mmvae",
     "MMVRNN": "models.mmvrnn",
+    "NoConditional": "models.imputation",
     "Parts": "models.multimodal",
     "Predictor": "models.predictor",
     "Served": "models.ops.explain",

@@ -3,17 +3,18 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models import generation, ops
+from models import generation, imputation, ops
 from models.architectures import Model
 from models.arrays import Arrays, to_arrays, to_batch, to_tensor
 from models.batch import Batch, BatchError
 from models.config import MMVAEConfig, MMVRNNConfig
+from models.imputation import NO_CONDITIONAL, NoConditional
 from models.io import bundle, checkpoint
 from models.io.checkpoint import CheckpointError
 from models.io.manifests import ARTIFACT
@@ -158,21 +159,36 @@ class Predictor:
         values: Arrays,
         present: Arrays,
         lengths: np.ndarray | None = None,
-        n_samples: int = 0,
+        *,
+        targets: Sequence[str] | None = None,
+        draws: int = 0,
+        level: float = 0.9,
         seed: int = 0,
-    ) -> dict[str, np.ndarray]:
-        """Complete values of all modalities: the given elements, and predictions (`Likelihood.fill`) elsewhere."""
+        rows: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        """Complete values of the targets, by default of all modalities: given elements stay, missing ones are filled.
+
+        Returns `completed`, name -> arrays (B, ...) or (B, T, ...), and `calibration`, (B,) int64: how the intervals of
+        each row were fitted, as positions in `models.config.calibrations.CALIBRATIONS`. A target has `value`, what
+        `reconstruct` answers, and for numbers and counts `lower` and `upper`: the interval in which a missing element
+        lies with probability `level`. With `draws` = n > 0 also `draws`, (B, n, ...) or (B, n, T, ...): n joint
+        completions of the row. They need a conditional part: `NoConditional` is raised without.
+
+        rows: (B,) int64, the number of each row within its own request, by default 0 to B - 1. The random numbers of a
+        row are a function of `seed` and its number.
+        """
+        names = list(self._model.index) if targets is None else list(targets)
+        self._known(names)
+        if draws < 0 or not 0 < level < 1:
+            raise BatchError(f"draws is {draws} and level {level}, expected at least 0, and between 0 and 1")
+        if draws:
+            raise NoConditional(NO_CONDITIONAL)
         inputs = self._batch(values, present, lengths)
-        filled = {}
-        for name, raw in self._decoded(inputs, list(self._model.index), n_samples, seed).items():
-            likelihood = self._model.likelihood(name)
-            missing = likelihood.fill(self._model.describe(name, raw))
-            if name in inputs.values:
-                mask, given = inputs.present[name], inputs.values[name]
-                mask = mask.reshape(mask.shape + (1,) * (given.ndim - mask.ndim))
-                missing = torch.where(mask, given, missing.to(given.dtype))
-            filled[name] = missing.numpy()
-        return filled
+        answers = imputation.marginals(self._model, inputs, names, level)
+        return {
+            "completed": {name: to_arrays(answer) for name, answer in answers.items()},
+            "calibration": imputation.calibration(self._model, inputs, names).numpy(),
+        }
 
     @torch.inference_mode()
     def score(

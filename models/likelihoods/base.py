@@ -166,6 +166,19 @@ class Likelihood(nn.Module, ABC):
         """
         return described
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `calibrate` has fitted the intervals."""
+        return False
+
+    def interval(self, raw: Tensor, described: dict[str, Tensor], level: float) -> tuple[Tensor, Tensor]:
+        """The central interval in which each element lies with probability `level`: its bounds, (N, *shape) twice.
+
+        Only if its facts have `quantiles`. raw: (N, *parameter_shape). described: the same, as `widen` returned it.
+        """
+        below, above = inner(raw.new_tensor([(1 - level) / 2, (1 + level) / 2]))
+        return self.quantile(raw, below), self.quantile(raw, above)
+
     def split(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Each of the P parameters of every element: P tensors (..., *shape)."""
         if self.parameters_per_element == 1:

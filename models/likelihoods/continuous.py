@@ -152,6 +152,17 @@ class Continuous(Likelihood):
         widened: Tensor = self.widening(described["standard_deviation"] / self.scale, absence, draws)
         return {**described, "standard_deviation": widened * self.scale}
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `Widening` is fitted."""
+        return self.widening.is_fitted
+
+    def interval(self, raw: Tensor, described: dict[str, Tensor], level: float) -> tuple[Tensor, Tensor]:
+        """mean -+ F^-1((1 + level) / 2) standard deviations, F of the standardised density."""
+        mean, deviation = described["mean"], described["standard_deviation"]
+        factor = self.standard_quantile(inner(mean.new_tensor((1 + level) / 2))) / self.deviation(1.0)
+        return mean - factor * deviation, mean + factor * deviation
+
     @abstractmethod
     def misfit(self, ratio: Tensor) -> Tensor:
         """-log p of each element as a function of (x - mu) / s, without log s and NORMALISATION."""

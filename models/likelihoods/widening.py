@@ -36,6 +36,11 @@ class Widening(nn.Module):
         self.register_buffer("logarithm", torch.zeros(2, 2, KNOTS, *shape))
         self.register_load_state_dict_pre_hook(_add_missing)  # type: ignore[no-untyped-call] # not annotated
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` had enough errors for all cases."""
+        return bool(((self.at != 0) | (self.logarithm != 0)).flatten(2).any(dim=-1).all())
+
     def forward(self, deviation: Tensor, absence: Tensor, draws: int) -> Tensor:
         """Deviations (N, *shape) with those of missing values widened. absence: (N,) of 0, 1 and 2."""
         place, widened = deviation.log(), deviation

@@ -286,6 +286,17 @@ _PROBLEMS = (
         example="the manifest has 5000000 bytes, expected at most 4194304",
     ),
     ErrorCode(
+        "no_conditional",
+        409,
+        "No conditional part",
+        "Draws of missing values were asked of a version without a conditional part.",
+        "Train a version with `architecture.conditional`, or fit a conditional part to this version by a run with "
+        "`init_from` and `training.fit` = `conditional`. Without `draws` any version completes values.",
+        example="model 'speech' version 3 has no conditional part, which draws need: train one with "
+        "`architecture.conditional`, or fit one to this version by a run with `init_from` and `training.fit` = "
+        "`conditional`",
+    ),
+    ErrorCode(
         "own_project",
         409,
         "Own project",

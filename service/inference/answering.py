@@ -12,6 +12,7 @@ from service.inference import request_size, sequence_state
 from service.inference.batcher import Answered, Batcher
 from service.inference.modality_values import Array
 from service.inference.queries import Computation, Query, Version
+from service.shared.errors import Conflict
 from service.shared.signing import Signer
 
 LARGE_TOKEN_BYTES = 64 * 1024
@@ -31,8 +32,10 @@ class InferenceService:
         """The answer to a query. A query whose client is gone when its batch begins is not computed.
 
         max_rows: the caller's quota of rows per request. is_gone: whether the client has disconnected.
-        Raises InvalidToken, TooLarge and BadInput for the query; Unavailable, TimedOut, Damaged and Exhausted.
+        Raises InvalidToken, TooLarge, BadInput and Conflict for the query; Unavailable, TimedOut, Damaged and
+        Exhausted.
         """
+        _check_draws(version, query)
         check_request_rows(query.rows.count, max_rows)
         state = None if query.state is None else await self._state(version, query.state, query.rows.count)
         computation = Computation(version, query.operation, query.arguments, state is not None)
@@ -52,3 +55,18 @@ class InferenceService:
         if state.nbytes < LARGE_TOKEN_BYTES:
             return sequence_state.to_token(self.signer, version, state)
         return await asyncio.to_thread(sequence_state.to_token, self.signer, version, state)
+
+
+def _check_draws(version: Version, query: Query) -> None:
+    """Raise Conflict for draws that the version cannot take."""
+    if (
+        query.operation == "impute"
+        and query.arguments["draws"]
+        and getattr(version.config, "conditional", None) is None
+    ):
+        detail = (
+            f"model {version.model!r} version {version.number} has no conditional part, which draws need: train one "
+            "with `architecture.conditional`, or fit one to this version by a run with `init_from` and "
+            "`training.fit` = `conditional`"
+        )
+        raise Conflict("no_conditional", detail)

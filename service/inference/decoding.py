@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from models.config import parse
+from service.inference import imputed_targets, sequence_state
 from service.inference import rows as row_arrays
-from service.inference import sequence_state
 from service.inference.body_limits import check_counts
 from service.inference.modality_values import shown
 from service.inference.queries import Config, Operation, Query, Version
@@ -23,6 +23,7 @@ from service.shared.errors import BadInput, Fault, pointer
 from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Values
 from service.shared.settings import Settings
 
+DEFAULT_LEVEL = 0.9
 MAX_DRAWS = 1000
 MAX_QUANTILES = 20
 MAX_SECONDS = 600
@@ -137,6 +138,14 @@ class Body:
             raise BadInput([Fault(f"/{name}", "bad_fractions", detail)])
         return [float(item) for item in value]
 
+    def fraction(self, name: str, default: float) -> float:
+        """A number between 0 and 1. Raises BadInput."""
+        value = self._fields.get(name, default)
+        if type(value) not in (int, float) or not 0 < value < 1:
+            detail = f"{name} is {shown(value)}, expected a number above 0 and below 1"
+            raise BadInput([Fault(f"/{name}", "bad_fraction", detail)])
+        return float(value)
+
     def targets(self, config: Config) -> list[str]:
         """The modalities to predict, all of them by default. Raises BadInput."""
         known = [modality.name for modality in config.modalities]
@@ -176,6 +185,20 @@ def _reconstruct(raw: bytes, context: ModelContext) -> Query:
     n_samples, seed = body.integer("n_samples", 0, MAX_DRAWS), body.integer("seed", 0, MAX_SEED)
     arguments = {"targets": targets, "n_samples": n_samples, "seed": seed if n_samples else 0}
     return _query("reconstruct", body, context, arguments)
+
+
+def _impute(raw: bytes, context: ModelContext) -> Query:
+    body = Body(raw, {"inputs", "targets", "draws", "level", "seed", "timeout_seconds"})
+    named = [] if body.get("targets") is None else body.targets(context.config)
+    draws, seed = body.integer("draws", 0, MAX_DRAWS), body.integer("seed", 0, MAX_SEED)
+    level, seconds = body.fraction("level", DEFAULT_LEVEL), body.seconds("timeout_seconds")
+    rows = decode_rows(body.get("inputs"), context.config, context.limits())
+    listed: list[str] = body.get("targets") or []
+    pointers = {name: pointer("targets", listed.index(name)) for name in named}
+    targets = imputed_targets.of(rows, context.config, pointers)
+    context.limits(draws).check_steps(rows.count, rows.steps, "/draws")
+    arguments = {"targets": targets, "draws": draws, "level": level, "seed": seed if draws else 0}
+    return Query("impute", rows, arguments, seconds)
 
 
 def _score(raw: bytes, context: ModelContext) -> Query:
@@ -230,6 +253,7 @@ def _check_is_sequence_model(context: ModelContext) -> None:
 DECODERS: dict[Operation, Callable[[bytes, ModelContext], Query]] = {
     "encode": _encode,
     "reconstruct": _reconstruct,
+    "impute": _impute,
     "score": _score,
     "forecast": _forecast,
     "sample": _sample,

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from models.config import ModalityConfig
+from models.config.calibrations import CALIBRATIONS
 from models.config.modality import CategoryNames
 from service.inference.batcher import Answered
 from service.inference.modality_values import Array, is_surely_finite
@@ -20,8 +21,13 @@ CHUNK_NUMBERS = 50_000
 """orjson holds the interpreter lock while it encodes one chunk."""
 PART_BYTES = 1024**2
 CATEGORY_NAME = "category_name"
-_VALUE = "value"
-"""The drawn value in an answer of `sample`."""
+VALUE = "value"
+"""The drawn value in an answer of `sample`, the completed value in one of `impute`."""
+DRAWS = "draws"
+"""The joint completions in an answer of `impute`, (B, n, ...) or (B, n, T, ...)."""
+VALUE_NAME, DRAWS_NAME = f"{VALUE}_name", f"{DRAWS}_name"
+OF_DRAWS = (DRAWS, DRAWS_NAME)
+NAMES = (CATEGORY_NAME, VALUE_NAME, DRAWS_NAME)
 
 
 def body(query: Query, version: Version, answered: Answered) -> dict[str, Any]:
@@ -36,6 +42,9 @@ def body(query: Query, version: Version, answered: Answered) -> dict[str, Any]:
             return trimmed({**tree, "log_likelihood": own}, lengths)
         case "reconstruct":
             return {"outputs": trimmed(with_names(tree, version.config), lengths)}
+        case "impute":
+            about = {"level": query.arguments["level"], "calibration": calibration_words(tree).tolist()}
+            return about | {"completed": _completed(with_names(tree["completed"], version.config), lengths)}
         case "forecast" | "sample":
             return {"outputs": trimmed(with_names(tree, version.config), None)}
 
@@ -44,6 +53,11 @@ def with_names(tree: Tree, config: Config) -> dict[str, dict[str, Any]]:
     """Predictions with category names. Names that are numbers replace the numbers of the categories."""
     modalities = {modality.name: modality for modality in config.modalities}
     return {name: _with_names(outputs, modalities[name]) for name, outputs in tree.items()}
+
+
+def calibration_words(tree: Tree) -> Array:
+    """How the intervals of each row of an answer of `impute` were fitted, as texts: (B,) objects."""
+    return np.array(CALIBRATIONS, object)[tree["calibration"]]
 
 
 def trimmed(tree: Tree, lengths: Array | None) -> dict[str, Any]:
@@ -64,6 +78,17 @@ def finite(array: Array, lengths: Array | None) -> Any:
     if lengths is None:
         return array
     return [row[:length] for row, length in zip(array, lengths, strict=True)]
+
+
+def finite_draws(array: Array, lengths: Array | None) -> Any:
+    """Draws (B, n, ...), as `finite` has other arrays: of sequences a list of (n, T_i, ...)."""
+    if lengths is None:
+        return finite(array, None)
+    if array.dtype == object:
+        return [row[:, :length].tolist() for row, length in zip(array, lengths, strict=True)]
+    if not is_surely_finite(array):
+        _check_finite(np.moveaxis(array, 1, 2), lengths)
+    return [np.ascontiguousarray(row[:, :length]) for row, length in zip(array, lengths, strict=True)]
 
 
 def numbers(tree: Tree | Array) -> int:
@@ -90,13 +115,22 @@ def to_json_parts(answer: Mapping[str, Any]) -> list[bytes]:
     return [*parts, b"".join(gathered)]
 
 
+def _completed(tree: Tree, lengths: Array | None) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            part: (finite_draws if part in OF_DRAWS else finite)(array, lengths) for part, array in completed.items()
+        }
+        for name, completed in tree.items()
+    }
+
+
 def _with_names(outputs: Mapping[str, Array], modality: ModalityConfig) -> dict[str, Any]:
     named = dict(outputs)
     if modality.category_names is None or modality.categories is None:
         return named
     names = _names(modality.category_names, modality.categories)
     categories = [output.name for output in modality.facts.outputs if output.holds == "category"]
-    for output in (*categories, _VALUE):
+    for output in (*categories, VALUE, DRAWS):
         if output in outputs:
             named[f"{output}_name"] = names[outputs[output]]
             if names.dtype != object:

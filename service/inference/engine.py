@@ -42,7 +42,8 @@ class Engine:
         """The model's answer for all rows, as arrays; sequences are padded.
 
         encode: mean, standard_deviation and, for sequences, state. reconstruct and forecast: the outputs of every
-        target's likelihood. score: bound, kl, and log_likelihood by modality. sample: one draw per (empty) row.
+        target's likelihood. impute: completed, the targets' values and distributions, and the calibration of each row.
+        score: bound, kl, and log_likelihood by modality. sample: one draw per (empty) row.
         Raises Damaged, Exhausted and Unavailable.
         """
         predictor = self.load(computation.version)
@@ -131,6 +132,8 @@ def _answer(predictor: "Predictor", computation: Computation, rows: Rows, state:
             return {"mean": latent.mean, "standard_deviation": latent.standard_deviation, **states}
         case "reconstruct":
             return predictor.reconstruct(*inputs, **arguments, state=state)
+        case "impute":
+            return predictor.impute(*inputs, **arguments, rows=rows.numbers)
         case "score":
             return predictor.score(*inputs, **arguments)._asdict()
         case "forecast":

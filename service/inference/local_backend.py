@@ -87,7 +87,7 @@ def _kind(computation: Computation, parts: Sequence[Rows]) -> Hashable:
     """
     modalities = frozenset().union(*(rows.values for rows in parts))
     arguments = computation.arguments
-    repeats = arguments.get("n_samples"), arguments.get("horizon")
+    repeats = arguments.get("n_samples"), arguments.get("draws"), arguments.get("horizon")
     return computation.version.id, computation.operation, modalities, tuple(arguments.get("targets", ())), repeats
 
 

@@ -9,7 +9,7 @@ from models.config import MMVAEConfig, MMVRNNConfig
 from service.inference.rows import Rows
 
 Config = MMVAEConfig | MMVRNNConfig
-Operation = Literal["encode", "reconstruct", "score", "forecast", "sample"]
+Operation = Literal["encode", "reconstruct", "impute", "score", "forecast", "sample"]
 Tree = Mapping[str, Any]
 """An answer: arrays (B, ...) by name, or such mappings."""
 
@@ -48,7 +48,7 @@ class Computation:
     @property
     def draws(self) -> int:
         """How often every time step is computed."""
-        return max(int(self.arguments.get("n_samples", 1)), 1)
+        return max(int(self.arguments.get("n_samples", self.arguments.get("draws", 1))), 1)
 
     def steps(self, rows: Rows) -> int:
         """Time steps of the longest sequence, given or to be generated."""
@@ -57,10 +57,14 @@ class Computation:
 
 @dataclass(frozen=True, slots=True)
 class Pointers:
-    """Where a request says what to answer and how many draws to take, for error messages."""
+    """Where a request says what to answer and how many draws to take, for error messages.
+
+    draws: over which an answer averages. completions: draws that `impute` answers.
+    """
 
     targets: str = "/targets"
     draws: str = "/n_samples"
+    completions: str = "/draws"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,14 @@ def _per_step(query: Query, computation: Computation, config: Config) -> _PerSte
             numbers = _numbers(config, arguments["targets"])
             answered = _outputs(config, arguments["targets"]) + _names(config, arguments["targets"])
             return _PerStep(numbers * computation.draws, answered, pointers.draws, pointers.targets)
+        case "impute":  # the outputs, a value, the bounds of intervals and the draws
+            targets, draws = arguments["targets"], int(arguments["draws"])
+            values = (1 + draws) * (_elements(config, targets) + _names(config, targets))
+            answered = values + _outputs(config, targets) + _names(config, targets) + _bounds(config, targets)
+            numbers = _numbers(config, targets) * computation.draws
+            return _PerStep(
+                numbers, answered, pointers.completions, pointers.completions if draws else pointers.targets
+            )
         case "forecast":  # draws every modality: the next step depends on it
             quantiles = _count(arguments.get("quantiles")) * _numbers(config, arguments["targets"])
             answered = quantiles + _outputs(config, arguments["targets"]) + _names(config, arguments["targets"])
@@ -89,6 +97,17 @@ def _outputs(config: Config, names: Sequence[str] | None = None) -> int:
         if names is None or modality.name in names
         for output in modality.facts.outputs
     )
+
+
+def _elements(config: Config, names: Sequence[str]) -> int:
+    """Numbers of one value of each of these modalities together; 1 for a category."""
+    return sum(math.prod(modality.shape) for modality in config.modalities if modality.name in names)
+
+
+def _bounds(config: Config, names: Sequence[str]) -> int:
+    """Numbers of the bounds of these modalities' intervals together."""
+    bounded = [modality.name for modality in config.modalities if modality.facts.quantiles]
+    return 2 * _elements(config, [name for name in bounded if name in names])
 
 
 def _features(modality: ModalityConfig) -> int:

@@ -1,4 +1,4 @@
-"""/v1/models/…/encode, reconstruct, score, forecast and sample: inference with a version, by number or by alias."""
+"""/v1/models/…/encode, reconstruct, impute, score, forecast and sample, with a version by its number or an alias."""
 
 import re
 from functools import partial
@@ -76,6 +76,18 @@ OPERATIONS = (
         "\n\n`state` is that of an `encode` of the earlier steps of the sequences.",
     ),
     Operation(
+        "impute",
+        "Fill in what is missing",
+        schemas.ImputeRequest,
+        schemas.ImputeResponse,
+        "Complete samples or sequences: observed values stay as they were sent, and missing ones are predicted, "
+        "numbers and counts with an interval. Whole modalities, single steps, beginnings and ends of sequences may be "
+        "missing.\n\n"
+        "With `draws` the answer also has that many joint completions of each row, from the distribution of everything "
+        "that is missing given what is observed. The version needs a conditional part for them. The draws of a row "
+        "depend on `seed` and on the place of the row in the request, and on no other request.",
+    ),
+    Operation(
         "score",
         "Score rows",
         schemas.ScoreRequest,
@@ -97,7 +109,7 @@ OPERATIONS = (
         "Joint draws of all modalities from the prior.",
     ),
 )
-OF_FIELDS = (("inputs", "rows_too_large"), ("state", "invalid_state"))
+OF_FIELDS = (("draws", "no_conditional"), ("inputs", "rows_too_large"), ("state", "invalid_state"))
 """Errors that a field of the body can have."""
 _TAKES_ROWS = {operation.name for operation in OPERATIONS if "inputs" in operation.body.model_fields}
 

@@ -17,17 +17,26 @@ class Rows:
     """Samples or sequences that each have some of the modalities.
 
     values: name -> (B, *shape) or (B, T, *shape). present: name -> (B,) or (B, T) bool. lengths: (B,), None of samples.
+    numbers: (B,) int64, the number of each row within its own request; None: 0 to B - 1.
     """
 
     count: int
     values: dict[str, Array]
     present: dict[str, Array]
     lengths: Array | None
+    numbers: Array | None = None
 
     @property
     def steps(self) -> int:
         """Time steps of the longest sequence; 1 of samples."""
         return 1 if self.lengths is None else int(self.lengths.max(initial=1))
+
+    def is_missing_somewhere(self, name: str) -> bool:
+        """Whether a row, or a step before the end of its sequence, lacks the modality."""
+        if name not in self.present:
+            return True
+        places = self.count if self.lengths is None else int(self.lengths.sum())
+        return int(np.count_nonzero(self.present[name])) < places
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +82,8 @@ def merged(parts: Sequence[Rows]) -> Rows:
             values[name][place] = array
             present[name][place] = part.present[name]
         first += part.count
-    return Rows(count, values, present, np.concatenate(lengths) if lengths else None)
+    numbers = np.concatenate([np.arange(part.count) if part.numbers is None else part.numbers for part in parts])
+    return Rows(count, values, present, np.concatenate(lengths) if lengths else None, numbers)
 
 
 def to_arrays(rows: Rows) -> dict[str, Array]:

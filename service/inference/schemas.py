@@ -1,11 +1,19 @@
 """Bodies of the operations, for the OpenAPI document only: requests are decoded without Pydantic."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.inference import examples
-from service.inference.decoding import MAX_DRAWS, MAX_QUANTILES, MAX_SECONDS, MAX_SEED, MAX_STEPS, MAX_TARGETS
+from service.inference.decoding import (
+    DEFAULT_LEVEL,
+    MAX_DRAWS,
+    MAX_QUANTILES,
+    MAX_SECONDS,
+    MAX_SEED,
+    MAX_STEPS,
+    MAX_TARGETS,
+)
 
 Inputs = dict[str, list[Any]]
 Targets = Annotated[list[str], Field(min_length=1, max_length=MAX_TARGETS)]
@@ -77,6 +85,29 @@ class ReconstructRequest(EncodeRequest):
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draws.")
 
 
+class ImputeRequest(_Rows):
+    """Samples or sequences with gaps, and which modalities to complete."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"inputs": EXAMPLE, "targets": ["label"], "draws": 5, "seed": 7}]}
+    )
+
+    targets: Targets | None = Field(
+        default=None,
+        description="Modalities to complete, each of them missing somewhere in the request. By default all that are.",
+    )
+    draws: int = Field(
+        default=0, ge=0, le=MAX_DRAWS, description="Joint completions of each row; 0 answers values and intervals only."
+    )
+    level: float = Field(
+        default=DEFAULT_LEVEL,
+        gt=0,
+        lt=1,
+        description="Probability with which a missing number or count lies between `lower` and `upper`.",
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draws.")
+
+
 class ForecastRequest(EncodeRequest):
     """Sequences, and how many steps to forecast."""
 
@@ -127,6 +158,30 @@ class ReconstructResponse(BaseModel):
     outputs: dict[str, dict[str, list[Any]]] = Field(
         description="Name of a target -> name of an output of its likelihood -> one value per row; for "
         "sequences one list per row with one value per step."
+    )
+
+
+class ImputeResponse(BaseModel):
+    """Complete values of each target, and the distributions of what was missing.
+
+    Numbers and counts also have `lower` and `upper`, which equal the value where it is observed. `draws` of a row are n
+    values, of a sequence n lists of steps; the n-th draws of all targets belong together.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.IMPUTED]})
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version that answered.")
+    request_id: str = Field(description="Id of the request in the log of the server.")
+    level: float = Field(description="Probability of the intervals, as in the request.")
+    calibration: list[Literal["none", "pooled", "pattern"]] = Field(
+        description="How the width of each row's intervals and draws was fitted on held-out rows: `pattern`, on rows "
+        "that lack the same modalities; `pooled`, on rows that lack any; `none`, not at all."
+    )
+    completed: dict[str, dict[str, list[Any]]] = Field(
+        description="Name of a target -> `value`, `lower`, `upper`, `draws`, or name of an output of its likelihood as "
+        "`reconstruct` has it -> one item per row; for sequences a list with one value per step. Categories that the "
+        "signature names also have `value_name` and `draws_name`."
     )
 
 

@@ -54,7 +54,7 @@ def pack_order(order: Order) -> bytes:
             "operation": order.computation.operation,
             "arguments": dict(order.computation.arguments),
             "has_state": order.computation.has_state,
-            "rows": [rows.count, rows.values, rows.present, rows.lengths],
+            "rows": [rows.count, rows.values, rows.present, rows.lengths, rows.numbers],
             "state": order.state,
         }
     )

@@ -1,41 +1,44 @@
 """Answers become tensors of the protocol: a JSON head, then the bytes of the tensors that a request wants as binary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from service.inference import encoding
-from service.inference.encoding import CATEGORY_NAME
+from service.inference.encoding import NAMES, OF_DRAWS
 from service.inference.modality_values import Array
-from service.inference.queries import Tree, Version
+from service.inference.queries import Config, Operation, Tree, Version
 from service.inference.rows import Rows
 from service.open_inference import framing
 from service.open_inference.datatypes import name_of, pack_texts
-from service.open_inference.outputs import Output, Outputs
+from service.open_inference.outputs import CALIBRATION, Output, Outputs
 from service.open_inference.request_decoding import InferRequest
+
+Answers = Mapping[Operation, Tree]
+"""The answer of each operation that a request needs."""
 
 
 def encode(
-    version: Version, parsed: InferRequest, codes: Tree, predictions: Tree, is_large: bool
+    version: Version, parsed: InferRequest, answers: Answers, is_large: bool
 ) -> tuple[list[bytes], dict[str, str]]:
     """The body of an answer, in parts if it is large, and its headers. Raises BadInput if a number is not finite."""
     head: dict[str, Any] = {"model_name": version.model, "model_version": str(version.number)}
     if parsed.parameters.id:
         head["id"] = parsed.parameters.id
-    named = encoding.with_names(predictions, version.config)
-    head["outputs"], binary = encode_tensors(parsed.outputs, parsed.rows, codes, named)
+    head["outputs"], binary = encode_tensors(parsed.outputs, parsed.rows, _with_names(answers, version.config))
     return framing.joined(head, binary, is_large)
 
 
-def encode_tensors(
-    outputs: Outputs, rows: Rows, codes: Tree, predictions: Tree
-) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """The outputs as the head describes them, and the bytes of those that are binary. Raises BadInput."""
+def encode_tensors(outputs: Outputs, rows: Rows, answers: Answers) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The outputs as the head describes them, and the bytes of those that are binary. Raises BadInput.
+
+    answers: with category names.
+    """
     described: list[dict[str, Any]] = []
     binary: list[bytes] = []
     for output in outputs.requested:
-        array = _padded(_array(output, codes, predictions), rows)
+        array = _of_rows(output, _array(output, answers), rows)
         tensor: dict[str, Any] = {"name": output.name, "datatype": name_of(array.dtype), "shape": list(array.shape)}
         if output.binary:
             binary.append(array.tobytes() if array.dtype.kind != "O" else pack_texts(_flat(array)))
@@ -46,14 +49,37 @@ def encode_tensors(
     return described, binary
 
 
-def _array(output: Output, codes: Tree, predictions: Tree) -> Array:
-    if output.target is not None and output.part is not None:
-        part = np.asarray(predictions[output.target][output.part])
-        return np.frompyfunc(_text, 1, 1)(part) if output.part == CATEGORY_NAME else part
+def _with_names(answers: Answers, config: Config) -> Answers:
+    named = dict(answers)
+    if "reconstruct" in answers:
+        named["reconstruct"] = encoding.with_names(answers["reconstruct"], config)
+    if "impute" in answers:
+        completed = encoding.with_names(answers["impute"]["completed"], config)
+        named["impute"] = {**answers["impute"], "completed": completed}
+    return named
+
+
+def _array(output: Output, answers: Answers) -> Array:
+    operation, target, part = output.source
+    answer = answers[operation]
+    if target is not None:
+        array = np.asarray((answer["completed"] if operation == "impute" else answer)[target][part])
+        return np.frompyfunc(_text, 1, 1)(array) if part in NAMES else array
+    if output.name == CALIBRATION:
+        return encoding.calibration_words(answer)
     if output.name == "latent_mean":
-        return np.asarray(codes["mean"])
+        return np.asarray(answer["mean"])
     with np.errstate(divide="ignore"):  # `encoding.finite` refuses infinite numbers
-        return np.asarray(2 * np.log(codes["standard_deviation"]))
+        return np.asarray(2 * np.log(answer["standard_deviation"]))
+
+
+def _of_rows(output: Output, array: Array, rows: Rows) -> Array:
+    """An array as `_padded` has it: of draws of sequences (B, n, T, ...), of the calibration (B,)."""
+    if output.name == CALIBRATION:
+        return array
+    if output.source.part in OF_DRAWS and rows.lengths is not None:
+        return np.moveaxis(_padded(np.moveaxis(array, 1, 2), rows), 2, 1)
+    return _padded(array, rows)
 
 
 def _padded(array: Array, rows: Rows) -> Array:

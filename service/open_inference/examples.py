@@ -30,6 +30,17 @@ METADATA: dict[str, Any] = {
         {"name": "recon.image.standard_deviation", "datatype": "FP32", "shape": [-1, 1, 8, 8]},
         {"name": "recon.label", "datatype": "FP32", "shape": [-1, 10]},
         {"name": "recon.label.category", "datatype": "INT64", "shape": [-1]},
+        {"name": "impute.image", "datatype": "FP32", "shape": [-1, 1, 8, 8]},
+        {"name": "impute.image.mean", "datatype": "FP32", "shape": [-1, 1, 8, 8]},
+        {"name": "impute.image.standard_deviation", "datatype": "FP32", "shape": [-1, 1, 8, 8]},
+        {"name": "impute.image.lower", "datatype": "FP32", "shape": [-1, 1, 8, 8]},
+        {"name": "impute.image.upper", "datatype": "FP32", "shape": [-1, 1, 8, 8]},
+        {"name": "impute.image.draws", "datatype": "FP32", "shape": [-1, -1, 1, 8, 8]},
+        {"name": "impute.label", "datatype": "INT64", "shape": [-1]},
+        {"name": "impute.label.probabilities", "datatype": "FP32", "shape": [-1, 10]},
+        {"name": "impute.label.category", "datatype": "INT64", "shape": [-1]},
+        {"name": "impute.label.draws", "datatype": "INT64", "shape": [-1, -1]},
+        {"name": "calibration", "datatype": "BYTES", "shape": [-1]},
     ],
 }
 CONFIGURATION: dict[str, Any] = {

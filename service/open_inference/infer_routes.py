@@ -72,15 +72,12 @@ async def _answer(request: Request, version: Version, caller: Principal, statist
     queries = parsed.queries()
     answers = await asyncio.gather(*(inference.answer(version, query, max_rows, is_gone) for query in queries))
     computed_at = time.monotonic()
-    codes, predictions = (
-        answers[0].tree if parsed.outputs.codes else {},
-        answers[-1].tree if parsed.outputs.targets else {},
-    )
-    is_large = encoding.numbers(codes) + encoding.numbers(predictions) >= encoding.LARGE_NUMBERS
+    trees = {query.operation: answered.tree for query, answered in zip(queries, answers, strict=True)}
+    is_large = sum(map(encoding.numbers, trees.values())) >= encoding.LARGE_NUMBERS
     if is_large:
-        parts, headers = await run_in_threadpool(encode, version, parsed, codes, predictions, True)
+        parts, headers = await run_in_threadpool(encode, version, parsed, trees, True)
     else:
-        parts, headers = encode(version, parsed, codes, predictions, False)
+        parts, headers = encode(version, parsed, trees, False)
     answer_encoding = framing.answer_encoding(request.headers.get("accept-encoding"), sum(map(len, parts)))
     if answer_encoding is not None:
         parts = [await run_in_threadpool(framing.compressed, parts, answer_encoding)]
@@ -110,11 +107,13 @@ def _count(
 
 
 DESCRIPTION = (
-    "Codes and predictions of a model's `production` version, else of its newest. A missing modality is left out.\n\n"
-    "Outputs: `latent_mean`, `latent_logvar`, and `recon.NAME` of any modality. `mask.NAME` says where a modality is "
-    "present. Parameters: `n_samples`, `seed`, and `timeout` in microseconds."
+    "Codes, predictions and completions by a model's `production` version, else its newest. A missing modality is left "
+    "out.\n\n"
+    "Outputs: `latent_mean`, `latent_logvar`, `recon.NAME` of any modality, `impute.NAME` of one that is missing "
+    "somewhere, and `calibration`. `mask.NAME` says where a modality is present. Parameters: `n_samples` for "
+    "`recon.NAME`, `draws` and `level` for `impute.NAME`, `seed`, and `timeout` in microseconds."
 )
-ERRORS = (*INFERENCE, "rows_too_large", "unsupported_content_encoding")
+ERRORS = (*INFERENCE, "no_conditional", "rows_too_large", "unsupported_content_encoding")
 HEADERS = ("Content-Encoding", "Inference-Header-Content-Length", "Server-Timing")
 ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
     PostRoute(
@@ -136,7 +135,7 @@ ROUTES: list[PostRoute[ByName] | PostRoute[ByVersion]] = [
         errors=(*ERRORS, "alias_not_found", "model_version_not_found"),
         headers=HEADERS,
         summary="Infer with a version",
-        description="Codes and predictions of a version, named by its number or an alias.",
+        description="Codes, predictions and completions by a version, named by its number or an alias.",
         **schemas.INFER,
     ),
 ]

@@ -8,11 +8,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from service.inference import imputed_targets
 from service.inference import rows as row_arrays
 from service.inference.body_limits import check_counts
-from service.inference.decoding import MAX_DRAWS, MAX_SEED, ModelContext
+from service.inference.decoding import DEFAULT_LEVEL, MAX_DRAWS, MAX_SEED, ModelContext
+from service.inference.encoding import OF_DRAWS
 from service.inference.modality_values import shown
-from service.inference.queries import Pointers, Query
+from service.inference.queries import Operation, Pointers, Query
 from service.inference.row_decoding import MAX_FAULTS
 from service.inference.rows import Rows
 from service.open_inference import framing
@@ -24,9 +26,16 @@ from service.shared.parser_process import LARGE_BYTES, Array, ReadingProcess, Va
 MAX_ID_CHARACTERS = 200
 MAX_MICROSECONDS = 600_000_000
 FIELDS = {"id", "parameters", "inputs", "outputs"}
-POINTERS = Pointers("/outputs", "/parameters/n_samples")
-MAXIMA = {"timeout": MAX_MICROSECONDS, "n_samples": MAX_DRAWS, "seed": MAX_SEED, "priority": 2**64 - 1}
-_OF_OUTPUTS = {"binary_data_output"}
+POINTERS = Pointers("/outputs", "/parameters/n_samples", "/parameters/draws")
+MAXIMA = {
+    "timeout": MAX_MICROSECONDS,
+    "n_samples": MAX_DRAWS,
+    "draws": MAX_DRAWS,
+    "seed": MAX_SEED,
+    "priority": 2**64 - 1,
+}
+_OF_OUTPUTS = "binary_data_output"
+_LEVEL = "level"
 
 
 class Parameters(NamedTuple):
@@ -36,24 +45,41 @@ class Parameters(NamedTuple):
     timeout_seconds: float
     n_samples: int
     seed: int
+    draws: int
+    level: float
 
 
 class InferRequest(NamedTuple):
-    """A decoded body. rows: as the client has padded them."""
+    """A decoded body. rows: as the client has padded them. imputed: the targets of `impute`."""
 
     parameters: Parameters
     outputs: Outputs
     rows: Rows
+    imputed: list[str]
+
+    @classmethod
+    def of(cls, parameters: Parameters, outputs: Outputs, rows: Rows, context: ModelContext) -> "InferRequest":
+        """The request with these parts. Raises BadInput if it imputes nothing, or with too many draws."""
+        imputed = []
+        if outputs.need("impute"):
+            imputed = imputed_targets.of(rows, context.config, outputs.targets("impute"))
+            context.limits(_draws(parameters, outputs)).check_steps(rows.count, rows.steps, POINTERS.completions)
+        return cls(parameters, outputs, rows, imputed)
 
     def queries(self) -> list[Query]:
-        """What has to be computed: an `encode` for codes, a `reconstruct` for predictions, or both in this order."""
-        rows, timeout_seconds = without_trailing_padding(self.rows), self.parameters.timeout_seconds
-        queries = [Query("encode", rows, {}, timeout_seconds, pointers=POINTERS)] if self.outputs.codes else []
-        if self.outputs.targets:
-            n_samples, seed = self.parameters.n_samples, self.parameters.seed
-            arguments = {"targets": self.outputs.targets, "n_samples": n_samples, "seed": seed if n_samples else 0}
-            queries.append(Query("reconstruct", rows, arguments, timeout_seconds, pointers=POINTERS))
-        return queries
+        """What has to be computed: `encode` for codes, `reconstruct` for predictions, `impute` for completions."""
+        rows, (_, timeout_seconds, n_samples, seed, _, level) = without_trailing_padding(self.rows), self.parameters
+        arguments: dict[Operation, dict[str, Any]] = {}
+        if self.outputs.need("encode"):
+            arguments["encode"] = {}
+        if targets := [*self.outputs.targets("reconstruct")]:
+            own_seed = seed if n_samples else 0
+            arguments["reconstruct"] = {"targets": targets, "n_samples": n_samples, "seed": own_seed}
+        if self.imputed:
+            draws = _draws(self.parameters, self.outputs)
+            own_seed = seed if draws else 0
+            arguments["impute"] = {"targets": self.imputed, "draws": draws, "level": level, "seed": own_seed}
+        return [Query(name, rows, own, timeout_seconds, pointers=POINTERS) for name, own in arguments.items()]
 
 
 async def decode(process: ReadingProcess, body: bytes, head_length: str | None, context: ModelContext) -> InferRequest:
@@ -65,7 +91,7 @@ async def decode(process: ReadingProcess, body: bytes, head_length: str | None, 
     plain, arrays = await process.read(decode_apart, {"head_length": head_length, "context": context.to_plain()}, body)
     head = plain["head"]
     rows = row_arrays.from_arrays(plain["count"], arrays)
-    return InferRequest(decode_parameters(head), decode_outputs(head, context.config), rows)
+    return InferRequest.of(decode_parameters(head), decode_outputs(head, context.config), rows, context)
 
 
 def decode_apart(plain: Values, body: bytes) -> tuple[Values, dict[str, Array]]:
@@ -91,12 +117,16 @@ def decode_parameters(head: Mapping[str, Any]) -> Parameters:
     # JSON Schema's integers may be written 1.0.
     values = {name: int(value) if _is_whole(value) else value for name, value in values.items()}
     for name, value in values.items():
-        if name in _OF_OUTPUTS:
+        if name == _OF_OUTPUTS:
             if type(value) is not bool:
                 detail = f"parameter {name} is {shown(value)}, expected true or false"
                 faults.append(Fault(pointer("parameters", name), "bad_boolean", detail))
+        elif name == _LEVEL:
+            if type(value) not in (int, float) or not 0 < value < 1:
+                detail = f"parameter {name} is {shown(value)}, expected a number above 0 and below 1"
+                faults.append(Fault(pointer("parameters", name), "bad_fraction", detail))
         elif name not in MAXIMA:
-            detail = f"parameter {shown(name)}, expected some of {sorted({*MAXIMA, *_OF_OUTPUTS})}"
+            detail = f"parameter {shown(name)}, expected some of {sorted({*MAXIMA, _OF_OUTPUTS, _LEVEL})}"
             if name.startswith("sequence_"):
                 detail += "; a sequence comes whole, or in pieces with the `state` of /v1"
             faults.append(Fault(pointer("parameters", name), "unknown_parameter", detail))
@@ -110,14 +140,38 @@ def decode_parameters(head: Mapping[str, Any]) -> Parameters:
     if faults:
         raise BadInput(faults[:MAX_FAULTS])
     timeout_seconds = values["timeout"] / 1e6 if values.get("timeout") else math.inf
-    return Parameters(request_id, timeout_seconds, values.get("n_samples", 0), values.get("seed", 0))
+    return Parameters(
+        request_id,
+        timeout_seconds,
+        values.get("n_samples", 0),
+        values.get("seed", 0),
+        values.get("draws", 0),
+        values.get(_LEVEL, DEFAULT_LEVEL),
+    )
 
 
 def _decode(body: bytes, head_length: str | None, context: ModelContext) -> tuple[dict[str, Any], InferRequest]:
     head, binary = framing.split(body, head_length)
     parameters, outputs = decode_parameters(head), decode_outputs(head, context.config)
     rows = decode_rows(head, binary, context.config, context.limits(parameters.n_samples))
-    return head, InferRequest(parameters, outputs, rows)
+    return head, InferRequest.of(parameters, outputs, rows, context)
+
+
+def _draws(parameters: Parameters, outputs: Outputs) -> int:
+    """The draws to compute: none unless an output has them. Raises BadInput for such an output without draws."""
+    of_draws = [output for output in outputs.requested if output.source.part in OF_DRAWS]
+    if of_draws and not parameters.draws:
+        raise BadInput(
+            [
+                Fault(
+                    pointer("outputs", output.place, "name"),
+                    "no_draws",
+                    f"output {output.name!r} has draws, and the parameter draws is 0, expected at least 1",
+                )
+                for output in of_draws[:MAX_FAULTS]
+            ]
+        )
+    return parameters.draws if of_draws else 0
 
 
 def _is_whole(value: Any) -> bool:

@@ -200,10 +200,15 @@ _BODY = {
     "properties": {
         "id": _ID,
         "parameters": _parameters(
-            "By name: `n_samples`, 0 to 1000 draws over which predictions average; `seed` of the draws; `timeout` in "
-            "microseconds; `binary_data_output`, whether outputs are binary unless they say otherwise; `priority`, "
-            "which has no effect.",
-            {"binary_data_output": {"type": "boolean"}} | {name: _up_to(maximum) for name, maximum in MAXIMA.items()},
+            "By name: `n_samples`, 0 to 1000 draws over which predictions average; `draws`, 0 to 1000 joint "
+            "completions; `level`, the probability of intervals; `seed` of the draws; `timeout` in microseconds; "
+            "`binary_data_output`, whether outputs are binary unless they say otherwise; `priority`, which has no "
+            "effect.",
+            {
+                "binary_data_output": {"type": "boolean"},
+                "level": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                **{name: _up_to(maximum) for name, maximum in MAXIMA.items()},
+            },
         ),
         "inputs": _tensors(
             "Any subset of the modalities, each at most once, and masks of those that are given.",

@@ -115,6 +115,9 @@ def _narrow_bodies(schemas: dict[str, Document], values: Values) -> None:
     track = {"type": "array", "items": {"type": "array", "items": pair, **step}, **step}
     for name in ("EncodeRequest", "ReconstructRequest", "ScoreRequest"):
         _narrow_rows(schemas[name], {"image": image, "label": label})
+    _narrow_rows(schemas["ImputeRequest"], {"image": image})
+    schemas["ImputeRequest"]["properties"]["targets"]["anyOf"][0]["items"] = {"enum": ["label"]}
+    schemas["ImputeRequest"]["properties"]["draws"]["maximum"] = 0  # draws need a conditional part
     _narrow_rows(schemas["ForecastRequest"], {"x": track})
     schemas["ForecastRequest"]["properties"]["horizon"]["maximum"] = 10
     drawn = schemas["SampleRequest"]

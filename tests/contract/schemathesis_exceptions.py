@@ -65,7 +65,7 @@ IDEMPOTENT = (
 OF_VERSIONS = tuple(
     f"POST /v1/models/{{name}}/{path}/{operation}"
     for path in ("versions/{version}", "aliases/{alias}")
-    for operation in ("encode", "reconstruct", "score", "forecast", "sample")
+    for operation in ("encode", "reconstruct", "impute", "score", "forecast", "sample")
 )
 REFUSALS = (
     Refusal(LISTS, 400, ("invalid_page_token",), "a page token is signed by the service for one list"),

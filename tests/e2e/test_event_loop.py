@@ -55,7 +55,7 @@ VERSION = "/v1/models/sounds/versions/1"
 INFER = "/v2/models/sounds/versions/1/infer"
 # Most shapes reach the limit of parts at about this size.
 MANY_PARTS_BYTES = 300_000
-OPERATIONS = ("encode", "reconstruct", "score", "forecast", "sample")
+OPERATIONS = ("encode", "reconstruct", "impute", "score", "forecast", "sample")
 JSON = {"Content-Type": "application/json"}
 
 

@@ -101,7 +101,8 @@ def answers(path: Path, batches: Mapping[str, Array], backend: Backend) -> Array
         if kind != "mixed":
             continue
         note("reconstruct/draws", predictor.reconstruct(values, present, lengths, names, n_samples=3, seed=SEED))
-        note("impute", predictor.impute(values, present, lengths))
+        completed = predictor.impute(values, present, lengths)["completed"]
+        note("impute", {name: _filled(name, answer, values, present) for name, answer in completed.items()})
         note("score/mean", predictor.score(values, present, lengths)._asdict())
         note("score/draws", predictor.score(values, present, lengths, n_samples=2, seed=SEED)._asdict())
         if sequence:
@@ -112,6 +113,14 @@ def answers(path: Path, batches: Mapping[str, Array], backend: Backend) -> Array
                 note("piece", predictor.encode(values, present, None, latent.state)._asdict())
     note("sample", predictor.sample(2, 3 if sequence else None, SEED))
     return _without_padding(found, batches) if sequence else found
+
+
+def _filled(name: str, answer: Arrays, values: Arrays, present: Arrays) -> Array:
+    """The completed values; missing counts were rates, which are whole numbers now."""
+    if "rate" not in answer or name not in values:
+        return answer.get("rate", answer["value"])
+    mask = present[name].reshape(*present[name].shape, *[1] * (values[name].ndim - present[name].ndim))
+    return np.where(mask, values[name], answer["rate"])
 
 
 def _without_padding(found: Arrays, batches: Mapping[str, Array]) -> Arrays:

@@ -272,11 +272,12 @@ def test_a_predictor_accepts_masks_of_elements(model: Model) -> None:
     for ask in (predictor.encode, predictor.score, predictor.impute):
         found, expected = ask(values, present, lengths), ask(others, present, lengths)
         torch.testing.assert_close(_flat(found), _flat(expected), rtol=0, atol=0)
-    filled = predictor.impute(values, present, lengths)
+    filled = predictor.impute(values, present, lengths)["completed"]
     mean = predictor.reconstruct(values, present, lengths, ["audio"])["audio"]["mean"]
     mask = present["audio"]
-    np.testing.assert_array_equal(filled["audio"][mask], values["audio"][mask])
-    np.testing.assert_allclose(filled["audio"][~mask], mean[~mask], rtol=1e-5)
+    for part in ("value", "lower", "upper"):
+        np.testing.assert_array_equal(filled["audio"][part][mask], values["audio"][mask])
+    np.testing.assert_allclose(filled["audio"]["value"][~mask], mean[~mask], rtol=1e-5)
 
 
 def test_a_predictor_of_sequences_accepts_masks_of_elements_without_lengths() -> None:

@@ -14,7 +14,7 @@ UNLIMITED = {"SENSORIUM_REQUEST_BYTES": str(2**30), "SENSORIUM_INFERENCE_ROWS": 
 UNLIMITED["SENSORIUM_INFERENCE_STEPS"] = "1000000000"
 """Settings with which a request may have as many rows as fit into memory."""
 
-_INPUTS = {"encode": {}, "reconstruct": {}, "score": {}, "forecast": {"horizon": 1, "n_samples": 2}}
+_INPUTS = {"encode": {}, "reconstruct": {}, "impute": {}, "score": {}, "forecast": {"horizon": 1, "n_samples": 2}}
 
 
 def asks_a_model(case: Case) -> bool:
@@ -72,8 +72,14 @@ def too_large_rows(target: Target, case: Case) -> Answer:
     return ask(target, case, json={**body(case), **rows})
 
 
+def _drawn(target: Target, case: Case) -> Answer:
+    drawn = {"parameters": {"draws": 1}, "outputs": [{"name": "impute.y.draws"}]}
+    return _with(**drawn if case.id.startswith("v2_") else {"draws": 1})(target, case)
+
+
 ERRORS: dict[str, Provoke] = {
     "invalid_state": _with(state="nothing"),
+    "no_conditional": _drawn,
     "timed_out": _timed_out,
     "too_many_rows": _too_many_rows,
 }

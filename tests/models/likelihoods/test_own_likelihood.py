@@ -102,8 +102,10 @@ def test_it_is_trained_evaluated_saved_and_used_for_inference(scale: str, tmp_pa
     answer = predictor.reconstruct(values, present, None, ["price"])["price"]
     assert answer.keys() == {"median", "log_standard_deviation"}
     assert answer["median"][0, 0] > math.e > 1 / math.e > answer["median"][0, 1]
-    filled = predictor.impute(values, present)["price"]
-    np.testing.assert_array_equal(filled, answer["median"])
+    filled = predictor.impute(values, present)["completed"]["price"]
+    np.testing.assert_array_equal(filled["value"], answer["median"])
+    assert (filled["lower"] < answer["median"]).all()
+    assert (filled["upper"] > answer["median"]).all()
     drawn = predictor.sample(500, seed=3)["price"]["value"]
     assert (drawn > 0).all()
     usual = {"price": np.array([[7.4, 0.14], [7.4, 7.4]], np.float32), "size": np.ones((2, 1), np.float32)}

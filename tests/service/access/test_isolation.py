@@ -27,11 +27,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "change_project": {"name": "stolen"},
     "encode": {"inputs": {"label": [1]}},
     "reconstruct": {"inputs": {"label": [1]}},
+    "impute": {"inputs": {"label": [1]}},
     "score": {"inputs": {"label": [1]}},
     "forecast": {"inputs": {"label": [1]}},
     "sample": {"rows": 1},
 }
-BODIES |= {f"{name}_by_alias": BODIES[name] for name in ("encode", "reconstruct", "score", "forecast", "sample")}
+INFERENCE = {"encode", "reconstruct", "impute", "score", "forecast", "sample"}
+BODIES |= {f"{name}_by_alias": BODIES[name] for name in INFERENCE}
 BODIES |= {"v2_index": {}, "v2_load": {}, "v2_unload": {}}
 TENSOR = {"name": "label", "datatype": "INT64", "shape": [1], "data": [1]}
 BODIES |= {"v2_infer": {"inputs": [TENSOR]}, "v2_infer_version": {"inputs": [TENSOR]}}
@@ -76,7 +78,6 @@ ADMINISTRATION = {
 }
 # Calls of operator projects on projects as a whole: others get 403, also with every scope.
 OPERATORS = {"create_project", "delete_project", "restore_project"}
-INFERENCE = {"encode", "reconstruct", "score", "forecast", "sample"}
 INFERENCE |= {f"{name}_by_alias" for name in INFERENCE}
 
 

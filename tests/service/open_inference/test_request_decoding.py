@@ -197,7 +197,7 @@ def test_an_answer_has_the_steps_of_its_request_and_zeros_after_the_end() -> Non
     asked = decode_outputs({"outputs": [{"name": "latent_mean"}]}, SEQUENCE)
     mean = np.ones((2, 2, 1), np.float32)
     mean[1, 1] = np.nan  # padding means nothing
-    described, binary = encode_tensors(asked, rows, {"mean": mean}, {})
+    described, binary = encode_tensors(asked, rows, {"encode": {"mean": mean}})
     assert binary == []
     assert described[0]["shape"] == [2, 3, 1]
     assert described[0]["data"].tolist() == [1, 1, 0, 1, 0, 0]
@@ -211,7 +211,7 @@ def test_an_answer_that_is_not_finite_is_refused(name: str, part: str, value: fl
     asked = decode_outputs({"outputs": [{"name": name, "parameters": {"binary_data": binary}}]}, STATIC)
     codes = {part: np.array([[1.0], [value]], np.float32)}
     with pytest.raises(BadInput, match="row 1 has values so far from the training data"):
-        encode_tensors(asked, read(GOOD), codes, {})
+        encode_tensors(asked, read(GOOD), {"encode": codes})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""Imputation: given values stay, missing ones are predicted with intervals."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models.architectures import Model
+from models.batch import Batch
+from models.config.calibrations import CALIBRATIONS
+
+NO_CONDITIONAL = (
+    "the model has no conditional part, which draws need: train one with `architecture.conditional`, or fit one to an "
+    "existing version by a run with `init_from` and `training.fit` = `conditional`"
+)
+
+
+class NoConditional(ValueError):
+    """Draws are asked of a model without a conditional part."""
+
+
+def marginals(model: Model, inputs: Batch, targets: Sequence[str], level: float) -> dict[str, dict[str, Tensor]]:
+    """Each target by itself, decoded from the posterior mean: name -> (B, ...) or (B, T, ...).
+
+    `value`: the given elements, and predictions inside the support elsewhere. What `Multimodal.describe` names. `lower`
+    and `upper`, of numbers and counts: the central interval in which a value lies with probability `level`; both equal
+    the value where it is given.
+    """
+    raws = model.decode(inputs, targets, None)
+    return {name: _marginal(model, inputs, name, raw, level) for name, raw in raws.items()}
+
+
+def completed(inputs: Batch, name: str, predicted: Tensor) -> Tensor:
+    """The given elements of a modality, and predicted ones elsewhere: (B, ...) or (B, T, ...)."""
+    if name not in inputs.values:
+        return predicted
+    mask, given = inputs.present[name], inputs.values[name]
+    return torch.where(mask.reshape(mask.shape + (1,) * (given.ndim - mask.ndim)), given, predicted.to(given.dtype))
+
+
+def calibration(model: Model, inputs: Batch, targets: Sequence[str]) -> Tensor:
+    """How the intervals of each row were fitted, as positions in CALIBRATIONS: (B,) int64.
+
+    A row has the least fitted of its targets. "none" also if no target has intervals.
+    """
+    likelihoods = [model.likelihood(name) for name in targets]
+    fitted = [likelihood.is_calibrated for likelihood in likelihoods if likelihood.modality.facts.quantiles]
+    word = "pooled" if fitted and all(fitted) else "none"
+    return torch.full((inputs.rows,), CALIBRATIONS.index(word))
+
+
+def _marginal(model: Model, inputs: Batch, name: str, raw: Tensor, level: float) -> dict[str, Tensor]:
+    """raw: (1, B, *parameter_shape) or (1, B, T, *parameter_shape)."""
+    likelihood = model.likelihood(name)
+    described = model.describe(name, raw, inputs.absence(name))
+    filled = likelihood.fill(described)
+    if likelihood.modality.support.whole and filled.is_floating_point():
+        filled = filled.round()
+    answer = {"value": completed(inputs, name, filled), **described}
+    if likelihood.modality.facts.quantiles:
+        leading = raw.shape[1 : raw.ndim - len(likelihood.parameter_shape)]
+        last = len(leading) - 1
+        flat = {key: value.flatten(0, last) for key, value in described.items()}
+        bounds = likelihood.interval(raw[0].flatten(0, last), flat, level)
+        for side, bound in zip(("lower", "upper"), bounds, strict=True):
+            answer[side] = completed(inputs, name, bound.unflatten(0, leading))
+    return answer
