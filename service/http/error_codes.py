@@ -292,7 +292,7 @@ _PROBLEMS = (
         "Draws of missing values were asked of a version without a conditional part.",
         "Train a version with `architecture.conditional`, or fit a conditional part to this version by a run with "
         "`init_from` and `training.fit` = `conditional`. Without `draws` any version completes values.",
-        example="model 'speech' version 3 has no conditional part, which draws need: train one with "
+        example="model 'small' version 1 has no conditional part, which draws need: train one with "
         "`architecture.conditional`, or fit one to this version by a run with `init_from` and `training.fit` = "
         "`conditional`",
     ),

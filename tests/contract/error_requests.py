@@ -246,6 +246,7 @@ LIMITED: dict[str, Request] = {
     "model_version_not_found": _ask("GET", "/v1/models/small/versions/99"),
     "model_version_not_found--inference": _ask("POST", "/v1/models/small/versions/99/encode", json=ENCODE),
     "model_version_not_found--v2": _ask("POST", "/v2/models/nothing/infer", json={"inputs": [TENSOR]}),
+    "no_conditional": _ask("POST", f"{SMALL}/impute", json={**ENCODE, "draws": 1}),
     "not_found": _ask("GET", "/v1/nothing"),
     "not_json": _ask("POST", "/v1/runs", content=b'{"model": "\xff"}', headers=JSON),
     "operator_required": lambda target: target.ask("POST", "/v1/projects", target.stranger, json={"name": "mine"}),

@@ -93,21 +93,6 @@ BOTH = pytest.mark.parametrize("model", [static_model(), static_model(expert="mi
 
 
 @BOTH
-@pytest.mark.parametrize("n_samples", [0, 3])
-def test_imputation_keeps_given_values_and_predicts_the_others(model: Multimodal, n_samples: int) -> None:
-    predictor = Predictor(model)
-    values, present, lengths = _given(model)
-    filled = predictor.impute(values, present, lengths, n_samples, seed=2)
-    predicted = predictor.reconstruct(values, present, lengths, NAMES, n_samples, seed=2)
-    assert list(filled) == NAMES
-    for name, key in [("audio", "mean"), ("word", "category")]:
-        np.testing.assert_array_equal(filled[name][present[name]], values[name][present[name]])
-        np.testing.assert_array_equal(filled[name][~present[name]], predicted[name][key][~present[name]])
-    np.testing.assert_array_equal(filled["face"], predicted["face"]["probability"].round())
-    assert filled["word"].dtype == np.int64
-
-
-@BOTH
 def test_a_score_is_the_sum_of_its_parts_and_those_of_the_bound(model: Multimodal) -> None:
     values, present, lengths = _given(model)
     score = Predictor(model).score(values, present, lengths)

@@ -85,6 +85,24 @@ def test_sequences_take_and_answer_names_step_by_step(trained: Service) -> None:
     assert np.shape(ahead["outputs"]["walk"]["category_name"]) == (2, 2)
 
 
+def test_completed_categories_have_their_names(trained: Service) -> None:
+    found = ask(trained, "impute", {"inputs": {"x": [X[0], None], "mood": [None, "calm"], "year": [2008, None]}})
+    mood, year = found["completed"]["mood"], found["completed"]["year"]
+    assert mood["value"] == [mood["category"][0], 1]
+    assert mood["value_name"] == [MOODS[number] for number in mood["value"]]
+    assert year["value"] == year["value_name"] == [2008, year["category"][1]]
+    assert year["value"][1] in YEARS
+    walk = ask(trained, "impute", {"inputs": {"walk": [["calm", None], ["größer"]]}}, "walks")["completed"]["walk"]
+    assert (walk["value_name"][0][0], walk["value_name"][1]) == ("calm", ["größer"])
+    tensor = {"name": "mood", "shape": [2], "datatype": "BYTES", "data": ["calm", "größer"]}
+    mask = {"name": "mask.mood", "shape": [2], "datatype": "BOOL", "data": [False, True]}
+    x = {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": X}
+    asked = {"inputs": [tensor, mask, x], "outputs": [{"name": "impute.mood.value_name"}]}
+    (output,) = trained.http.post("/v2/models/moods/versions/1/infer", json=asked).json()["outputs"]
+    assert output["data"][0] in MOODS
+    assert output["data"][1] == "größer"
+
+
 @pytest.mark.parametrize("value", ["Calm", "", 3, -1, 10**30, 1.0, True, ["calm"], {"calm": 1}])
 def test_an_unknown_category_is_refused_with_the_expected_ones(trained: Service, value: Any) -> None:
     body = {"inputs": {"mood": ["calm", value]}}

@@ -52,6 +52,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     [
         ("encode", STILL, {"inputs": SAMPLES, "timeout_seconds": 3}),
         ("reconstruct", STILL, {"inputs": SAMPLES, "targets": ["word"], "n_samples": 2, "seed": 2**53 - 1}),
+        ("impute", STILL, {"inputs": SAMPLES, "targets": ["word"], "draws": 2, "level": 0.5, "seed": 1}),
+        ("impute", MOVING, {"inputs": SEQUENCES}),
         ("score", STILL, {"inputs": SAMPLES}),
         ("encode", MOVING, {"inputs": SEQUENCES, "state": None}),
         ("forecast", MOVING, {"inputs": SEQUENCES, "horizon": 3, "quantiles": [0.5], "state": "abc", "n_samples": 1}),
@@ -218,3 +220,11 @@ def test_requests_without_draws_share_a_batch_whatever_their_seeds(
     assert arguments(operation, context, first) == arguments(operation, context, second)
     first, second = ({**body, "n_samples": 1, "seed": seed} for seed in (1, 2))
     assert arguments(operation, context, first) != arguments(operation, context, second)
+
+
+def test_completions_without_draws_share_a_batch_whatever_their_seeds() -> None:
+    def asked(draws: int, seed: int) -> Any:
+        return arguments("impute", STILL, {"inputs": {"word": [1]}, "draws": draws, "seed": seed})
+
+    assert asked(0, 1) == asked(0, 2) == {"targets": ["audio"], "draws": 0, "level": 0.9, "seed": 0}
+    assert asked(1, 1) != asked(1, 2)

@@ -55,3 +55,15 @@ def test_an_answer_that_is_not_finite_names_its_row(value: float) -> None:
     padded = np.zeros((1, 3), np.float32)
     padded[0, 2] = value
     assert [row.tolist() for row in encoding.finite(padded, np.array([2]))] == [[0, 0]]
+
+
+def test_draws_of_sequences_have_no_padding() -> None:
+    draws = np.arange(24, dtype=np.float32).reshape(2, 2, 3, 2)  # (B, n, T, D)
+    draws[0, :, 1:] = np.nan  # padding means nothing
+    first, second = encoding.finite_draws(draws, np.array([1, 3]))
+    assert (first.tolist(), second.tolist()) == (draws[0, :, :1].tolist(), draws[1].tolist())
+    names = np.full((1, 2, 3), "calm", object)
+    assert encoding.finite_draws(names, np.array([2])) == [[["calm"] * 2] * 2]
+    draws[1, 0, 2] = np.inf
+    with pytest.raises(BadInput, match="row 1 has values so far from the training data"):
+        encoding.finite_draws(draws, np.array([1, 3]))

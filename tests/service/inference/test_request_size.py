@@ -81,6 +81,16 @@ def test_an_answer_that_is_too_large_is_refused_at_the_field_that_asks_for_it(
     assert f"expected at most {MAX_ANSWERED}" in found.detail
 
 
+def test_completions_count_their_bounds_and_draws() -> None:
+    asked = {"targets": ["image", "label"], "draws": 0, "level": 0.9, "seed": 0}
+    assert check("impute", labels(8), STATIC, **asked) == 5 * 4096 + 1 + 5
+    assert check("impute", labels(8), STATIC, **asked | {"draws": 10}) == (5 + 10) * 4096 + 11 + 5
+    assert fault("impute", labels(4096), STATIC, **asked).pointer == "/targets"
+    found = fault("impute", labels(100), STATIC, **asked | {"draws": 100})
+    assert (found.pointer, found.code) == ("/draws", "answer_too_large")
+    assert fault("impute", labels(100), STATIC, POINTERS, **asked | {"draws": 100}).pointer == "/parameters/draws"
+
+
 def test_draws_of_a_score_do_not_count() -> None:
     assert check("score", labels(4096), STATIC, n_samples=64, seed=0) == 4
 

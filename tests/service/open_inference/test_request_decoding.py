@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from service.inference.decoding import ModelContext
 from service.inference.queries import Config, Query
 from service.inference.rows import RowLimits, Rows, merged
 from service.open_inference import framing
@@ -21,6 +22,7 @@ C = ModalityConfig(name="c", shape=(1,), likelihood="poisson")
 STATIC = MMVAEConfig(modalities=(A, B, C))
 SEQUENCE = MMVRNNConfig(modalities=(A, B))
 LIMITS = RowLimits(rows=10, steps=100)
+CONTEXT = ModelContext("m", STATIC, 10, 100)
 GOOD: dict[str, Any] = {"name": "a", "datatype": "FP32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}
 LABEL: dict[str, Any] = {"name": "b", "datatype": "INT64", "shape": [2], "data": [0, 2]}
 SERIES: dict[str, Any] = {"name": "a", "datatype": "FP32", "shape": [1, 2, 2], "data": [1, 2, 3, 4]}
@@ -336,9 +338,67 @@ def test_requests_without_draws_share_a_batch_whatever_their_seeds() -> None:
     rows = read(GOOD)
 
     def query(**parameters: float) -> Query:
-        (found,) = InferRequest(decode_parameters({"parameters": parameters}), outputs, rows).queries()
+        (found,) = InferRequest.of(decode_parameters({"parameters": parameters}), outputs, rows, CONTEXT).queries()
         return found
 
     assert query(seed=1).arguments == query(seed=2).arguments
     assert query(seed=1, n_samples=1).arguments != query(seed=2, n_samples=1).arguments
     assert query(seed=1.0, n_samples=1.0).arguments == query(seed=1, n_samples=1).arguments
+
+
+def request(*outputs: str, tensors: Any = (GOOD,), **parameters: Any) -> InferRequest:
+    head = {"outputs": [{"name": name} for name in outputs]}
+    asked = decode_outputs(head, STATIC)
+    return InferRequest.of(decode_parameters({"parameters": parameters}), asked, read(*tensors), CONTEXT)
+
+
+def test_completions_are_asked_by_the_names_of_outputs() -> None:
+    found = request("impute.c", "recon.a", "impute.b.draws", "latent_mean", draws=3, level=0.5, seed=4).queries()
+    assert [query.operation for query in found] == ["encode", "reconstruct", "impute"]
+    assert found[1].arguments == {"targets": ["a"], "n_samples": 0, "seed": 0}
+    assert found[2].arguments == {"targets": ["c", "b"], "draws": 3, "level": 0.5, "seed": 4}
+
+
+def test_draws_are_computed_only_if_an_output_has_them() -> None:
+    (query,) = request("impute.c", draws=3, seed=4).queries()
+    assert query.arguments == {"targets": ["c"], "draws": 0, "level": 0.9, "seed": 0}
+
+
+def test_the_calibration_alone_is_of_all_that_is_missing() -> None:
+    (query,) = request("calibration").queries()
+    assert query.arguments["targets"] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "parameters", "fault"),
+    [
+        (["latent_mean", "impute.a"], {}, ("/outputs/1/name", "nothing_missing")),
+        (["impute.c", "impute.c.draws"], {}, ("/outputs/1/name", "no_draws")),
+        (["impute.c.draws"], {"draws": 51}, ("/parameters/draws", "too_large")),
+        (["impute.c.draws"], {"draws": 1001}, ("/parameters/draws", "bad_integer")),
+        (["impute.c"], {"level": 1}, ("/parameters/level", "bad_fraction")),
+        (["impute.c"], {"level": "high"}, ("/parameters/level", "bad_fraction")),
+        (["impute.b.lower"], {}, ("/outputs/0/name", "unknown_output")),
+    ],
+)
+def test_a_bad_completion_is_refused_with_its_place(
+    outputs: list[str], parameters: dict[str, Any], fault: tuple[str, str]
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        request(*outputs, **parameters)
+    assert [(each.pointer, each.code) for each in refused.value.faults] == [fault]
+
+
+def test_draws_of_sequences_have_the_steps_of_the_request() -> None:
+    mask = {"name": "mask.a", "datatype": "BOOL", "shape": [2, 3], "data": [True, True, False, True, False, False]}
+    rows = read({**SERIES, "shape": [2, 3, 2], "data": [0] * 12}, mask, config=SEQUENCE)
+    asked = decode_outputs({"outputs": [{"name": "impute.b.draws"}, {"name": "calibration"}]}, SEQUENCE)
+    draws = np.arange(1, 13).reshape(2, 3, 2)  # (B, n, T)
+    answer = {"completed": {"b": {"draws": draws}}, "calibration": np.array([1, 2])}
+    (drawn, calibration), _ = encode_tensors(asked, rows, {"impute": answer})
+    assert (drawn["datatype"], drawn["shape"]) == ("INT64", [2, 3, 3])
+    assert np.reshape(drawn["data"], (2, 3, 3)).tolist() == [
+        [[1, 2, 0], [3, 4, 0], [5, 6, 0]],
+        [[7, 0, 0], [9, 0, 0], [11, 0, 0]],
+    ]
+    assert (calibration["datatype"], calibration["data"]) == ("BYTES", ["pooled", "pattern"])
