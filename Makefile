@@ -47,11 +47,12 @@ check: install ## check formatting, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# JOBS processes run the test files in parallel. Tests marked `serial` then run one at a time.
+# JOBS processes run the test files in parallel. Tests marked `serial` then run one at a time; all of them are in
+# tests/e2e, so that pytest does not import the other files again.
 JOBS ?= 2
 test: check kernels ## run `check`, then all tests except the slow ones
 	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
-	$(BIN)/pytest -m "serial and not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "serial and not slow" tests/e2e $(PYTEST_ARGS)
 
 test-slow: kernels ## run the slow tests: memory, rolling restarts, whole stacks
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)

@@ -12,7 +12,7 @@ import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
-from sqlalchemy import make_url, text
+from sqlalchemy import create_engine, make_url, text
 
 from service.access import operations as access
 from service.app import create_app
@@ -20,13 +20,15 @@ from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings
-from tests import documented, schema, servers, table_ownership
+from tests import documented, fork_server, schema, servers, table_ownership
 from worker import supervisor
 from worker.child_process import Launcher
 from worker.worker_state import WorkerState
 
 # Of every database that a test makes, and of the processes that it starts.
 os.environ.setdefault("SENSORIUM_RESERVE_BYTES", str(1024**2))
+# Two processes run tests, and start others: more threads than processors wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Deadlines are those of a machine at rest. On a busy one a test takes longer, and its verdict is the same.
 PATIENCE = 5
@@ -35,14 +37,14 @@ LONG = (
     "worker/test_supervisor.py",
     "test_readme.py",
     "service/inference/test_workers.py",
-    "service/test_idempotency.py",
+    "service/http/test_idempotency.py",
     "service/jobs/test_operations.py",
     "service/inference/test_generation.py",
     "service/runs/test_defaults.py",
     "worker/test_trainer.py",
     "service/access/test_isolation.py",
     "service/inference/test_routes.py",
-    "service/shared/test_preflight.py",
+    "service/shared/test_startup_checks.py",
     "service/administration/test_routes.py",
     "e2e/test_embedded.py",
     "e2e/test_logs.py",
@@ -65,7 +67,13 @@ def _writes_of_owners_only() -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take long first; every process of a run orders its tests alike."""
-    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    tests = Path(__file__).parent
+    outside = [
+        item.nodeid for item in items if item.get_closest_marker("serial") and tests / "e2e" not in item.path.parents
+    ]
+    assert outside == [], "`make test` runs serial tests of tests/e2e only"
+    places = {tests / name: place for place, name in enumerate(LONG)}
+    assert [str(path) for path in places if not path.exists()] == []
     items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
@@ -117,13 +125,20 @@ def s3_settings(s3_server: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of the test's own."""
+    with created(postgresql_server) as url:
+        yield url
+
+
+@contextmanager
+def created(server: str, template: str = "template1") -> Iterator[str]:
+    """A new database of a PostgreSQL server; yields its URL."""
     name = f"test_{time.monotonic_ns()}"
-    server = Database(postgresql_server)
-    with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        yield make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.close()
+    engine.dispose()
 
 
 @pytest.fixture
@@ -140,10 +155,23 @@ def empty_database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database(empty_database_url: str) -> Iterator[Database]:
+def migrated_sqlite_url(sqlite_url: str) -> str:
+    """The URL of a SQLite file with our schema."""
+    schema.install(sqlite_url)
+    return sqlite_url
+
+
+@pytest.fixture
+def migrated_postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database of the test's own with our schema."""
+    with created(postgresql_server, schema.template_on(make_url(postgresql_server))) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database with our schema, once for each kind."""
-    schema.install(empty_database_url)
-    database = Database(empty_database_url)
+    database = Database(request.getfixturevalue(f"migrated_{request.param}_url"))
     yield database
     database.close()
 
@@ -187,9 +215,8 @@ def running(settings: Settings) -> Iterator[Service]:
         project = access.create_project(session, "test").id
         _, key = access.create_key(session, project, "test")
     messages = broker.connect(settings)
-    worker = WorkerState(
-        settings, database, from_settings(settings), messages, "wrk_test", Launcher(settings.log_bytes)
-    )
+    launcher = Launcher(settings.log_bytes, start=fork_server.start)
+    worker = WorkerState(settings, database, from_settings(settings), messages, "wrk_test", launcher)
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
         http.event_hooks = {"response": [documented.check]}
         yield Service(settings, http, project, key, worker)

@@ -21,10 +21,18 @@ def install(url: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_migrated_file(), path)
         return
-    template = _migrated_database(parsed.set(database="postgres"))
+    template = template_on(parsed.set(database="postgres"))
     _administer(
         parsed, f'DROP DATABASE "{parsed.database}"', f'CREATE DATABASE "{parsed.database}" TEMPLATE {template}'
     )
+
+
+@cache
+def template_on(server: URL) -> str:
+    """The name of a PostgreSQL database with the newest schema; no session is connected to it."""
+    _administer(server, f"CREATE DATABASE {TEMPLATE}")
+    migrate.upgrade(server.set(database=TEMPLATE).render_as_string(hide_password=False))
+    return TEMPLATE
 
 
 @cache
@@ -33,13 +41,6 @@ def _migrated_file() -> Path:
     migrate.upgrade(f"sqlite:///{path}")
     assert not path.with_name("migrated.db-wal").exists()  # everything is in the one file that is copied
     return path
-
-
-@cache
-def _migrated_database(server: URL) -> str:
-    _administer(server, f"CREATE DATABASE {TEMPLATE}")
-    migrate.upgrade(server.set(database=TEMPLATE).render_as_string(hide_password=False))
-    return TEMPLATE
 
 
 def _administer(url: URL, *statements: str) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
@@ -23,6 +23,7 @@ from worker.log_lines import JsonLines, as_json
 log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
+Start = Callable[[Sequence[str]], subprocess.Popen[bytes]]
 
 CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 READ_SECONDS = 10.0
@@ -31,20 +32,25 @@ CHUNK_BYTES = 8192
 TAIL_CHARACTERS = 65_536
 
 
+def start_process(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """`python -m ARGUMENTS` in its own session, so that signals to the worker do not reach it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
 class ChildProcess:
-    """`python -m ARGUMENTS` in its own session, so that signals to the worker do not reach it. It waits for its spec.
+    """A started process, which waits for its spec.
 
     As a context manager it kills the process at the end of the block.
     """
 
-    def __init__(self, arguments: Sequence[str], max_log_bytes: int, log_json: bool = False) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+    def __init__(self, process: subprocess.Popen[bytes], max_log_bytes: int, log_json: bool = False) -> None:
+        self._process = process
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._log: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._log_bytes_left = max_log_bytes
@@ -153,13 +159,17 @@ class Launcher:
     """Starts the program of a job.
 
     spare: the module whose process is kept ready. That process has done its imports and waits for its spec.
+    start: starts a process from its arguments; tests fork a process that has done its imports.
     """
 
-    def __init__(self, max_log_bytes: int, spare: str | None = None, log_json: bool = False) -> None:
+    def __init__(
+        self, max_log_bytes: int, spare: str | None = None, log_json: bool = False, start: Start = start_process
+    ) -> None:
         self._max_log_bytes = max_log_bytes
         self._log_json = log_json
         self._spare_module = spare
         self._spare: ChildProcess | None = None
+        self._start = start
 
     def start(self, module: str, devices: int, spec: dict[str, Any]) -> ChildProcess:
         """A process that works on `spec`; with several devices one process each, under `torch.distributed.run`."""
@@ -186,7 +196,7 @@ class Launcher:
                 self._spare = None
 
     def _child(self, arguments: list[str]) -> ChildProcess:
-        return ChildProcess(arguments, self._max_log_bytes, self._log_json)
+        return ChildProcess(self._start(arguments), self._max_log_bytes, self._log_json)
 
 
 def _drain(source: queue.SimpleQueue[Item]) -> list[Item]:

@@ -23,11 +23,12 @@ from service.datasets import operations as datasets
 from service.datasets.schemas import DatasetRequest
 from service.datasets.tables import DatasetVersion
 from service.jobs.tables import Job
-from service.shared import json_documents, migrate
+from service.shared import json_documents
 from service.shared.database import Database
 from service.shared.parser_process import LARGE_BYTES
 from service.shared.samples import ModalitySchema, Schema
 from service.shared.settings import Settings
+from tests import schema
 from tests.bundles import whole
 from tests.service.hostile_bodies import inputs, shapes, tensors
 from tests.service.inference.serving import api_process
@@ -117,7 +118,7 @@ class Server(NamedTuple):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An API process with a model for the modalities audio, face and word."""
     settings = Settings(home=tmp_path_factory.mktemp("home"))
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     database = Database(settings.database_url)
     with database.writer.begin() as session:
         project = access.create_project(session, "test", operates=True)

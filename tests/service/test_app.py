@@ -11,10 +11,9 @@ from pydantic import SecretStr
 
 from service.access import operations as access
 from service.app import create_app
-from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
-from tests import servers
+from tests import schema, servers
 from tests.conftest import Service
 from tests.service.files import packed
 from tests.service.steps import fault, problem, queue_dataset, upload
@@ -177,7 +176,7 @@ def test_a_file_that_unpacks_to_more_than_the_limit_is_refused(service: Service)
 @pytest.fixture
 def on_postgresql(postgresql_url: str, tmp_path: Path) -> Iterator[TestClient]:
     """A service over PostgreSQL."""
-    migrate.upgrade(postgresql_url)
+    schema.install(postgresql_url)
     database = Database(postgresql_url)
     with database.writer.begin() as session:
         project = access.create_project(session, "test").id

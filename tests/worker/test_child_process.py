@@ -1,24 +1,41 @@
 """The supervisor's side of a child process: its output, how it is stopped, and what it leaves behind."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import fork_server
 from tests.conftest import wait_until
 from worker import child_process
-from worker.child_process import ChildProcess
+from worker.child_process import ChildProcess, start_process
 
 PROGRAM = "tests.worker.program"
 
 
+def forked(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """A process as most tests have it."""
+    process = fork_server.start(arguments)
+    assert not isinstance(process, subprocess.Popen)
+    return process
+
+
+start = start_process
+
+
+@pytest.fixture(params=[start_process, forked], autouse=True)
+def _start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "start", request.param)
+
+
 @contextmanager
-def started(folder: Path, do: str, max_log_bytes: int = 100_000, program: str = PROGRAM) -> Iterator[ChildProcess]:
+def started(folder: Path, do: str, max_log_bytes: int = 100_000) -> Iterator[ChildProcess]:
     spec = {"do": do, "result": str(folder / "result"), "mark": str(folder / "mark")}
-    with ChildProcess([program], max_log_bytes) as process:
+    with ChildProcess(start([PROGRAM]), max_log_bytes) as process:
         process.send_spec(spec)
         yield process
 
@@ -90,8 +107,9 @@ def test_ending_describes_how_a_child_ended(tmp_path: Path) -> None:
         assert process.ending() == "ended with status 3"
 
 
-def test_program_that_does_not_start_leaves_a_log(tmp_path: Path) -> None:
-    with started(tmp_path, "", program="tests.worker.no_such_program") as process:
+def test_program_that_does_not_start_leaves_a_log() -> None:
+    with ChildProcess(start_process(["tests.worker.no_such_program"]), 100_000) as process:
+        process.send_spec({})
         assert process.wait(300)
         assert "no_such_program" in process.log()
 

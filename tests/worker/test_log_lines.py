@@ -3,7 +3,7 @@
 import json
 
 from tests.conftest import wait_until
-from worker.child_process import ChildProcess
+from worker.child_process import ChildProcess, start_process
 from worker.log_lines import JsonLines
 
 
@@ -18,7 +18,7 @@ def test_json_lines_stay_unchanged_and_other_lines_become_json() -> None:
 
 
 def test_truncated_log_has_whole_lines() -> None:
-    with ChildProcess(["tests.worker.talker"], 4000, log_json=True) as process:
+    with ChildProcess(start_process(["tests.worker.talker"]), 4000, log_json=True) as process:
         wait_until(lambda: process.wait(1), 60)
         log = [json.loads(line)["event"] for line in process.log().splitlines()]
     assert log[0] == "line 0"

@@ -20,6 +20,7 @@ from service.shared.errors import StorageFull
 from service.shared.settings import Settings
 from service.shared.storage import CorruptArtifact, Stored
 from service.shared.storage.tables import Artifact
+from tests import fork_server
 from tests.conftest import wait_until
 from worker import supervisor
 from worker.child_process import Launcher
@@ -62,7 +63,7 @@ class Task:
 @pytest.fixture
 def worker(database: Database, tmp_path: Path) -> WorkerState:
     settings = Settings(home=tmp_path, heartbeat_seconds=0.05, retry_seconds=0, trainer_stop_seconds=20)
-    launcher = Launcher(settings.log_bytes)
+    launcher = Launcher(settings.log_bytes, start=fork_server.start)
     return WorkerState(settings, database, storage.from_settings(settings), broker.connect(settings), "wrk_1", launcher)
 
 

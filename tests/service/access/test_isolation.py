@@ -1,5 +1,6 @@
 """Every operation of the OpenAPI document: without a key, with a key of another project, and with each scope."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,7 @@ class Operation:
 @dataclass(frozen=True)
 class Installation:
     service: Service
+    http: TestClient
     known: dict[str, str]
     operations: list[Operation]
     foreign: str
@@ -113,9 +115,8 @@ class Installation:
             path = path.replace(f"{{{name}}}", value)
         filled = {field: self._filled(value) for field, value in (body or {}).items()}
         headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
-        with TestClient(self.service.http.app, raise_server_exceptions=False) as http:
-            content = {"content": b"PK"} if operation.name in FILES else {"json": filled if body else None}
-            return http.request(operation.method, path, headers=headers, **content)  # type: ignore[arg-type]
+        content = {"content": b"PK"} if operation.name in FILES else {"json": filled if body else None}
+        return self.http.request(operation.method, path, headers=headers, **content)  # type: ignore[arg-type]
 
     def _filled(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -126,7 +127,7 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installation(service: Service) -> Installation:
+def installation(service: Service) -> Iterator[Installation]:
     """A project with one resource of each kind, a foreign key, and a key of every scope."""
     version = dataset(service, "pictures", **pictures())
     run = train(service, "pictures", "m")
@@ -155,7 +156,8 @@ def installation(service: Service) -> Installation:
         _, foreign = access.create_key(session, access.create_project(session, "other").id, "k")
         by_scope = {scope: access.create_key(session, service.project_id, scope, [scope])[1] for scope in SCOPES}
     database.close()
-    return Installation(service, known, operations, foreign, by_scope)
+    with TestClient(service.http.app, raise_server_exceptions=False) as http:
+        yield Installation(service, http, known, operations, foreign, by_scope)
 
 
 def named(installation: Installation, operation: Operation) -> Operation:

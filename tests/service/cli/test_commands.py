@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from service import cli
 from service.cli.workers import WorkerQueue
 from service.jobs.tables import Worker
-from service.shared import broker, migrate
+from service.shared import broker
 from service.shared.database import Database
 from service.shared.settings import Settings
+from tests import schema
 from tests.conftest import wait_until
 from tests.servers import free_port
 
@@ -26,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An installation with a schema; commands that run in this process use it."""
     monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path))
     settings = Settings()
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     return settings
 
 

@@ -12,6 +12,7 @@ from service.shared.database import Database
 from service.shared.errors import Misconfigured
 from service.shared.settings import Settings
 from service.shared.startup_checks import read_settings
+from tests import schema
 from tests.servers import free_port
 
 
@@ -21,7 +22,7 @@ def _found(settings: Settings) -> dict[str, Finding]:
 
 def test_a_healthy_installation_has_no_problem(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     found = _found(settings)
     assert [name for name, finding in found.items() if finding.state == State.PROBLEM] == []
     assert found.keys() == {
@@ -59,7 +60,7 @@ def test_doctor_reports_the_faults_that_stop_the_api_in_the_same_words(
 
 
 def test_running_servers_have_no_problem(redis_url: str, empty_database_url: str, tmp_path: Path) -> None:
-    migrate.upgrade(empty_database_url)
+    schema.install(empty_database_url)
     found = _found(Settings(home=tmp_path, database=empty_database_url, broker=redis_url))
     assert found["schema"].state == State.OK
     assert found["clock"].state == State.OK
@@ -119,7 +120,7 @@ def test_a_folder_without_write_access_is_named(tmp_path: Path) -> None:
 
 def test_the_checks_change_no_rows(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     list(examine(settings))
     database = Database(settings.database_url)
     with database.reader() as session:

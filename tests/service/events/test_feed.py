@@ -30,6 +30,11 @@ OUTAGE = OperationalError("SELECT 1", {}, Exception("the server has gone"))
 PROJECT = "prj_without_other_events"
 
 
+@pytest.fixture(autouse=True)
+def _short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "TICK_SECONDS", 0.05)
+
+
 @pytest.fixture
 def key_id(database: Database, project_id: str) -> str:
     """The id of a key that may read."""
@@ -150,7 +155,6 @@ def test_a_listener_that_is_far_behind_gets_all_pages(
 ) -> None:
     monkeypatch.setattr(feeds, "PAGE", 2)
     monkeypatch.setattr(feeds, "MAX_KEPT", kept)
-    monkeypatch.setattr(feeds, "TICK_SECONDS", 0.05)
     before, later = [f"before {n}" for n in range(7)], [f"later {n}" for n in range(7)]
     record(database, PROJECT, *before)
 
@@ -272,7 +276,6 @@ def test_nothing_is_polled_while_nobody_listens(database: Database) -> None:
 
 
 def test_a_stream_goes_on_after_an_outage_of_the_database(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "TICK_SECONDS", 0.05)
     record(database, PROJECT, "before")
     is_away, has_failed = threading.Event(), threading.Event()
 

@@ -8,16 +8,15 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from service.app import create_app
-from service.shared import migrate
 from service.shared.settings import Settings
-from tests import servers
+from tests import schema, servers
 from tests.conftest import need, wait_until
 from tests.service.steps import problem
 
 
 def test_a_moved_or_replaced_database_file_is_not_ready(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     file, aside = tmp_path / "sensorium.db", tmp_path / "aside.db"
     with TestClient(create_app(settings)) as http:
         assert http.get("/readyz").json()["status"] == "ok"
@@ -38,7 +37,7 @@ def _settings(home: Path, database: str, broker: str) -> Settings:
 
 def test_without_redis_the_service_answers_degraded_at_once(postgresql_url: str, tmp_path: Path) -> None:
     need(servers.redis_binary(), "Redis")
-    migrate.upgrade(postgresql_url)
+    schema.install(postgresql_url)
     with (
         servers.redis_process(tmp_path / "redis") as (url, server),
         TestClient(create_app(_settings(tmp_path, postgresql_url, url))) as http,

@@ -19,11 +19,10 @@ from models.io import checkpoint
 from service.access import operations as access
 from service.registry import operations as registry
 from service.registry.schemas import Lineage
-from service.shared import migrate
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import from_settings, record
-from tests import servers
+from tests import schema, servers
 from tests.conftest import need, wait_until
 from tests.service.inference.serving import api
 from tests.service.inference.workers import infer_worker
@@ -59,7 +58,7 @@ def served(
         inference_reply_seconds=reply_seconds,
     )
     home.mkdir()
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     database = Database(settings.database_url)
     torch.manual_seed(0)
     checkpoint.save(build(CONFIG), home / "checkpoint", {})

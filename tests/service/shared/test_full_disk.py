@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from models.io import checkpoint
-from service.shared import broker, migrate, storage
+from service.shared import broker, storage
 from service.shared.database import Database
 from service.shared.disk_reserve import Reserve
 from service.shared.disk_space import Space
@@ -23,7 +23,7 @@ from service.shared.errors import StorageFull
 from service.shared.full_disk import is_disk_full
 from service.shared.settings import Settings
 from service.shared.storage import FolderStorage, Storage, StorageAway
-from tests import filesystem
+from tests import filesystem, schema
 from tests.models.small import static_model
 
 RESERVE_BYTES = 1024**2
@@ -139,7 +139,7 @@ def test_uploads_do_not_use_the_reserve(disk: Path, tmp_path: Path) -> None:
 
 def test_a_write_releases_the_reserve_and_it_is_allocated_again(disk: Path) -> None:
     url = f"sqlite:///{disk / 'test.db'}"
-    migrate.upgrade(url)
+    schema.install(url)
     database = Database(url, RESERVE_BYTES)
     reserve = database.reserve
     assert reserve is not None

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worker.child_process import ChildProcess
+from worker.child_process import ChildProcess, start_process
 
 MIB = 1024**2
 LIMIT = 128 * MIB
@@ -20,7 +20,7 @@ def convert(path: Path, format: str) -> list[dict[str, Any]]:
     """The events of a converter that reads a file."""
     result = path.with_name("stored")
     spec = {"source": {"file": str(path), "format": format}, "declaration": {}, "result": str(result)}
-    with ChildProcess(["worker.ingest.converter"], MIB) as child:
+    with ChildProcess(start_process(["worker.ingest.converter"]), MIB) as child:
         child.send_spec(spec)
         assert child.wait(120)
         assert child.ending() == "ended with status 0", child.log()

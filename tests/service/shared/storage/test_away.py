@@ -11,9 +11,10 @@ from sqlalchemy import select
 from service.access import operations as access
 from service.app import create_app
 from service.jobs.tables import Job
-from service.shared import broker, migrate, storage
+from service.shared import broker, storage
 from service.shared.database import Database
 from service.shared.settings import Settings
+from tests import fork_server, schema
 from tests.conftest import Service, wait_until
 from tests.service.files import packed
 from tests.service.steps import problem, queue_dataset
@@ -26,12 +27,12 @@ def service(s3_settings: Settings) -> Iterator[Service]:
     """A service whose artifacts are in S3."""
     settings = s3_settings.model_copy(update={"heartbeat_seconds": 0.2, "retry_seconds": 0.5})
     settings.home.mkdir()
-    migrate.upgrade(settings.database_url)
+    schema.install(settings.database_url)
     database = Database(settings.database_url)
     with database.writer.begin() as session:
         project = access.create_project(session, "test").id
         _, key = access.create_key(session, project, "test")
-    store, launcher = storage.from_settings(settings), Launcher(settings.log_bytes)
+    store, launcher = storage.from_settings(settings), Launcher(settings.log_bytes, start=fork_server.start)
     worker = WorkerState(settings, database, store, broker.connect(settings), "wrk_test", launcher)
     with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as http:
         yield Service(settings, http, project, key, worker)

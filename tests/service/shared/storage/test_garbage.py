@@ -8,11 +8,12 @@ from typer.testing import CliRunner
 
 from service import cli
 from service.datasets.tables import Upload
-from service.shared import migrate, storage
+from service.shared import storage
 from service.shared.database import Database
 from service.shared.settings import Settings
 from service.shared.storage import BucketStorage, FolderStorage, Storage, garbage
 from service.shared.storage.tables import Artifact
+from tests import schema
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -86,7 +87,7 @@ def test_the_command_lists_garbage_and_removes_it_with_yes(
 ) -> None:
     monkeypatch.setenv("SENSORIUM_HOME", str(tmp_path))
     monkeypatch.setenv("SENSORIUM_DATABASE", sqlite_url)
-    migrate.upgrade(sqlite_url)
+    schema.install(sqlite_url)
     store = storage.from_settings(Settings())
     made = put(store, "prj_a", b"unnamed")
     assert made.key not in gc()
