@@ -46,7 +46,7 @@ FREES_SPACE = (
 FETCHES = (
     *(
         f"{name}{suffix}"
-        for name in ("encode", "forecast", "reconstruct", "sample", "score")
+        for name in ("encode", "forecast", "impute", "reconstruct", "sample", "score")
         for suffix in ("", "_by_alias")
     ),
     "download_dataset",
