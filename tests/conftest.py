@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import create_engine, make_url, text
@@ -29,6 +30,13 @@ from worker.worker_state import WorkerState
 os.environ.setdefault("SENSORIUM_RESERVE_BYTES", str(1024**2))
 # Two processes run tests, and start others: more threads than processors wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# By default structlog renders each traceback with rich: half a second of processor time.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # Deadlines are those of a machine at rest. On a busy one a test takes longer, and its verdict is the same.
 PATIENCE = 5

@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2 as httpx
 
 from service.shared.settings import Settings
+from tests import fork_server
 from tests.conftest import wait_until
 from tests.servers import free_port
 
@@ -36,7 +36,7 @@ def api_process(settings: Settings) -> Iterator[tuple[str, int]]:
         "SENSORIUM_SECRET_KEY": settings.secret_key.get_secret_value() if settings.secret_key else "",
         "SENSORIUM_LOG_LEVEL": "WARNING",
     }
-    process = subprocess.Popen([sys.executable, "-m", "service.cli", "api"], env=environment)
+    process = fork_server.run("service.cli", "api", env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: _answers(url), 60, "the API answers")

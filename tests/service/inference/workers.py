@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +11,7 @@ from service.jobs.tables import Worker
 from service.shared.broker import INFER
 from service.shared.database import Database
 from service.shared.settings import Settings
+from tests import fork_server
 from tests.conftest import wait_until
 
 STOP_SECONDS = 15
@@ -28,9 +28,8 @@ def infer_worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "SENSORIUM_INFERENCE_BACKEND": "celery",
         "SENSORIUM_EXIT_WITH_STDIN": "true",
     }
-    command = [sys.executable, "-m", "service.cli", "worker", INFER]
     with (settings.home / "infer.log").open("ab") as log:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        process = fork_server.run("worker.app", INFER, env=environment, log=log)
     database = Database(settings.database_url)
     try:
         wait_until(lambda: _is_registered(database, process.pid), 60, "the infer worker has registered")
