@@ -14,6 +14,12 @@ def build(config: MMVAEConfig | MMVRNNConfig, parts: Parts = NO_PARTS, backend: 
 
     parts: modules in place of those that the config names. backend: what computes the model (`models.ops.Backend`).
     """
-    model = MMVAE(config, parts) if isinstance(config, MMVAEConfig) else MMVRNN(config, parts)
+    model: Model
+    if isinstance(config, MMVAEConfig):
+        model = MMVAE(config, parts)
+        if config.conditional is not None:
+            model.add_conditional(config.conditional)
+    else:
+        model = MMVRNN(config, parts)
     model.backend = checked(backend)
     return model

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from models import experts, gaussian
 from models.batch import Batch
-from models.config import MMVAEConfig
+from models.conditional import ConditionalFlow
+from models.config import ConditionalFlowConfig, MMVAEConfig
 from models.experts import Posterior
 from models.gaussian import Gaussian
 from models.multimodal import NO_PARTS, Multimodal, Particles, Parts, Terms
@@ -24,7 +25,13 @@ class MMVAE(Multimodal):
     def __init__(self, config: MMVAEConfig, parts: Parts = NO_PARTS) -> None:
         super().__init__(config, 2 * config.latent_features, config.latent_features, parts)
         self.config = config
+        self.conditional: ConditionalFlow | None = None
         self.expert = parts.expert or experts.build(config.expert, len(self.modalities), config.latent_features)
+
+    def add_conditional(self, config: ConditionalFlowConfig) -> None:
+        """Add an untrained conditional part, with random weights from torch's global generator."""
+        self.config = self.config.model_copy(update={"conditional": config})
+        self.conditional = ConditionalFlow(config, self.modalities, self.config.network, self.latent_features)
 
     def latent_shape(self, batch: Batch) -> tuple[int, ...]:
         """(Z,)."""

@@ -24,7 +24,7 @@ from models.training import allocator, distributed, state
 from models.training.checks import UnusableData
 from models.training.dataset import Dataset, Modality
 from models.training.evaluate import evaluate
-from models.training.events import Checkpoint, Epoch, Event, Finished, Started
+from models.training.events import Checkpoint, Conditional, Epoch, Event, Finished, Started
 from models.training.loop import TrainingDiverged, fit
 from models.training.state import UnusableState
 from service.shared import samples
@@ -84,7 +84,7 @@ class _Report:
     def __init__(self, spec: dict[str, Any], emit: protocol.Emit) -> None:
         self._checkpoints = spec.get("checkpoints")
         self._emit = emit
-        self._rows = self._steps = self._step = self._first_step = 0
+        self._rows = self._steps = self._step = self._first_step = self._last_epoch = 0
         self._started_at = self._epoch_at = time.monotonic()
         self.kernels: tuple[Served, ...] = ()
 
@@ -95,6 +95,8 @@ class _Report:
                 self._start(event)
             case Epoch():
                 self._epoch(event)
+            case Conditional():
+                self._conditional(event)
             case Checkpoint() if self._checkpoints and distributed.rank() == 0:
                 path = Path(self._checkpoints) / f"step-{event.state.step:09d}"
                 state.save(event.state, path)
@@ -114,6 +116,10 @@ class _Report:
         self._rows, self._steps, self._step, self._first_step = event.train_rows, event.steps, event.step, event.step
         self._started_at = self._epoch_at = time.monotonic()
 
+    def _conditional(self, event: Conditional) -> None:
+        log.info(f"conditional part, step {event.step}/{event.steps}", loss=round(event.loss, 4))
+        self._emit(_progress("conditional", event.step / event.steps, None, self._step, self._last_epoch, {}))
+
     def _epoch(self, event: Epoch) -> None:
         """An epoch that another process began counts with all of its rows."""
         log.info(f"epoch {event.epoch}/{event.epochs}", step=event.step, loss=round(event.metrics["loss"], 4))
@@ -124,7 +130,7 @@ class _Report:
         )
         throughput = {"rows": self._rows, "steps": event.step - self._step, "seconds": now - self._epoch_at}
         self._emit({**progress, "throughput": throughput})
-        self._step, self._epoch_at = event.step, now
+        self._step, self._last_epoch, self._epoch_at = event.step, event.epoch, now
 
 
 def _progress(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from models.config.conditional import ConditionalFlowConfig
 from models.config.frozen import Frozen, Kind, Misfit, Misfits, Width
 from models.config.modality import ModalityConfig, ModalityOptions
 from models.config.network import MLPConfig, NetworkConfig, misfit
@@ -29,6 +30,9 @@ class _MMVAE(Frozen):
         "mixture_of_products, or the name of an entry point in the group sensorium.experts.",
     )
     network: NetworkConfig = Field(default=MLPConfig(), description="Encoder and decoder of every modality.")
+    conditional: ConditionalFlowConfig | None = Field(
+        default=None, description="The part that `impute` draws from, fitted after the rest; null: none."
+    )
 
     @property
     def code_features(self) -> int:

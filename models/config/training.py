@@ -200,6 +200,14 @@ class TrainingConfig(Frozen):
     deletion_mix: DeletionMix | None = Field(
         default=None, description="For sequences: gaps of every kind, after modality_dropout."
     )
+    fit: Literal["all", "conditional"] = Field(
+        default="all",
+        description="conditional: only the conditional part of the version that `init_from` names; its other weights "
+        "stay as they are.",
+    )
+    conditional_steps: int = Field(
+        default=1500, ge=1, le=1_000_000, description="Optimiser steps of the conditional part, 1 to 1,000,000."
+    )
     weight_average: float = Field(
         default=0.0,
         ge=0,
@@ -247,6 +255,9 @@ def misfits(
             for name in ("burst_deletion", "deletion_mix")
             if getattr(training, name) is not None
         ]
+    if training.fit == "conditional" and (not isinstance(config, MMVAEConfig) or config.conditional is None):
+        detail = "is 'conditional', and the architecture has no conditional part; expected `conditional` in it, or 'all'"
+        found.append(Misfit(("fit",), detail))
     if training.free_bits and isinstance(training.objective, IWAE):
         found.append(Misfit(("free_bits",), "the objective iwae has no KL divergence that could be free"))
     strangers = [row for row in training.validation_rows or () if row >= rows]

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from models.architectures import Model
+from models.conditional_draws import MIN_CODES
+from models.mmvae import MMVAE
 from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
-from models.training.evaluation import warnings
+from models.training.evaluation import draws, warnings
 from models.training.evaluation.bounds import PARTICLES, bounds
 from models.training.evaluation.latent import latent_features
 from models.training.evaluation.matrix import DRAWS, matrix
@@ -18,6 +20,7 @@ from models.training.evaluation.rows import held_out, sample
 
 MAX_ROWS = 2000
 MAX_BOUND_ROWS = 500
+MAX_DRAW_ROWS = 500
 
 
 @torch.no_grad()
@@ -39,6 +42,10 @@ def evaluate(
     split, rows = held_out(dataset, train_rows, validation_rows)
     rows = sample(model, dataset, rows, MAX_ROWS, DRAWS, seed)
     entries = matrix(model, dataset, rows, train_rows, seed)
+    if isinstance(model, MMVAE) and model.conditional is not None:
+        of_draws = draws.scores(model, dataset, sample(model, dataset, rows, MAX_DRAW_ROWS, MIN_CODES, seed), seed)
+        for entry in entries:
+            entry["draws"] = of_draws.get((tuple(entry["observed"]), entry["target"]))
     features, shares = latent_features(model, dataset, rows)
     return {
         "rows": {"split": split, "count": len(rows)},
@@ -50,6 +57,7 @@ def evaluate(
         "warnings": [
             *warnings.of_latent(features, shares),
             *warnings.of_rows(entries, split, len(rows)),
+            *warnings.of_draws(entries),
             *warnings.of_metrics(metrics, data.observed_values_per_row(dataset)),
         ],
     }

@@ -41,6 +41,15 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Conditional:
+    """The conditional part has been fitted for `step` of `steps` steps. loss: the mean since the last such event."""
+
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A state to resume from.
 
@@ -65,4 +74,4 @@ class Finished:
     validation_rows: Rows
 
 
-Event = Started | Epoch | Checkpoint | Finished
+Event = Started | Epoch | Conditional | Checkpoint | Finished

@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.mmvae import MMVAE
 from models.multimodal import NO_PARTS, Parts
 from models.ops import Backend
 from models.ops.explain import explain
-from models.training import calibrate, data, schedule, setup
+from models.training import calibrate, calibrate_draws, conditional, data, schedule, setup
 from models.training.dataset import Dataset
 from models.training.events import Checkpoint, Epoch, Event, Finished, Started
 from models.training.setup import Setup
@@ -50,6 +52,9 @@ def fit(
     called before every step; if it returns True, the last event is a Checkpoint. checkpoint_seconds: time between
     Checkpoints. If several processes of one `torch.distributed` group call this, they train one model together.
 
+    If the configuration has a conditional part, it is fitted at the end, with Conditional events. `training.fit`
+    "conditional" fits nothing else: the other weights are those of `init`.
+
     Raises UnusableData and UnusableState before the first event, and TrainingDiverged after a last Checkpoint.
     """
     run = setup.prepare(config, dataset, training, seed, device, resume_from, init, parts, backend)
@@ -58,7 +63,7 @@ def fit(
     with _noting_steps(run):
         saved_at = time.monotonic()
         for epoch in range(run.epochs_done + 1, training.epochs + 1):
-            if selection.stops_early:
+            if selection.stops_early or training.fit == "conditional":
                 break
             for batch in run.batches(epoch):
                 if group.any(should_stop()):
@@ -77,7 +82,12 @@ def fit(
             if training.checkpoint_epochs and epoch % training.checkpoint_epochs == 0:
                 yield Checkpoint(run.state(), "epoch")
                 saved_at = time.monotonic()
-        yield _finished(run)
+        state = run.state() if run.conditional is not None else None
+        finished = _finished(run)
+        if state is not None and group.rank == 0 and not (yield from _fit_conditional(run, finished, should_stop)):
+            yield Checkpoint(state, "stopped")
+            return
+        yield finished
 
 
 def _started(run: Setup, device: str) -> Started:
@@ -105,6 +115,20 @@ def _finished(run: Setup) -> Finished:
     model = run.trainer.finish(best.weights)
     calibrate.calibrate(model, run.dataset, run.validation_rows, run.mask, run.seeds.validation)
     return Finished(model, best.epoch, best.metrics, run.train_rows, run.validation_rows)
+
+
+def _fit_conditional(run: Setup, finished: Finished, should_stop: Callable[[], bool]) -> Generator[Event, None, bool]:
+    """Add the conditional part to the finished model and fit it. Returns False if it was stopped."""
+    model = finished.model
+    assert isinstance(model, MMVAE) and run.conditional is not None  # noqa: S101 only an MM-VAE has one
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seeds.weights)
+        model.add_conditional(run.conditional)
+    rows, steps = finished.train_rows, run.training.conditional_steps
+    if not (yield from conditional.fit(model, run.dataset, rows, steps, run.seeds.noise, should_stop)):
+        return False
+    calibrate_draws.calibrate(model, run.dataset, finished.validation_rows, run.seeds.validation)
+    return True
 
 
 def _diverged(run: Setup, epoch: int) -> TrainingDiverged:

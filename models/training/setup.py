@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.architectures import Model, build
 from models.batch import Batch
-from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.config import ConditionalFlowConfig, MMVAEConfig, MMVRNNConfig, TrainingConfig
 from models.config.held_out import min_batch_size
 from models.multimodal import NO_PARTS, Parts
 from models.ops import Backend
@@ -26,6 +26,10 @@ from models.training.selection import Selection
 from models.training.split import split
 from models.training.state import TrainingState
 from models.training.step import Trainer
+
+
+CONDITIONAL = "conditional."
+"""The beginning of the names of weights that are fitted at the end."""
 
 
 class Seeds(NamedTuple):
@@ -45,7 +49,10 @@ class Seeds(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """The parts of a training. identity: what must be the same on resuming."""
+    """The parts of a training. identity: what must be the same on resuming.
+
+    conditional: the part that is added to the model and fitted at the end.
+    """
 
     model: Model
     dataset: Dataset
@@ -58,6 +65,7 @@ class Setup:
     prefetch: Prefetch
     selection: Selection
     identity: dict[str, Any]
+    conditional: ConditionalFlowConfig | None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -117,11 +125,15 @@ def prepare(
 ) -> Setup:
     """Check the dataset, split it, and build the model and its optimiser. Arguments and errors are those of `fit`."""
     checks.check(dataset, config, training)
+    if training.fit == "conditional" and init is None:
+        raise UnusableData("training.fit is 'conditional' without a trained model, expected the weights of one in `init`")
     dataset = data.select(dataset, config)
     group, seeds = Group(), Seeds.spawn(seed)
     train_rows, validation_rows = _split(dataset, training, group, seeds.split, resume_from)
     _check_beta(training, math.ceil(len(train_rows) / training.batch_size))
-    model = _build(config, parts, backend, seeds.weights)
+    later = config.conditional if isinstance(config, MMVAEConfig) else None
+    at_first = config if later is None else config.model_copy(update={"conditional": None})
+    model = _build(at_first, parts, backend, seeds.weights)
     model.set_statistics(data.statistics(dataset, model, train_rows))
     model.to(device)
     trainer = Trainer(model, training, group, seeds.noise, data.observed_values_per_row(dataset))
@@ -134,7 +146,7 @@ def prepare(
         "rows": [len(train_rows), len(validation_rows)],
     }
     if init is not None:
-        trainer.warm_start(init)
+        trainer.warm_start({name: weight for name, weight in init.items() if not name.startswith(CONDITIONAL)})
     if resume_from is not None:
         resume.restore(resume_from, trainer, selection, identity, group)
     return Setup(
@@ -149,6 +161,7 @@ def prepare(
         prefetch,
         selection,
         identity,
+        later,
     )
 
 

@@ -24,6 +24,21 @@ class EvaluatedRows(BaseModel):
     count: int = Field(description="Number of the rows.")
 
 
+class DrawScores(BaseModel):
+    """How good the draws of a missing target are, by held-out values."""
+
+    crps: float | None = Field(
+        description="Continuous ranked probability score of an element, in the units of the data: 0 is best. Null for "
+        "categories."
+    )
+    energy_score: float | None = Field(description="The same score of a whole value: a vector, or an image.")
+    coverage_90: float | None = Field(description="Fraction of the elements inside their 90 % interval.")
+    variance_ratio: float | None = Field(
+        description="Variance of the draws over the squared error of their mean. 1 is right; draws below it vary too "
+        "little."
+    )
+
+
 class EvaluationEntry(BaseModel):
     """One target, predicted from one observed subset of the modalities."""
 
@@ -42,6 +57,10 @@ class EvaluationEntry(BaseModel):
     )
     log_likelihood: float | None = Field(description="Mean predictive log-density per value, in nats.")
     coverage_90: float | None = Field(description="Fraction of the values inside the predicted 90 % interval.")
+    draws: DrawScores | None = Field(
+        default=None,
+        description="Of the draws that `impute` answers. Null for an observed target, and without a conditional part.",
+    )
 
 
 class LatentFeature(BaseModel):

@@ -96,6 +96,9 @@ def resolve(
     if request.init_from is not None:
         artifact_id, other = _init(session, project_id, request.init_from)
         faults += _differences(config, other)
+    elif training.fit == "conditional":
+        detail = "is 'conditional' without `init_from`, expected the version to which a conditional part is fitted"
+        faults.append(Fault("/training/fit", "misfit", detail))
     if faults:
         raise BadInput(faults)
     return Resolved(choices.preset, config, training, artifact_id)
@@ -151,8 +154,11 @@ def _differences(config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNN
 def _comparable(
     config: MMVAEConfig | MMVRNNConfig, other: MMVAEConfig | MMVRNNConfig
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both as JSON. Category names are compared only if both models have them: weights do not depend on names."""
-    own_fields, other_fields = config.model_dump(mode="json"), other.model_dump(mode="json")
+    """Both as JSON. Category names are compared only if both models have them: weights do not depend on names.
+
+    The conditional part is always fitted anew.
+    """
+    own_fields, other_fields = (each.model_dump(mode="json", exclude={"conditional"}) for each in (config, other))
     for left, right in zip(own_fields["modalities"], other_fields["modalities"], strict=False):
         if left["category_names"] is None or right["category_names"] is None:
             left["category_names"] = right["category_names"] = None

@@ -10,6 +10,8 @@ DOMINANT_SHARE = 0.9
 FEW_ROWS = 30
 # Nats per value by which held-out rows may cost more than training rows.
 OVERFITTED = 1.0
+# Variance of draws over the squared error of their mean; 1 is right.
+NARROW_DRAWS, WIDE_DRAWS = 0.6, 1.6
 
 Warnings = list[dict[str, str]]
 
@@ -64,6 +66,31 @@ def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
             "category; the modalities may have nothing to do with each other, or the rows are too few"
         )
         found.append({"type": "no_better_than_baseline", "message": message})
+    return found
+
+
+def of_draws(matrix: list[dict[str, Any]]) -> Warnings:
+    """Warnings of draws that vary much less, or much more, than the values that they stand for."""
+    found = []
+    ratios = {
+        f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}": entry["draws"]["variance_ratio"]
+        for entry in matrix
+        if (entry.get("draws") or {}).get("variance_ratio") is not None and entry["values"] >= FEW_ROWS
+    }
+    narrow = [name for name, ratio in ratios.items() if ratio < NARROW_DRAWS]
+    wide = [name for name, ratio in ratios.items() if ratio > WIDE_DRAWS]
+    if narrow:
+        message = (
+            f"draws of {'; '.join(narrow[:5])} vary less than {NARROW_DRAWS:.0%} of the values' squared error, so that "
+            "they seem surer than they are; try more conditional_steps, more rows or more latent_features"
+        )
+        found.append({"type": "narrow_draws", "message": message})
+    if wide:
+        message = (
+            f"draws of {'; '.join(wide[:5])} vary more than {WIDE_DRAWS:.0%} of the values' squared error, so that "
+            "they seem less sure than they are; try more conditional_steps"
+        )
+        found.append({"type": "wide_draws", "message": message})
     return found
 
 

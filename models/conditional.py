@@ -1,0 +1,129 @@
+"""p(z | what is given): draws of the latent code that know as much as the given values say, and no more.
+
+q(z | inputs) of a multimodal VAE is made for point answers: given a label, its deviation is a fifth of the spread of
+the codes of that label's images. The flow here is fitted to the codes themselves, after the VAE.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models import networks
+from models.batch import Batch
+from models.config import ConditionalFlowConfig, ModalityConfig, NetworkConfig
+from models.draw_calibration import DrawCalibration
+
+# Sines and cosines of the time, and the frequency of the fastest.
+TIME_FEATURES = 16
+MAX_FREQUENCY = 8.0
+Standardise = Callable[[str, Tensor, Tensor | None], Tensor]
+"""(name, values, elements) -> an encoder's input, as `Multimodal.encoder_input`."""
+
+
+class Context(NamedTuple):
+    """What the velocity takes from the given values of B rows.
+
+    hidden: (B, H), added to the first layer. linear: (B, Z), added to the output.
+    """
+
+    hidden: Tensor
+    linear: Tensor
+
+
+class ConditionalFlow(nn.Module):
+    """A flow along straight paths from N(0, I) to the codes of rows (flow matching, arXiv:2210.02747, section 4.1).
+
+    A code z_1 and noise z_0 give a path z_t = (1 - t) z_0 + t z_1, whose velocity is z_1 - z_0. The network learns the
+    mean velocity at (z_t, t) among all rows that share the given values c, and following it from noise ends at a draw
+    from p(z | c). Each modality has an encoder of its own here, and a learned vector where it is missing.
+
+    B rows, S draws, Z features of a code, H hidden features. Codes are standardised by `mean` and `deviation`.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    frequencies: Tensor
+
+    def __init__(
+        self,
+        config: ConditionalFlowConfig,
+        modalities: Sequence[ModalityConfig],
+        network: NetworkConfig,
+        latent_features: int,
+    ) -> None:
+        super().__init__()
+        hidden = config.hidden_features
+        self.config = config
+        self.names = [modality.name for modality in modalities]
+        self.encoders = nn.ModuleList(
+            networks.encoder(modality.network or network, modality, hidden) for modality in modalities
+        )
+        self.missing = nn.Parameter(torch.zeros(len(modalities), hidden))
+        # which elements of a vector are present; an image's are too many
+        self.elements = nn.ModuleList(
+            nn.Linear(modality.shape[0], hidden, bias=False) if len(modality.shape) == 1 else nn.Identity()
+            for modality in modalities
+        )
+        self.context = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden))
+        self.linear = nn.Linear(hidden, latent_features)
+        self.code = nn.Linear(latent_features, hidden)
+        self.time = nn.Linear(2 * TIME_FEATURES, hidden)
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(config.layers - 1))
+        self.output = nn.Linear(hidden, latent_features)
+        self.calibration = DrawCalibration(modalities)
+        self.register_buffer("mean", torch.zeros(latent_features))
+        self.register_buffer("deviation", torch.ones(latent_features))
+        self.register_buffer("frequencies", torch.linspace(0, math.log(MAX_FREQUENCY), TIME_FEATURES).exp())
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.linear.weight)
+
+    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the mean and standard deviation of the codes, (Z,) each."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def given(self, inputs: Batch, standardise: Standardise) -> Context:
+        """The context of each row; any modalities, or elements of them, may be missing."""
+        rows = inputs.rows
+        total = self.missing.new_zeros(rows, self.missing.shape[1])
+        for index, name in enumerate(self.names):
+            if name not in inputs.values:
+                total = total + self.missing[index]
+                continue
+            elements = inputs.elements(name)
+            own = self.encoders[index](standardise(name, inputs.values[name], elements))
+            if elements is not None and isinstance(self.elements[index], nn.Linear):
+                own = own + self.elements[index]((~elements).to(own.dtype))
+            total = total + torch.where(inputs.observed(name).unsqueeze(1), own, self.missing[index])
+        return Context(self.context(total), self.linear(total))
+
+    def velocity(self, codes: Tensor, time: Tensor, context: Context) -> Tensor:
+        """The mean of z_1 - z_0 at z_t = `codes` (..., Z). time: broadcasts to (..., 1)."""
+        angles = 2 * math.pi * time * self.frequencies
+        clock = self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        hidden = functional.silu(self.code(codes) + clock + context.hidden)
+        for layer in self.layers:
+            hidden = hidden + functional.silu(layer(hidden))
+        # the velocity where the codes are standard normal and nothing is given; the network learns what differs
+        alone = (2 * time - 1) / (time.square() + (1 - time).square())
+        velocity: Tensor = alone * codes + self.output(hidden) + context.linear
+        return velocity
+
+    def loss(self, codes: Tensor, noise: Tensor, time: Tensor, context: Context) -> Tensor:
+        """The mean squared error of the velocity. codes, noise: (S, B, Z), codes as the model has them. time: (S, B, 1)."""
+        end = (codes - self.mean) / self.deviation
+        found = self.velocity((1 - time) * noise + time * end, time, context)
+        return (found - (end - noise)).square().mean()
+
+    def draw(self, context: Context, noise: Tensor) -> Tensor:
+        """Codes (S, B, Z) for noise (S, B, Z) from N(0, I): the midpoint rule, two evaluations a step."""
+        codes, length = noise, 1 / self.config.steps
+        for step in range(self.config.steps):
+            start = torch.full((1,), step * length, dtype=noise.dtype, device=noise.device)
+            half = codes + length / 2 * self.velocity(codes, start, context)
+            codes = codes + length * self.velocity(half, start + length / 2, context)
+        return self.mean + self.deviation * codes

@@ -1,0 +1,96 @@
+"""Fits the conditional part of a trained model: a flow over the codes of the training rows."""
+
+from collections.abc import Callable, Generator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models import gaussian
+from models.batch import Batch
+from models.conditional import ConditionalFlow
+from models.config import LearningRateSchedule
+from models.mmvae import MMVAE
+from models.training import data, schedule
+from models.training.data import Rows
+from models.training.dataset import Dataset
+from models.training.events import Conditional
+
+BATCH_ROWS = 256
+LEARNING_RATE = 2e-3
+SCHEDULE = LearningRateSchedule(warmup=0.1)
+WEIGHT_DECAY = 1e-4
+CLIP_NORM = 1.0
+WEIGHT_AVERAGE = 0.99
+# Rows whose codes give the mean and deviation of all.
+MAX_ROWS = 10_000
+REPORT_STEPS = 50
+# Probability that a modality of a row is given.
+KEPT = 0.5
+
+
+def fit(
+    model: MMVAE, dataset: Dataset, rows: Rows, steps: int, seed: int, should_stop: Callable[[], bool]
+) -> Generator[Conditional, None, bool]:
+    """Fit `model.conditional` to the codes of these rows. The rest of the model stays as it is.
+
+    A step draws codes from q(z | all that a row has), hides each modality with probability 1/2, and moves the flow
+    towards the codes given what is left (arXiv:2210.02747, algorithm of section 4). Returns False if it was stopped.
+    """
+    flow = model.conditional
+    assert flow is not None  # noqa: S101 the caller has added it
+    device = next(model.parameters()).device
+    flow.standardise(*_moments(model, dataset, rows, device))
+    optimiser = torch.optim.AdamW(flow.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+    average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(WEIGHT_AVERAGE))
+    generator = np.random.default_rng(seed)
+    total = 0.0
+    flow.train()
+    for step in range(steps):
+        if should_stop():
+            return False
+        chosen = rows[generator.integers(len(rows), size=min(BATCH_ROWS, len(rows)))]
+        loss = _loss(model, flow, data.batch_of(dataset, chosen).to(device), generator)
+        for group in optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * schedule.learning_rate_factor(SCHEDULE, step, steps)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), CLIP_NORM)
+        optimiser.step()
+        average.update_parameters(flow)
+        total += loss.item()
+        if (step + 1) % REPORT_STEPS == 0 or step + 1 == steps:
+            yield Conditional(step + 1, steps, total / (step % REPORT_STEPS + 1))
+            total = 0.0
+    flow.load_state_dict(average.module.state_dict())
+    flow.eval()
+    return True
+
+
+def _loss(model: MMVAE, flow: ConditionalFlow, targets: Batch, generator: np.random.Generator) -> Tensor:
+    """The flow's error on one batch."""
+    with torch.no_grad():
+        posterior = model.encode(targets)
+    device, shape = posterior.mean.device, posterior.mean.shape
+
+    def normal() -> Tensor:
+        return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32)).to(device)
+
+    codes = gaussian.draw(posterior, normal()).unsqueeze(0)
+    time = torch.from_numpy(generator.random((1, len(codes[0]), 1), dtype=np.float32)).to(device)
+    kept = {name: torch.from_numpy(generator.random(targets.rows) < KEPT).to(device) for name in targets.present}
+    context = flow.given(targets.kept(kept), model.encoder_input)
+    return flow.loss(codes, normal().unsqueeze(0), time, context)
+
+
+@torch.no_grad()
+def _moments(model: MMVAE, dataset: Dataset, rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the codes of the rows, (Z,) each."""
+    rows = rows[:: -(-len(rows) // MAX_ROWS)]
+    parts = [
+        model.encode(data.batch_of(dataset, rows[start : start + BATCH_ROWS]).to(device))
+        for start in range(0, len(rows), BATCH_ROWS)
+    ]
+    mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
+    return mean.mean(dim=0), (mean.var(dim=0, correction=0) + deviation.square().mean(dim=0)).sqrt()

@@ -1,0 +1,91 @@
+"""Proper scores of the draws of what is missing, for every observed subset and target."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import conditional_draws
+from models.batch import Batch
+from models.conditional_draws import MIN_CODES
+from models.mmvae import MMVAE
+from models.training import data
+from models.training.data import Rows
+from models.training.dataset import Dataset
+from models.training.evaluation.matrix import observed_subsets
+from models.training.evaluation.rows import batches
+
+LEVEL = 0.9
+# Pairs of draws whose distance is taken, for the spread of draws among themselves.
+SHIFTS = (1, 2, 3, 5, 8)
+
+
+def scores(model: MMVAE, dataset: Dataset, rows: Rows, seed: int) -> dict[tuple[tuple[str, ...], str], dict[str, Any]]:
+    """(observed, target) -> the scores of a target that is not observed, as `_Sums.figures` names them."""
+    found = {}
+    for observed in observed_subsets(list(model.index)):
+        chosen = rows[data.rows_with_all(dataset, list(observed))[rows]]
+        sums = {name: _Sums() for name in model.index if name not in observed}
+        for targets, chunk in batches(model, dataset, chosen, MIN_CODES):
+            inputs = Batch(
+                {name: targets.values[name] for name in observed}, {name: targets.present[name] for name in observed}
+            )
+            codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
+            for name, one in sums.items():
+                one.add(model, name, targets, inputs, codes, seed, chunk)
+        found.update({(observed, name): one.figures() for name, one in sums.items()})
+    return found
+
+
+class _Sums:
+    """Sums over rows and elements of one target."""
+
+    def __init__(self) -> None:
+        self.rows = self.elements = 0
+        self.crps = self.energy = self.covered = self.squares = self.variance = 0.0
+        self.has_intervals = self.is_number = False
+
+    def add(
+        self, model: MMVAE, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows
+    ) -> None:
+        """Add the rows of a batch that have the target."""
+        likelihood, present = model.likelihood(name), targets.observed(name)
+        if likelihood.modality.categories is not None or not bool(present.any()):
+            return
+        self.is_number = True
+        drawn = conditional_draws.draw(model, name, codes, seed, rows)
+        values = conditional_draws.widened(likelihood, drawn, conditional_draws.width(model, name, inputs))
+        answer = conditional_draws.described(likelihood, drawn, values, LEVEL)
+        elements = targets.elements(name)
+        known = present.reshape(-1, *[1] * (targets.values[name].ndim - 1)).expand_as(targets.values[name])
+        known = (known if elements is None else elements).double().flatten(1)  # (B, D)
+        value = targets.values[name].flatten(1)
+        draws = values[0].flatten(2)  # (S, B, D)
+        to_value, among = (draws - value).abs(), [(draws - draws.roll(shift, 0)).abs() for shift in SHIFTS]
+        spread = torch.stack([each.mean(dim=0) for each in among]).mean(dim=0)
+        self.crps += float(((to_value.mean(dim=0) - spread / 2) * known).sum())
+        length = [(each.square() * known).sum(dim=-1).sqrt().mean(dim=0) for each in [to_value, *among]]
+        self.energy += float((length[0] - torch.stack(length[1:]).mean(dim=0) / 2).sum())
+        self.squares += float(((draws.mean(dim=0) - value).square() * known).sum())
+        self.variance += float((draws.var(dim=0) * known).sum())
+        if "lower" in answer:
+            self.has_intervals = True
+            inside = (answer["lower"].flatten(1) <= value) & (value <= answer["upper"].flatten(1))
+            self.covered += float((inside * known).sum())
+        self.rows += int(present.sum())
+        self.elements += int(known.sum())
+
+    def figures(self) -> dict[str, Any]:
+        """crps: the continuous ranked probability score of an element, in its units. energy_score: the same for a whole
+        value (Gneiting and Raftery, 2007, doi:10.1198/016214506000001437, sections 4.2 and 4.3). coverage_90: the part
+        of elements inside their 90 % interval. variance_ratio: variance of the draws over the squared error of their
+        mean, 1 where draws vary as much as the data. None for categories, and where no row has target and inputs.
+        """
+        if not self.is_number or not self.elements:
+            return dict.fromkeys(("crps", "energy_score", "coverage_90", "variance_ratio"))
+        return {
+            "crps": self.crps / self.elements,
+            "energy_score": self.energy / self.rows,
+            "coverage_90": self.covered / self.elements if self.has_intervals else None,
+            "variance_ratio": self.variance / self.squares if self.squares else None,
+        }

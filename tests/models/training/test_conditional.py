@@ -1,0 +1,139 @@
+"""The conditional part: fitted at the end of a training or alone, and the rest of the model stays as it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models import conditional_draws
+from models.batch import Batch
+from models.config import ConditionalFlowConfig, MMVAEConfig, ModalityConfig, TrainingConfig
+from models.draw_calibration import MIN_ROWS, NONE, PATTERN, POOLED, DrawCalibration
+from models.mmvae import MMVAE
+from models.training.checks import UnusableData
+from models.training.dataset import Dataset
+from models.training.events import Checkpoint, Conditional, Event, Finished
+from models.training.loop import fit
+from tests.models.training.small import static, two
+
+FLOW = ConditionalFlowConfig(hidden_features=32, layers=2)
+SHORT = TrainingConfig(epochs=2, batch_size=20, conditional_steps=60)
+
+
+def _finished(events: list[Event]) -> MMVAE:
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert isinstance(last.model, MMVAE)
+    return last.model
+
+
+def _trained(training: TrainingConfig = SHORT, **arguments: Any) -> list[Event]:
+    return list(fit(two(conditional=FLOW), static(), training, seed=0, **arguments))
+
+
+def _rest(model: MMVAE) -> dict[str, Tensor]:
+    return {name: weight for name, weight in model.state_dict().items() if not name.startswith("conditional.")}
+
+
+def test_a_conditional_part_changes_no_other_weight_and_is_reported() -> None:
+    events = _trained()
+    plain = _finished(list(fit(two(), static(), SHORT, seed=0)))
+    torch.testing.assert_close(_rest(_finished(events)), plain.state_dict(), rtol=0, atol=0)
+    assert [event.step for event in events if isinstance(event, Conditional)] == [50, 60]
+    assert plain.conditional is None
+
+
+def test_the_same_seed_fits_the_same_conditional_part() -> None:
+    torch.testing.assert_close(_finished(_trained()).state_dict(), _finished(_trained()).state_dict(), rtol=0, atol=0)
+
+
+def test_a_conditional_part_is_fitted_to_a_trained_model_alone() -> None:
+    trained = _finished(list(fit(two(), static(), SHORT, seed=0)))
+    alone = SHORT.model_copy(update={"fit": "conditional"})
+    events = _trained(alone, init=trained.state_dict())
+    torch.testing.assert_close(_rest(_finished(events)), trained.state_dict(), rtol=0, atol=0)
+    again = _finished(_trained(alone, init=_finished(events).state_dict()))
+    torch.testing.assert_close(again.state_dict(), _finished(events).state_dict(), rtol=0, atol=0)
+
+
+def test_a_conditional_part_alone_needs_a_trained_model() -> None:
+    with pytest.raises(UnusableData, match="expected the weights of one in `init`"):
+        _trained(SHORT.model_copy(update={"fit": "conditional"}))
+
+
+def test_a_training_stopped_in_its_conditional_part_ends_as_one_that_was_not() -> None:
+    whole = _trained()
+    reached = 0
+
+    def stops() -> bool:
+        nonlocal reached
+        reached += 1
+        return reached > 2 * 5 + 30  # ten steps of the model, then thirty of the conditional part
+
+    stopped = _trained(should_stop=stops)[-1]
+    assert isinstance(stopped, Checkpoint)
+    assert stopped.reason == "stopped"
+    resumed = _finished(_trained(resume_from=stopped.state))
+    torch.testing.assert_close(resumed.state_dict(), _finished(whole).state_dict(), rtol=0, atol=0)
+
+
+def _calibrated(rows: dict[int, int]) -> DrawCalibration:
+    modalities = [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("a", "b")]
+    found = DrawCalibration(modalities)
+    scores = {pattern: torch.linspace(0, 1 + pattern, count).unsqueeze(1) for pattern, count in rows.items()}
+    found.set_factors("a", scores, 0.9)
+    return found
+
+
+def test_patterns_with_few_rows_share_a_pooled_width() -> None:
+    present = torch.tensor([False, True])
+    given = Batch({"b": torch.zeros(2, 2)}, {"b": present})
+    width = _calibrated({0: MIN_ROWS, 2: MIN_ROWS - 1}).width("a", given)
+    assert width.calibration.tolist() == [PATTERN, POOLED]
+    assert width.factor[0] == pytest.approx(0.9, abs=0.02)
+    assert width.factor[1] > 1
+    assert _calibrated({0: 20, 2: 20}).width("a", given).calibration.tolist() == [NONE, NONE]
+
+
+def _energy_distance(left: np.ndarray, right: np.ndarray) -> float:
+    """2 E|x - y| - E|x - x'| - E|y - y'| (Szekely and Rizzo, 2013, doi:10.1016/j.jspi.2013.03.018)."""
+
+    def mean(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.linalg.norm(a[:, None] - b[None], axis=-1).mean())
+
+    return 2 * mean(left, right) - mean(left, left) - mean(right, right)
+
+
+def _p_value(left: np.ndarray, right: np.ndarray, permutations: int = 200) -> float:
+    """That both are drawn from one distribution, by the permutation test of the energy distance."""
+    random, both, own = np.random.default_rng(0), np.concatenate([left, right]), _energy_distance(left, right)
+    larger = 0
+    for _ in range(permutations):
+        order = random.permutation(both)
+        larger += _energy_distance(order[: len(left)], order[len(left) :]) >= own
+    return (larger + 1) / (permutations + 1)
+
+
+def _answers(values: dict[str, np.ndarray], given: dict[str, np.ndarray], target: str) -> np.ndarray:
+    """400 draws of a modality given another, by a model trained on these values: (rows, 400, *shape)."""
+    samples = Dataset.from_arrays(values)
+    modalities = tuple(
+        ModalityConfig(
+            name=one.name,
+            shape=one.shape,
+            categories=one.categories,
+            likelihood="gaussian" if one.categories is None else "categorical",
+        )
+        for one in samples.modalities
+    )
+    config = MMVAEConfig(modalities=modalities, latent_features=4, conditional=ConditionalFlowConfig())
+    training = TrainingConfig(epochs=40, weight_average=0.99, conditional_steps=4000)
+    model = _finished(list(fit(config, samples, training, seed=0)))
+    tensors = {name: torch.from_numpy(value) for name, value in given.items()}
+    inputs = Batch(tensors, {name: torch.ones(len(value), dtype=torch.bool) for name, value in given.items()})
+    with torch.inference_mode():
+        found, _ = conditional_draws.complete(model, inputs, [target], 0.9, 400, 0, np.arange(inputs.rows))
+    return found[target]["draws"].numpy()
