@@ -14,12 +14,16 @@ from torch.nn import functional
 
 from models import networks
 from models.batch import Batch
-from models.config import ConditionalFlowConfig, ModalityConfig, NetworkConfig
+from models.config import ConditionalFlowConfig, MLPConfig, ModalityConfig, NetworkConfig
 from models.draw_calibration import DrawCalibration
+from models.gaussian import Gaussian
 
 # Sines and cosines of the time, and the frequency of the fastest.
-TIME_FEATURES = 16
+TIME_FEATURES = 8
 MAX_FREQUENCY = 8.0
+# Features of what is given.
+GIVEN_FEATURES = 64
+HIDDEN_FEATURES = 128
 Standardise = Callable[[str, Tensor, Tensor | None], Tensor]
 """(name, values, elements) -> an encoder's input, as `Multimodal.encoder_input`."""
 
@@ -59,17 +63,15 @@ class ConditionalFlow(nn.Module):
         hidden = config.hidden_features
         self.config = config
         self.names = [modality.name for modality in modalities]
-        self.encoders = nn.ModuleList(
-            networks.encoder(modality.network or network, modality, hidden) for modality in modalities
-        )
-        self.missing = nn.Parameter(torch.zeros(len(modalities), hidden))
+        self.encoders = nn.ModuleList(_encoder(modality, modality.network or network) for modality in modalities)
+        self.missing = nn.Parameter(torch.zeros(len(modalities), GIVEN_FEATURES))
         # which elements of a vector are present; an image's are too many
         self.elements = nn.ModuleList(
-            nn.Linear(modality.shape[0], hidden, bias=False) if len(modality.shape) == 1 else nn.Identity()
+            nn.Linear(modality.shape[0], GIVEN_FEATURES, bias=False) if len(modality.shape) == 1 else nn.Identity()
             for modality in modalities
         )
-        self.context = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden))
-        self.linear = nn.Linear(hidden, latent_features)
+        self.context = nn.Sequential(nn.SiLU(), nn.Linear(GIVEN_FEATURES, hidden))
+        self.linear = nn.Linear(GIVEN_FEATURES, latent_features)
         self.code = nn.Linear(latent_features, hidden)
         self.time = nn.Linear(2 * TIME_FEATURES, hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(config.layers - 1))
@@ -81,10 +83,11 @@ class ConditionalFlow(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.linear.weight)
 
-    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the mean and standard deviation of the codes, (Z,) each."""
-        self.mean.copy_(mean)
-        self.deviation.copy_(deviation)
+    def standardise(self, posterior: Gaussian) -> None:
+        """Set the mean and standard deviation of codes drawn from these posteriors of rows, (N, Z) twice."""
+        mean, deviation = posterior
+        self.mean.copy_(mean.mean(dim=0))
+        self.deviation.copy_((mean.var(dim=0, correction=0) + deviation.square().mean(dim=0)).sqrt())
 
     def given(self, inputs: Batch, standardise: Standardise) -> Context:
         """The context of each row; any modalities, or elements of them, may be missing."""
@@ -114,7 +117,7 @@ class ConditionalFlow(nn.Module):
         return velocity
 
     def loss(self, codes: Tensor, noise: Tensor, time: Tensor, context: Context) -> Tensor:
-        """The mean squared error of the velocity. codes, noise: (S, B, Z), codes as the model has them. time: (S, B, 1)."""
+        """The mean squared error of the velocity. codes, noise: (B, Z), time: (B, 1)."""
         end = (codes - self.mean) / self.deviation
         found = self.velocity((1 - time) * noise + time * end, time, context)
         return (found - (end - noise)).square().mean()
@@ -127,3 +130,12 @@ class ConditionalFlow(nn.Module):
             half = codes + length / 2 * self.velocity(codes, start, context)
             codes = codes + length * self.velocity(half, start + length / 2, context)
         return self.mean + self.deviation * codes
+
+
+def _encoder(modality: ModalityConfig, network: NetworkConfig) -> nn.Module:
+    """The encoder of a modality. In place of the model's MLPs, smaller ones: there are fewer steps to fit them in."""
+    if not isinstance(network, MLPConfig):
+        return networks.encoder(network, modality, GIVEN_FEATURES)
+    if modality.categories is not None:
+        return nn.Embedding(modality.categories, GIVEN_FEATURES)
+    return networks.encoder(MLPConfig(hidden_features=(HIDDEN_FEATURES,)), modality, GIVEN_FEATURES)
