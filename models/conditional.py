@@ -16,7 +16,7 @@ from models import networks
 from models.batch import Batch
 from models.config import ConditionalFlowConfig, MLPConfig, ModalityConfig, NetworkConfig
 from models.draw_calibration import DrawCalibration
-from models.gaussian import Gaussian
+from models.gaussian import FLOOR
 
 # Sines and cosines of the time, and the frequency of the fastest.
 TIME_FEATURES = 8
@@ -58,6 +58,7 @@ class ConditionalFlow(nn.Module):
         modalities: Sequence[ModalityConfig],
         network: NetworkConfig,
         latent_features: int,
+        decoders: nn.ModuleList,
     ) -> None:
         super().__init__()
         hidden = config.hidden_features
@@ -76,6 +77,7 @@ class ConditionalFlow(nn.Module):
         self.time = nn.Linear(2 * TIME_FEATURES, hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(config.layers - 1))
         self.output = nn.Linear(hidden, latent_features)
+        self.decoders = decoders
         self.calibration = DrawCalibration(modalities)
         self.register_buffer("mean", torch.zeros(latent_features))
         self.register_buffer("deviation", torch.ones(latent_features))
@@ -83,11 +85,10 @@ class ConditionalFlow(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.linear.weight)
 
-    def standardise(self, posterior: Gaussian) -> None:
-        """Set the mean and standard deviation of codes drawn from these posteriors of rows, (N, Z) twice."""
-        mean, deviation = posterior
-        self.mean.copy_(mean.mean(dim=0))
-        self.deviation.copy_((mean.var(dim=0, correction=0) + deviation.square().mean(dim=0)).sqrt())
+    def standardise(self, codes: Tensor) -> None:
+        """Set the mean and standard deviation of the codes, (N, Z)."""
+        self.mean.copy_(codes.mean(dim=0))
+        self.deviation.copy_(codes.std(dim=0, correction=0).clamp(min=FLOOR))
 
     def given(self, inputs: Batch, standardise: Standardise) -> Context:
         """The context of each row; any modalities, or elements of them, may be missing."""
@@ -121,6 +122,11 @@ class ConditionalFlow(nn.Module):
         end = (codes - self.mean) / self.deviation
         found = self.velocity((1 - time) * noise + time * end, time, context)
         return (found - (end - noise)).square().mean()
+
+    def decoded(self, name: str, codes: Tensor) -> Tensor:
+        """Likelihood parameters of a modality for codes (N, Z): (N, *parameter_shape)."""
+        raw: Tensor = self.decoders[self.names.index(name)](codes)
+        return raw
 
     def draw(self, context: Context, noise: Tensor) -> Tensor:
         """Codes (S, B, Z) for noise (S, B, Z) from N(0, I): the midpoint rule, two evaluations a step."""

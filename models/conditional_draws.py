@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from models.batch import Batch
-from models.draw_calibration import DrawCalibration, Width
+from models.conditional import ConditionalFlow
+from models.draw_calibration import Width
 from models.likelihoods import Likelihood
 from models.mmvae import MMVAE
 from models.ops.philox import Draws, Rows
@@ -33,8 +34,7 @@ class Drawn(NamedTuple):
 
 def codes(model: MMVAE, inputs: Batch, count: int, seed: int, rows: Rows) -> Tensor:
     """Draws from p(z | inputs): (S, B, Z). rows: (B,) the numbers by which the rows have their own random numbers."""
-    flow = model.conditional
-    assert flow is not None  # noqa: S101 the caller has looked
+    flow = _flow(model)
     device = next(iter(inputs.present.values())).device
     noise = Draws(seed, 0, CODE, model.backend).normal(rows, count, model.latent_features).movedim(1, 0)
     return flow.draw(flow.given(inputs, model.encoder_input), noise.to(device))
@@ -48,7 +48,7 @@ def draw(model: MMVAE, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn
     likelihood = model.likelihood(name)
     count, rows_count = codes.shape[:2]
     shape = likelihood.modality.shape
-    raw = model.generate(codes, [name])[name]
+    raw = _flow(model).decoded(name, codes.flatten(0, 1)).unflatten(0, (count, rows_count))
     elements = max(1, int(torch.tensor(shape).prod()))
     each = VALUES_PER_CODE if elements <= MAX_ELEMENTS else 1
     chance = Draws(seed, 1 + model.index[name], VALUE, model.backend).uniform(rows, each * count * elements)
@@ -57,7 +57,7 @@ def draw(model: MMVAE, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn
     values = torch.stack([likelihood.quantile(flat, own.flatten(0, 1)) for own in chance])
     if likelihood.has_intervals:
         middle = likelihood.quantile(flat, flat.new_full((1,), 0.5))
-        values = middle + _calibration(model).noise(name) * (values - middle)
+        values = middle + _flow(model).calibration.noise(name) * (values - middle)
     return Drawn(raw, values.unflatten(1, (count, rows_count)))
 
 
@@ -101,7 +101,7 @@ def complete(
     for name in targets:
         likelihood = model.likelihood(name)
         drawn = draw(model, name, drawn_codes, seed, rows)
-        width = _calibration(model).width(name, inputs)
+        width = _flow(model).calibration.width(name, inputs)
         values = widened(likelihood, drawn, width)
         found[name] = described(likelihood, drawn, values, level)
         if likelihood.has_intervals:
@@ -113,10 +113,9 @@ def complete(
 
 def width(model: MMVAE, name: str, inputs: Batch) -> Width:
     """How far the draws of a modality are moved away from their mean."""
-    return _calibration(model).width(name, inputs)
+    return _flow(model).calibration.width(name, inputs)
 
 
-def _calibration(model: MMVAE) -> DrawCalibration:
-    flow = model.conditional
-    assert flow is not None  # noqa: S101 the caller has looked
-    return flow.calibration
+def _flow(model: MMVAE) -> ConditionalFlow:
+    assert model.conditional is not None  # noqa: S101 the caller has looked
+    return model.conditional

@@ -1,5 +1,6 @@
 """The multimodal variational autoencoder: one joint latent code per sample."""
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -31,7 +32,9 @@ class MMVAE(Multimodal):
     def add_conditional(self, config: ConditionalFlowConfig) -> None:
         """Add an untrained conditional part, with random weights from torch's global generator."""
         self.config = self.config.model_copy(update={"conditional": config})
-        self.conditional = ConditionalFlow(config, self.modalities, self.config.network, self.latent_features)
+        self.conditional = ConditionalFlow(
+            config, self.modalities, self.config.network, self.latent_features, copy.deepcopy(self.decoders)
+        )
 
     def latent_shape(self, batch: Batch) -> tuple[int, ...]:
         """(Z,)."""

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from models import conditional_draws, gaussian
+from models import conditional_draws
 from models.batch import Batch
 from models.conditional import ConditionalFlow
 from models.draw_calibration import MAX_MODALITIES, MIN_ROWS
 from models.mmvae import MMVAE
-from models.ops.philox import Draws
 from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
@@ -22,8 +21,6 @@ MAX_ROWS = 1000
 MAX_NUMBERS = 2**23
 TINY = 1e-12
 LIMITS = 0.01, 100.0
-NOISE = 25
-"""The stream of random numbers."""
 
 
 @torch.no_grad()
@@ -36,19 +33,17 @@ def calibrate(model: MMVAE, dataset: Dataset, rows: Rows, seed: int) -> None:
         return
     rows = rows[:: -(-len(rows) // MAX_ROWS)]
     for name in names:
-        _fit_noise(model, flow, dataset, rows, name, seed)
+        _fit_noise(model, flow, dataset, rows, name)
     for name in names:
         flow.calibration.set_factors(name, _scores(model, dataset, rows, name, seed), LEVEL)
 
 
-def _fit_noise(model: MMVAE, flow: ConditionalFlow, dataset: Dataset, rows: Rows, name: str, seed: int) -> None:
+def _fit_noise(model: MMVAE, flow: ConditionalFlow, dataset: Dataset, rows: Rows, name: str) -> None:
     """The ratio of the error of codes of all given values to the likelihood's spread."""
     noise, likelihood = flow.calibration.noise(name), model.likelihood(name)
     error, predicted, count = (torch.zeros_like(noise, dtype=torch.float64) for _ in range(3))
-    for targets, chunk in _chunks(model, dataset, rows, name):
-        posterior = model.encode(targets)
-        drawn = Draws(seed, 0, NOISE, model.backend).normal(chunk, model.latent_features).to(posterior.mean.device)
-        raw = model.generate(gaussian.draw(posterior, drawn).unsqueeze(0), [name])[name]
+    for targets, _ in _chunks(model, dataset, rows, name):
+        raw = flow.decoded(name, model.encode(targets).mean).unsqueeze(0)
         described, known = likelihood.describe(raw), _known(targets, name)
         squares = (described["mean"] - targets.values[name]).square(), described["standard_deviation"].square()
         for total, each in zip((error, predicted, count), (*squares, torch.ones_like(squares[0])), strict=True):
