@@ -256,7 +256,9 @@ def misfits(
             if getattr(training, name) is not None
         ]
     if training.fit == "conditional" and (not isinstance(config, MMVAEConfig) or config.conditional is None):
-        detail = "is 'conditional', and the architecture has no conditional part; expected `conditional` in it, or 'all'"
+        detail = (
+            "is 'conditional', and the architecture has no conditional part; expected `conditional` in it, or 'all'"
+        )
         found.append(Misfit(("fit",), detail))
     if training.free_bits and isinstance(training.objective, IWAE):
         found.append(Misfit(("free_bits",), "the objective iwae has no KL divergence that could be free"))

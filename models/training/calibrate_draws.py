@@ -67,7 +67,9 @@ def _scores(model: MMVAE, dataset: Dataset, rows: Rows, name: str, seed: int) ->
             described = conditional_draws.described(likelihood, drawn, drawn.values, LEVEL)
             mean, value = drawn.values.mean(dim=(0, 1)), targets.values[name]
             above, below = described["upper"] - mean, mean - described["lower"]
-            score = torch.where(value > mean, (value - mean) / above.clamp(min=TINY), (mean - value) / below.clamp(min=TINY))
+            score = torch.where(
+                value > mean, (value - mean) / above.clamp(min=TINY), (mean - value) / below.clamp(min=TINY)
+            )
             score = torch.where(_known(targets, name), score, torch.nan)
             scores.setdefault(pattern, []).append(score[has_all].flatten(1))
     return {pattern: torch.cat(parts) for pattern, parts in scores.items()}

@@ -74,9 +74,7 @@ def fit(
     return True
 
 
-def _loss(
-    model: MMVAE, flow: ConditionalFlow, targets: Batch, mean: Tensor, generator: np.random.Generator
-) -> Tensor:
+def _loss(model: MMVAE, flow: ConditionalFlow, targets: Batch, mean: Tensor, generator: np.random.Generator) -> Tensor:
     """The errors of flow and decoders on one batch. mean: of q(z | targets), (B, Z)."""
     device, shape = mean.device, mean.shape
 

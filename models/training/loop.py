@@ -120,7 +120,8 @@ def _finished(run: Setup) -> Finished:
 def _fit_conditional(run: Setup, finished: Finished, should_stop: Callable[[], bool]) -> Generator[Event, None, bool]:
     """Add the conditional part to the finished model and fit it. Returns False if it was stopped."""
     model = finished.model
-    assert isinstance(model, MMVAE) and run.conditional is not None  # noqa: S101 only an MM-VAE has one
+    assert isinstance(model, MMVAE)  # noqa: S101 no other model has one
+    assert run.conditional is not None  # noqa: S101 the caller has looked
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seeds.weights)
         model.add_conditional(run.conditional)

@@ -27,7 +27,6 @@ from models.training.split import split
 from models.training.state import TrainingState
 from models.training.step import Trainer
 
-
 CONDITIONAL = "conditional."
 """The beginning of the names of weights that are fitted at the end."""
 
@@ -126,7 +125,9 @@ def prepare(
     """Check the dataset, split it, and build the model and its optimiser. Arguments and errors are those of `fit`."""
     checks.check(dataset, config, training)
     if training.fit == "conditional" and init is None:
-        raise UnusableData("training.fit is 'conditional' without a trained model, expected the weights of one in `init`")
+        raise UnusableData(
+            "training.fit is 'conditional' without a trained model, expected the weights of one in `init`"
+        )
     dataset = data.select(dataset, config)
     group, seeds = Group(), Seeds.spawn(seed)
     train_rows, validation_rows = _split(dataset, training, group, seeds.split, resume_from)

@@ -45,9 +45,7 @@ class _Sums:
         self.crps = self.energy = self.covered = self.squares = self.variance = 0.0
         self.has_intervals = self.is_number = False
 
-    def add(
-        self, model: MMVAE, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows
-    ) -> None:
+    def add(self, model: MMVAE, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> None:
         """Add the rows of a batch that have the target."""
         likelihood, present = model.likelihood(name), targets.observed(name)
         if likelihood.modality.categories is not None or not bool(present.any()):

@@ -1,6 +1,5 @@
 """The conditional part: fitted at the end of a training or alone, and the rest of the model stays as it is."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -137,3 +136,52 @@ def _answers(values: dict[str, np.ndarray], given: dict[str, np.ndarray], target
     with torch.inference_mode():
         found, _ = conditional_draws.complete(model, inputs, [target], 0.9, 400, 0, np.arange(inputs.rows))
     return found[target]["draws"].numpy()
+
+
+@pytest.mark.slow
+def test_draws_of_two_moons_are_those_of_the_moon_that_is_given() -> None:
+    random = np.random.default_rng(0)
+
+    def moons(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        which, angle = random.integers(0, 2, rows), random.uniform(0, np.pi, rows)
+        upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        points = np.where(which[:, None] == 0, upper, np.array([1.0, 0.5]) - upper)
+        return (points + 0.08 * random.standard_normal((rows, 2))).astype(np.float32), which
+
+    points, which = moons(4000)
+    drawn = _answers({"point": points, "moon": which}, {"moon": np.arange(2)}, "point")
+    points, which = moons(1000)
+    for moon in (0, 1):
+        assert _p_value(drawn[moon], points[which == moon][:400]) > 0.01
+
+
+@pytest.mark.slow
+def test_draws_of_a_bimodal_mixture_have_both_modes_with_their_weights() -> None:
+    """b = a / 2 + 2 s + 0.3 e, with s = 1 in three of ten rows, else -1."""
+    random = np.random.default_rng(0)
+
+    def mixture(given: np.ndarray) -> np.ndarray:
+        side = np.where(random.random(given.shape) < 0.3, 2.0, -2.0)
+        return (given / 2 + side + 0.3 * random.standard_normal(given.shape)).astype(np.float32)
+
+    given = random.standard_normal((4000, 1)).astype(np.float32)
+    asked = np.array([[-1], [0], [1]], np.float32)
+    drawn = _answers({"a": given, "b": mixture(given)}, {"a": asked}, "b")
+    for row, at in zip(drawn, asked[:, 0], strict=True):
+        assert (row > at / 2).mean() == pytest.approx(0.3, abs=0.05)
+        assert _p_value(row, mixture(np.full((400, 1), at))) > 0.01
+
+
+@pytest.mark.slow
+def test_draws_of_a_gaussian_follow_its_conditional_distribution() -> None:
+    """x = A z + 0.3 e has the conditional mean K a and covariance C (Bishop, 2006, equations 2.81 and 2.82)."""
+    random = np.random.default_rng(3)
+    mixing = random.standard_normal((6, 3))
+    x = random.standard_normal((4000, 3)) @ mixing.T + 0.3 * random.standard_normal((4000, 6))
+    covariance = mixing @ mixing.T + 0.09 * np.eye(6)
+    gain = covariance[3:, :3] @ np.linalg.inv(covariance[:3, :3])
+    own = covariance[3:, 3:] - gain @ covariance[:3, 3:]
+    given, others = x[:, :3].astype(np.float32), x[:, 3:].astype(np.float32)
+    drawn = _answers({"a": given, "b": others}, {"a": given[:3]}, "b")
+    for row, at in zip(drawn, given, strict=False):
+        assert _p_value(row, random.multivariate_normal(gain @ at, own, 400)) > 0.01
