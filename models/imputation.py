@@ -5,9 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models import conditional_draws
 from models.architectures import Model
 from models.batch import Batch
 from models.config.calibrations import CALIBRATIONS
+from models.likelihoods import Likelihood
+from models.mmvae import MMVAE
+from models.ops.philox import Rows
 
 NO_CONDITIONAL = (
     "the model has no conditional part, which draws need: train one with `architecture.conditional`, or fit one to an "
@@ -28,6 +32,28 @@ def marginals(model: Model, inputs: Batch, targets: Sequence[str], level: float)
     """
     raws = model.decode(inputs, targets, None)
     return {name: _marginal(model, inputs, name, raw, level) for name, raw in raws.items()}
+
+
+def joint(
+    model: MMVAE, inputs: Batch, targets: Sequence[str], level: float, draws: int, seed: int, rows: Rows
+) -> tuple[dict[str, dict[str, Tensor]], Tensor]:
+    """All targets together, from draws of the conditional part: name -> (B, ...), and each row's calibration.
+
+    As `marginals`, and with draws > 0 also `draws`, (B, draws, ...): each is a joint completion of its row. rows: (B,)
+    the numbers by which the rows have random numbers of their own.
+    """
+    found, calibration = conditional_draws.complete(model, inputs, targets, level, draws, seed, rows)
+    answers = {}
+    for name, described in found.items():
+        answer = {"value": completed(inputs, name, _filled(model.likelihood(name), described)), **described}
+        for side in ("lower", "upper"):
+            if side in described:
+                answer[side] = completed(inputs, name, described[side])
+        if draws:
+            of_each = [completed(inputs, name, drawn) for drawn in described["draws"].unbind(dim=1)]
+            answer["draws"] = torch.stack(of_each, dim=1)
+        answers[name] = answer
+    return answers, calibration
 
 
 def completed(inputs: Batch, name: str, predicted: Tensor) -> Tensor:
@@ -53,10 +79,7 @@ def _marginal(model: Model, inputs: Batch, name: str, raw: Tensor, level: float)
     """raw: (1, B, *parameter_shape) or (1, B, T, *parameter_shape)."""
     likelihood = model.likelihood(name)
     described = model.describe(name, raw, inputs.absence(name))
-    filled = likelihood.fill(described)
-    if likelihood.modality.support.whole and filled.is_floating_point():
-        filled = filled.round()
-    answer = {"value": completed(inputs, name, filled), **described}
+    answer = {"value": completed(inputs, name, _filled(likelihood, described)), **described}
     if likelihood.modality.facts.quantiles:
         leading = raw.shape[1 : raw.ndim - len(likelihood.parameter_shape)]
         last = len(leading) - 1
@@ -65,3 +88,9 @@ def _marginal(model: Model, inputs: Batch, name: str, raw: Tensor, level: float)
         for side, bound in zip(("lower", "upper"), bounds, strict=True):
             answer[side] = completed(inputs, name, bound.unflatten(0, leading))
     return answer
+
+
+def _filled(likelihood: Likelihood, described: dict[str, Tensor]) -> Tensor:
+    """The prediction that replaces a missing value; a whole number where the values are whole numbers."""
+    filled = likelihood.fill(described)
+    return filled.round() if likelihood.modality.support.whole and filled.is_floating_point() else filled

@@ -181,13 +181,18 @@ class Predictor:
         self._known(names)
         if draws < 0 or not 0 < level < 1:
             raise BatchError(f"draws is {draws} and level {level}, expected at least 0, and between 0 and 1")
-        if draws:
+        inputs, model = self._batch(values, present, lengths), self._model
+        if isinstance(model, MMVAE) and model.conditional is not None:
+            numbers = np.arange(inputs.rows) if rows is None else rows
+            answers, calibration = imputation.joint(model, inputs, names, level, draws, seed, numbers)
+        elif draws:
             raise NoConditional(NO_CONDITIONAL)
-        inputs = self._batch(values, present, lengths)
-        answers = imputation.marginals(self._model, inputs, names, level)
+        else:
+            answers = imputation.marginals(model, inputs, names, level)
+            calibration = imputation.calibration(model, inputs, names)
         return {
             "completed": {name: to_arrays(answer) for name, answer in answers.items()},
-            "calibration": imputation.calibration(self._model, inputs, names).numpy(),
+            "calibration": calibration.numpy(),
         }
 
     @torch.inference_mode()

@@ -117,8 +117,10 @@ class _Report:
         self._started_at = self._epoch_at = time.monotonic()
 
     def _conditional(self, event: Conditional) -> None:
+        """The fraction of the epochs stays 1."""
         log.info(f"conditional part, step {event.step}/{event.steps}", loss=round(event.loss, 4))
-        self._emit(_progress("conditional", event.step / event.steps, None, self._step, self._last_epoch, {}))
+        eta_seconds = (time.monotonic() - self._epoch_at) / event.step * (event.steps - event.step)
+        self._emit(_progress("conditional", 1.0, eta_seconds, self._step, self._last_epoch, {}))
 
     def _epoch(self, event: Epoch) -> None:
         """An epoch that another process began counts with all of its rows."""

@@ -77,6 +77,12 @@ class Client:
         answer = self._infer(run, "reconstruct", {"inputs": inputs, "targets": [target], **sampling})
         return {key: np.array(value) for key, value in answer["outputs"][target].items()}
 
+    def impute(self, run: dict[str, Any], inputs: dict[str, Any], target: str, draws: int) -> dict[str, np.ndarray]:
+        """What a missing modality may be: its mean and interval, and joint draws of each row."""
+        body = {"inputs": inputs, "targets": [target], "draws": draws, "seed": 1}
+        answer = self._infer(run, "impute", body)
+        return {key: np.array(value) for key, value in answer["completed"][target].items()}
+
     def _infer(self, run: dict[str, Any], operation: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._call("POST", f"/v1/models/{run['model']}/versions/{run['version']}/{operation}", json=body)
 

@@ -11,7 +11,7 @@ from examples.demo.client import Client, DemoFailed, seconds_of
 HELD_OUT = 360
 MISSING = 0.2
 MIN_ACCURACY = 0.85
-DRAWS = 4
+DRAWS = 10
 
 
 def run(client: Client, out: Path) -> list[tuple[str, str, str, str, str]]:
@@ -27,15 +27,16 @@ def run(client: Client, out: Path) -> list[tuple[str, str, str, str, str]]:
         "label.present": np.random.default_rng(8).random(len(labels) - HELD_OUT) >= MISSING,
     }
     client.dataset("digits", client.upload(arrays), "static")
-    model = client.train("digits", "digits", seed=1, training={"epochs": 50})
+    architecture = {"architecture": "mmvae", "conditional": {}}
+    model = client.train("digits", "digits", seed=1, architecture=architecture, training={"epochs": 50})
 
     guessed = client.reconstruct(model, {"image": images[held_out].tolist()}, "label")
     accuracy = float((guessed["category"] == labels[held_out]).mean())
     codes = client.encode(model, {"image": images[held_out].tolist(), "label": [None] * HELD_OUT})
     every_label = {"label": list(range(10))}
     generated = client.reconstruct(model, every_label, "image")["mean"]
-    draws = [client.reconstruct(model, every_label, "image", n_samples=1, seed=seed)["mean"] for seed in range(DRAWS)]
-    pictures.generated_digits(out / "generated-digits.png", generated, draws)
+    draws = client.impute(model, every_label, "image", DRAWS)["draws"]
+    pictures.generated_digits(out / "generated-digits.png", generated, draws.swapaxes(0, 1))
     pictures.read_digits(out / "read-digits.png", images[held_out], labels[held_out], guessed["category"], codes)
     if accuracy < MIN_ACCURACY:
         raise DemoFailed(f"label from image is right for {accuracy:.3f} of held-out rows, expected {MIN_ACCURACY}")

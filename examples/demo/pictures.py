@@ -14,9 +14,9 @@ SHOWN = 14
 
 
 def generated_digits(path: Path, mean: np.ndarray, draws: Sequence[np.ndarray]) -> None:
-    """A column a label: the image of its mean latent code, and of codes drawn from its posterior."""
-    figure, grid = plt.subplots(1 + len(draws), len(mean), figsize=(11, 6.2), layout="constrained")
-    figure.suptitle("image from label: the mean code of each label (upper row), and codes drawn for it")
+    """A column a label: its mean image, and images drawn from p(image | label)."""
+    figure, grid = plt.subplots(1 + len(draws), len(mean), figsize=(8, 9), layout="constrained")
+    figure.suptitle(f"image from label: the mean image of each label (upper row), and {len(draws)} draws")
     for digit in range(len(mean)):
         _image(grid[0, digit], mean[digit], str(digit), "black")
         for row, draw in enumerate(draws):
