@@ -13,9 +13,10 @@ from tests.models import golden
 from tests.models.golden import Arrays
 
 # Rounding of float32 sums in another order. Gradients are compared relative to the largest of their array, or to 0.2,
-# because a gradient may cancel to zero.
+# because a gradient may cancel to zero. PyTorch on one processor, limited to SSE, AVX2 and AVX-512 in turn, gives
+# gradients of these models that are up to 1.1e-4 apart.
 RTOL, ATOL = 1e-5, 1e-6
-GRADIENT = 2e-5
+GRADIENT = 3e-4
 # Optimiser steps magnify differences of gradients. A step moves a weight by about the learning rate, 0.01.
 TRAINED = 1e-4
 
