@@ -36,7 +36,7 @@ def run(client: Client, out: Path) -> list[tuple[str, str, str, str, str]]:
     every_label = {"label": list(range(10))}
     generated = client.reconstruct(model, every_label, "image")["mean"]
     draws = client.impute(model, every_label, "image", DRAWS)["draws"]
-    pictures.generated_digits(out / "generated-digits.png", generated, draws.swapaxes(0, 1))
+    pictures.generated_digits(out / "generated-digits.png", generated, list(draws.swapaxes(0, 1)))
     pictures.read_digits(out / "read-digits.png", images[held_out], labels[held_out], guessed["category"], codes)
     if accuracy < MIN_ACCURACY:
         raise DemoFailed(f"label from image is right for {accuracy:.3f} of held-out rows, expected {MIN_ACCURACY}")
