@@ -1,5 +1,6 @@
 """Joint draws of what is missing in samples, and their mean and intervals: p(missing | given) of an MM-VAE."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from models.ops.philox import Draws, Rows
 
 # Codes of each row at least: the mean and the intervals need more than the few draws that a caller asks for.
 MIN_CODES = 32
-# Values per code that the intervals are taken from, for modalities of up to so many elements.
+# Values per code that the intervals are taken from, of few codes and of modalities of up to so many elements.
 VALUES_PER_CODE = 4
 MAX_ELEMENTS = 1024
 # The streams of random numbers.
@@ -49,8 +50,8 @@ def draw(model: MMVAE, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn
     count, rows_count = codes.shape[:2]
     shape = likelihood.modality.shape
     raw = _flow(model).decoded(name, codes.flatten(0, 1)).unflatten(0, (count, rows_count))
-    elements = max(1, int(torch.tensor(shape).prod()))
-    each = VALUES_PER_CODE if elements <= MAX_ELEMENTS else 1
+    elements = math.prod(shape)
+    each = VALUES_PER_CODE if elements <= MAX_ELEMENTS and count <= MIN_CODES else 1
     chance = Draws(seed, 1 + model.index[name], VALUE, model.backend).uniform(rows, each * count * elements)
     chance = chance.float().to(raw.device).reshape(rows_count, each, count, *shape).movedim(0, 2)  # (K, S, B, *shape)
     flat = raw.flatten(0, 1)

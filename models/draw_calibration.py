@@ -72,8 +72,8 @@ class DrawCalibration(nn.Module):
 
         A score is the error of an element over the half-width of its interval. Elements that are not known are NaN.
         """
-        index = self.names.index(name)
-        for pattern, score in [*scores.items(), (-1, torch.cat(list(scores.values())))]:
+        index, own = self.names.index(name), scores.items() if self.patterns else ()
+        for pattern, score in [*own, (-1, torch.cat(list(scores.values())))]:
             known = score[~score.isnan()]
             if len(score) >= MIN_ROWS and len(known):
                 rank = min(len(known), round(level * (len(known) + 1)))

@@ -87,7 +87,7 @@ def _subsets(names: list[str]) -> Iterator[tuple[str, ...]]:
 
 def _chunks(model: MMVAE, dataset: Dataset, rows: Rows, name: str) -> Iterator[tuple[Batch, Rows]]:
     """The rows on the model's device, as many at once as their draws fit into memory."""
-    elements = max(1, math.prod(model.likelihood(name).modality.shape))
+    elements = math.prod(model.likelihood(name).modality.shape)
     size = max(1, MAX_NUMBERS // (elements * conditional_draws.MIN_CODES * conditional_draws.VALUES_PER_CODE))
     device = next(model.parameters()).device
     for start in range(0, len(rows), size):

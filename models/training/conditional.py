@@ -1,5 +1,6 @@
 """Fits the conditional part of a trained model: a flow over the codes of the training rows."""
 
+import math
 from collections.abc import Callable, Generator
 
 import numpy as np
@@ -37,8 +38,9 @@ def fit(
 ) -> Generator[Conditional, None, bool]:
     """Fit `model.conditional` to the codes of these rows. The rest of the model stays as it is.
 
-    A step draws codes from q(z | all that a row has), hides each modality with probability 1/2, and moves the flow
-    towards the codes given what is left (arXiv:2210.02747, algorithm of section 4). Returns False if it was stopped.
+    The code of a row is the mean of q(z | all that it has). A step hides each modality with probability 1/2, and moves
+    the flow towards the codes given what is left (arXiv:2210.02747, eq. 9), and the decoders towards the values given
+    the codes. Returns False if it was stopped. Raises FloatingPointError if the loss is NaN or infinite.
     """
     flow = model.conditional
     assert flow is not None  # noqa: S101 the caller has added it
@@ -58,6 +60,8 @@ def fit(
         chosen = generator.integers(len(rows), size=min(BATCH_ROWS, len(rows)))
         targets, own = data.batch_of(dataset, rows[chosen]).to(device), mean[torch.from_numpy(chosen).to(device)]
         loss = _loss(model, flow, targets, own, generator)
+        if not math.isfinite(error := loss.item()):
+            raise FloatingPointError(f"the loss of the conditional part is {error} at step {step + 1} of {steps}")
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * schedule.learning_rate_factor(SCHEDULE, step, steps)
         optimiser.zero_grad()
@@ -65,7 +69,7 @@ def fit(
         torch.nn.utils.clip_grad_norm_(flow.parameters(), CLIP_NORM)
         optimiser.step()
         average.update_parameters(flow)
-        total += loss.item()
+        total += error
         if (step + 1) % REPORT_STEPS == 0 or step + 1 == steps:
             yield Conditional(step + 1, steps, total / (step % REPORT_STEPS + 1))
             total = 0.0

@@ -126,8 +126,11 @@ def _fit_conditional(run: Setup, finished: Finished, should_stop: Callable[[], b
         torch.manual_seed(run.seeds.weights)
         model.add_conditional(run.conditional)
     rows, steps = finished.train_rows, run.training.conditional_steps
-    if not (yield from conditional.fit(model, run.dataset, rows, steps, run.seeds.noise, should_stop)):
-        return False
+    try:
+        if not (yield from conditional.fit(model, run.dataset, rows, steps, run.seeds.noise, should_stop)):
+            return False
+    except FloatingPointError as error:
+        raise TrainingDiverged(f"{error}; check the data's largest values") from error
     calibrate_draws.calibrate(model, run.dataset, finished.validation_rows, run.seeds.validation)
     return True
 

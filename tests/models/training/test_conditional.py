@@ -15,7 +15,7 @@ from models.mmvae import MMVAE
 from models.training.checks import UnusableData
 from models.training.dataset import Dataset
 from models.training.events import Checkpoint, Conditional, Event, Finished
-from models.training.loop import fit
+from models.training.loop import TrainingDiverged, fit
 from tests.models.training.small import static, two
 
 FLOW = ConditionalFlowConfig(hidden_features=32, layers=2)
@@ -95,6 +95,26 @@ def test_patterns_with_few_rows_share_a_pooled_width() -> None:
     assert width.factor[0] == pytest.approx(0.9, abs=0.02)
     assert width.factor[1] > 1
     assert _calibrated({0: 20, 2: 20}).width("a", given).calibration.tolist() == [NONE, NONE]
+
+
+def test_with_many_modalities_all_patterns_share_a_width() -> None:
+    random, names = np.random.default_rng(0), [f"m{number}" for number in range(7)]
+    values = {name: random.standard_normal((400, 1)).astype(np.float32) for name in names}
+    modalities = tuple(ModalityConfig(name=name, shape=(1,), likelihood="gaussian") for name in names)
+    config = MMVAEConfig(modalities=modalities, latent_features=2, conditional=FLOW)
+    training = TrainingConfig(epochs=1, conditional_steps=10, validation_fraction=0.3)
+    model = _finished(list(fit(config, Dataset.from_arrays(values), training, seed=0)))
+    given = Batch({"m0": torch.zeros(2, 1)}, {"m0": torch.ones(2, dtype=torch.bool)})
+    assert conditional_draws.width(model, "m1", given).calibration.tolist() == [POOLED, POOLED]
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_the_step() -> None:
+    trained = _finished(list(fit(two(), static(), SHORT, seed=0)))
+    broken = {
+        name: torch.full_like(w, torch.nan) if "encoders" in name else w for name, w in trained.state_dict().items()
+    }
+    with pytest.raises(TrainingDiverged, match="conditional part is nan at step 1 of 60"):
+        _trained(SHORT.model_copy(update={"fit": "conditional"}), init=broken)
 
 
 def _energy_distance(left: np.ndarray, right: np.ndarray) -> float:
