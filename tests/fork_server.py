@@ -25,11 +25,8 @@ from worker.child_process import start_process
 
 # What a program imports when it runs.
 LATER = {"service.cli": ["service.cli.serving"], "worker.app": ["models.predictor"]}
-# Variables that need not be those of the server: programs read SENSORIUM_* when they run, pytest sets the second, and
-# `worker.ingest` and scikit-learn set the others when they are imported.
-IGNORED = (
-    "SENSORIUM_", "PYTEST_CURRENT_TEST", "ARROW_DEFAULT_MEMORY_POOL", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
-)  # fmt: skip
+# Beginnings of variables that count when a process starts or imports. The others are set again in a forked process.
+READ_AT_START = ("PYTHON", "LD_", "OMP_", "MKL_")
 REQUEST_BYTES = 2**18
 
 
@@ -109,7 +106,7 @@ class _Server:
         atexit.register(self._close)
 
     def fits(self, environment: Mapping[str, str]) -> bool:
-        """Whether a new process would import the same: it has the environment and the folder of the server."""
+        """Whether a new process would import the same: in the folder of the server, with the same variables."""
         return self._surroundings == _surroundings(environment)
 
     def fork(self, arguments: Sequence[str], environment: Mapping[str, str], files: tuple[int, int, int]) -> _Forked:
@@ -131,7 +128,7 @@ def _server(module: str) -> _Server:
 
 
 def _surroundings(environment: Mapping[str, str]) -> tuple[dict[str, str], Path]:
-    return {name: value for name, value in environment.items() if not name.startswith(IGNORED)}, Path.cwd()
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}, Path.cwd()
 
 
 def _serve(module: str, server: socket.socket) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from service.registry.schemas import DrawScores
 from service.runs import selection_syntax
 from service.runs.examples import CANCELLED, COMPARISON
 from service.runs.schemas import DatasetReference, RunState
@@ -89,6 +90,7 @@ class EvaluatedCell(BaseModel):
     )
     log_likelihood: float | None = Field(description="Mean predictive log-density per value, in nats.")
     coverage_90: float | None = Field(description="Fraction of the values inside the predicted 90 % interval.")
+    draws: DrawScores | None = Field(default=None, description="Of the draws of a missing target.")
 
 
 class EvaluationComparison(BaseModel):
