@@ -1,6 +1,6 @@
 """The rows of datasets and their versions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +25,8 @@ from service.shared.table_base import new_id
 
 QUEUE: Literal["data"] = "data"
 KIND = "convert"
+# Rows of a list that are in memory together.
+ROWS_AT_ONCE = 5
 
 _NOT_PURGED = (Dataset.purged_at.is_(None), DatasetVersion.purged_at.is_(None))
 
@@ -158,10 +160,10 @@ def get_dataset(session: Session, project_id: str, name: str) -> schemas.Dataset
 
 def list_versions(
     session: Session, project_id: str, name: str, deleted: bool, period: Period, after: str | None, size: int
-) -> Sequence[tuple[str, schemas.DatasetVersion]]:
+) -> Iterator[tuple[str, schemas.DatasetVersion]]:
     """A dataset's versions newest first, each with its id for paging: the deleted ones, or the others.
 
-    Raises NotFound for an unknown dataset.
+    They are read few by few, since each may have thousands of modalities. Raises NotFound for an unknown dataset.
     """
     dataset = find_dataset(session, project_id, name)
     query = (
@@ -175,7 +177,8 @@ def list_versions(
     )
     if after is not None:
         query = query.where(DatasetVersion.id < after)
-    return [(version.id, _describe(name, version, job, file)) for version, job, file in session.execute(query)]
+    for version, job, file in session.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
+        yield version.id, _describe(name, version, job, file)
 
 
 def list_datasets(

@@ -218,7 +218,7 @@ def list_dataset_versions(
         versions = datasets.list_versions(
             session, caller.project_id, name, query.deleted, query.period, page.after, page.size + 1
         )
-    return page.response("versions", versions)
+        return page.response("versions", versions)
 
 
 @router.get(
