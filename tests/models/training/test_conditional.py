@@ -149,7 +149,7 @@ def _answers(values: dict[str, np.ndarray], given: dict[str, np.ndarray], target
         for one in samples.modalities
     )
     config = MMVAEConfig(modalities=modalities, latent_features=4, conditional=ConditionalFlowConfig())
-    training = TrainingConfig(epochs=40, weight_average=0.99, conditional_steps=4000)
+    training = TrainingConfig(epochs=40, weight_average=0.99, conditional_steps=2000)
     model = _finished(list(fit(config, samples, training, seed=0)))
     tensors = {name: torch.from_numpy(value) for name, value in given.items()}
     inputs = Batch(tensors, {name: torch.ones(len(value), dtype=torch.bool) for name, value in given.items()})
