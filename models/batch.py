@@ -53,6 +53,11 @@ class Batch:
         mask = self.present[name]
         return None if mask.ndim == (1 if self.lengths is None else 2) else mask
 
+    def known(self, name: str) -> Tensor:
+        """Which elements of a modality are present, in the shape of its values: (B, *shape) or (B, T, *shape) bool."""
+        mask, value = self.present[name], self.values[name]
+        return mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim)).expand_as(value)
+
     def kept(self, keep: Mapping[str, Tensor]) -> "Batch":
         """The batch with modalities hidden where `keep`, name -> (B,) or (B, T) bool, is false. Values are shared."""
         present = {

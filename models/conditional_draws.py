@@ -9,22 +9,18 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.conditional import ConditionalFlow
+from models.config.conditional import MIN_CODES, values_per_row
 from models.draw_calibration import Width
 from models.likelihoods import Likelihood
 from models.mmvae import MMVAE
 from models.ops.philox import Draws, Rows
 
-# Codes of each row at least: the mean and the intervals need more than the few draws that a caller asks for.
-MIN_CODES = 32
-# Values per code that the intervals are taken from, of few codes and of modalities of up to so many elements.
-VALUES_PER_CODE = 4
-MAX_ELEMENTS = 1024
 # The streams of random numbers.
 CODE, VALUE = 23, 24
 
 
 class Drawn(NamedTuple):
-    """Draws of one modality for S codes of each of B rows, in the user's units, given elements included.
+    """Draws of one modality for S codes of each of B rows, in the user's units, also where elements are given.
 
     raw: likelihood parameters, (S, B, *parameter_shape). values: K draws of each code, (K, S, B, *shape).
     """
@@ -51,7 +47,7 @@ def draw(model: MMVAE, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn
     shape = likelihood.modality.shape
     raw = _flow(model).decoded(name, codes.flatten(0, 1)).unflatten(0, (count, rows_count))
     elements = math.prod(shape)
-    each = VALUES_PER_CODE if elements <= MAX_ELEMENTS and count <= MIN_CODES else 1
+    each = values_per_row(count) // count
     chance = Draws(seed, 1 + model.index[name], VALUE, model.backend).uniform(rows, each * count * elements)
     chance = chance.float().to(raw.device).reshape(rows_count, each, count, *shape).movedim(0, 2)  # (K, S, B, *shape)
     flat = raw.flatten(0, 1)

@@ -13,11 +13,6 @@ from models.likelihoods import Likelihood
 from models.mmvae import MMVAE
 from models.ops.philox import Rows
 
-NO_CONDITIONAL = (
-    "the model has no conditional part, which draws need: train one with `architecture.conditional`, or fit one to an "
-    "existing version by a run with `init_from` and `training.fit` = `conditional`"
-)
-
 
 class NoConditional(ValueError):
     """Draws are asked of a model without a conditional part."""
@@ -60,8 +55,8 @@ def completed(inputs: Batch, name: str, predicted: Tensor) -> Tensor:
     """The given elements of a modality, and predicted ones elsewhere: (B, ...) or (B, T, ...)."""
     if name not in inputs.values:
         return predicted
-    mask, given = inputs.present[name], inputs.values[name]
-    return torch.where(mask.reshape(mask.shape + (1,) * (given.ndim - mask.ndim)), given, predicted.to(given.dtype))
+    given = inputs.values[name]
+    return torch.where(inputs.known(name), given, predicted.to(given.dtype))
 
 
 def calibration(model: Model, inputs: Batch, targets: Sequence[str]) -> Tensor:

@@ -14,7 +14,8 @@ from models.architectures import Model
 from models.arrays import Arrays, to_arrays, to_batch, to_tensor
 from models.batch import Batch, BatchError
 from models.config import MMVAEConfig, MMVRNNConfig
-from models.imputation import NO_CONDITIONAL, NoConditional
+from models.config.conditional import LACKING
+from models.imputation import NoConditional
 from models.io import bundle, checkpoint
 from models.io.checkpoint import CheckpointError
 from models.io.manifests import ARTIFACT
@@ -186,7 +187,7 @@ class Predictor:
             numbers = np.arange(inputs.rows) if rows is None else rows
             answers, calibration = imputation.joint(model, inputs, names, level, draws, seed, numbers)
         elif draws:
-            raise NoConditional(NO_CONDITIONAL)
+            raise NoConditional(f"the model {LACKING}")
         else:
             answers = imputation.marginals(model, inputs, names, level)
             calibration = imputation.calibration(model, inputs, names)

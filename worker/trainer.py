@@ -117,10 +117,11 @@ class _Report:
         self._started_at = self._epoch_at = time.monotonic()
 
     def _conditional(self, event: Conditional) -> None:
-        """The fraction of the epochs stays 1."""
+        """After the epochs, whose fraction stays 1; alone, the fraction of its own steps."""
         log.info(f"conditional part, step {event.step}/{event.steps}", loss=round(event.loss, 4))
         eta_seconds = (time.monotonic() - self._epoch_at) / event.step * (event.steps - event.step)
-        self._emit(_progress("conditional", 1.0, eta_seconds, self._step, self._last_epoch, {}))
+        fraction = 1.0 if self._last_epoch else event.step / event.steps
+        self._emit(_progress("conditional", fraction, eta_seconds, self._step, self._last_epoch, {}))
 
     def _epoch(self, event: Epoch) -> None:
         """An epoch that another process began counts with all of its rows."""

@@ -4,6 +4,21 @@ from pydantic import Field
 
 from models.config.frozen import Frozen
 
+LACKING = (
+    "has no conditional part, which draws need: train one with `architecture.conditional`, or fit one to this version "
+    "by a run with `init_from` and `training.fit` = `conditional`"
+)
+"""Of a model, after its name."""
+# Codes of each row at least, and values of each of so few codes: the mean and the intervals need more than the few
+# draws that a caller asks for.
+MIN_CODES = 32
+VALUES_PER_CODE = 4
+
+
+def values_per_row(draws: int) -> int:
+    """How many values of a modality are drawn for each row that asks for so many draws."""
+    return draws if draws > MIN_CODES else MIN_CODES * VALUES_PER_CODE
+
 
 class ConditionalFlowConfig(Frozen):
     """A flow over the latent codes, fitted after the model, from which `impute` draws."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from models import conditional_draws
 from models.batch import Batch
 from models.conditional import ConditionalFlow
+from models.config.conditional import MIN_CODES, values_per_row
 from models.draw_calibration import MAX_MODALITIES, MIN_ROWS
 from models.mmvae import MMVAE
 from models.training import data
@@ -44,7 +45,7 @@ def _fit_noise(model: MMVAE, flow: ConditionalFlow, dataset: Dataset, rows: Rows
     error, predicted, count = (torch.zeros_like(noise, dtype=torch.float64) for _ in range(3))
     for targets, _ in _chunks(model, dataset, rows, name):
         raw = flow.decoded(name, model.encode(targets).mean).unsqueeze(0)
-        described, known = likelihood.describe(raw), _known(targets, name)
+        described, known = likelihood.describe(raw), targets.known(name)
         squares = (described["mean"] - targets.values[name]).square(), described["standard_deviation"].square()
         for total, each in zip((error, predicted, count), (*squares, torch.ones_like(squares[0])), strict=True):
             own = torch.where(known, each, 0).double()
@@ -62,7 +63,7 @@ def _scores(model: MMVAE, dataset: Dataset, rows: Rows, name: str, seed: int) ->
             inputs = targets.kept({other: _all(targets, other in given) for other in targets.present})
             pattern = sum(1 << model.index[other] for other in given)
             has_all = torch.stack([targets.observed(other) for other in (*given, name)]).all(dim=0)
-            codes = conditional_draws.codes(model, inputs, conditional_draws.MIN_CODES, seed, chunk)
+            codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
             drawn = conditional_draws.draw(model, name, codes, seed, chunk)
             described = conditional_draws.described(likelihood, drawn, drawn.values, LEVEL)
             mean, value = drawn.values.mean(dim=(0, 1)), targets.values[name]
@@ -70,7 +71,7 @@ def _scores(model: MMVAE, dataset: Dataset, rows: Rows, name: str, seed: int) ->
             score = torch.where(
                 value > mean, (value - mean) / above.clamp(min=TINY), (mean - value) / below.clamp(min=TINY)
             )
-            score = torch.where(_known(targets, name), score, torch.nan)
+            score = torch.where(targets.known(name), score, torch.nan)
             scores.setdefault(pattern, []).append(score[has_all].flatten(1))
     return {pattern: torch.cat(parts) for pattern, parts in scores.items()}
 
@@ -88,18 +89,10 @@ def _subsets(names: list[str]) -> Iterator[tuple[str, ...]]:
 def _chunks(model: MMVAE, dataset: Dataset, rows: Rows, name: str) -> Iterator[tuple[Batch, Rows]]:
     """The rows on the model's device, as many at once as their draws fit into memory."""
     elements = math.prod(model.likelihood(name).modality.shape)
-    size = max(1, MAX_NUMBERS // (elements * conditional_draws.MIN_CODES * conditional_draws.VALUES_PER_CODE))
+    size = max(1, MAX_NUMBERS // (elements * values_per_row(0)))
     device = next(model.parameters()).device
     for start in range(0, len(rows), size):
         yield data.batch_of(dataset, rows[start : start + size]).to(device), rows[start : start + size]
-
-
-def _known(targets: Batch, name: str) -> Tensor:
-    """The elements that are known, (B, *shape) bool."""
-    value, elements = targets.values[name], targets.elements(name)
-    if elements is not None:
-        return elements
-    return targets.observed(name).reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
 
 
 def _all(targets: Batch, value: bool) -> Tensor:

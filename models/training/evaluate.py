@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from models.architectures import Model
-from models.conditional_draws import MIN_CODES
+from models.config.conditional import MIN_CODES
 from models.mmvae import MMVAE
 from models.training import data
 from models.training.data import Rows

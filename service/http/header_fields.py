@@ -7,80 +7,52 @@ from typing import Any
 
 from service.http.rate_limit import NAME, WINDOW_SECONDS
 
+
+def _text(description: str, example: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
 FIELDS: dict[str, dict[str, Any]] = {
-    "Accept-Ranges": {
-        "description": "`bytes`: parts of the file can be requested by `Range`.",
-        "schema": {"type": "string"},
-        "example": "bytes",
-    },
-    "Content-Disposition": {
-        "description": "The name under which to store the file.",
-        "schema": {"type": "string"},
-        "example": 'attachment; filename="digits-3.tar"',
-    },
-    "Content-Encoding": {
-        "description": "The compression of the answer, if the request asks for one.",
-        "schema": {"type": "string"},
-        "example": "gzip",
-    },
-    "Content-Range": {
-        "description": "The part of the file and its size; with status 416 the size alone.",
-        "schema": {"type": "string"},
-        "example": "bytes 0-1023/13312",
-    },
-    "ETag": {
-        "description": "Changes with the content: for `If-Match` of an alias, for `If-Range` of a file.",
-        "schema": {"type": "string"},
-        "example": '"3"',
-    },
-    "Idempotent-Replayed": {
-        "description": "`true` if the answer is that of an earlier request with the same `Idempotency-Key`.",
-        "schema": {"type": "string"},
-        "example": "true",
-    },
+    "Accept-Ranges": _text("`bytes`: parts of the file can be requested by `Range`.", "bytes"),
+    "Content-Disposition": _text("The name under which to store the file.", 'attachment; filename="digits-3.tar"'),
+    "Content-Encoding": _text("The compression of the answer, if the request asks for one.", "gzip"),
+    "Content-Range": _text("The part of the file and its size; with status 416 the size alone.", "bytes 0-1023/13312"),
+    "ETag": _text("Changes with the content: for `If-Match` of an alias, for `If-Range` of a file.", '"3"'),
+    "Idempotent-Replayed": _text(
+        "`true` if the answer is that of an earlier request with the same `Idempotency-Key`.", "true"
+    ),
     "Inference-Header-Content-Length": {
         "description": "The bytes of the JSON before the binary tensors, if there are some.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 213,
     },
     "Location": {
-        "description": "The path of the new resource.",
+        **_text("The path of the new resource.", "/v1/runs/run_01KA3M5Q7R9T2V4X6Z8B0D1F3H"),
         "required": True,
-        "schema": {"type": "string"},
-        "example": "/v1/runs/run_01KA3M5Q7R9T2V4X6Z8B0D1F3H",
     },
-    "Preference-Applied": {
-        "description": "The wait that applies, if the request asks for one.",
-        "schema": {"type": "string"},
-        "example": "wait=30",
-    },
-    "RateLimit": {
-        "description": "About how many requests are left: `r` for the next `t` seconds. It is an estimate, because "
+    "Preference-Applied": _text("The wait that applies, if the request asks for one.", "wait=30"),
+    "RateLimit": _text(
+        "About how many requests are left: `r` for the next `t` seconds. It is an estimate, because "
         "several processes count, each some requests at a time. Only if the project has a limit.",
-        "schema": {"type": "string"},
-        "example": f'"{NAME}";r=412;t={WINDOW_SECONDS}',
-    },
-    "RateLimit-Policy": {
-        "description": "How many requests the project may send: `q` in any `w` seconds. All responses to a "
+        f'"{NAME}";r=412;t={WINDOW_SECONDS}',
+    ),
+    "RateLimit-Policy": _text(
+        "How many requests the project may send: `q` in any `w` seconds. All responses to a "
         "project with a limit have it, also errors, unless the request was refused before its key was read.",
-        "schema": {"type": "string"},
-        "example": f'"{NAME}";q=600;w={WINDOW_SECONDS}',
-    },
+        f'"{NAME}";q=600;w={WINDOW_SECONDS}',
+    ),
     "Retry-After": {
         "description": "Seconds until a repetition may succeed.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 7,
     },
-    "Server-Timing": {
-        "description": "Milliseconds that the request waited, that its batch took, and that the model computed.",
-        "schema": {"type": "string"},
-        "example": 'queue;dur=0.412, batch;dur=3.120;desc="8 rows", compute;dur=2.871',
-    },
-    "WWW-Authenticate": {
-        "description": "How to authenticate, or the scope that the key lacks.",
-        "schema": {"type": "string"},
-        "example": 'Bearer, Basic realm="Sensorium"',
-    },
+    "Server-Timing": _text(
+        "Milliseconds that the request waited, that its batch took, and that the model computed.",
+        'queue;dur=0.412, batch;dur=3.120;desc="8 rows", compute;dur=2.871',
+    ),
+    "WWW-Authenticate": _text(
+        "How to authenticate, or the scope that the key lacks.", 'Bearer, Basic realm="Sensorium"'
+    ),
 }
 OF_STATUS = {
     "201": ("Location",),

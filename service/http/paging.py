@@ -36,8 +36,9 @@ class Page:
         """This page as JSON, with its items in `field`.
 
         For items that may be large: a plain `def` route writes them in its thread. FastAPI would write the whole page
-        in the event loop: 0.4 s for 200 versions of a dataset with 1,000 modalities. Of rows that come one by one only
-        one is in memory: collecting the garbage among the millions of objects of a page stops all threads as long.
+        in the event loop: 0.4 s for 200 versions of a dataset with 1,000 modalities. Rows that come
+        few by few are never all in memory: collecting garbage among a page's millions of objects takes as long, and
+        stops all threads.
         """
         written = [(key, item.model_dump_json(by_alias=True).encode()) for key, item in rows]
         items, token = self.cut(written)

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from models.config.conditional import LACKING
 from service.access.quotas import check_request_rows
 from service.inference import request_size, sequence_state
 from service.inference.batcher import Answered, Batcher
@@ -59,14 +60,5 @@ class InferenceService:
 
 def _check_draws(version: Version, query: Query) -> None:
     """Raise Conflict for draws that the version cannot take."""
-    if (
-        query.operation == "impute"
-        and query.arguments["draws"]
-        and getattr(version.config, "conditional", None) is None
-    ):
-        detail = (
-            f"model {version.model!r} version {version.number} has no conditional part, which draws need: train one "
-            "with `architecture.conditional`, or fit one to this version by a run with `init_from` and "
-            "`training.fit` = `conditional`"
-        )
-        raise Conflict("no_conditional", detail)
+    if query.arguments.get("draws") and getattr(version.config, "conditional", None) is None:
+        raise Conflict("no_conditional", f"model {version.model!r} version {version.number} {LACKING}")

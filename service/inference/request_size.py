@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from models.config import ModalityConfig
+from models.config.conditional import values_per_row
 from models.config.modality import CategoryNames
 from service.inference.queries import Computation, Config, Query
 from service.inference.rows import MAX_BYTES, Rows
@@ -70,10 +71,9 @@ def _per_step(query: Query, computation: Computation, config: Config) -> _PerSte
             targets, draws = arguments["targets"], int(arguments["draws"])
             values = (1 + draws) * (_elements(config, targets) + _names(config, targets))
             answered = values + _outputs(config, targets) + _names(config, targets) + _bounds(config, targets)
-            numbers = _numbers(config, targets) * computation.draws
-            return _PerStep(
-                numbers, answered, pointers.completions, pointers.completions if draws else pointers.targets
-            )
+            each = 1 if getattr(config, "conditional", None) is None else values_per_row(draws)
+            place = pointers.completions if draws else pointers.targets
+            return _PerStep(_numbers(config, targets) * each, answered, place, place)
         case "forecast":  # draws every modality: the next step depends on it
             quantiles = _count(arguments.get("quantiles")) * _numbers(config, arguments["targets"])
             answered = quantiles + _outputs(config, arguments["targets"]) + _names(config, arguments["targets"])

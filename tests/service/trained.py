@@ -4,6 +4,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import models
+from models.predictor import Predictor
 from service.shared.settings import Settings
 from tests.conftest import Service, running
 from tests.service.steps import dataset, pictures, tracks, train
@@ -31,3 +33,9 @@ def install(service: Service, model: str, data: str, seed: int = 0, preset: str 
     answer = service.http.post(f"/v1/bundles?name={model}", content=bundle(data, seed, preset))
     assert answer.status_code == 201, answer.text
     return int(answer.json()["version"])
+
+
+def predictor(service: Service, path: str) -> Predictor:
+    """The library's predictor of the version at this path."""
+    version = service.http.get(path).json()
+    return models.load(service.settings.artifacts / service.project_id / version["sha256"])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models import conditional_draws
 from models.batch import Batch
-from models.conditional_draws import MIN_CODES
+from models.config.conditional import MIN_CODES
 from models.mmvae import MMVAE
 from models.training import data
 from models.training.data import Rows
@@ -54,9 +54,7 @@ class _Sums:
         drawn = conditional_draws.draw(model, name, codes, seed, rows)
         values = conditional_draws.widened(likelihood, drawn, conditional_draws.width(model, name, inputs))
         answer = conditional_draws.described(likelihood, drawn, values, LEVEL)
-        elements = targets.elements(name)
-        known = present.reshape(-1, *[1] * (targets.values[name].ndim - 1)).expand_as(targets.values[name])
-        known = (known if elements is None else elements).double().flatten(1)  # (B, D)
+        known = targets.known(name).double().flatten(1)  # (B, D)
         value = targets.values[name].flatten(1)
         draws = values[0].flatten(2)  # (S, B, D)
         to_value, among = (draws - value).abs(), [(draws - draws.roll(shift, 0)).abs() for shift in SHIFTS]

@@ -54,7 +54,7 @@ def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
         )
         found.append({"type": "not_evaluated", "message": message})
     useless = [
-        f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}"
+        _cell(entry)
         for entry in matrix
         if entry["target"] not in entry["observed"]
         and entry["error"] is not None
@@ -73,7 +73,7 @@ def of_draws(matrix: list[dict[str, Any]]) -> Warnings:
     """Warnings of draws that vary much less, or much more, than the values that they stand for."""
     found = []
     ratios = {
-        f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}": entry["draws"]["variance_ratio"]
+        _cell(entry): entry["draws"]["variance_ratio"]
         for entry in matrix
         if (entry.get("draws") or {}).get("variance_ratio") is not None and entry["values"] >= FEW_ROWS
     }
@@ -109,3 +109,8 @@ def of_metrics(metrics: Mapping[str, float], values_per_row: float) -> Warnings:
         "smaller network, more weight_decay or a larger beta may help"
     )
     return [{"type": "overfitting", "message": message}]
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    """An entry of the matrix in words."""
+    return f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}"

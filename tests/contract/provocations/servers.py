@@ -175,7 +175,7 @@ SERVERS: dict[str, Server] = {
 
 
 def server_of(case: Case) -> str | None:
-    """The server that provokes an error; None if there is none yet."""
+    """The server that provokes an error; None if no server does."""
     keys = (case.id, case.code), case.code
     return next((name for key in keys for name, server in SERVERS.items() if key in server.requests), None)
 

@@ -5,13 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from models.predictor import Predictor
 from service.access import operations as access
 from service.shared.database import Database
 from tests.conftest import Service
 from tests.service.steps import fault, pictures, problem
-from tests.service.trained import install
+from tests.service.trained import install, predictor
 
 STATIC = "/v1/models/pictures/versions/1"
 SEQUENCE = "/v1/models/tracks/versions/1"
@@ -33,11 +31,6 @@ def ask(service: Service, path: str, **body: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
-
-
-def predictor(service: Service, path: str) -> Predictor:
-    version = service.http.get(path).json()
-    return models.load(service.settings.artifacts / service.project_id / version["sha256"])
 
 
 def test_a_score_is_the_sum_of_its_parts_and_equals_the_model_s(trained: Service) -> None:

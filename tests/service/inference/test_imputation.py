@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from models.predictor import Predictor
 from service.inference.batcher import Answered, Batcher
 from service.inference.engine import Engine
 from service.inference.local_backend import LocalBackend
@@ -19,7 +17,7 @@ from tests.conftest import Service
 from tests.service.inference.test_batcher import STATIC as CONFIG
 from tests.service.inference.test_batcher import Slow, begun, static, version
 from tests.service.steps import fault, pictures, problem
-from tests.service.trained import install
+from tests.service.trained import install, predictor
 
 STATIC = "/v1/models/pictures/versions/1"
 SEQUENCE = "/v1/models/tracks/versions/1"
@@ -44,11 +42,6 @@ def ask(service: Service, path: str, **body: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
-
-
-def predictor(service: Service, path: str) -> Predictor:
-    version = service.http.get(path).json()
-    return models.load(service.settings.artifacts / service.project_id / version["sha256"])
 
 
 def test_observed_values_stay_and_missing_ones_are_those_of_the_model(trained: Service) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.config import MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.config import ConditionalFlowConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
 from service.inference import request_size, row_decoding
 from service.inference.queries import Computation, Config, Operation, Pointers, Query, Version
 from service.inference.request_size import MAX_ANSWERED, MAX_COMPUTED
@@ -89,6 +89,16 @@ def test_completions_count_their_bounds_and_draws() -> None:
     found = fault("impute", labels(100), STATIC, **asked | {"draws": 100})
     assert (found.pointer, found.code) == ("/draws", "answer_too_large")
     assert fault("impute", labels(100), STATIC, POINTERS, **asked | {"draws": 100}).pointer == "/parameters/draws"
+
+
+def test_completions_by_a_conditional_part_count_the_values_that_it_draws() -> None:
+    drawing = STATIC.model_copy(update={"conditional": ConditionalFlowConfig()})
+    asked = {"targets": ["image"], "draws": 0, "level": 0.9, "seed": 0}
+    assert check("impute", labels(8), drawing, **asked) == 4096 * 32 * 4
+    assert check("impute", labels(8), drawing, **asked | {"draws": 40}) == (5 + 40) * 4096
+    assert check("impute", labels(256), drawing, **asked) == 4096 * 32 * 4
+    found = fault("impute", labels(257), drawing, **asked)
+    assert (found.pointer, found.code) == ("/targets", "too_large")
 
 
 def test_draws_of_a_score_do_not_count() -> None:
