@@ -58,6 +58,12 @@ class Batch:
         mask, value = self.present[name], self.values[name]
         return mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim)).expand_as(value)
 
+    def part(self, name: str) -> Tensor:
+        """The part of a modality's elements that are present, from 0 to 1: (B,) or (B, T) float32."""
+        mask = self.present[name].float()
+        leading = 1 if self.lengths is None else 2
+        return mask if mask.ndim == leading else mask.flatten(leading).mean(dim=-1)
+
     def kept(self, keep: Mapping[str, Tensor]) -> "Batch":
         """The batch with modalities hidden where `keep`, name -> (B,) or (B, T) bool, is false. Values are shared."""
         present = {

@@ -4,7 +4,6 @@ q(z | inputs) of a multimodal VAE is made for point answers: given a label, its 
 the codes of that label's images. The flow here is fitted to the codes themselves, after the VAE.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,15 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import networks
+from models import networks, straight_paths
 from models.batch import Batch
 from models.config import ConditionalFlowConfig, MLPConfig, ModalityConfig, NetworkConfig
 from models.draw_calibration import DrawCalibration
 from models.gaussian import FLOOR
+from models.straight_paths import TIME_FEATURES
 
-# Sines and cosines of the time, and the frequency of the fastest.
-TIME_FEATURES = 8
-MAX_FREQUENCY = 8.0
 # Features of what is given.
 GIVEN_FEATURES = 64
 HIDDEN_FEATURES = 128
@@ -39,11 +36,9 @@ class Context(NamedTuple):
 
 
 class ConditionalFlow(nn.Module):
-    """A flow along straight paths from N(0, I) to the codes of rows (flow matching, arXiv:2210.02747, section 4.1).
+    """A flow along straight paths (`models.straight_paths`) from N(0, I) to the codes of rows.
 
-    A code z_1 and noise z_0 give a path z_t = (1 - t) z_0 + t z_1, whose velocity is z_1 - z_0. The network learns the
-    mean velocity at (z_t, t) among all rows that share the given values c, and following it from noise ends at a draw
-    from p(z | c). Each modality has an encoder of its own here, and a learned vector where it is missing.
+    Each modality has an encoder of its own here, and a learned vector where it is missing.
 
     B rows, S draws, Z features of a code, H hidden features. Codes are standardised by `mean` and `deviation`.
     """
@@ -81,7 +76,7 @@ class ConditionalFlow(nn.Module):
         self.calibration = DrawCalibration(modalities)
         self.register_buffer("mean", torch.zeros(latent_features))
         self.register_buffer("deviation", torch.ones(latent_features))
-        self.register_buffer("frequencies", torch.linspace(0, math.log(MAX_FREQUENCY), TIME_FEATURES).exp())
+        self.register_buffer("frequencies", straight_paths.frequencies())
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.linear.weight)
 
@@ -107,14 +102,11 @@ class ConditionalFlow(nn.Module):
 
     def velocity(self, codes: Tensor, time: Tensor, context: Context) -> Tensor:
         """The mean of z_1 - z_0 at z_t = `codes` (..., Z). time: broadcasts to (..., 1)."""
-        angles = 2 * math.pi * time * self.frequencies
-        clock = self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        clock = self.time(straight_paths.clock(time, self.frequencies))
         hidden = functional.silu(self.code(codes) + clock + context.hidden)
         for layer in self.layers:
             hidden = hidden + functional.silu(layer(hidden))
-        # the velocity where the codes are standard normal and nothing is given; the network learns what differs
-        alone = (2 * time - 1) / (time.square() + (1 - time).square())
-        velocity: Tensor = alone * codes + self.output(hidden) + context.linear
+        velocity: Tensor = straight_paths.alone(codes, time) + self.output(hidden) + context.linear
         return velocity
 
     def loss(self, codes: Tensor, noise: Tensor, time: Tensor, context: Context) -> Tensor:
@@ -129,13 +121,12 @@ class ConditionalFlow(nn.Module):
         return raw
 
     def draw(self, context: Context, noise: Tensor) -> Tensor:
-        """Codes (S, B, Z) for noise (S, B, Z) from N(0, I): the midpoint rule, two evaluations a step."""
-        codes, length = noise, 1 / self.config.steps
-        for step in range(self.config.steps):
-            start = torch.full((1,), step * length, dtype=noise.dtype, device=noise.device)
-            half = codes + length / 2 * self.velocity(codes, start, context)
-            codes = codes + length * self.velocity(half, start + length / 2, context)
-        return self.mean + self.deviation * codes
+        """Codes (S, B, Z) for noise (S, B, Z) from N(0, I)."""
+
+        def velocity(codes: Tensor, time: Tensor) -> Tensor:
+            return self.velocity(codes, time, context)
+
+        return self.mean + self.deviation * straight_paths.follow(velocity, noise, self.config.steps)
 
 
 def _encoder(modality: ModalityConfig, network: NetworkConfig) -> nn.Module:

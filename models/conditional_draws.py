@@ -1,4 +1,7 @@
-"""Joint draws of what is missing in samples, and their mean and intervals: p(missing | given) of an MM-VAE."""
+"""Joint draws of what is missing, and their mean and intervals: p(missing | given) of a model with a conditional part.
+
+S codes of each of B rows: (S, B, Z), of sequences (S, B, T, Z). Values have the same leading axes.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,94 +10,121 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.architectures import Model
 from models.batch import Batch
 from models.conditional import ConditionalFlow
+from models.conditional_sequences import SequenceFlow
 from models.config.conditional import MIN_CODES, values_per_row
-from models.draw_calibration import Width
+from models.draw_calibration import PATTERN, Width
 from models.likelihoods import Likelihood
 from models.mmvae import MMVAE
 from models.ops.philox import Draws, Rows
 
 # The streams of random numbers.
 CODE, VALUE = 23, 24
+# Numbers of which `torch.quantile` finds quantiles at once.
+MAX_NUMBERS = 2**23
 
 
 class Drawn(NamedTuple):
-    """Draws of one modality for S codes of each of B rows, in the user's units, also where elements are given.
+    """Draws of one modality for each code, in the user's units, also where elements are given.
 
-    raw: likelihood parameters, (S, B, *parameter_shape). values: K draws of each code, (K, S, B, *shape).
+    raw: likelihood parameters, (S, B, *parameter_shape). values: K draws of each code, (K, S, B, *shape). With a time
+    axis after B for sequences.
     """
 
     raw: Tensor
     values: Tensor
 
 
-def codes(model: MMVAE, inputs: Batch, count: int, seed: int, rows: Rows) -> Tensor:
-    """Draws from p(z | inputs): (S, B, Z). rows: (B,) the numbers by which the rows have their own random numbers."""
-    flow = _flow(model)
+def codes(model: Model, inputs: Batch, count: int, seed: int, rows: Rows, state: Tensor | None = None) -> Tensor:
+    """Draws from p(z | inputs): (S, B, Z) or (S, B, T, Z).
+
+    rows: (B,) the numbers by which the rows have their own random numbers. state: of sequences that continue.
+    """
+    noise_of = Draws(seed, 0, CODE, model.backend)
     device = next(iter(inputs.present.values())).device
-    noise = Draws(seed, 0, CODE, model.backend).normal(rows, count, model.latent_features).movedim(1, 0)
-    return flow.draw(flow.given(inputs, model.encoder_input), noise.to(device))
+    if isinstance(model, MMVAE):
+        assert model.conditional is not None  # noqa: S101 the caller has looked
+        noise = noise_of.normal(rows, count, model.latent_features).movedim(1, 0)
+        return model.conditional.draw(model.condition(inputs), noise.to(device))
+    assert model.conditional is not None  # noqa: S101 the caller has looked
+    # step by step, so that padding changes no earlier number
+    noise = noise_of.normal(rows, inputs.valid.shape[1], count, model.conditional.config.code_features)
+    return model.conditional.draw(model.condition(inputs, state), noise.movedim(2, 0).to(device))
 
 
-def draw(model: MMVAE, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn:
+def draw(model: Model, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn:
     """Draws of one modality for each code, not yet as wide as `DrawCalibration.width` makes them.
 
     Real numbers keep the likelihood's form, and have the spread of the codes that are drawn here.
     """
     likelihood = model.likelihood(name)
-    count, rows_count = codes.shape[:2]
+    count, rows_count, *steps = codes.shape[:-1]
     shape = likelihood.modality.shape
-    raw = _flow(model).decoded(name, codes.flatten(0, 1)).unflatten(0, (count, rows_count))
-    elements = math.prod(shape)
+    flat = _flow(model).decoded(name, codes.flatten(0, -2))
     each = values_per_row(count) // count
-    chance = Draws(seed, 1 + model.index[name], VALUE, model.backend).uniform(rows, each * count * elements)
-    chance = chance.float().to(raw.device).reshape(rows_count, each, count, *shape).movedim(0, 2)  # (K, S, B, *shape)
-    flat = raw.flatten(0, 1)
-    values = torch.stack([likelihood.quantile(flat, own.flatten(0, 1)) for own in chance])
+    numbers = Draws(seed, 1 + model.index[name], VALUE, model.backend)
+    chance = numbers.uniform(rows, math.prod(steps) * each * count * math.prod(shape)).float().to(flat.device)
+    # (B, T, K, S, *shape) or (B, K, S, *shape) -> (K, S, B, ..., *shape)
+    chance = chance.reshape(rows_count, *steps, each, count, *shape).movedim((1 + len(steps), 2 + len(steps)), (0, 1))
+    last = 1 + len(steps)
+    values = torch.stack([likelihood.quantile(flat, own.flatten(0, last)) for own in chance])
     if likelihood.has_intervals:
         middle = likelihood.quantile(flat, flat.new_full((1,), 0.5))
         values = middle + _flow(model).calibration.noise(name) * (values - middle)
-    return Drawn(raw, values.unflatten(1, (count, rows_count)))
+    leading = codes.shape[:-1]
+    return Drawn(flat.unflatten(0, leading), values.unflatten(1, leading))
 
 
 def widened(likelihood: Likelihood, drawn: Drawn, width: Width) -> Tensor:
-    """The draws of real numbers as far from their mean as held-out errors are: (K, S, B, *shape)."""
+    """The draws of real numbers as far from their mean as held-out errors are: (K, S, B, ...)."""
     if not likelihood.has_intervals:
         return drawn.values
     mean = drawn.values.mean(dim=(0, 1))
-    return mean + width.factor.reshape(-1, *[1] * (mean.ndim - 1)) * (drawn.values - mean)
+    factor = width.factor.reshape(*width.factor.shape, *[1] * (mean.ndim - width.factor.ndim))
+    values: Tensor = mean + factor * (drawn.values - mean)
+    return values
 
 
 def described(likelihood: Likelihood, drawn: Drawn, values: Tensor, level: float) -> dict[str, Tensor]:
-    """What `Likelihood.describe` names, and for numbers and counts `lower` and `upper`: (B, *shape) each.
+    """What `Likelihood.describe` names, and for numbers and counts `lower` and `upper`: (B, ...) each.
 
-    values: (K, S, B, *shape), of `widened`. The interval leaves (1 - level) / 2 of them out on each side.
+    values: (K, S, B, ...), of `widened`. The interval leaves (1 - level) / 2 of them out on each side.
     """
-    answer = likelihood.describe(drawn.raw)
+    leading = drawn.raw.shape[1 : drawn.raw.ndim - len(likelihood.parameter_shape)]
+    described_steps = likelihood.describe(drawn.raw.flatten(1, len(leading)))
+    answer = {key: value.unflatten(0, leading) for key, value in described_steps.items()}
     if not likelihood.modality.facts.quantiles:
         return answer
     flat = values.flatten(0, 1)
     if "standard_deviation" in answer:
         answer["standard_deviation"] = flat.std(dim=0)
     tail = (1 - level) / 2
-    edges = flat.quantile(flat.new_tensor([tail, 1 - tail]), dim=0)
+    edges = _quantiles(flat, (tail, 1 - tail))
     if likelihood.modality.support.whole:
         edges = torch.stack([edges[0].floor(), edges[1].ceil()])
     return {**answer, "lower": edges[0], "upper": edges[1]}
 
 
 def complete(
-    model: MMVAE, inputs: Batch, targets: Sequence[str], level: float, draws: int, seed: int, rows: Rows
+    model: Model,
+    inputs: Batch,
+    targets: Sequence[str],
+    level: float,
+    draws: int,
+    seed: int,
+    rows: Rows,
+    state: Tensor | None = None,
 ) -> tuple[dict[str, dict[str, Tensor]], Tensor]:
     """Each target's distribution given the inputs, `draws` joint draws of all, and how each row was calibrated.
 
-    Draws are (B, draws, *shape). Of a row that has a target only in part, the given elements are in no draw: the caller
-    puts them in.
+    Draws are (B, draws, ...). Of a row that has a target only in part, the given elements are in no draw: the caller
+    puts them in. state: of sequences that continue.
     """
     found: dict[str, dict[str, Tensor]] = {}
-    drawn_codes = codes(model, inputs, max(draws, MIN_CODES), seed, rows)
-    calibration = torch.full((inputs.rows,), 2)
+    drawn_codes = codes(model, inputs, max(draws, MIN_CODES), seed, rows, state)
+    calibration = torch.full((inputs.rows,), PATTERN)
     for name in targets:
         likelihood = model.likelihood(name)
         drawn = draw(model, name, drawn_codes, seed, rows)
@@ -102,17 +132,34 @@ def complete(
         values = widened(likelihood, drawn, width)
         found[name] = described(likelihood, drawn, values, level)
         if likelihood.has_intervals:
-            calibration = torch.minimum(calibration, width.calibration)
+            calibration = torch.minimum(calibration, _of_rows(width.calibration, name, inputs))
         if draws:
             found[name]["draws"] = values[0, :draws].movedim(0, 1)
     return found, calibration
 
 
-def width(model: MMVAE, name: str, inputs: Batch) -> Width:
+def width(model: Model, name: str, inputs: Batch) -> Width:
     """How far the draws of a modality are moved away from their mean."""
     return _flow(model).calibration.width(name, inputs)
 
 
-def _flow(model: MMVAE) -> ConditionalFlow:
+def _of_rows(calibration: Tensor, name: str, inputs: Batch) -> Tensor:
+    """The least calibration among the steps that lack the modality: (B, T) -> (B,); samples as they are."""
+    if inputs.lengths is None:
+        return calibration
+    missing = inputs.valid & ~inputs.observed(name) if name in inputs.values else inputs.valid
+    return torch.where(missing, calibration, PATTERN).amin(dim=1)
+
+
+def _quantiles(values: Tensor, levels: tuple[float, float]) -> Tensor:
+    """Two quantiles over the first axis: (N, ...) -> (2, ...). As many at once as torch takes."""
+    flat = values.flatten(1)
+    each = flat.split(max(1, MAX_NUMBERS // len(flat)), dim=1)
+    found = [part.quantile(part.new_tensor(levels), dim=0) for part in each]
+    quantiles: Tensor = torch.cat(found, dim=1).unflatten(1, values.shape[1:])
+    return quantiles
+
+
+def _flow(model: Model) -> ConditionalFlow | SequenceFlow:
     assert model.conditional is not None  # noqa: S101 the caller has looked
     return model.conditional

@@ -1,6 +1,6 @@
 """Factors that make draws of missing values as wide as the errors on held-out rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,16 +12,27 @@ from models.config.calibrations import CALIBRATIONS
 
 # With more modalities the patterns are too many, and all share the pooled factors.
 MAX_MODALITIES = 6
-# Fewer held-out rows are too few for a 90 % quantile of their own.
+# Fewer held-out rows are too few for a 90 % quantile of their own. A sequence has an error for each step.
 MIN_ROWS = 100
+MIN_SEQUENCES = 30
 NONE, POOLED, PATTERN = (CALIBRATIONS.index(name) for name in ("none", "pooled", "pattern"))
 
 
 class Width(NamedTuple):
-    """How far draws are moved away from their mean, (B,), and how that was fitted, (B,) of CALIBRATIONS' positions."""
+    """How far draws are moved away from their mean, and how that was fitted, as CALIBRATIONS' positions.
+
+    (B,) for samples, (B, T) for the steps of sequences.
+    """
 
     factor: Tensor
     calibration: Tensor
+
+
+class Scores(NamedTuple):
+    """Errors of elements over the half-widths of their intervals, (N,), and the number of rows that they are of."""
+
+    of_elements: Tensor
+    rows: int
 
 
 class DrawCalibration(nn.Module):
@@ -35,11 +46,12 @@ class DrawCalibration(nn.Module):
 
     factor: Tensor
     rows: Tensor
+    min_rows = MIN_ROWS
 
     def __init__(self, modalities: Sequence[ModalityConfig]) -> None:
         super().__init__()
         self.names = [modality.name for modality in modalities]
-        self.patterns = 2 ** len(modalities) if len(modalities) <= MAX_MODALITIES else 0
+        self.patterns = self.count_patterns(len(modalities))
         for index, modality in enumerate(modalities):
             # the elements of an image share a unit, as in the likelihoods
             self.register_buffer(f"noise_{index}", torch.ones(modality.shape if len(modality.shape) < 2 else ()))
@@ -51,7 +63,11 @@ class DrawCalibration(nn.Module):
         found: Tensor = self.get_buffer(f"noise_{self.names.index(name)}")
         return found
 
-    def pattern(self, inputs: Batch) -> Tensor:
+    def count_patterns(self, modalities: int) -> int:
+        """How many patterns have factors of their own; 0: all share the pooled one."""
+        return 2**modalities if modalities <= MAX_MODALITIES else 0
+
+    def pattern(self, name: str, inputs: Batch) -> Tensor:
         """The number of each row's pattern, (B,): bit i says whether it has the i-th modality, in whole or in part."""
         if not self.patterns:
             return torch.zeros(inputs.rows, dtype=torch.int64, device=self.factor.device)
@@ -59,23 +75,47 @@ class DrawCalibration(nn.Module):
         return torch.stack(bits).sum(dim=0)
 
     def width(self, name: str, inputs: Batch) -> Width:
-        """The factor of each row for one modality."""
-        index, pattern = self.names.index(name), self.pattern(inputs)
-        has_own = (self.rows[index, pattern] >= MIN_ROWS) & bool(self.patterns)
-        has_pooled = self.rows[index, -1] >= MIN_ROWS
+        """The factor of each row, or of each step, for one modality."""
+        index, pattern = self.names.index(name), self.pattern(name, inputs)
+        has_own = (self.rows[index, pattern] >= self.min_rows) & bool(self.patterns)
+        has_pooled = self.rows[index, -1] >= self.min_rows
         factor = torch.where(has_own, self.factor[index, pattern], self.factor[index, -1])
         calibration = torch.where(has_own, PATTERN, torch.where(has_pooled, POOLED, NONE))
         return Width(factor, calibration)
 
-    def set_factors(self, name: str, scores: dict[int, Tensor], level: float) -> None:
-        """Take the factors of one modality from the scores of held-out rows, pattern -> (rows, elements).
-
-        A score is the error of an element over the half-width of its interval. Elements that are not known are NaN.
-        """
+    def set_factors(self, name: str, scores: Mapping[int, Scores], level: float) -> None:
+        """Take the factors of one modality from the scores of held-out rows by their pattern; few change nothing."""
+        if not scores:
+            return
         index, own = self.names.index(name), scores.items() if self.patterns else ()
-        for pattern, score in [*own, (-1, torch.cat(list(scores.values())))]:
-            known = score[~score.isnan()]
-            if len(score) >= MIN_ROWS and len(known):
+        together = torch.cat([score.of_elements for score in scores.values()])
+        for pattern, score in [*own, (-1, Scores(together, max(score.rows for score in scores.values())))]:
+            known = score.of_elements
+            if score.rows >= self.min_rows and len(known):
                 rank = min(len(known), round(level * (len(known) + 1)))
                 self.factor[index, pattern] = known.kthvalue(max(1, rank)).values
-                self.rows[index, pattern] = len(score)
+                self.rows[index, pattern] = score.rows
+
+
+class SequenceDrawCalibration(DrawCalibration):
+    """The same for sequences, whose steps have patterns of their own.
+
+    A pattern says of a step without a value of the modality: is another modality given there (1), and is the modality
+    itself given at an earlier step (2), and at a later one (4).
+    """
+
+    min_rows = MIN_SEQUENCES
+
+    def count_patterns(self, modalities: int) -> int:
+        """8 for any number of modalities."""
+        return 8
+
+    def pattern(self, name: str, inputs: Batch) -> Tensor:
+        """The number of each step's pattern, (B, T)."""
+        valid = inputs.valid
+        own = inputs.observed(name) if name in inputs.values else torch.zeros_like(valid)
+        others = [inputs.observed(other) for other in inputs.values if other != name]
+        beside = torch.stack(others).any(dim=0) if others else torch.zeros_like(valid)
+        before = own.long().cumsum(dim=1) > 0
+        after = own.long().flip(1).cumsum(dim=1).flip(1) > 0
+        return beside + 2 * before.long() + 4 * after.long()

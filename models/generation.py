@@ -6,11 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import conditional_draws
 from models.architectures import Model
+from models.batch import Batch
 from models.mmvae import MMVAE
 from models.mmvrnn import MMVRNN
 from models.ops.philox import LARGEST
 from models.rollout import RolloutNoise, initial_state, rollout
+
+# Of the intervals of completions, which a forecast does not answer.
+LEVEL = 0.9
 
 
 def forecast(
@@ -41,6 +46,49 @@ def forecast(
             levels = torch.tensor(list(quantiles), dtype=drawn.dtype)
             answers[name]["quantiles"] = drawn.quantile(levels, dim=0).movedim(0, -1)
     return answers
+
+
+def forecast_jointly(
+    model: MMVRNN,
+    inputs: Batch,
+    state: Tensor | None,
+    horizon: int,
+    targets: Sequence[str],
+    n_samples: int,
+    seed: int,
+    quantiles: Sequence[float],
+) -> dict[str, dict[str, Tensor]]:
+    """As `forecast`, from joint draws of the conditional part given the sequences before, (B, T) steps after `state`.
+
+    All rows share their random numbers.
+    """
+    extended, same = _extended(inputs, horizon), np.zeros(inputs.rows, np.int64)
+    assert inputs.lengths is not None  # noqa: S101 sequences have them
+    future = inputs.lengths.unsqueeze(1) + torch.arange(horizon, device=inputs.lengths.device)  # (B, horizon)
+    row = torch.arange(inputs.rows, device=future.device).unsqueeze(1)
+    found, _ = conditional_draws.complete(model, extended, targets, LEVEL, n_samples, seed, same, state)
+    answers = {}
+    for name, described in found.items():
+        drawn = described.pop("draws").movedim(1, 0)[:, row, future]  # (S, B, horizon, *shape)
+        answers[name] = {key: value[row, future] for key, value in described.items() if key not in ("lower", "upper")}
+        if model.likelihood(name).modality.facts.quantiles:
+            levels = torch.tensor(list(quantiles), dtype=drawn.dtype)
+            answers[name]["quantiles"] = drawn.quantile(levels, dim=0).movedim(0, -1)
+    return answers
+
+
+def _extended(inputs: Batch, horizon: int) -> Batch:
+    """The sequences with `horizon` more steps, at which everything is missing."""
+    assert inputs.lengths is not None  # noqa: S101 sequences have them
+
+    def longer(values: Tensor) -> Tensor:
+        return torch.cat([values, values.new_zeros(values.shape[0], horizon, *values.shape[2:])], dim=1)
+
+    return Batch(
+        {name: longer(value) for name, value in inputs.values.items()},
+        {name: longer(mask) for name, mask in inputs.present.items()},
+        inputs.lengths + horizon,
+    )
 
 
 def samples(model: MMVAE, rows: int, seed: int) -> dict[str, dict[str, Tensor]]:

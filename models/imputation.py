@@ -18,26 +18,38 @@ class NoConditional(ValueError):
     """Draws are asked of a model without a conditional part."""
 
 
-def marginals(model: Model, inputs: Batch, targets: Sequence[str], level: float) -> dict[str, dict[str, Tensor]]:
+def marginals(
+    model: Model, inputs: Batch, targets: Sequence[str], level: float, state: Tensor | None = None
+) -> dict[str, dict[str, Tensor]]:
     """Each target by itself, decoded from the posterior mean: name -> (B, ...) or (B, T, ...).
 
     `value`: the given elements, and predictions inside the support elsewhere. What `Multimodal.describe` names. `lower`
     and `upper`, of numbers and counts: the central interval in which a value lies with probability `level`; both equal
-    the value where it is given.
+    the value where it is given. state: of sequences that continue.
     """
-    raws = model.decode(inputs, targets, None)
+    if isinstance(model, MMVAE):
+        raws = model.decode(inputs, targets, None)
+    else:
+        raws = model.decode_from(inputs, targets, None, state)[0]
     return {name: _marginal(model, inputs, name, raw, level) for name, raw in raws.items()}
 
 
 def joint(
-    model: MMVAE, inputs: Batch, targets: Sequence[str], level: float, draws: int, seed: int, rows: Rows
+    model: Model,
+    inputs: Batch,
+    targets: Sequence[str],
+    level: float,
+    draws: int,
+    seed: int,
+    rows: Rows,
+    state: Tensor | None = None,
 ) -> tuple[dict[str, dict[str, Tensor]], Tensor]:
     """All targets together, from draws of the conditional part: name -> (B, ...), and each row's calibration.
 
     As `marginals`, and with draws > 0 also `draws`, (B, draws, ...): each is a joint completion of its row. rows: (B,)
-    the numbers by which the rows have random numbers of their own.
+    the numbers by which the rows have random numbers of their own. state: of sequences that continue.
     """
-    found, calibration = conditional_draws.complete(model, inputs, targets, level, draws, seed, rows)
+    found, calibration = conditional_draws.complete(model, inputs, targets, level, draws, seed, rows, state)
     answers = {}
     for name, described in found.items():
         answer = {"value": completed(inputs, name, _filled(model.likelihood(name), described)), **described}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models import experts, gaussian
 from models.batch import Batch
-from models.conditional import ConditionalFlow
+from models.conditional import ConditionalFlow, Context
 from models.config import ConditionalFlowConfig, MMVAEConfig
 from models.experts import Posterior
 from models.gaussian import Gaussian
@@ -35,6 +35,15 @@ class MMVAE(Multimodal):
         self.conditional = ConditionalFlow(
             config, self.modalities, self.config.network, self.latent_features, copy.deepcopy(self.decoders)
         )
+
+    def condition(self, inputs: Batch) -> Context:
+        """What the conditional part takes from the given values."""
+        assert self.conditional is not None  # noqa: S101 the caller has looked
+        return self.conditional.given(inputs, self.encoder_input)
+
+    def full_codes(self, targets: Batch) -> Tensor:
+        """The codes that the conditional part learns to draw, of all that the rows have: (B, Z)."""
+        return self.encode(targets).mean
 
     def latent_shape(self, batch: Batch) -> tuple[int, ...]:
         """(Z,)."""

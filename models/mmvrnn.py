@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from models import fusions, gaussian, inference_network
 from models.batch import Batch
-from models.config import MMVRNNConfig
+from models.conditional_sequences import SequenceContext, SequenceFlow, StepFeatures
+from models.config import MMVRNNConfig, SequenceFlowConfig
 from models.fusions import Concatenation
 from models.gaussian import Gaussian
 from models.inference_network import ConcatenationNetwork, Evidence, InferenceNetwork, ProductOfExpertsNetwork
@@ -63,6 +64,42 @@ class MMVRNN(Multimodal):
         self.inference: InferenceNetwork = inference_network.build(config, self.prior, future)
         self.recurrence = RECURRENCES[config.recurrence](static or hidden, latent, recurrent, config.recurrent_layers)
         self.static = StaticLatent(config, future, self.recurrence.state_features) if static else None
+        self.conditional: SequenceFlow | None = None
+
+    def add_conditional(self, config: SequenceFlowConfig) -> None:
+        """Add an untrained conditional part, with random weights from torch's global generator."""
+        self.config = self.config.model_copy(update={"conditional": config})
+        self.conditional = SequenceFlow(
+            config,
+            self.modalities,
+            self.config.network,
+            [self.likelihood(name).parameter_shape for name in self.index],
+            code_features=self.latent_features + self.config.recurrent_features,
+            context_features=self.latent_features + self.config.hidden_features + len(self.modalities),
+        )
+
+    def condition(self, inputs: Batch, state: Tensor | None = None) -> SequenceContext:
+        """What the conditional part takes from the given values, and from the state (B, state_features) before them."""
+        assert self.conditional is not None  # noqa: S101 the caller has looked
+        return self.conditional.given(self.features_of_steps(inputs, state))
+
+    def full_codes(self, targets: Batch) -> Tensor:
+        """The codes that the conditional part learns to draw, of all that the sequences have: (B, T, C)."""
+        assert self.conditional is not None  # noqa: S101 the caller has looked
+        return self.conditional.codes(self.features_of_steps(targets).code)
+
+    def features_of_steps(self, inputs: Batch, state: Tensor | None = None) -> StepFeatures:
+        """What the conditional part sees of each step. state: (B, state_features), None at the beginning."""
+        evidence = self.evidence(inputs)
+        trajectory = self.infer(evidence, None, state)
+        absent = torch.zeros_like(evidence.joined[..., 0])
+        return StepFeatures(
+            torch.cat([trajectory.codes, self.context(trajectory)], dim=-1),
+            self.moments(trajectory).standard_deviation,
+            evidence.joined,
+            torch.stack([inputs.part(name) if name in inputs.values else absent for name in self.index], dim=-1),
+            inputs.valid,
+        )
 
     def latent_shape(self, batch: Batch) -> tuple[int, ...]:
         """(T, Z + G)."""

@@ -166,6 +166,7 @@ class Predictor:
         level: float = 0.9,
         seed: int = 0,
         rows: np.ndarray | None = None,
+        state: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Complete values of the targets, by default of all modalities: given elements stay, missing ones are filled.
 
@@ -173,7 +174,8 @@ class Predictor:
         each row were fitted, as positions in `models.config.calibrations.CALIBRATIONS`. A target has `value`, what
         `reconstruct` answers, and for numbers and counts `lower` and `upper`: the interval in which a missing element
         lies with probability `level`. With `draws` = n > 0 also `draws`, (B, n, ...) or (B, n, T, ...): n joint
-        completions of the row. They need a conditional part: `NoConditional` is raised without.
+        completions of the row. They need a conditional part: `NoConditional` is raised without. `state` is that of
+        `Latent`.
 
         rows: (B,) int64, the number of each row within its own request, by default 0 to B - 1. The random numbers of a
         row are a function of `seed` and its number.
@@ -183,13 +185,14 @@ class Predictor:
         if draws < 0 or not 0 < level < 1:
             raise BatchError(f"draws is {draws} and level {level}, expected at least 0, and between 0 and 1")
         inputs, model = self._batch(values, present, lengths), self._model
-        if isinstance(model, MMVAE) and model.conditional is not None:
+        start = self._state(state, inputs)
+        if model.conditional is not None:
             numbers = np.arange(inputs.rows) if rows is None else rows
-            answers, calibration = imputation.joint(model, inputs, names, level, draws, seed, numbers)
+            answers, calibration = imputation.joint(model, inputs, names, level, draws, seed, numbers, start)
         elif draws:
             raise NoConditional(f"the model {LACKING}")
         else:
-            answers = imputation.marginals(model, inputs, names, level)
+            answers = imputation.marginals(model, inputs, names, level, start)
             calibration = imputation.calibration(model, inputs, names)
         return {
             "completed": {name: to_arrays(answer) for name, answer in answers.items()},
@@ -234,8 +237,10 @@ class Predictor:
     ) -> dict[str, dict[str, np.ndarray]]:
         """The `horizon` steps after the end of each sequence: what `reconstruct` gives, of shape (B, horizon, ...).
 
-        Rolls out S paths; the values drawn at one step are inputs of the next. Numbers and counts also have quantiles
-        of the paths' values, (B, horizon, *shape, Q). n_samples = 0 rolls out means and gives no quantiles.
+        From S joint draws of the conditional part, as `impute` completes steps that are missing at the end; without
+        such a part from S paths that are rolled out: the values drawn at one step are inputs of the next. Numbers and
+        counts also have quantiles of the drawn values, (B, horizon, *shape, Q). n_samples = 0 rolls out means and gives
+        no quantiles.
         """
         self._known(targets)
         model = self._model
@@ -244,8 +249,12 @@ class Predictor:
         if horizon < 1:
             raise BatchError(f"horizon is {horizon}, expected at least 1")
         inputs = self._batch(values, present, lengths)
-        _, last = model.decode_from(inputs, [], None, self._state(state, inputs))
-        answers = generation.forecast(model, last, horizon, targets, n_samples, seed, quantiles)
+        start = self._state(state, inputs)
+        if n_samples and model.conditional is not None:
+            answers = generation.forecast_jointly(model, inputs, start, horizon, targets, n_samples, seed, quantiles)
+        else:
+            _, last = model.decode_from(inputs, [], None, start)
+            answers = generation.forecast(model, last, horizon, targets, n_samples, seed, quantiles)
         return {name: to_arrays(answer) for name, answer in answers.items()}
 
     @torch.inference_mode()

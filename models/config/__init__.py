@@ -14,6 +14,7 @@ from models.config.architecture import complete as complete
 from models.config.architecture import in_todays_form as in_todays_form
 from models.config.architecture import parse as parse
 from models.config.conditional import ConditionalFlowConfig as ConditionalFlowConfig
+from models.config.conditional import SequenceFlowConfig as SequenceFlowConfig
 from models.config.frozen import Kind as Kind
 from models.config.frozen import Misfit as Misfit
 from models.config.frozen import Misfits as Misfits

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from models.config.conditional import ConditionalFlowConfig
+from models.config.conditional import ConditionalFlowConfig, SequenceFlowConfig
 from models.config.frozen import Frozen, Kind, Misfit, Misfits, Width
 from models.config.modality import ModalityConfig, ModalityOptions
 from models.config.network import MLPConfig, NetworkConfig, misfit
@@ -79,6 +79,9 @@ class _MMVRNN(Frozen):
     )
     network: NetworkConfig = Field(
         default=MLPConfig(hidden_features=(64,)), description="Encoder and decoder of every modality."
+    )
+    conditional: SequenceFlowConfig | None = Field(
+        default=None, description="The part that `impute` and forecasts draw from, fitted after the rest; null: none."
     )
 
     @property

@@ -255,7 +255,7 @@ def misfits(
             for name in ("burst_deletion", "deletion_mix")
             if getattr(training, name) is not None
         ]
-    if training.fit == "conditional" and (not isinstance(config, MMVAEConfig) or config.conditional is None):
+    if training.fit == "conditional" and config.conditional is None:
         detail = (
             "is 'conditional', and the architecture has no conditional part; expected `conditional` in it, or 'all'"
         )

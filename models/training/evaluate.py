@@ -8,7 +8,6 @@ import torch
 
 from models.architectures import Model
 from models.config.conditional import MIN_CODES
-from models.mmvae import MMVAE
 from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
@@ -42,7 +41,7 @@ def evaluate(
     split, rows = held_out(dataset, train_rows, validation_rows)
     rows = sample(model, dataset, rows, MAX_ROWS, DRAWS, seed)
     entries = matrix(model, dataset, rows, train_rows, seed)
-    if isinstance(model, MMVAE) and model.conditional is not None:
+    if model.conditional is not None:
         of_draws = draws.scores(model, dataset, sample(model, dataset, rows, MAX_DRAW_ROWS, MIN_CODES, seed), seed)
         for entry in entries:
             entry["draws"] = of_draws.get((tuple(entry["observed"]), entry["target"]))

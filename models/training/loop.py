@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from models.architectures import add_conditional
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
-from models.mmvae import MMVAE
 from models.multimodal import NO_PARTS, Parts
 from models.ops import Backend
 from models.ops.explain import explain
@@ -120,11 +120,10 @@ def _finished(run: Setup) -> Finished:
 def _fit_conditional(run: Setup, finished: Finished, should_stop: Callable[[], bool]) -> Generator[Event, None, bool]:
     """Add the conditional part to the finished model and fit it. Returns False if it was stopped."""
     model = finished.model
-    assert isinstance(model, MMVAE)  # noqa: S101 no other model has one
     assert run.conditional is not None  # noqa: S101 the caller has looked
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seeds.weights)
-        model.add_conditional(run.conditional)
+        add_conditional(model, run.conditional)
     rows, steps = finished.train_rows, run.training.conditional_steps
     try:
         if not (yield from conditional.fit(model, run.dataset, rows, steps, run.seeds.noise, should_stop)):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.architectures import Model, build
 from models.batch import Batch
-from models.config import ConditionalFlowConfig, MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.config import ConditionalFlowConfig, MMVAEConfig, MMVRNNConfig, SequenceFlowConfig, TrainingConfig
 from models.config.held_out import min_batch_size
 from models.multimodal import NO_PARTS, Parts
 from models.ops import Backend
@@ -64,7 +64,7 @@ class Setup:
     prefetch: Prefetch
     selection: Selection
     identity: dict[str, Any]
-    conditional: ConditionalFlowConfig | None
+    conditional: ConditionalFlowConfig | SequenceFlowConfig | None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -132,7 +132,7 @@ def prepare(
     group, seeds = Group(), Seeds.spawn(seed)
     train_rows, validation_rows = _split(dataset, training, group, seeds.split, resume_from)
     _check_beta(training, math.ceil(len(train_rows) / training.batch_size))
-    later = config.conditional if isinstance(config, MMVAEConfig) else None
+    later = config.conditional
     at_first = config if later is None else config.model_copy(update={"conditional": None})
     model = _build(at_first, parts, backend, seeds.weights)
     model.set_statistics(data.statistics(dataset, model, train_rows))

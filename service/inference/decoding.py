@@ -5,6 +5,7 @@ They are decoded without Pydantic: most of a body are values, which only NumPy s
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -188,17 +189,17 @@ def _reconstruct(raw: bytes, context: ModelContext) -> Query:
 
 
 def _impute(raw: bytes, context: ModelContext) -> Query:
-    body = Body(raw, {"inputs", "targets", "draws", "level", "seed", "timeout_seconds"})
+    body = Body(raw, {"inputs", "targets", "draws", "level", "seed", "state", "timeout_seconds"})
     named = [] if body.get("targets") is None else body.targets(context.config)
     draws, seed = body.integer("draws", 0, MAX_DRAWS), body.integer("seed", 0, MAX_SEED)
-    level, seconds = body.fraction("level", DEFAULT_LEVEL), body.seconds("timeout_seconds")
-    rows = decode_rows(body.get("inputs"), context.config, context.limits())
+    arguments = {"draws": draws, "level": body.fraction("level", DEFAULT_LEVEL), "seed": seed if draws else 0}
+    query = _query("impute", body, context, arguments)
+    rows = query.rows
     listed: list[str] = body.get("targets") or []
     pointers = {name: pointer("targets", listed.index(name)) for name in named}
     targets = imputed_targets.of(rows, context.config, pointers)
     context.limits(draws).check_steps(rows.count, rows.steps, "/draws")
-    arguments = {"targets": targets, "draws": draws, "level": level, "seed": seed if draws else 0}
-    return Query("impute", rows, arguments, seconds)
+    return replace(query, arguments=arguments | {"targets": targets})
 
 
 def _score(raw: bytes, context: ModelContext) -> Query:

@@ -133,7 +133,7 @@ def _answer(predictor: "Predictor", computation: Computation, rows: Rows, state:
         case "reconstruct":
             return predictor.reconstruct(*inputs, **arguments, state=state)
         case "impute":
-            return predictor.impute(*inputs, **arguments, rows=rows.numbers)
+            return predictor.impute(*inputs, **arguments, rows=rows.numbers, state=state)
         case "score":
             return predictor.score(*inputs, **arguments)._asdict()
         case "forecast":

@@ -85,7 +85,7 @@ class ReconstructRequest(EncodeRequest):
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draws.")
 
 
-class ImputeRequest(_Rows):
+class ImputeRequest(EncodeRequest):
     """Samples or sequences with gaps, and which modalities to complete."""
 
     model_config = ConfigDict(

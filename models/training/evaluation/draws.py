@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from models import conditional_draws
+from models.architectures import Model
 from models.batch import Batch
 from models.config.conditional import MIN_CODES
-from models.mmvae import MMVAE
 from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
@@ -20,7 +20,7 @@ LEVEL = 0.9
 SHIFTS = (1, 2, 3, 5, 8)
 
 
-def scores(model: MMVAE, dataset: Dataset, rows: Rows, seed: int) -> dict[tuple[tuple[str, ...], str], dict[str, Any]]:
+def scores(model: Model, dataset: Dataset, rows: Rows, seed: int) -> dict[tuple[tuple[str, ...], str], dict[str, Any]]:
     """(observed, target) -> the scores of a target that is not observed, as `_Sums.figures` names them."""
     found = {}
     for observed in observed_subsets(list(model.index)):
@@ -28,7 +28,9 @@ def scores(model: MMVAE, dataset: Dataset, rows: Rows, seed: int) -> dict[tuple[
         sums = {name: _Sums() for name in model.index if name not in observed}
         for targets, chunk in batches(model, dataset, chosen, MIN_CODES):
             inputs = Batch(
-                {name: targets.values[name] for name in observed}, {name: targets.present[name] for name in observed}
+                {name: targets.values[name] for name in observed},
+                {name: targets.present[name] for name in observed},
+                targets.lengths,
             )
             codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
             for name, one in sums.items():
@@ -45,7 +47,7 @@ class _Sums:
         self.crps = self.energy = self.covered = self.squares = self.variance = 0.0
         self.has_intervals = self.is_number = False
 
-    def add(self, model: MMVAE, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> None:
+    def add(self, model: Model, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> None:
         """Add the rows of a batch that have the target."""
         likelihood, present = model.likelihood(name), targets.observed(name)
         if likelihood.modality.categories is not None or not bool(present.any()):
@@ -68,7 +70,7 @@ class _Sums:
             self.has_intervals = True
             inside = (answer["lower"].flatten(1) <= value) & (value <= answer["upper"].flatten(1))
             self.covered += float((inside * known).sum())
-        self.rows += int(present.sum())
+        self.rows += int(known.any(dim=1).sum())
         self.elements += int(known.sum())
 
     def figures(self) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from torch import Tensor
 from models import conditional_draws
 from models.batch import Batch
 from models.config import ConditionalFlowConfig, MMVAEConfig, ModalityConfig, TrainingConfig
-from models.draw_calibration import MIN_ROWS, NONE, PATTERN, POOLED, DrawCalibration
+from models.draw_calibration import MIN_ROWS, NONE, PATTERN, POOLED, DrawCalibration, Scores
 from models.mmvae import MMVAE
 from models.training.checks import UnusableData
 from models.training.dataset import Dataset
 from models.training.events import Checkpoint, Conditional, Event, Finished
 from models.training.loop import TrainingDiverged, fit
+from tests.models.training.energy import p_value
 from tests.models.training.small import static, two
 
 FLOW = ConditionalFlowConfig(hidden_features=32, layers=2)
@@ -82,7 +83,7 @@ def test_a_training_stopped_in_its_conditional_part_ends_as_one_that_was_not() -
 def _calibrated(rows: dict[int, int]) -> DrawCalibration:
     modalities = [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("a", "b")]
     found = DrawCalibration(modalities)
-    scores = {pattern: torch.linspace(0, 1 + pattern, count).unsqueeze(1) for pattern, count in rows.items()}
+    scores = {pattern: Scores(torch.linspace(0, 1 + pattern, count), count) for pattern, count in rows.items()}
     found.set_factors("a", scores, 0.9)
     return found
 
@@ -115,25 +116,6 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_step() -> None:
     }
     with pytest.raises(TrainingDiverged, match="conditional part is nan at step 1 of 60"):
         _trained(SHORT.model_copy(update={"fit": "conditional"}), init=broken)
-
-
-def _energy_distance(left: np.ndarray, right: np.ndarray) -> float:
-    """2 E|x - y| - E|x - x'| - E|y - y'| (Szekely and Rizzo, 2013, doi:10.1016/j.jspi.2013.03.018)."""
-
-    def mean(a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.linalg.norm(a[:, None] - b[None], axis=-1).mean())
-
-    return 2 * mean(left, right) - mean(left, left) - mean(right, right)
-
-
-def _p_value(left: np.ndarray, right: np.ndarray, permutations: int = 200) -> float:
-    """That both are drawn from one distribution, by the permutation test of the energy distance."""
-    random, both, own = np.random.default_rng(0), np.concatenate([left, right]), _energy_distance(left, right)
-    larger = 0
-    for _ in range(permutations):
-        order = random.permutation(both)
-        larger += _energy_distance(order[: len(left)], order[len(left) :]) >= own
-    return (larger + 1) / (permutations + 1)
 
 
 def _answers(values: dict[str, np.ndarray], given: dict[str, np.ndarray], target: str) -> np.ndarray:
@@ -172,7 +154,7 @@ def test_draws_of_two_moons_are_those_of_the_moon_that_is_given() -> None:
     drawn = _answers({"point": points, "moon": which}, {"moon": np.arange(2)}, "point")
     points, which = moons(1000)
     for moon in (0, 1):
-        assert _p_value(drawn[moon], points[which == moon][:400]) > 0.01
+        assert p_value(drawn[moon], points[which == moon][:400]) > 0.01
 
 
 @pytest.mark.slow
@@ -189,7 +171,7 @@ def test_draws_of_a_bimodal_mixture_have_both_modes_with_their_weights() -> None
     drawn = _answers({"a": given, "b": mixture(given)}, {"a": asked}, "b")
     for row, at in zip(drawn, asked[:, 0], strict=True):
         assert (row > at / 2).mean() == pytest.approx(0.3, abs=0.05)
-        assert _p_value(row, mixture(np.full((400, 1), at))) > 0.01
+        assert p_value(row, mixture(np.full((400, 1), at))) > 0.01
 
 
 @pytest.mark.slow
@@ -204,4 +186,4 @@ def test_draws_of_a_gaussian_follow_its_conditional_distribution() -> None:
     given, others = x[:, :3].astype(np.float32), x[:, 3:].astype(np.float32)
     drawn = _answers({"a": given, "b": others}, {"a": given[:3]}, "b")
     for row, at in zip(drawn, given, strict=False):
-        assert _p_value(row, random.multivariate_normal(gain @ at, own, 400)) > 0.01
+        assert p_value(row, random.multivariate_normal(gain @ at, own, 400)) > 0.01

@@ -1,0 +1,155 @@
+"""The losses of the conditional part: of the flow, of its decoders, and of the codes of time steps."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.architectures import Model
+from models.batch import Batch
+from models.conditional import ConditionalFlow
+from models.conditional_sequences import SequenceFlow
+from models.config import DeletionMix
+from models.mmvae import MMVAE
+from models.mmvrnn import MMVRNN
+from models.ops.philox import Draws
+from models.training import data
+from models.training.data import Rows
+from models.training.dataset import Dataset
+from models.training.deletion_mix import deletion_mix
+from models.training.objective import MIX
+
+BATCH_ROWS = 256
+# Time steps of a batch of sequences, over all its sequences.
+BATCH_STEPS = 2048
+MIN_SEQUENCES = 8
+# Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either.
+JITTER = 0.05
+DECODER_WEIGHT = 0.05
+# Rows, or time steps, that are encoded together.
+ENCODED_ROWS = 1024
+ENCODED_STEPS = 2**15
+# Probability that a modality of a sample is given.
+KEPT = 0.5
+# The gaps in sequences: more of them than in a training by default are whole modalities.
+GAPS = DeletionMix(nothing=0.04, modalities=0.25)
+
+
+class LossesOfSamples:
+    """The code of a row is the mean of q(z | all that it has). A step hides each modality with probability 1/2."""
+
+    def __init__(self, model: MMVAE, dataset: Dataset, rows: Rows, steps: int, seed: int) -> None:
+        assert model.conditional is not None  # noqa: S101 the caller has added it
+        self._model, self._flow, self._dataset = model, model.conditional, dataset
+        self._generator = np.random.default_rng(seed)
+        if len(rows) > steps * BATCH_ROWS:
+            rows = self._generator.choice(rows, steps * BATCH_ROWS, replace=False)
+        self._rows = rows
+        self._codes = _codes(model, dataset, rows, ENCODED_ROWS)
+        self._flow.standardise(self._codes)
+
+    def of_flow(self, step: int) -> Tensor:
+        """The errors of flow and decoders on a batch."""
+        generator, device = self._generator, self._codes.device
+        chosen = generator.integers(len(self._rows), size=min(BATCH_ROWS, len(self._rows)))
+        targets = data.batch_of(self._dataset, self._rows[chosen]).to(device)
+        codes = self._codes[torch.from_numpy(chosen).to(device)]
+        # times near the middle, where the velocity is hardest to tell, come more often (arXiv:2403.03206, eq. 19)
+        time = _normal(generator, codes.new_empty(len(codes), 1)).sigmoid()
+        kept = {name: torch.from_numpy(generator.random(targets.rows) < KEPT).to(device) for name in targets.present}
+        context = self._model.condition(targets.kept(kept))
+        codes = codes + JITTER * self._flow.deviation * _normal(generator, codes)
+        error = self._flow.loss(codes, _normal(generator, codes), time, context)
+        return error + DECODER_WEIGHT * _decoding(self._model, self._flow, targets, codes)
+
+
+class LossesOfSequences:
+    """The code of a step is learned first: a map of its decoders' input, from which its values are decoded."""
+
+    def __init__(self, model: MMVRNN, dataset: Dataset, rows: Rows, seed: int) -> None:
+        assert model.conditional is not None  # noqa: S101 the caller has added it
+        assert dataset.offsets is not None  # noqa: S101 sequences have them
+        self._model, self._flow, self._dataset, self._rows = model, model.conditional, dataset, rows
+        self._generator, self._seed = np.random.default_rng(seed), seed
+        self._device = next(model.parameters()).device
+        lengths = np.diff(dataset.offsets)[rows]
+        self._batch_rows = min(len(rows), max(MIN_SEQUENCES, round(BATCH_STEPS / lengths.mean())))
+        self._encoded_rows = max(1, ENCODED_STEPS // int(lengths.max()))
+        features = [
+            self._features(targets)[targets.valid]
+            for targets in _batches(dataset, rows, self._encoded_rows, self._device)
+        ]
+        self._flow.standardise_features(torch.cat(features))
+
+    def standardise(self) -> None:
+        """Set the moments of the codes that were learned."""
+        self._flow.standardise(_codes(self._model, self._dataset, self._rows, self._encoded_rows))
+
+    def of_codes(self, step: int) -> Tensor:
+        """The error of the values that are decoded from the codes of a batch."""
+        targets, _ = self._chosen()
+        codes = self._flow.codes(self._features(targets))[targets.valid]
+        codes = codes + JITTER * codes.std(dim=0) * _normal(self._generator, codes)
+        return _decoding(self._model, self._flow, _steps(targets), codes)
+
+    def of_flow(self, step: int) -> Tensor:
+        """The errors of flow and decoders on a batch."""
+        generator, flow = self._generator, self._flow
+        targets, rows = self._chosen()
+        gaps = Draws(self._seed, step, MIX, self._model.backend)
+        with torch.no_grad():
+            steps = self._model.features_of_steps(deletion_mix(targets, GAPS, gaps, rows))
+            codes = flow.codes(self._features(targets))
+        time = _normal(generator, codes.new_empty(len(codes), 1)).sigmoid()
+        codes = codes + JITTER * flow.deviation * _normal(generator, codes)
+        error = flow.loss(codes, _normal(generator, codes), time, flow.given(steps))
+        return error + DECODER_WEIGHT * _decoding(self._model, flow, _steps(targets), codes[targets.valid])
+
+    def _chosen(self) -> tuple[Batch, Rows]:
+        rows = self._rows[self._generator.integers(len(self._rows), size=self._batch_rows)]
+        return data.batch_of(self._dataset, rows).to(self._device), rows
+
+    def _features(self, targets: Batch) -> Tensor:
+        with torch.no_grad():
+            return self._model.features_of_steps(targets).code
+
+
+def _decoding(model: Model, flow: ConditionalFlow | SequenceFlow, targets: Batch, codes: Tensor) -> Tensor:
+    """Negative log-likelihood of the values that a code was made of, in nats per code. codes: (N, Z)."""
+    total = codes.new_zeros(())
+    for name in targets.values:
+        present, elements = targets.observed(name), targets.elements(name)
+        raw = flow.decoded(name, codes[present])
+        mask = None if elements is None else elements[present]
+        total = total - model.likelihood(name).log_prob(raw, targets.values[name][present], mask).sum()
+    return total / len(codes)
+
+
+def _steps(sequences: Batch) -> Batch:
+    """The steps of all sequences as samples, without padding."""
+    valid = sequences.valid
+    return Batch(
+        {name: value[valid] for name, value in sequences.values.items()},
+        {name: mask[valid] for name, mask in sequences.present.items()},
+    )
+
+
+@torch.no_grad()
+def _codes(model: Model, dataset: Dataset, rows: Rows, size: int) -> Tensor:
+    """The codes of all that rows have, (N, Z), or of all their steps."""
+    found, device = [], next(model.parameters()).device
+    for targets in _batches(dataset, rows, size, device):
+        codes = model.full_codes(targets)
+        found.append(codes if targets.lengths is None else codes[targets.valid])
+    return torch.cat(found)
+
+
+def _batches(dataset: Dataset, rows: Rows, size: int, device: torch.device) -> Iterator[Batch]:
+    for start in range(0, len(rows), size):
+        yield data.batch_of(dataset, rows[start : start + size]).to(device)
+
+
+def _normal(generator: np.random.Generator, like: Tensor) -> Tensor:
+    """Numbers from N(0, 1) in the shape of a tensor, and on its device."""
+    return torch.from_numpy(generator.standard_normal(like.shape, dtype=np.float32)).to(like.device)
