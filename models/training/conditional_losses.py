@@ -24,8 +24,10 @@ BATCH_ROWS = 256
 # Time steps of a batch of sequences, over all its sequences.
 BATCH_STEPS = 2048
 MIN_SEQUENCES = 8
-# Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either.
+# Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either. Those of time steps
+# are learned with it, so that no small difference between their features counts.
 JITTER = 0.05
+STEP_JITTER = 0.2
 DECODER_WEIGHT = 0.05
 # Rows, or time steps, that are encoded together.
 ENCODED_ROWS = 1024
@@ -90,7 +92,7 @@ class LossesOfSequences:
         """The error of the values that are decoded from the codes of a batch."""
         targets, _ = self._chosen()
         codes = self._flow.codes(self._features(targets))[targets.valid]
-        codes = codes + JITTER * codes.std(dim=0) * _normal(self._generator, codes)
+        codes = codes + STEP_JITTER * codes.std(dim=0) * _normal(self._generator, codes)
         return _decoding(self._model, self._flow, _steps(targets), codes)
 
     def of_flow(self, step: int) -> Tensor:
@@ -102,8 +104,8 @@ class LossesOfSequences:
             steps = self._model.features_of_steps(deletion_mix(targets, GAPS, gaps, rows))
             codes = flow.codes(self._features(targets))
         time = _normal(generator, codes.new_empty(len(codes), 1)).sigmoid()
-        codes = codes + JITTER * flow.deviation * _normal(generator, codes)
         error = flow.loss(codes, _normal(generator, codes), time, flow.given(steps))
+        codes = codes + STEP_JITTER * flow.deviation * _normal(generator, codes)
         return error + DECODER_WEIGHT * _decoding(self._model, flow, _steps(targets), codes[targets.valid])
 
     def _chosen(self) -> tuple[Batch, Rows]:

@@ -60,5 +60,5 @@ class InferenceService:
 
 def _check_draws(version: Version, query: Query) -> None:
     """Raise Conflict for draws that the version cannot take."""
-    if query.arguments.get("draws") and getattr(version.config, "conditional", None) is None:
+    if query.arguments.get("draws") and version.config.conditional is None:
         raise Conflict("no_conditional", f"model {version.model!r} version {version.number} {LACKING}")

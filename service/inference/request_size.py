@@ -71,13 +71,16 @@ def _per_step(query: Query, computation: Computation, config: Config) -> _PerSte
             targets, draws = arguments["targets"], int(arguments["draws"])
             values = (1 + draws) * (_elements(config, targets) + _names(config, targets))
             answered = values + _outputs(config, targets) + _names(config, targets) + _bounds(config, targets)
-            each = 1 if getattr(config, "conditional", None) is None else values_per_row(draws)
+            each = 1 if config.conditional is None else values_per_row(draws)
             place = pointers.completions if draws else pointers.targets
             return _PerStep(_numbers(config, targets) * each, answered, place, place)
         case "forecast":  # draws every modality: the next step depends on it
             quantiles = _count(arguments.get("quantiles")) * _numbers(config, arguments["targets"])
             answered = quantiles + _outputs(config, arguments["targets"]) + _names(config, arguments["targets"])
-            return _PerStep(_numbers(config) * computation.draws, answered, pointers.draws, pointers.targets)
+            each = computation.draws
+            if config.conditional is not None and each:  # it draws the steps before the forecast, too
+                each = values_per_row(each) * (1 + math.ceil(query.rows.steps / arguments["horizon"]))
+            return _PerStep(_numbers(config) * each, answered, pointers.draws, pointers.targets)
         case "sample":  # the value and its distribution
             numbers = _numbers(config)
             answered = numbers + _outputs(config) + 2 * _names(config)

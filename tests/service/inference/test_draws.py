@@ -9,9 +9,10 @@ import pytest
 
 from service.shared.settings import Settings
 from tests.conftest import Service, running
-from tests.service.steps import dataset, fault, pictures, problem, train
+from tests.service.steps import dataset, fault, pictures, problem, tracks, train
 
 ARCHITECTURE = {"architecture": "mmvae", "conditional": {"hidden_features": 16, "layers": 2}}
+OF_SEQUENCES = {"architecture": "mmvrnn", "conditional": {"hidden_features": 8, "layers": 2}}
 TRAINING = {"epochs": 1, "batch_size": 16, "validation_fraction": 0.1, "conditional_steps": 30}
 PATH = "/v1/models/pictures/versions"
 IMAGES, LABELS = pictures()["image"][:3].tolist(), pictures()["label"][:3].tolist()
@@ -26,6 +27,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         for fields in ({"architecture": ARCHITECTURE}, {}, {"architecture": ARCHITECTURE, **of_second}):
             run = train(service, "pictures", "pictures", **{"training": TRAINING, **fields})
             assert run["state"] == "succeeded", run
+        dataset(service, "tracks", **tracks())
+        run = train(service, "tracks", "tracks", training=TRAINING, architecture=OF_SEQUENCES)
+        assert run["state"] == "succeeded", run
         yield service
 
 
@@ -81,6 +85,19 @@ def test_an_evaluation_scores_the_draws_of_missing_targets(trained: Service) -> 
     assert scores["label", "image"].keys() == {"crps", "energy_score", "coverage_90", "variance_ratio"}
     assert scores["label", "image"]["crps"] > 0
     assert scores["image", "image"] is None
+
+
+def test_draws_and_forecasts_of_sequences_are_one(trained: Service) -> None:
+    path, x = "/v1/models/tracks/versions/1", [[0.1, 0.2], [0.3, -0.1]]
+    answer = trained.http.post(f"{path}/impute", json={"inputs": {"x": [[*x, None, None]]}, "draws": 40, "seed": 3})
+    assert answer.status_code == 200, answer.text
+    drawn = np.array(answer.json()["completed"]["y"]["draws"])
+    assert drawn.shape == (1, 40, 4, 1)
+    asked = {"inputs": {"x": [x]}, "horizon": 2, "n_samples": 40, "seed": 3, "quantiles": [0.5]}
+    forecast = trained.http.post(f"{path}/forecast", json=asked)
+    assert forecast.status_code == 200, forecast.text
+    median = np.array(forecast.json()["outputs"]["y"]["quantiles"])[0, :, 0, 0]
+    np.testing.assert_allclose(median, np.median(drawn[0, :, 2:, 0], axis=0), rtol=1e-3, atol=1e-4)
 
 
 def test_a_conditional_part_alone_needs_a_version_and_a_configuration(trained: Service) -> None:

@@ -95,6 +95,14 @@ def test_steps_beginnings_and_ends_of_sequences_are_completed(trained: Service, 
                     np.testing.assert_allclose(found, [given] * 3, rtol=1e-6)
 
 
+def test_a_piece_is_completed_from_the_state_of_the_pieces_before_it(trained: Service) -> None:
+    whole = ask(trained, SEQUENCE, inputs={"x": X[:1]}, targets=["x"])["completed"]["x"]
+    first = trained.http.post(f"{SEQUENCE}/encode", json={"inputs": {"x": [X[0][:2]]}, "state": None}).json()
+    second = ask(trained, SEQUENCE, inputs={"x": [X[0][2:]]}, targets=["x"], state=first["state"])["completed"]["x"]
+    for part in ("value", "lower", "upper"):
+        np.testing.assert_allclose(second[part][0], whole[part][0][2:], rtol=1e-3, atol=1e-4)
+
+
 def test_a_row_is_answered_as_if_alone(trained: Service) -> None:
     together = ask(trained, SEQUENCE, inputs={"x": X, "y": Y})["completed"]
     for row in range(2):
@@ -133,7 +141,8 @@ WHOLE = {"image": IMAGES.tolist(), "label": LABELS}
         (STATIC, {"inputs": GAPS, "level": "0.9"}, ("/level", "bad_fraction")),
         (STATIC, {"inputs": GAPS, "seed": -1}, ("/seed", "bad_integer")),
         (STATIC, {"inputs": GAPS, "n_samples": 1}, ("/n_samples", "unknown_field")),
-        (STATIC, {"inputs": GAPS, "state": None}, ("/state", "unknown_field")),
+        (STATIC, {"inputs": GAPS, "state": None}, ("", "not_a_sequence_model")),
+        ("/v1/models/whole/versions/1", {"inputs": {"x": X}, "state": None}, ("/state", "whole_sequences_only")),
         (STATIC, {"inputs": {"label": [7]}}, ("/inputs/label/0", "bad_value")),
         (STATIC, {}, ("/inputs", "no_modality")),
     ],
