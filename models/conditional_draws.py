@@ -50,7 +50,7 @@ def codes(model: Model, inputs: Batch, count: int, seed: int, rows: Rows, state:
         return model.conditional.draw(model.condition(inputs), noise.to(device))
     assert model.conditional is not None  # noqa: S101 the caller has looked
     # step by step, so that padding changes no earlier number
-    noise = noise_of.normal(rows, inputs.valid.shape[1], count, model.conditional.config.code_features)
+    noise = noise_of.normal(rows, inputs.valid.shape[1], count, model.conditional.code_features)
     return model.conditional.draw(model.condition(inputs, state), noise.movedim(2, 0).to(device))
 
 

@@ -1,5 +1,6 @@
 """p(codes of all steps | what is given of a sequence): joint draws over time of an MM-VRNN."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,12 +23,13 @@ MAX_NUMBERS = 2**19
 class StepFeatures(NamedTuple):
     """What the model finds for each step of B sequences, along the path of posterior means.
 
-    code: (B, T, F), the decoders' input z_t, h_{t-1} and g. deviation: (B, T, Z + G) of their posteriors. seen:
-    (B, T, E), the fused values of the step. present: (B, T, M), the part of each modality's elements that is given.
-    valid: (B, T) bool.
+    decoded: (B, T, R), the likelihood parameters of all modalities, flattened. hidden: (B, T, F), the decoders' input
+    z_t, h_{t-1} and g. deviation: (B, T, Z + G), of their posteriors. seen: (B, T, E), the fused values of the step.
+    present: (B, T, M), the part of each modality's elements that is given. valid: (B, T) bool.
     """
 
-    code: Tensor
+    decoded: Tensor
+    hidden: Tensor
     deviation: Tensor
     seen: Tensor
     present: Tensor
@@ -49,18 +51,19 @@ class SequenceContext(NamedTuple):
 class SequenceFlow(nn.Module):
     """A flow along straight paths (`models.straight_paths`) from N(0, I) to the codes of all steps of a sequence.
 
-    A step has a code of its own: a linear map of the decoders' input z_t, h_{t-1} and g, learned with own decoders, so
-    that neighbouring steps have similar codes, and a step is decoded from its code alone. What is given enters as the
-    same features, of the model that sees the given values only. A layer joins each step with neighbours at growing
-    distances (arXiv:1609.03499) and with the mean over all steps.
+    The code of a step are the principal components of all that the model decodes for it, so that neighbouring steps
+    have similar codes, and own decoders need a step's code alone. What is given enters as what the model finds when it
+    sees the given values only. A layer joins each step with neighbours at growing distances (arXiv:1609.03499) and with
+    the mean over all steps.
 
-    B sequences, S draws, T steps, C features of a code, H hidden features, F features of the decoders' input.
+    B sequences, S draws, T steps, C features of a code, H hidden features, R likelihood parameters of a step.
     """
 
     mean: Tensor
     deviation: Tensor
-    feature_mean: Tensor
-    feature_deviation: Tensor
+    components: Tensor
+    decoded_mean: Tensor
+    decoded_deviation: Tensor
     frequencies: Tensor
 
     def __init__(
@@ -69,21 +72,21 @@ class SequenceFlow(nn.Module):
         modalities: Sequence[ModalityConfig],
         network: NetworkConfig,
         parameter_shapes: Sequence[tuple[int, ...]],
-        code_features: int,
         context_features: int,
     ) -> None:
         super().__init__()
-        hidden, codes = config.hidden_features, config.code_features
+        decoded = sum(math.prod(shape) for shape in parameter_shapes)
+        hidden, codes = config.hidden_features, min(config.code_features, decoded)
         self.config = config
+        self.code_features = codes
         self.names = [modality.name for modality in modalities]
-        self.project = nn.Linear(code_features, codes, bias=False)
         self.decoders = nn.ModuleList(
             networks.decoder(modality.network or network, codes, shape)
             for modality, shape in zip(modalities, parameter_shapes, strict=True)
         )
-        self.given_features = nn.Linear(codes + code_features + context_features, hidden)
+        self.given_features = nn.Linear(codes + context_features, hidden)
         self.context = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden))
-        self.linear = nn.Linear(codes + code_features + context_features, codes)
+        self.linear = nn.Linear(codes + context_features, codes)
         self.code = nn.Linear(codes, hidden)
         self.time = nn.Linear(2 * TIME_FEATURES, hidden)
         self.layers = nn.ModuleList(
@@ -91,34 +94,34 @@ class SequenceFlow(nn.Module):
         )
         self.output = nn.Linear(hidden, codes)
         self.calibration = SequenceDrawCalibration(modalities)
-        self.register_buffer("feature_mean", torch.zeros(code_features))
-        self.register_buffer("feature_deviation", torch.ones(code_features))
+        self.register_buffer("decoded_mean", torch.zeros(decoded))
+        self.register_buffer("decoded_deviation", torch.ones(decoded))
+        self.register_buffer("components", torch.eye(decoded, codes))
         self.register_buffer("mean", torch.zeros(codes))
         self.register_buffer("deviation", torch.ones(codes))
         self.register_buffer("frequencies", straight_paths.frequencies())
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.linear.weight)
 
-    def standardise_features(self, features: Tensor) -> None:
-        """Set the mean and standard deviation of the decoders' inputs, (N, F)."""
-        self.feature_mean.copy_(features.mean(dim=0))
-        self.feature_deviation.copy_(features.std(dim=0, correction=0).clamp(min=FLOOR))
-
-    def standardise(self, codes: Tensor) -> None:
-        """Set the mean and standard deviation of the codes, (N, C)."""
+    def find_codes(self, decoded: Tensor) -> None:
+        """Set what a code is: the principal components of standardised likelihood parameters, (N, R)."""
+        self.decoded_mean.copy_(decoded.mean(dim=0))
+        self.decoded_deviation.copy_(decoded.std(dim=0, correction=0).clamp(min=FLOOR))
+        standardised = (decoded - self.decoded_mean) / self.decoded_deviation
+        *_, components = torch.linalg.svd(standardised.T @ standardised)  # rows, the largest first
+        self.components.copy_(components[: self.code_features].T)
+        codes = self.codes(decoded)
         self.mean.copy_(codes.mean(dim=0))
         self.deviation.copy_(codes.std(dim=0, correction=0).clamp(min=FLOOR))
 
-    def codes(self, features: Tensor) -> Tensor:
-        """The codes of decoders' inputs: (..., F) -> (..., C)."""
-        found: Tensor = self.project((features - self.feature_mean) / self.feature_deviation)
-        return found
+    def codes(self, decoded: Tensor) -> Tensor:
+        """The codes of likelihood parameters: (..., R) -> (..., C)."""
+        return (decoded - self.decoded_mean) / self.decoded_deviation @ self.components
 
     def given(self, steps: StepFeatures) -> SequenceContext:
         """The context of sequences, of which anything may be missing."""
-        standardised = (steps.code - self.feature_mean) / self.feature_deviation
-        own = (self.codes(steps.code) - self.mean) / self.deviation
-        seen = torch.cat([own, standardised, steps.deviation, steps.seen, steps.present], dim=-1)
+        own = (self.codes(steps.decoded) - self.mean) / self.deviation
+        seen = torch.cat([own, steps.hidden, steps.deviation, steps.seen, steps.present], dim=-1)
         hidden = self.context(self.given_features(seen)).transpose(1, 2)
         return SequenceContext(hidden, self.linear(seen), steps.valid.unsqueeze(1).to(seen.dtype))
 

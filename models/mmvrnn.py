@@ -74,8 +74,10 @@ class MMVRNN(Multimodal):
             self.modalities,
             self.config.network,
             [self.likelihood(name).parameter_shape for name in self.index],
-            code_features=self.latent_features + self.config.recurrent_features,
-            context_features=self.latent_features + self.config.hidden_features + len(self.modalities),
+            2 * self.latent_features
+            + self.config.recurrent_features
+            + self.config.hidden_features
+            + len(self.modalities),
         )
 
     def condition(self, inputs: Batch, state: Tensor | None = None) -> SequenceContext:
@@ -86,15 +88,18 @@ class MMVRNN(Multimodal):
     def full_codes(self, targets: Batch) -> Tensor:
         """The codes that the conditional part learns to draw, of all that the sequences have: (B, T, C)."""
         assert self.conditional is not None  # noqa: S101 the caller has looked
-        return self.conditional.codes(self.features_of_steps(targets).code)
+        return self.conditional.codes(self.features_of_steps(targets).decoded)
 
     def features_of_steps(self, inputs: Batch, state: Tensor | None = None) -> StepFeatures:
         """What the conditional part sees of each step. state: (B, state_features), None at the beginning."""
         evidence = self.evidence(inputs)
         trajectory = self.infer(evidence, None, state)
+        hidden = self.decoder_input(trajectory, self.context(trajectory))
+        decoded = torch.cat([self.decoded(name, hidden).flatten(1) for name in self.index], dim=-1)
         absent = torch.zeros_like(evidence.joined[..., 0])
         return StepFeatures(
-            torch.cat([trajectory.codes, self.context(trajectory)], dim=-1),
+            decoded.unflatten(0, inputs.valid.shape),
+            hidden.unflatten(0, inputs.valid.shape),
             self.moments(trajectory).standard_deviation,
             evidence.joined,
             torch.stack([inputs.part(name) if name in inputs.values else absent for name in self.index], dim=-1),

@@ -33,7 +33,12 @@ class ConditionalFlowConfig(Frozen):
 class SequenceFlowConfig(Frozen):
     """A flow over the codes of all steps of a sequence, fitted after the model, from which `impute` draws."""
 
-    code_features: int = Field(default=8, ge=1, le=4096, description="Size of a step's code in the flow, 1 to 4096.")
+    code_features: int = Field(
+        default=16,
+        ge=1,
+        le=4096,
+        description="Largest size of a step's code: the number of principal components of what is decoded for it.",
+    )
     hidden_features: int = Field(default=64, ge=1, le=4096, description="Width of the flow's layers, 1 to 4096.")
     layers: int = Field(
         default=5, ge=1, le=16, description="Number of layers, 1 to 16; they join steps at distances 1, 3, 9, 27, 1, …"

@@ -1,4 +1,4 @@
-"""The losses of the conditional part: of the flow, of its decoders, and of the codes of time steps."""
+"""The losses of the conditional part: of the flow, and of its decoders."""
 
 from collections.abc import Iterator
 
@@ -24,14 +24,13 @@ BATCH_ROWS = 256
 # Time steps of a batch of sequences, over all its sequences.
 BATCH_STEPS = 2048
 MIN_SEQUENCES = 8
-# Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either. Those of time steps
-# are learned with it, so that no small difference between their features counts.
+# Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either.
 JITTER = 0.05
-STEP_JITTER = 0.2
 DECODER_WEIGHT = 0.05
-# Rows, or time steps, that are encoded together.
+# Rows, or time steps, that are encoded together, and time steps whose principal components become the codes.
 ENCODED_ROWS = 1024
 ENCODED_STEPS = 2**15
+COMPONENT_STEPS = 2**17
 # Probability that a modality of a sample is given.
 KEPT = 0.5
 # The gaps in sequences: more of them than in a training by default are whole modalities.
@@ -51,7 +50,7 @@ class LossesOfSamples:
         self._codes = _codes(model, dataset, rows, ENCODED_ROWS)
         self._flow.standardise(self._codes)
 
-    def of_flow(self, step: int) -> Tensor:
+    def of_step(self, step: int) -> Tensor:
         """The errors of flow and decoders on a batch."""
         generator, device = self._generator, self._codes.device
         chosen = generator.integers(len(self._rows), size=min(BATCH_ROWS, len(self._rows)))
@@ -67,7 +66,7 @@ class LossesOfSamples:
 
 
 class LossesOfSequences:
-    """The code of a step is learned first: a map of its decoders' input, from which its values are decoded."""
+    """The codes of a sequence are those of what the model decodes for its steps, given all that it has."""
 
     def __init__(self, model: MMVRNN, dataset: Dataset, rows: Rows, seed: int) -> None:
         assert model.conditional is not None  # noqa: S101 the caller has added it
@@ -77,44 +76,26 @@ class LossesOfSequences:
         self._device = next(model.parameters()).device
         lengths = np.diff(dataset.offsets)[rows]
         self._batch_rows = min(len(rows), max(MIN_SEQUENCES, round(BATCH_STEPS / lengths.mean())))
-        self._encoded_rows = max(1, ENCODED_STEPS // int(lengths.max()))
-        features = [
-            self._features(targets)[targets.valid]
-            for targets in _batches(dataset, rows, self._encoded_rows, self._device)
-        ]
-        self._flow.standardise_features(torch.cat(features))
+        # the components need the moments of some steps only
+        some = rows[:: -(-len(rows) * round(lengths.mean()) // COMPONENT_STEPS)]
+        decoded = []
+        for targets in _batches(dataset, some, max(1, ENCODED_STEPS // int(lengths.max())), self._device):
+            with torch.no_grad():
+                decoded.append(model.features_of_steps(targets).decoded[targets.valid])
+        self._flow.find_codes(torch.cat(decoded))
 
-    def standardise(self) -> None:
-        """Set the moments of the codes that were learned."""
-        self._flow.standardise(_codes(self._model, self._dataset, self._rows, self._encoded_rows))
-
-    def of_codes(self, step: int) -> Tensor:
-        """The error of the values that are decoded from the codes of a batch."""
-        targets, _ = self._chosen()
-        codes = self._flow.codes(self._features(targets))[targets.valid]
-        codes = codes + STEP_JITTER * codes.std(dim=0) * _normal(self._generator, codes)
-        return _decoding(self._model, self._flow, _steps(targets), codes)
-
-    def of_flow(self, step: int) -> Tensor:
+    def of_step(self, step: int) -> Tensor:
         """The errors of flow and decoders on a batch."""
         generator, flow = self._generator, self._flow
-        targets, rows = self._chosen()
-        gaps = Draws(self._seed, step, MIX, self._model.backend)
+        rows = self._rows[generator.integers(len(self._rows), size=self._batch_rows)]
+        targets = data.batch_of(self._dataset, rows).to(self._device)
         with torch.no_grad():
-            steps = self._model.features_of_steps(deletion_mix(targets, GAPS, gaps, rows))
-            codes = flow.codes(self._features(targets))
+            given = deletion_mix(targets, GAPS, Draws(self._seed, step, MIX, self._model.backend), rows)
+            steps, codes = self._model.features_of_steps(given), self._model.full_codes(targets)
         time = _normal(generator, codes.new_empty(len(codes), 1)).sigmoid()
+        codes = codes + JITTER * flow.deviation * _normal(generator, codes)
         error = flow.loss(codes, _normal(generator, codes), time, flow.given(steps))
-        codes = codes + STEP_JITTER * flow.deviation * _normal(generator, codes)
         return error + DECODER_WEIGHT * _decoding(self._model, flow, _steps(targets), codes[targets.valid])
-
-    def _chosen(self) -> tuple[Batch, Rows]:
-        rows = self._rows[self._generator.integers(len(self._rows), size=self._batch_rows)]
-        return data.batch_of(self._dataset, rows).to(self._device), rows
-
-    def _features(self, targets: Batch) -> Tensor:
-        with torch.no_grad():
-            return self._model.features_of_steps(targets).code
 
 
 def _decoding(model: Model, flow: ConditionalFlow | SequenceFlow, targets: Batch, codes: Tensor) -> Tensor:
@@ -138,13 +119,10 @@ def _steps(sequences: Batch) -> Batch:
 
 
 @torch.no_grad()
-def _codes(model: Model, dataset: Dataset, rows: Rows, size: int) -> Tensor:
-    """The codes of all that rows have, (N, Z), or of all their steps."""
-    found, device = [], next(model.parameters()).device
-    for targets in _batches(dataset, rows, size, device):
-        codes = model.full_codes(targets)
-        found.append(codes if targets.lengths is None else codes[targets.valid])
-    return torch.cat(found)
+def _codes(model: MMVAE, dataset: Dataset, rows: Rows, size: int) -> Tensor:
+    """The codes of all that rows have, (N, Z)."""
+    device = next(model.parameters()).device
+    return torch.cat([model.full_codes(targets) for targets in _batches(dataset, rows, size, device)])
 
 
 def _batches(dataset: Dataset, rows: Rows, size: int, device: torch.device) -> Iterator[Batch]:
