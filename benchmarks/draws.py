@@ -1,0 +1,220 @@
+"""Draws of what is missing: are they as different, as smooth and as wide as the data? Digits and spirals, three seeds.
+
+Digits are split anew by each seed. A training has the configuration of a request that names the dataset and
+`architecture.conditional`. Two trainings run at a time, on one processor thread each.
+"""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.linear_model import RidgeCV
+from sklearn.svm import SVC
+
+import models
+from benchmarks.report import Figure, publish
+from models import synthetic
+from models.config import MMVAEOptions, MMVRNNOptions, ModalityConfig, TrainingConfig, complete
+from models.config.presets import choose
+from models.predictor import Predictor
+
+Array = NDArray[Any]
+SEEDS = 1, 2, 3
+HELD_OUT = 360
+LABELS_MISSING = 0.2
+EPOCHS = 50
+DRAWS = 64
+PATHS = 32
+SPIRALS, STEPS, TRAINING, TEST = 1000, 100, 600, 100
+LAGS = 1, 2, 5, 10
+LEVEL = 0.9
+
+
+def main() -> None:
+    """Train, ask, and judge means over the seeds and the worst seeds."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, spawn) as pool:
+        of_spirals = [pool.submit(spirals, seed) for seed in SEEDS]
+        of_digits = [pool.submit(digits, seed) for seed in SEEDS]
+        found = [future.result() for future in of_digits], [future.result() for future in of_spirals]
+    figures = [figure for each in found for name in each[0] for figure in _judged(name, [one[name] for one in each])]
+    publish("draws", figures)
+
+
+def digits(seed: int) -> dict[str, float]:
+    """Images and labels, asked for from each other."""
+    models.use_threads(1)
+    data, random = load_digits(), np.random.default_rng(100 + seed)
+    order = random.permutation(len(data.target))
+    images, labels = data.images[order].astype(np.float32)[:, None], data.target[order]
+    known, test = slice(None, -HELD_OUT), slice(-HELD_OUT, None)
+    has_label = random.random(len(labels) - HELD_OUT) >= LABELS_MISSING
+    dataset = models.Dataset.from_arrays(
+        {"image": images[known], "label": labels[known]}, present={"label": has_label, "image": np.ones_like(has_label)}
+    )
+    options = MMVAEOptions.model_validate({"conditional": {}})
+    modalities = [
+        ModalityConfig(name="image", shape=(1, 8, 8), likelihood="gaussian"),
+        ModalityConfig(name="label", likelihood="categorical", categories=10),
+    ]
+    predictor, without, whole = _train(options, modalities, dataset, seed, {"epochs": EPOCHS})
+
+    each = np.arange(10)
+    drawn = predictor.impute({"label": each}, {"label": np.ones(10, bool)}, draws=DRAWS)["completed"]["image"]["draws"]
+    classifier = SVC(gamma=0.001, C=10).fit(images[known].reshape(-1, 64), labels[known])
+    read = classifier.predict(drawn.reshape(-1, 64)).reshape(10, DRAWS)
+    ratios = [
+        drawn[label].reshape(DRAWS, 64).var(axis=0).sum() / images[labels == label].reshape(-1, 64).var(axis=0).sum()
+        for label in each
+    ]
+    given = {"label": labels[test]}, {"label": np.ones(HELD_OUT, bool)}
+    of_label = predictor.impute(*given, draws=256)["completed"]["image"]
+    of_image = predictor.impute({"image": images[test]}, {"image": np.ones(HELD_OUT, bool)})["completed"]["label"]
+    ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(np.eye(10)[labels[known]], images[known].reshape(-1, 64))
+    of_ridge = ridge.predict(np.eye(10)[labels[test]]).reshape(-1, 1, 8, 8)
+    low, high = np.quantile(of_label["draws"], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    told, own = _inside(images[test], of_label["lower"], of_label["upper"]), _inside(images[test], low, high)
+    sixty_four = {"label": labels[test][:64]}, {"label": np.ones(64, bool)}
+    return {
+        "digits: variance drawn / real, mean over labels": float(np.mean(ratios)),
+        "digits: variance drawn / real, smallest": float(np.min(ratios)),
+        "digits: variance drawn / real, largest": float(np.max(ratios)),
+        "digits: drawn images read as their label": float((read == each[:, None]).mean()),
+        "digits: label from image": float((of_image["category"] == labels[test]).mean()),
+        "digits: image from label, mse": float(np.square(of_label["mean"] - images[test]).mean()),
+        "digits: image from label, mse of ridge": float(np.square(of_ridge - images[test]).mean()),
+        "digits: coverage, image given label": told,
+        "digits: quantiles of draws - told intervals": abs(own - told),
+        "digits: training / without the conditional part": whole / without,
+        "digits: 64 rows x 32 draws": 1e3 * _median(lambda: predictor.impute(*sixty_four, draws=32)),
+    }
+
+
+def spirals(seed: int) -> dict[str, float]:
+    """One coordinate from the other, the future, the past, the middle and random steps."""
+    models.use_threads(1)
+    values = {
+        name: value[..., None] for name, value in synthetic.mdmm_spirals(SPIRALS, STEPS, seed=100 + seed).values.items()
+    }
+    order = np.random.default_rng(seed).permutation(SPIRALS)
+    dataset = models.Dataset.from_arrays({name: value[order[:TRAINING]] for name, value in values.items()}, "sequence")
+    real = {name: value[order[TRAINING : TRAINING + TEST]] for name, value in values.items()}
+    modalities = [ModalityConfig(name=name, shape=(1,), likelihood="gaussian") for name in values]
+    options = MMVRNNOptions.model_validate(
+        {"conditional": {}, **choose(None, "sequence", 2, TRAINING, {}, {}).architecture}
+    )
+    predictor, without, whole = _train(options, modalities, dataset, seed, {})
+    step, scattered = np.arange(STEPS), np.random.default_rng(seed).random((2, TEST, STEPS)) < 0.4
+    everywhere, nowhere = np.ones(STEPS, bool), np.zeros(STEPS, bool)
+    cases: dict[str, tuple[Array, Array]] = {
+        "y given x": (everywhere, nowhere),
+        "x given y": (nowhere, everywhere),
+        "future": (step < 60, step < 60),
+        "past": (step >= 40, step >= 40),
+        "middle": ((step < 30) | (step >= 60), (step < 30) | (step >= 60)),
+        "scattered": (scattered[0], scattered[1]),
+    }
+    found = {}
+    for case, masks in cases.items():
+        present = {name: np.broadcast_to(mask, (TEST, STEPS)).copy() for name, mask in zip("xy", masks, strict=True)}
+        given = {name: value * present[name][..., None] for name, value in real.items()}
+        completed = predictor.impute(given, present, draws=PATHS)["completed"]
+        apart, inside, ratios = [], [], []
+        for name, answer in completed.items():
+            missing = ~present[name]
+            if not missing.any():
+                continue
+            paths, own = answer["draws"][..., 0], real[name][..., 0]
+            if case != "scattered":
+                paths, own = paths[..., missing[0]], own[:, missing[0]]
+            apart += [
+                abs(_autocorrelation(paths.reshape(-1, paths.shape[-1]), lag) - _autocorrelation(own, lag))
+                for lag in LAGS
+            ]
+            inside.append(_inside(real[name][missing], answer["lower"][missing], answer["upper"][missing]))
+            error = np.square(answer["mean"] - real[name])[missing].mean()
+            ratios.append(answer["draws"].var(axis=1)[missing].mean() / error)
+        found[f"spirals: autocorrelation, drawn - real, {case}"] = max(apart)
+        found[f"spirals: coverage, {case}"] = float(np.mean(inside))
+        found[f"spirals: variance / squared error, {case}"] = float(np.mean(ratios))
+    few = {"x": real["x"][:8]}, {"x": np.ones((8, STEPS), bool)}
+    found["spirals: training / without the conditional part"] = whole / without
+    found["spirals: 8 rows x 32 draws"] = 1e3 * _median(lambda: predictor.impute(*few, draws=PATHS))
+    return found
+
+
+def _train(
+    options: MMVAEOptions | MMVRNNOptions,
+    modalities: list[ModalityConfig],
+    dataset: models.Dataset,
+    seed: int,
+    training: Mapping[str, Any],
+) -> tuple[Predictor, float, float]:
+    """A model of the default choices, the seconds until its conditional part, and those in all."""
+    config = complete(options, modalities)
+    chosen = choose(None, config.kind, len(modalities), dataset.rows, {}, training)
+    start, without = time.monotonic(), 0.0
+    for event in models.fit(config, dataset, TrainingConfig(**chosen.training), seed=seed):
+        if isinstance(event, models.Epoch):
+            without = time.monotonic() - start
+    assert isinstance(event, models.Finished)
+    return Predictor(event.model), without, time.monotonic() - start
+
+
+def _inside(values: Array, lower: Array, upper: Array) -> float:
+    return float(((lower <= values) & (values <= upper)).mean())
+
+
+def _autocorrelation(paths: Array, lag: int) -> float:
+    """Of steps at this distance, around each path's mean. paths: (N, T)."""
+    centred = paths - paths.mean(axis=1, keepdims=True)
+    return float((centred[:, lag:] * centred[:, :-lag]).mean() / np.square(centred).mean())
+
+
+def _median(ask: Callable[[], object]) -> float:
+    """Median seconds of an answer."""
+    seconds = []
+    for _ in range(9):
+        start = time.monotonic()
+        ask()
+        seconds.append(time.monotonic() - start)
+    return statistics.median(seconds)
+
+
+# name, or its beginning -> unit, bar in words, and whether a value holds
+BARS: dict[str, tuple[str, str | None, Callable[[float], bool] | None]] = {
+    "digits: variance drawn / real, mean over labels": ("", "0.8 to 1.25", lambda value: 0.8 <= value <= 1.25),
+    "digits: drawn images read as their label": ("", ">= 0.95", lambda value: value >= 0.95),
+    "digits: label from image": ("", ">= 0.97", lambda value: value >= 0.97),
+    "digits: image from label, mse": ("", "<= 11.0", lambda value: value <= 11.0),
+    "digits: coverage": ("", "0.87 to 0.93", lambda value: 0.87 <= value <= 0.93),
+    "digits: quantiles of draws": ("", "<= 0.03", lambda value: value <= 0.03),
+    "digits: training /": ("times", "<= 2", lambda value: value <= 2),
+    "digits: 64 rows": ("ms", "<= 100", lambda value: value <= 100),
+    "spirals: autocorrelation": ("", "<= 0.05", lambda value: value <= 0.05),
+    "spirals: coverage": ("", "0.87 to 0.93", lambda value: 0.87 <= value <= 0.93),
+    "spirals: training /": ("times", "<= 2", lambda value: value <= 2),
+    "spirals: 8 rows": ("ms", None, None),
+}
+
+
+def _judged(name: str, values: list[float]) -> list[Figure]:
+    """The mean over the seeds, and the seed that is farthest from the middle of all."""
+    found = [bar for start, bar in BARS.items() if name.startswith(start) and not name.endswith("of ridge")]
+    unit, words, holds = found[0] if found else ("", None, None)
+    mean = statistics.mean(values)
+    worst = max(values, key=lambda value: (holds is not None and not holds(value), abs(value - mean)))
+    return [
+        Figure(f"{name}, mean", mean, unit, words, holds(mean) if holds else None),
+        Figure(f"{name}, worst", worst, unit, None, None),
+    ]
+
+
+if __name__ == "__main__":
+    main()
