@@ -163,7 +163,7 @@ def _train(
     for event in models.fit(config, dataset, TrainingConfig(**chosen.training), seed=seed):
         if isinstance(event, models.Epoch):
             without = time.monotonic() - start
-    assert isinstance(event, models.Finished)
+    assert isinstance(event, models.Finished)  # noqa: S101 the last event of a training
     return Predictor(event.model), without, time.monotonic() - start
 
 

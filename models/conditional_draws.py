@@ -90,7 +90,8 @@ def widened(likelihood: Likelihood, drawn: Drawn, width: Width) -> Tensor:
 def described(likelihood: Likelihood, drawn: Drawn, values: Tensor, level: float) -> dict[str, Tensor]:
     """What `Likelihood.describe` names, and for numbers and counts `lower` and `upper`: (B, ...) each.
 
-    values: (K, S, B, ...), of `widened`. The interval leaves (1 - level) / 2 of them out on each side.
+    values: (K, S, B, ...), of `widened`. The interval leaves (1 - level) / 2 of them out on each side, and less where
+    there are few codes: one more draw lies inside with probability `level`, if it comes from the same distribution.
     """
     leading = drawn.raw.shape[1 : drawn.raw.ndim - len(likelihood.parameter_shape)]
     described_steps = likelihood.describe(drawn.raw.flatten(1, len(leading)))
@@ -100,7 +101,9 @@ def described(likelihood: Likelihood, drawn: Drawn, values: Tensor, level: float
     flat = values.flatten(0, 1)
     if "standard_deviation" in answer:
         answer["standard_deviation"] = flat.std(dim=0)
-    tail = (1 - level) / 2
+    count = values.shape[1]
+    # the position (1 - level) / 2 (S + 1) among S draws, of which the n-th stands at (n - 1/2) / S
+    tail = max(((1 - level) / 2 * (count + 1) - 0.5) / count, 0.5 / count)
     edges = _quantiles(flat, (tail, 1 - tail))
     if likelihood.modality.support.whole:
         edges = torch.stack([edges[0].floor(), edges[1].ceil()])
