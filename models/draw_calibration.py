@@ -15,6 +15,8 @@ MAX_MODALITIES = 6
 # Fewer held-out rows are too few for a 90 % quantile of their own. A sequence has an error for each step.
 MIN_ROWS = 100
 MIN_SEQUENCES = 30
+# A ratio of spreads needs fewer errors: with 20 it is known to about 15 %.
+MIN_ERRORS = 20
 NONE, POOLED, PATTERN = (CALIBRATIONS.index(name) for name in ("none", "pooled", "pattern"))
 
 
@@ -47,6 +49,7 @@ class DrawCalibration(nn.Module):
     factor: Tensor
     rows: Tensor
     min_rows = MIN_ROWS
+    min_errors = MIN_ERRORS
 
     def __init__(self, modalities: Sequence[ModalityConfig]) -> None:
         super().__init__()
@@ -105,6 +108,7 @@ class SequenceDrawCalibration(DrawCalibration):
     """
 
     min_rows = MIN_SEQUENCES
+    min_errors = MIN_SEQUENCES
 
     def count_patterns(self, modalities: int) -> int:
         """8 for any number of modalities."""

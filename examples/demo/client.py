@@ -77,9 +77,11 @@ class Client:
         answer = self._infer(run, "reconstruct", {"inputs": inputs, "targets": [target], **sampling})
         return {key: np.array(value) for key, value in answer["outputs"][target].items()}
 
-    def impute(self, run: dict[str, Any], inputs: dict[str, Any], target: str, draws: int) -> dict[str, np.ndarray]:
+    def impute(
+        self, run: dict[str, Any], inputs: dict[str, Any], target: str, draws: int, seed: int = 1
+    ) -> dict[str, np.ndarray]:
         """What a missing modality may be: its mean and interval, and joint draws of each row."""
-        body = {"inputs": inputs, "targets": [target], "draws": draws, "seed": 1}
+        body = {"inputs": inputs, "targets": [target], "draws": draws, "seed": seed}
         answer = self._infer(run, "impute", body)
         return {key: np.array(value) for key, value in answer["completed"][target].items()}
 

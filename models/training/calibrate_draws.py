@@ -35,11 +35,11 @@ LIMITS = 0.01, 100.0
 
 @torch.no_grad()
 def calibrate(model: Model, dataset: Dataset, rows: Rows, seed: int) -> None:
-    """Fit the noise and the widths of draws of `model.conditional` to held-out rows; few rows change nothing."""
+    """Fit the noise and the widths of draws of `model.conditional` to held-out rows; few rows change no width."""
     flow = model.conditional
     assert flow is not None  # noqa: S101 the caller has added it
     names = [name for name in model.index if model.likelihood(name).has_intervals]
-    if len(rows) < flow.calibration.min_rows or not names:
+    if not names or not len(rows):
         return
     most = MAX_ROWS
     if dataset.offsets is not None:
@@ -47,6 +47,8 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, seed: int) -> None:
     rows = rows[:: -(-len(rows) // most)]
     for name in names:
         _fit_noise(model, flow, dataset, rows, name)
+    if len(rows) < flow.calibration.min_rows:
+        return
     scores = _Collected()
     if dataset.offsets is None:
         for name in names:
@@ -91,7 +93,7 @@ def _fit_noise(model: Model, flow: ConditionalFlow | SequenceFlow, dataset: Data
             own = torch.where(known, each, 0).double()
             total += own.flatten(0, codes.ndim - 2).sum(dim=0) if noise.ndim else own.sum()
     ratio = (error / predicted.clamp(min=TINY)).sqrt().clamp(*LIMITS)
-    noise.copy_(torch.where(count >= flow.calibration.min_rows, ratio, 1.0))
+    noise.copy_(torch.where(count >= flow.calibration.min_errors, ratio, 1.0))
 
 
 def _score_samples(model: Model, dataset: Dataset, rows: Rows, name: str, seed: int, scores: _Collected) -> None:

@@ -24,6 +24,9 @@ BATCH_ROWS = 256
 # Time steps of a batch of sequences, over all its sequences.
 BATCH_STEPS = 2048
 MIN_SEQUENCES = 8
+# Complete rows are enough if there are so many, and if they are this part of the rows.
+MIN_COMPLETE = 100
+COMPLETE_PART = 0.25
 # Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either.
 JITTER = 0.05
 DECODER_WEIGHT = 0.05
@@ -38,12 +41,19 @@ GAPS = DeletionMix(nothing=0.04, modalities=0.25)
 
 
 class LossesOfSamples:
-    """The code of a row is the mean of q(z | all that it has). A step hides each modality with probability 1/2."""
+    """The code of a row is the mean of q(z | all that it has). A step hides each modality with probability 1/2.
+
+    The code of an incomplete row is that of an average row, and draws that learn it are too sure. So only complete rows
+    count where they are enough.
+    """
 
     def __init__(self, model: MMVAE, dataset: Dataset, rows: Rows, steps: int, seed: int) -> None:
         assert model.conditional is not None  # noqa: S101 the caller has added it
         self._model, self._flow, self._dataset = model, model.conditional, dataset
         self._generator = np.random.default_rng(seed)
+        complete = rows[data.rows_with_all(dataset, list(model.index))[rows]]
+        if len(complete) >= max(MIN_COMPLETE, COMPLETE_PART * len(rows)):
+            rows = complete
         if len(rows) > steps * BATCH_ROWS:
             rows = self._generator.choice(rows, steps * BATCH_ROWS, replace=False)
         self._rows = rows

@@ -12,6 +12,7 @@ from models.batch import Batch
 from models.config import ConditionalFlowConfig, MMVAEConfig, ModalityConfig, TrainingConfig
 from models.draw_calibration import MIN_ROWS, NONE, PATTERN, POOLED, DrawCalibration, Scores
 from models.mmvae import MMVAE
+from models.training import conditional
 from models.training.checks import UnusableData
 from models.training.dataset import Dataset
 from models.training.events import Checkpoint, Conditional, Event, Finished
@@ -78,6 +79,37 @@ def test_a_training_stopped_in_its_conditional_part_ends_as_one_that_was_not() -
     assert stopped.reason == "stopped"
     resumed = _finished(_trained(resume_from=stopped.state))
     torch.testing.assert_close(resumed.state_dict(), _finished(whole).state_dict(), rtol=0, atol=0)
+
+
+def _fitted_to(model: MMVAE, samples: Dataset, rows: np.ndarray) -> dict[str, Tensor]:
+    """The conditional part after a short fit to these rows of the samples, which begins the same for all rows."""
+    torch.manual_seed(1)
+    model.add_conditional(FLOW)
+    list(conditional.fit(model, samples, rows, 20, 0, lambda: False))
+    assert model.conditional is not None
+    return model.conditional.state_dict()
+
+
+def test_codes_of_incomplete_rows_are_learned_only_where_few_rows_are_complete() -> None:
+    """The code of an incomplete row is a mean: draws that follow it would be too narrow."""
+    model, random, rows = _finished(_trained()), np.random.default_rng(0), 300
+    numbers = {name: random.standard_normal((rows, 2)).astype(np.float32) for name in ("m1", "m2")}
+    several, few = np.arange(rows) < 150, np.arange(rows) < 50
+    for complete in (several, few):
+        samples = Dataset.from_arrays(numbers, present={"m2": complete})
+        of_all = _fitted_to(model, samples, np.arange(rows))
+        of_complete = _fitted_to(model, samples, np.flatnonzero(complete))
+        assert all(torch.equal(of_all[name], weight) for name, weight in of_complete.items()) == (complete is several)
+
+
+@pytest.mark.parametrize(("held_out", "is_fitted"), [(40, True), (10, False)])
+def test_the_spread_of_decoded_values_needs_few_held_out_rows(held_out: int, is_fitted: bool) -> None:
+    training = SHORT.model_copy(update={"validation_rows": tuple(range(held_out))})
+    model = _finished(_trained(training))
+    assert model.conditional is not None
+    calibration = model.conditional.calibration
+    assert (calibration.noise("m1") != 1).any() == is_fitted
+    assert (calibration.factor == 1).all()
 
 
 def _calibrated(rows: dict[int, int]) -> DrawCalibration:
