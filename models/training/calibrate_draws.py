@@ -39,7 +39,7 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, seed: int) -> None:
     flow = model.conditional
     assert flow is not None  # noqa: S101 the caller has added it
     names = [name for name in model.index if model.likelihood(name).has_intervals]
-    if not names or not len(rows):
+    if not names or len(rows) < flow.calibration.min_errors:
         return
     most = MAX_ROWS
     if dataset.offsets is not None:
