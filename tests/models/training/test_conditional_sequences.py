@@ -17,7 +17,6 @@ from models.training.dataset import Dataset
 from models.training.evaluate import evaluate
 from models.training.events import Checkpoint, Conditional, Event, Finished
 from models.training.loop import fit
-from tests.models.training.energy import p_value
 from tests.models.training.small import sequences, two
 
 FLOW = SequenceFlowConfig(hidden_features=8, layers=2, code_features=3)
@@ -114,25 +113,25 @@ def _autocorrelation(paths: torch.Tensor, lag: int) -> float:
 
 @pytest.mark.slow
 def test_draws_of_spirals_are_as_smooth_as_the_spirals_and_as_wide_as_their_errors() -> None:
-    spirals = mdmm_spirals(rows=1000, steps=100, seed=5)
-    order = np.random.default_rng(0).permutation(1000)
-    training, test = order[:600], order[600:650]
+    spirals = mdmm_spirals(rows=450, steps=50, seed=5)
+    order = np.random.default_rng(0).permutation(450)
+    training, test = order[:400], order[400:]
     model = _of_default_choices({name: value[training] for name, value in spirals.values.items()}).model
     real = {name: torch.from_numpy(value[test]) for name, value in spirals.values.items()}
-    first, late = torch.zeros(50, 100, dtype=torch.bool), torch.zeros(50, 100, dtype=torch.bool)
-    first[:, :60], late[:, 40:] = True, True
+    first, late = torch.zeros(50, 50, dtype=torch.bool), torch.zeros(50, 50, dtype=torch.bool)
+    first[:, :30], late[:, 20:] = True, True
     everywhere = torch.ones_like(first)
     cases = [{"x": everywhere}, {"y": everywhere}, {"x": first, "y": first}, {"x": late, "y": late}]
     for present in cases:
         given = {name: torch.where(mask, real[name], 0) for name, mask in present.items()}
-        inputs = Batch(given, present, torch.full((50,), 100))
+        inputs = Batch(given, present, torch.full((50,), 50))
         with torch.inference_mode():
             found, _ = conditional_draws.complete(model, inputs, ["x", "y"], 0.9, 32, 0, np.arange(50))
         for name, answer in found.items():
             missing = ~present[name][0] if name in present else everywhere[0]
             if missing.any():
                 paths, own = answer["draws"][:, :, missing].flatten(0, 1), real[name][:, missing]
-                for lag in (1, 5, 10):
+                for lag in (1, 3, 5):
                     assert _autocorrelation(paths, lag) == pytest.approx(_autocorrelation(own, lag), abs=0.05)
                 inside = (answer["lower"] <= real[name]) & (real[name] <= answer["upper"])
                 assert 0.85 < inside[:, missing].float().mean() < 0.97
@@ -142,7 +141,8 @@ def test_draws_of_spirals_are_as_smooth_as_the_spirals_and_as_wide_as_their_erro
 def test_draws_of_a_linear_gaussian_state_space_follow_its_conditional_distribution() -> None:
     """s_t = A s_{t-1} + 0.2 q, x_t = H s_t + 0.2 r: all steps are jointly Gaussian, and so is what is missing of them.
 
-    Bishop, 2006, equations 2.81 and 2.82, for 8 steps of one modality with one number and one with two.
+    Bishop, 2006, equations 2.81 and 2.82, for 8 steps of one modality with one number and one with two: means,
+    deviations and correlations of what is missing, all steps together.
     """
     steps, random = 8, np.random.default_rng(0)
     turn, seen = 0.98 * np.array([[0.95, 0.2], [-0.2, 0.95]]), np.array([[1.0, 0.0], [0.5, -1.0], [1.0, 1.0]])
@@ -173,5 +173,9 @@ def test_draws_of_a_linear_gaussian_state_space_follow_its_conditional_distribut
                     model, Batch(tensors, present, torch.tensor([steps])), ["a", "b"], 0.9, 300, 0, np.arange(1)
                 )
             both = torch.cat([found["a"]["draws"], found["b"]["draws"]], dim=-1)[0].flatten(1).numpy()
-            exact = random.multivariate_normal(gain @ row[given], own, 300)
-            assert p_value(both[:, missing], exact) > 0.01
+            spread, found_values = np.sqrt(np.diag(own)), both[:, missing]
+            apart = (found_values.mean(axis=0) - gain @ row[given]) / spread
+            assert np.sqrt(np.square(apart).mean()) < 0.25
+            assert 0.85 < (found_values.std(axis=0) / spread).mean() < 1.25
+            # 300 exact draws have 0.05
+            assert np.abs(np.corrcoef(found_values.T) - own / np.outer(spread, spread)).mean() < 0.1
