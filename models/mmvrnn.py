@@ -95,7 +95,7 @@ class MMVRNN(Multimodal):
         evidence = self.evidence(inputs)
         trajectory = self.infer(evidence, None, state)
         hidden = self.decoder_input(trajectory, self.context(trajectory))
-        decoded = torch.cat([self.decoded(name, hidden).flatten(1) for name in self.index], dim=-1)
+        decoded = torch.cat([self.decoded(name, hidden).reshape(len(hidden), -1) for name in self.index], dim=-1)
         absent = torch.zeros_like(evidence.joined[..., 0])
         return StepFeatures(
             decoded.unflatten(0, inputs.valid.shape),

@@ -70,7 +70,7 @@ class _Collected:
         """Add the elements that a mask of the scores' shape, (B, ...), chooses."""
         if bool(chosen.any()):
             self._elements.setdefault(name, {}).setdefault(pattern, []).append(score[chosen])
-            has_some = chosen.flatten(1).any(dim=1).cpu().numpy()
+            has_some = chosen.reshape(len(chosen), -1).any(dim=1).cpu().numpy()
             self._rows.setdefault((name, pattern), set()).update(rows[has_some].tolist())
 
     def of(self, name: str) -> dict[int, Scores]:

@@ -56,9 +56,9 @@ class _Sums:
         drawn = conditional_draws.draw(model, name, codes, seed, rows)
         values = conditional_draws.widened(likelihood, drawn, conditional_draws.width(model, name, inputs))
         answer = conditional_draws.described(likelihood, drawn, values, LEVEL)
-        known = targets.known(name).double().flatten(1)  # (B, D)
-        value = targets.values[name].flatten(1)
-        draws = values[0].flatten(2)  # (S, B, D)
+        known = _rows(targets.known(name).double())  # (B, D)
+        value = _rows(targets.values[name])
+        draws = values[0].reshape(len(values[0]), *value.shape)  # (S, B, D)
         to_value, among = (draws - value).abs(), [(draws - draws.roll(shift, 0)).abs() for shift in SHIFTS]
         spread = torch.stack([each.mean(dim=0) for each in among]).mean(dim=0)
         self.crps += float(((to_value.mean(dim=0) - spread / 2) * known).sum())
@@ -68,7 +68,7 @@ class _Sums:
         self.variance += float((draws.var(dim=0) * known).sum())
         if "lower" in answer:
             self.has_intervals = True
-            inside = (answer["lower"].flatten(1) <= value) & (value <= answer["upper"].flatten(1))
+            inside = (_rows(answer["lower"]) <= value) & (value <= _rows(answer["upper"]))
             self.covered += float((inside * known).sum())
         self.rows += int(known.any(dim=1).sum())
         self.elements += int(known.sum())
@@ -87,3 +87,8 @@ class _Sums:
             "coverage_90": self.covered / self.elements if self.has_intervals else None,
             "variance_ratio": self.variance / self.squares if self.squares else None,
         }
+
+
+def _rows(values: Tensor) -> Tensor:
+    """One row of numbers for each sample or sequence: (B, ...) -> (B, D); a single number is a row of one."""
+    return values.reshape(len(values), -1)

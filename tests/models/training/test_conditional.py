@@ -9,12 +9,20 @@ from torch import Tensor
 
 from models import conditional_draws
 from models.batch import Batch
-from models.config import ConditionalFlowConfig, MMVAEConfig, ModalityConfig, TrainingConfig
+from models.config import (
+    ConditionalFlowConfig,
+    MMVAEConfig,
+    MMVRNNConfig,
+    ModalityConfig,
+    SequenceFlowConfig,
+    TrainingConfig,
+)
 from models.draw_calibration import MIN_ROWS, NONE, PATTERN, POOLED, DrawCalibration, Scores
 from models.mmvae import MMVAE
 from models.training import conditional
 from models.training.checks import UnusableData
 from models.training.dataset import Dataset
+from models.training.evaluate import evaluate
 from models.training.events import Checkpoint, Conditional, Event, Finished
 from models.training.loop import TrainingDiverged, fit
 from tests.models.training.energy import p_value
@@ -139,6 +147,27 @@ def test_with_many_modalities_all_patterns_share_a_width() -> None:
     model = _finished(list(fit(config, Dataset.from_arrays(values), training, seed=0)))
     given = Batch({"m0": torch.zeros(2, 1)}, {"m0": torch.ones(2, dtype=torch.bool)})
     assert conditional_draws.width(model, "m1", given).calibration.tolist() == [POOLED, POOLED]
+
+
+@pytest.mark.parametrize("kind", ["static", "sequence"])
+def test_modalities_of_a_single_number_are_calibrated_and_scored(kind: str) -> None:
+    random = np.random.default_rng(0)
+    shape = (300,) if kind == "static" else (80, 5)
+    values = {name: random.standard_normal(shape).astype(np.float32) for name in ("a", "b")}
+    modalities = tuple(ModalityConfig(name=name, likelihood="gaussian") for name in values)
+    config: MMVAEConfig | MMVRNNConfig = MMVAEConfig(modalities=modalities, latent_features=2, conditional=FLOW)
+    if kind == "sequence":
+        flow = SequenceFlowConfig(hidden_features=8, layers=1)
+        config = MMVRNNConfig(modalities=modalities, latent_features=2, conditional=flow)
+    dataset = Dataset.from_arrays(values, config.kind)
+    *_, last = fit(
+        config, dataset, TrainingConfig(epochs=1, batch_size=20, conditional_steps=10, validation_fraction=0.4), seed=0
+    )
+    assert isinstance(last, Finished)
+    assert last.model.conditional is not None
+    assert (last.model.conditional.calibration.rows[:, -1] > 0).all()
+    matrix = evaluate(last.model, dataset, last.train_rows, last.validation_rows)["matrix"]
+    assert all(entry["draws"]["crps"] > 0 for entry in matrix if entry["target"] not in entry["observed"])
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_the_step() -> None:
