@@ -86,13 +86,16 @@ class DrawCalibration(nn.Module):
         calibration = torch.where(has_own, PATTERN, torch.where(has_pooled, POOLED, NONE))
         return Width(factor, calibration)
 
-    def set_factors(self, name: str, scores: Mapping[int, Scores], level: float) -> None:
-        """Take the factors of one modality from the scores of held-out rows by their pattern; few change nothing."""
+    def set_factors(self, name: str, scores: Mapping[int, Scores], rows: int, level: float) -> None:
+        """Take the factors of one modality from the scores of held-out rows by their pattern; few change nothing.
+
+        rows: the number of all these rows. A row may have several patterns.
+        """
         if not scores:
             return
         index, own = self.names.index(name), scores.items() if self.patterns else ()
         together = torch.cat([score.of_elements for score in scores.values()])
-        for pattern, score in [*own, (-1, Scores(together, max(score.rows for score in scores.values())))]:
+        for pattern, score in [*own, (-1, Scores(together, rows))]:
             known = score.of_elements
             if score.rows >= self.min_rows and len(known):
                 rank = min(len(known), round(level * (len(known) + 1)))

@@ -56,7 +56,7 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, seed: int) -> None:
     else:
         _score_sequences(model, dataset, rows, names, seed, scores)
     for name in names:
-        flow.calibration.set_factors(name, scores.of(name), LEVEL)
+        flow.calibration.set_factors(name, scores.of(name), scores.rows(name), LEVEL)
 
 
 class _Collected:
@@ -72,6 +72,10 @@ class _Collected:
             self._elements.setdefault(name, {}).setdefault(pattern, []).append(score[chosen])
             has_some = chosen.reshape(len(chosen), -1).any(dim=1).cpu().numpy()
             self._rows.setdefault((name, pattern), set()).update(rows[has_some].tolist())
+
+    def rows(self, name: str) -> int:
+        """The number of rows that have a score of a modality."""
+        return len(set().union(*(found for (other, _), found in self._rows.items() if other == name)))
 
     def of(self, name: str) -> dict[int, Scores]:
         """The scores of a modality by pattern."""

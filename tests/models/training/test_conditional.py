@@ -124,7 +124,7 @@ def _calibrated(rows: dict[int, int]) -> DrawCalibration:
     modalities = [ModalityConfig(name=name, shape=(2,), likelihood="gaussian") for name in ("a", "b")]
     found = DrawCalibration(modalities)
     scores = {pattern: Scores(torch.linspace(0, 1 + pattern, count), count) for pattern, count in rows.items()}
-    found.set_factors("a", scores, 0.9)
+    found.set_factors("a", scores, max(rows.values()), 0.9)
     return found
 
 
