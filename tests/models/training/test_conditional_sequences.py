@@ -12,7 +12,6 @@ from models.config import MMVRNNConfig, ModalityConfig, SequenceFlowConfig, Trai
 from models.config.presets import choose
 from models.draw_calibration import MIN_SEQUENCES, NONE, PATTERN, POOLED, Scores, SequenceDrawCalibration
 from models.mmvrnn import MMVRNN
-from models.synthetic import mdmm_spirals
 from models.training.dataset import Dataset
 from models.training.evaluate import evaluate
 from models.training.events import Checkpoint, Conditional, Event, Finished
@@ -103,39 +102,6 @@ def _of_default_choices(values: dict[str, np.ndarray], **training: Any) -> Finis
     *_, last = fit(config, dataset, TrainingConfig(**chosen.training), seed=0)
     assert isinstance(last, Finished)
     return last
-
-
-def _autocorrelation(paths: torch.Tensor, lag: int) -> float:
-    """Of steps at this distance, around each path's mean. paths: (N, T)."""
-    centred = paths - paths.mean(dim=1, keepdim=True)
-    return float((centred[:, lag:] * centred[:, :-lag]).mean() / centred.square().mean())
-
-
-@pytest.mark.slow
-def test_draws_of_spirals_are_as_smooth_as_the_spirals_and_as_wide_as_their_errors() -> None:
-    """Roughly, on few rows; `benchmarks/draws.py` has the bars."""
-    spirals = mdmm_spirals(rows=450, steps=50, seed=5)
-    order = np.random.default_rng(0).permutation(450)
-    training, test = order[:400], order[400:]
-    model = _of_default_choices({name: value[training] for name, value in spirals.values.items()}).model
-    real = {name: torch.from_numpy(value[test]) for name, value in spirals.values.items()}
-    first, late = torch.zeros(50, 50, dtype=torch.bool), torch.zeros(50, 50, dtype=torch.bool)
-    first[:, :30], late[:, 20:] = True, True
-    everywhere = torch.ones_like(first)
-    cases = [{"x": everywhere}, {"y": everywhere}, {"x": first, "y": first}, {"x": late, "y": late}]
-    for present in cases:
-        given = {name: torch.where(mask, real[name], 0) for name, mask in present.items()}
-        inputs = Batch(given, present, torch.full((50,), 50))
-        with torch.inference_mode():
-            found, _ = conditional_draws.complete(model, inputs, ["x", "y"], 0.9, 32, 0, np.arange(50))
-        for name, answer in found.items():
-            missing = ~present[name][0] if name in present else everywhere[0]
-            if missing.any():
-                paths, own = answer["draws"][:, :, missing].flatten(0, 1), real[name][:, missing]
-                for lag in (1, 3, 5):
-                    assert _autocorrelation(paths, lag) == pytest.approx(_autocorrelation(own, lag), abs=0.1)
-                inside = (answer["lower"] <= real[name]) & (real[name] <= answer["upper"])
-                assert 0.8 < inside[:, missing].float().mean() < 0.99
 
 
 @pytest.mark.slow
