@@ -108,8 +108,11 @@ class SequenceFlow(nn.Module):
         self.decoded_mean.copy_(decoded.mean(dim=0))
         self.decoded_deviation.copy_(decoded.std(dim=0, correction=0).clamp(min=FLOOR))
         standardised = (decoded - self.decoded_mean) / self.decoded_deviation
-        *_, components = torch.linalg.svd(standardised.T @ standardised)  # rows, the largest first
-        self.components.copy_(components[: self.code_features].T)
+        steps, features = standardised.shape
+        spread = standardised.T @ standardised if features < steps else standardised  # the smaller matrix
+        *_, found = torch.linalg.svd(spread, full_matrices=False)  # components as rows, the largest first
+        self.components.zero_()
+        self.components[:, : len(found)] = found[: self.code_features].T
         codes = self.codes(decoded)
         self.mean.copy_(codes.mean(dim=0))
         self.deviation.copy_(codes.std(dim=0, correction=0).clamp(min=FLOOR))

@@ -54,7 +54,7 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, seed: int) -> None:
         for name in names:
             _score_samples(model, dataset, rows, name, seed, scores)
     else:
-        _score_sequences(model, dataset, rows, names, seed, scores)
+        _score_sequences(model, flow.calibration, dataset, rows, names, seed, scores)
     for name in names:
         flow.calibration.set_factors(name, scores.of(name), scores.rows(name), LEVEL)
 
@@ -115,21 +115,25 @@ def _score_samples(model: Model, dataset: Dataset, rows: Rows, name: str, seed: 
 
 
 def _score_sequences(
-    model: Model, dataset: Dataset, rows: Rows, names: list[str], seed: int, scores: _Collected
+    model: Model,
+    calibration: DrawCalibration,
+    dataset: Dataset,
+    rows: Rows,
+    names: list[str],
+    seed: int,
+    scores: _Collected,
 ) -> None:
     """Of the steps in random gaps, by their patterns."""
-    calibration = _calibration(model)
-    for (targets, chunk), number in (
-        (batch, number) for batch in _chunks(model, dataset, rows, names) for number in range(GAPS_OF_EACH)
-    ):
-        inputs = deletion_mix(targets, GAPS, Draws(seed, number, MIX, model.backend), chunk)
-        codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
-        for name in names:
-            score, known = _score(model, name, targets, codes, seed, chunk)
-            pattern = torch.where(inputs.observed(name), -1, calibration.pattern(name, inputs))
-            for one in range(calibration.patterns):
-                here = (pattern == one).reshape(*pattern.shape, *[1] * (known.ndim - pattern.ndim))
-                scores.add(name, one, score, known & here, chunk)
+    for targets, chunk in _chunks(model, dataset, rows, names):
+        for number in range(GAPS_OF_EACH):
+            inputs = deletion_mix(targets, GAPS, Draws(seed, number, MIX, model.backend), chunk)
+            codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
+            for name in names:
+                score, known = _score(model, name, targets, codes, seed, chunk)
+                missing, pattern = ~inputs.observed(name), calibration.pattern(name, inputs)
+                for one in range(calibration.patterns):
+                    here = (missing & (pattern == one)).reshape(*pattern.shape, *[1] * (known.ndim - pattern.ndim))
+                    scores.add(name, one, score, known & here, chunk)
 
 
 def _score(model: Model, name: str, targets: Batch, codes: Tensor, seed: int, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -165,8 +169,3 @@ def _chunks(model: Model, dataset: Dataset, rows: Rows, names: list[str]) -> Ite
 
 def _all(targets: Batch, value: bool) -> Tensor:
     return torch.full((targets.rows,), value, device=next(iter(targets.present.values())).device)
-
-
-def _calibration(model: Model) -> DrawCalibration:
-    assert model.conditional is not None  # noqa: S101 the caller has added it
-    return model.conditional.calibration

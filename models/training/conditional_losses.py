@@ -30,10 +30,10 @@ COMPLETE_PART = 0.25
 # Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either.
 JITTER = 0.05
 DECODER_WEIGHT = 0.05
-# Rows, or time steps, that are encoded together, and time steps whose principal components become the codes.
+# Rows, or time steps, that are encoded together, and likelihood parameters whose principal components become the codes.
 ENCODED_ROWS = 1024
 ENCODED_STEPS = 2**15
-COMPONENT_STEPS = 2**17
+COMPONENT_NUMBERS = 2**24
 # Probability that a modality of a sample is given.
 KEPT = 0.5
 # The gaps in sequences: more of them than in a training by default are whole modalities.
@@ -87,7 +87,8 @@ class LossesOfSequences:
         lengths = np.diff(dataset.offsets)[rows]
         self._batch_rows = min(len(rows), max(MIN_SEQUENCES, round(BATCH_STEPS / lengths.mean())))
         # the components need the moments of some steps only
-        some = rows[:: -(-len(rows) * round(lengths.mean()) // COMPONENT_STEPS)]
+        numbers = int(lengths.sum()) * len(self._flow.decoded_mean)
+        some = rows[:: -(-numbers // COMPONENT_NUMBERS)]
         decoded = []
         for targets in _batches(dataset, some, max(1, ENCODED_STEPS // int(lengths.max())), self._device):
             with torch.no_grad():

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from models.config import ModalityConfig
-from models.config.conditional import values_per_row
+from models.config import MMVRNNConfig, ModalityConfig
+from models.config.conditional import MIN_CODES, values_per_row
 from models.config.modality import CategoryNames
 from service.inference.queries import Computation, Config, Query
 from service.inference.rows import MAX_BYTES, Rows
@@ -71,20 +71,31 @@ def _per_step(query: Query, computation: Computation, config: Config) -> _PerSte
             targets, draws = arguments["targets"], int(arguments["draws"])
             values = (1 + draws) * (_elements(config, targets) + _names(config, targets))
             answered = values + _outputs(config, targets) + _names(config, targets) + _bounds(config, targets)
-            each = 1 if config.conditional is None else values_per_row(draws)
+            computed = _numbers(config, targets) if config.conditional is None else _drawn(config, targets, draws)
             place = pointers.completions if draws else pointers.targets
-            return _PerStep(_numbers(config, targets) * each, answered, place, place)
-        case "forecast":  # draws every modality: the next step depends on it
+            return _PerStep(computed, answered, place, place)
+        case "forecast":
             quantiles = _count(arguments.get("quantiles")) * _numbers(config, arguments["targets"])
             answered = quantiles + _outputs(config, arguments["targets"]) + _names(config, arguments["targets"])
-            each = computation.draws
-            if config.conditional is not None and each:  # it draws the steps before the forecast, too
-                each = values_per_row(each) * (1 + math.ceil(query.rows.steps / arguments["horizon"]))
-            return _PerStep(_numbers(config) * each, answered, pointers.draws, pointers.targets)
+            if (
+                config.conditional is not None and arguments["n_samples"]
+            ):  # the steps before the forecast are drawn, too
+                computed = 2 * _drawn(config, arguments["targets"], arguments["n_samples"])
+            else:  # draws every modality: the next step depends on it
+                computed = _numbers(config) * computation.draws
+            return _PerStep(computed, answered, pointers.draws, pointers.targets)
         case "sample":  # the value and its distribution
             numbers = _numbers(config)
             answered = numbers + _outputs(config) + 2 * _names(config)
             return _PerStep(numbers, answered, "/rows", "/rows")
+
+
+def _drawn(config: Config, names: Sequence[str], draws: int) -> int:
+    """Numbers that a conditional part draws: of the values of these modalities, or of codes where these are more."""
+    codes = config.latent_features
+    if isinstance(config, MMVRNNConfig) and config.conditional is not None:
+        codes = config.conditional.code_features
+    return max(_numbers(config, names) * values_per_row(draws), codes * max(draws, MIN_CODES))
 
 
 def _numbers(config: Config, names: Sequence[str] | Mapping[str, object] | None = None) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.config import ConditionalFlowConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
+from models.config import ConditionalFlowConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig, SequenceFlowConfig
 from service.inference import request_size, row_decoding
 from service.inference.queries import Computation, Config, Operation, Pointers, Query, Version
 from service.inference.request_size import MAX_ANSWERED, MAX_COMPUTED
@@ -99,6 +99,17 @@ def test_completions_by_a_conditional_part_count_the_values_that_it_draws() -> N
     assert check("impute", labels(256), drawing, **asked) == 4096 * 32 * 4
     found = fault("impute", labels(257), drawing, **asked)
     assert (found.pointer, found.code) == ("/targets", "too_large")
+
+
+def test_forecasts_by_a_conditional_part_count_the_steps_before_them_and_codes() -> None:
+    drawing = SEQUENCE.model_copy(update={"conditional": SequenceFlowConfig()})
+    asked = {"targets": ["image"], "horizon": 1, "n_samples": 40, "quantiles": [0.5]}
+    assert check("forecast", labels(1, 400), drawing, **asked) == 2 * 40 * 4096
+    assert fault("forecast", labels(1, 410), drawing, **asked).pointer == "/n_samples"
+    # four probabilities of a label for each of 128 values, and 16 features for each of 32 codes
+    assert check("impute", labels(1, 9), drawing, targets=["label"], draws=0, level=0.9, seed=0) == 4 * 32 * 4
+    wide = SEQUENCE.model_copy(update={"conditional": SequenceFlowConfig(code_features=64)})
+    assert check("impute", labels(1, 9), wide, targets=["label"], draws=0, level=0.9, seed=0) == 64 * 32
 
 
 def test_draws_of_a_score_do_not_count() -> None:
