@@ -3,16 +3,13 @@
 The dumps, and what the API answered when they were made, are the work of `tests.fixtures.upgrade.make`.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from tests.conftest import wait_until
 from tests.contract.answers import misfits, template_of
@@ -53,23 +50,9 @@ def upgraded(request: pytest.FixtureRequest, tmp_path: Path) -> Upgraded:
     home = tmp_path / "home"
     unpack(kind, home / "artifacts")
     load(kind, database)
-    _keep_idempotent_answers(database)
     installation = Installation(home, database, broker, ROOT)
     installation.command("migrate")
     return Upgraded(installation, stored(kind))
-
-
-def _keep_idempotent_answers(database: str) -> None:
-    """The service deletes them after a day, and the dump is older."""
-    url = make_url(database)
-    if url.get_backend_name() == "sqlite":
-        connection = sqlite3.connect(str(url.database))
-        connection.execute("UPDATE idempotency_keys SET created_at = strftime('%Y-%m-%d %H:%M:%f000', 'now')")
-        connection.commit()
-        connection.close()
-    else:
-        with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
-            connection.execute("UPDATE idempotency_keys SET created_at = now()")
 
 
 @pytest.fixture
