@@ -1,10 +1,12 @@
 """p(z | what is given): draws of the latent code that know as much as the given values say, and no more.
 
 q(z | inputs) of a multimodal VAE is made for point answers: given a label, its deviation is a fifth of the spread of
-the codes of that label's images. The flow here is fitted to the codes themselves, after the VAE.
+the codes of that label's images. The flow here is fitted to the codes themselves, after the VAE. It starts at their
+linear regression on what is given (`models.linear_start`) and learns what differs.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,13 +16,17 @@ from torch.nn import functional
 from models import networks, straight_paths
 from models.batch import Batch
 from models.config import ConditionalFlowConfig, MLPConfig, ModalityConfig, NetworkConfig
+from models.config.conditional import MAX_VALUES
 from models.draw_calibration import DrawCalibration
 from models.gaussian import FLOOR
+from models.linear_start import Given, LinearStart, Start
 from models.straight_paths import TIME_FEATURES
 
 # Features of what is given.
 GIVEN_FEATURES = 64
 HIDDEN_FEATURES = 128
+# Noise of codes in training, in deviations of the codes: drawn codes are not exact either.
+CODE_NOISE, VALUE_NOISE = 0.05, 0.01
 Standardise = Callable[[str, Tensor, Tensor | None], Tensor]
 """(name, values, elements) -> an encoder's input, as `Multimodal.encoder_input`."""
 
@@ -28,23 +34,28 @@ Standardise = Callable[[str, Tensor, Tensor | None], Tensor]
 class Context(NamedTuple):
     """What the velocity takes from the given values of B rows.
 
-    hidden: (B, H), added to the first layer. linear: (B, Z), added to the output.
+    hidden: (B, H), added to the first layer. linear: (B, C), added to the output. start: None for N(0, I).
     """
 
     hidden: Tensor
     linear: Tensor
+    start: Start | None
 
 
 class ConditionalFlow(nn.Module):
-    """A flow along straight paths (`models.straight_paths`) from N(0, I) to the codes of rows.
+    """A flow along straight paths (`models.straight_paths`) from a regression, or N(0, I), to the codes of rows.
 
-    Each modality has an encoder of its own here, and a learned vector where it is missing.
+    A code is the mean of q(z | all of a row), Z features, and then the row's vectors of numbers, V, as they are;
+    without z if all modalities are such vectors. Each modality has an encoder of its own here, and a learned vector
+    where it is missing.
 
-    B rows, S draws, Z features of a code, H hidden features. Codes are standardised by `mean` and `deviation`.
+    B rows, S draws, C features of a code, H hidden features. Codes are standardised by `mean` and `deviation`. real:
+    the modalities of real numbers.
     """
 
     mean: Tensor
     deviation: Tensor
+    noise: Tensor
     frequencies: Tensor
 
     def __init__(
@@ -54,11 +65,18 @@ class ConditionalFlow(nn.Module):
         network: NetworkConfig,
         latent_features: int,
         decoders: nn.ModuleList,
+        real: Collection[str],
     ) -> None:
         super().__init__()
         hidden = config.hidden_features
         self.config = config
         self.names = [modality.name for modality in modalities]
+        self.values = _values(modalities, real) if config.start == "regression" else {}
+        self.shapes = {modality.name: modality.shape for modality in modalities}
+        self.latent_features = 0 if len(self.values) == len(modalities) else latent_features
+        self.predicts_scale = {modality.name for modality in modalities if modality.scale == "predicted"}
+        values = sum(self.values.values())
+        self.code_features = code_features = self.latent_features + values
         self.encoders = nn.ModuleList(_encoder(modality, modality.network or network) for modality in modalities)
         self.missing = nn.Parameter(torch.zeros(len(modalities), GIVEN_FEATURES))
         # which elements of a vector are present; an image's are too many
@@ -67,26 +85,45 @@ class ConditionalFlow(nn.Module):
             for modality in modalities
         )
         self.context = nn.Sequential(nn.SiLU(), nn.Linear(GIVEN_FEATURES, hidden))
-        self.linear = nn.Linear(GIVEN_FEATURES, latent_features)
-        self.code = nn.Linear(latent_features, hidden)
+        self.linear = nn.Linear(GIVEN_FEATURES, code_features)
+        self.code = nn.Linear(code_features, hidden)
         self.time = nn.Linear(2 * TIME_FEATURES, hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(config.layers - 1))
-        self.output = nn.Linear(hidden, latent_features)
-        self.decoders = decoders
+        self.output = nn.Linear(hidden, code_features)
+        self.decoders = nn.ModuleList(
+            nn.Identity() if name in self.values else decoder
+            for name, decoder in zip(self.names, decoders, strict=True)
+        )
         self.calibration = DrawCalibration(modalities)
-        self.register_buffer("mean", torch.zeros(latent_features))
-        self.register_buffer("deviation", torch.ones(latent_features))
+        self.register_buffer("mean", torch.zeros(code_features))
+        self.register_buffer("deviation", torch.ones(code_features))
+        noise = torch.tensor([CODE_NOISE] * self.latent_features + [VALUE_NOISE] * values)
+        self.register_buffer("noise", noise, persistent=False)
+        self.start: LinearStart | None = None
+        if config.start == "regression":
+            others = sum(
+                numbers_of(modality, latent_features) for modality in modalities if modality.name not in self.values
+            )
+            self.start = LinearStart(values, others, noise)
         self.register_buffer("frequencies", straight_paths.frequencies())
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.linear.weight)
 
     def standardise(self, codes: Tensor) -> None:
-        """Set the mean and standard deviation of the codes, (N, Z)."""
+        """Set the mean and standard deviation of the codes, (N, C)."""
         self.mean.copy_(codes.mean(dim=0))
         self.deviation.copy_(codes.std(dim=0, correction=0).clamp(min=FLOOR))
 
-    def given(self, inputs: Batch, standardise: Standardise) -> Context:
-        """The context of each row; any modalities, or elements of them, may be missing."""
+    def regress(self, codes: Tensor, given: Tensor) -> None:
+        """Start at the regression of these codes, (N, C), on all that their rows have, (N, F)."""
+        assert self.start is not None  # noqa: S101 the caller has looked
+        self.start.fit((codes - self.mean) / self.deviation, self._as_codes(given))
+
+    def given(self, inputs: Batch, standardise: Standardise, numbers: Given | None) -> Context:
+        """The context of each row; any modalities, or elements of them, may be missing.
+
+        numbers: what the regression takes; None without one.
+        """
         rows = inputs.rows
         total = self.missing.new_zeros(rows, self.missing.shape[1])
         for index, name in enumerate(self.names):
@@ -98,7 +135,10 @@ class ConditionalFlow(nn.Module):
             if elements is not None and isinstance(self.elements[index], nn.Linear):
                 own = own + self.elements[index]((~elements).to(own.dtype))
             total = total + torch.where(inputs.observed(name).unsqueeze(1), own, self.missing[index])
-        return Context(self.context(total), self.linear(total))
+        start = None
+        if self.start is not None and numbers is not None:
+            start = self.start(Given(self._as_codes(numbers.numbers), numbers.known))
+        return Context(self.context(total), self.linear(total), start)
 
     def velocity(self, codes: Tensor, time: Tensor, context: Context) -> Tensor:
         """The mean of z_1 - z_0 at z_t = `codes` (..., Z). time: broadcasts to (..., 1)."""
@@ -110,23 +150,57 @@ class ConditionalFlow(nn.Module):
         return velocity
 
     def loss(self, codes: Tensor, noise: Tensor, time: Tensor, context: Context) -> Tensor:
-        """The mean squared error of the velocity. codes, noise: (B, Z), time: (B, 1)."""
+        """The mean squared error of the velocity. codes, noise: (B, C), time: (B, 1)."""
         end = (codes - self.mean) / self.deviation
+        if context.start is not None:
+            end = context.start.deviates(end)
         found = self.velocity((1 - time) * noise + time * end, time, context)
         return (found - (end - noise)).square().mean()
 
     def decoded(self, name: str, codes: Tensor) -> Tensor:
-        """Likelihood parameters of a modality for codes (N, Z): (N, *parameter_shape)."""
-        raw: Tensor = self.decoders[self.names.index(name)](codes)
-        return raw
+        """Likelihood parameters of a modality for codes (N, C): (N, *parameter_shape)."""
+        if name not in self.values:
+            raw: Tensor = self.decoders[self.names.index(name)](codes[:, : self.latent_features])
+            return raw
+        first = self.latent_features
+        for other, size in self.values.items():
+            if other == name:
+                break
+            first += size
+        centre = codes[:, first : first + self.values[name]]
+        # the spread is not used: the values themselves are drawn
+        both = torch.cat([centre, torch.zeros_like(centre)], dim=1) if name in self.predicts_scale else centre
+        return both if self.shapes[name] else both.reshape(len(codes), *[2] * (name in self.predicts_scale))
 
     def draw(self, context: Context, noise: Tensor) -> Tensor:
-        """Codes (S, B, Z) for noise (S, B, Z) from N(0, I)."""
+        """Codes (S, B, C) for noise (S, B, C) from N(0, I)."""
 
         def velocity(codes: Tensor, time: Tensor) -> Tensor:
             return self.velocity(codes, time, context)
 
-        return self.mean + self.deviation * straight_paths.follow(velocity, noise, self.config.steps)
+        codes = straight_paths.follow(velocity, noise, self.config.steps)
+        return self.mean + self.deviation * (codes if context.start is None else context.start.codes(codes))
+
+    def _as_codes(self, numbers: Tensor) -> Tensor:
+        """Given numbers (N, F), of which the first V are standardised as the codes are."""
+        first = self.latent_features
+        values = (numbers[:, : self.code_features - first] - self.mean[first:]) / self.deviation[first:]
+        return torch.cat([values, numbers[:, self.code_features - first :]], dim=1)
+
+
+def numbers_of(modality: ModalityConfig, latent_features: int) -> int:
+    """How many numbers the regression takes of a modality outside the code: a one-hot vector, or its own q(z | x_m)."""
+    return modality.categories if modality.categories is not None and not modality.shape else latent_features
+
+
+def _values(modalities: Sequence[ModalityConfig], real: Collection[str]) -> dict[str, int]:
+    """The modalities that are parts of the code as they are, and their numbers of elements."""
+    found = {
+        modality.name: math.prod(modality.shape)
+        for modality in modalities
+        if modality.name in real and len(modality.shape) <= 1
+    }
+    return found if sum(found.values()) <= MAX_VALUES else {}
 
 
 def _encoder(modality: ModalityConfig, network: NetworkConfig) -> nn.Module:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +23,6 @@ from models.ops.philox import Draws, Rows
 
 # The streams of random numbers.
 CODE, VALUE = 23, 24
-# Numbers of which `torch.quantile` finds quantiles at once.
-MAX_NUMBERS = 2**23
 
 
 class Drawn(NamedTuple):
@@ -46,7 +45,7 @@ def codes(model: Model, inputs: Batch, count: int, seed: int, rows: Rows, state:
     device = next(iter(inputs.present.values())).device
     if isinstance(model, MMVAE):
         assert model.conditional is not None  # noqa: S101 the caller has looked
-        noise = noise_of.normal(rows, count, model.latent_features).movedim(1, 0)
+        noise = noise_of.normal(rows, count, model.conditional.code_features).movedim(1, 0)
         return model.conditional.draw(model.condition(inputs), noise.to(device))
     assert model.conditional is not None  # noqa: S101 the caller has looked
     # step by step, so that padding changes no earlier number
@@ -100,7 +99,7 @@ def described(likelihood: Likelihood, drawn: Drawn, values: Tensor, level: float
         return answer
     flat = values.flatten(0, 1)
     if "standard_deviation" in answer:
-        answer["standard_deviation"] = flat.std(dim=0)
+        answer["standard_deviation"] = ((flat - flat.mean(dim=0)).square().sum(dim=0) / (len(flat) - 1)).sqrt()
     count = values.shape[1]
     # the position (1 - level) / 2 (S + 1) among S draws, of which the n-th stands at (n - 1/2) / S
     tail = max(((1 - level) / 2 * (count + 1) - 0.5) / count, 0.5 / count)
@@ -155,11 +154,17 @@ def _of_rows(calibration: Tensor, name: str, inputs: Batch) -> Tensor:
 
 
 def _quantiles(values: Tensor, levels: tuple[float, float]) -> Tensor:
-    """Two quantiles over the first axis: (N, ...) -> (2, ...). As many at once as torch takes."""
-    flat = values.flatten(1)
-    each = flat.split(max(1, MAX_NUMBERS // len(flat)), dim=1)
-    found = [part.quantile(part.new_tensor(levels), dim=0) for part in each]
-    quantiles: Tensor = torch.cat(found, dim=1).unflatten(1, values.shape[1:])
+    """Two quantiles over the first axis, between numbers along a straight line: (N, ...) -> (2, ...).
+
+    NumPy sorts rows of single numbers 15 times as fast as torch on a CPU.
+    """
+    rows = np.sort(values.flatten(1).T.contiguous().cpu().numpy(), axis=1)
+    found = []
+    for level in levels:
+        below, part = divmod(level * (rows.shape[1] - 1), 1)
+        at = int(below)
+        found.append(rows[:, at] + np.float32(part) * (rows[:, min(at + 1, rows.shape[1] - 1)] - rows[:, at]))
+    quantiles: Tensor = torch.from_numpy(np.stack(found)).to(values.device).unflatten(1, values.shape[1:])
     return quantiles
 
 

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models import experts, gaussian
 from models.batch import Batch
-from models.conditional import ConditionalFlow, Context
-from models.config import ConditionalFlowConfig, MMVAEConfig
+from models.conditional import ConditionalFlow, Context, numbers_of
+from models.config import ConditionalFlowConfig, MMVAEConfig, ModalityConfig
 from models.experts import Posterior
 from models.gaussian import Gaussian
+from models.linear_start import Given
 from models.multimodal import NO_PARTS, Multimodal, Particles, Parts, Terms
 
 
@@ -33,17 +35,71 @@ class MMVAE(Multimodal):
         """Add an untrained conditional part, with random weights from torch's global generator."""
         self.config = self.config.model_copy(update={"conditional": config})
         self.conditional = ConditionalFlow(
-            config, self.modalities, self.config.network, self.latent_features, copy.deepcopy(self.decoders)
+            config,
+            self.modalities,
+            self.config.network,
+            self.latent_features,
+            copy.deepcopy(self.decoders),
+            [name for name in self.index if self.likelihood(name).has_intervals],
         )
 
     def condition(self, inputs: Batch) -> Context:
         """What the conditional part takes from the given values."""
         assert self.conditional is not None  # noqa: S101 the caller has looked
-        return self.conditional.given(inputs, self.encoder_input)
+        numbers = self.given_numbers(inputs) if self.conditional.start is not None else None
+        return self.conditional.given(inputs, self.encoder_input, numbers)
+
+    @torch.no_grad()
+    def given_numbers(self, inputs: Batch) -> Given:
+        """What the conditional part's regression takes: (B, F). First the values that are parts of the code.
+
+        Of other modalities a category is one-hot, and all else the mean of its own q(z | x_m).
+        """
+        assert self.conditional is not None  # noqa: S101 the caller has looked
+        values = self.conditional.values
+        parts = [self._values(inputs, name) for name in values]
+        parts += [self._numbers(inputs, modality) for modality in self.modalities if modality.name not in values]
+        return Given(
+            torch.cat([part.numbers for part in parts], dim=1), torch.cat([part.known for part in parts], dim=1)
+        )
 
     def full_codes(self, targets: Batch) -> Tensor:
-        """The codes that the conditional part learns to draw, of all that the rows have: (B, Z)."""
-        return self.encode(targets).mean
+        """The codes that the conditional part learns to draw, of all that the rows have: (B, C).
+
+        Values that a row lacks are predicted ones.
+        """
+        mean = self.encode(targets).mean
+        if self.conditional is None or not self.conditional.values:
+            return mean
+        parts = [mean] if self.conditional.latent_features else []
+        for name in self.conditional.values:
+            own = self._values(targets, name)
+            if not bool(own.known.all()):
+                predicted = self.describe(name, self.decoded(name, mean).unsqueeze(0))["mean"]
+                own = own._replace(
+                    numbers=torch.where(own.known, own.numbers, self.encoder_input(name, predicted).flatten(1))
+                )
+            parts.append(own.numbers)
+        return torch.cat(parts, dim=1)
+
+    def _values(self, inputs: Batch, name: str) -> Given:
+        """The standardised elements of a modality: (B, N)."""
+        if name not in inputs.values:
+            size = math.prod(self.modalities[self.index[name]].shape)
+            return _unknown(inputs, size)
+        known = inputs.known(name).reshape(inputs.rows, -1)
+        return Given(self.encoder_input(name, inputs.values[name]).reshape(inputs.rows, -1), known)
+
+    def _numbers(self, inputs: Batch, modality: ModalityConfig) -> Given:
+        """The category of a modality, or the mean of its own posterior."""
+        size, name = numbers_of(modality, self.latent_features), modality.name
+        if name not in inputs.values:
+            return _unknown(inputs, size)
+        known = inputs.observed(name).unsqueeze(1).expand(-1, size)
+        if modality.categories is not None and not modality.shape:
+            return Given(functional.one_hot(inputs.values[name], size).float(), known)
+        raw = self.encoded(name, inputs.values[name], inputs.elements(name))
+        return Given(gaussian.from_raw(raw).mean, known)
 
     def latent_shape(self, batch: Batch) -> tuple[int, ...]:
         """(Z,)."""
@@ -134,6 +190,15 @@ class MMVAE(Multimodal):
             if self.training:
                 errors[name] = likelihood.errors(raw, value, (present & counts).flatten(), elements)
         return density, errors
+
+
+def _unknown(inputs: Batch, size: int) -> Given:
+    """Numbers that no row has."""
+    anywhere = next(iter(inputs.present.values()))
+    return Given(
+        torch.zeros(inputs.rows, size, device=anywhere.device),
+        torch.zeros(inputs.rows, size, dtype=torch.bool, device=anywhere.device),
+    )
 
 
 def _repeated(value: Tensor, draws: int) -> Tensor:

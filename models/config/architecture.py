@@ -195,8 +195,12 @@ def parse(data: object) -> MMVAEConfig | MMVRNNConfig:
 def in_todays_form(data: dict[str, Any]) -> dict[str, Any]:
     """A stored config of any release with the names of this one, without validating it.
 
-    A product of experts was a fusion once (docs/decisions/0052).
+    A product of experts was a fusion once (docs/decisions/0052). The first conditional parts started at N(0, I)
+    (docs/decisions/0081).
     """
+    conditional = data.get("conditional")
+    if data.get("architecture") == "mmvae" and isinstance(conditional, dict) and "start" not in conditional:
+        data = {**data, "conditional": {**conditional, "start": "normal"}}
     if data.get("fusion") == "product_of_experts":
         return {**data, "fusion": "missing_embeddings", "posterior": "product_of_experts"}
     return data

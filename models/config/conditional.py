@@ -1,5 +1,7 @@
 """The conditional part of a model: what draws of missing values come from."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from models.config.frozen import Frozen
@@ -13,6 +15,8 @@ LACKING = (
 # draws that a caller asks for.
 MIN_CODES = 32
 VALUES_PER_CODE = 4
+# Vectors of real numbers are parts of the code if they have so many elements together.
+MAX_VALUES = 64
 
 
 def values_per_row(draws: int) -> int:
@@ -23,7 +27,12 @@ def values_per_row(draws: int) -> int:
 class ConditionalFlowConfig(Frozen):
     """A flow over the latent codes, fitted after the model, from which `impute` draws."""
 
-    hidden_features: int = Field(default=256, ge=1, le=4096, description="Width of the flow's layers, 1 to 4096.")
+    start: Literal["regression", "normal"] = Field(
+        default="regression",
+        description="Where a draw starts. regression: at the linear regression of the code on what is given, with the "
+        "spread that it leaves; up to 64 real numbers of vectors are then parts of the code. normal: at N(0, I).",
+    )
+    hidden_features: int = Field(default=192, ge=1, le=4096, description="Width of the flow's layers, 1 to 4096.")
     layers: int = Field(default=3, ge=1, le=16, description="Number of the flow's hidden layers, 1 to 16.")
     steps: int = Field(
         default=5, ge=1, le=64, description="Steps from noise to a code, of two network evaluations each, 1 to 64."

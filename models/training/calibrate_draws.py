@@ -13,7 +13,7 @@ from models.batch import Batch
 from models.conditional import ConditionalFlow
 from models.conditional_sequences import SequenceFlow
 from models.config.conditional import MIN_CODES, values_per_row
-from models.draw_calibration import MAX_MODALITIES, DrawCalibration, Scores
+from models.draw_calibration import MAX_MODALITIES, TINY, DrawCalibration, Scores
 from models.ops.philox import Draws
 from models.training import data
 from models.training.conditional_losses import GAPS
@@ -29,7 +29,6 @@ MAX_STEPS = 6000
 GAPS_OF_EACH = 4
 # Numbers of one modality that are drawn together.
 MAX_NUMBERS = 2**23
-TINY = 1e-12
 LIMITS = 0.01, 100.0
 
 
@@ -60,16 +59,16 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, seed: int) -> None:
 
 
 class _Collected:
-    """Scores by modality and pattern: the errors of elements over the half-widths of their intervals."""
+    """Scores by modality and pattern: three numbers of each element, as `Scores` has them."""
 
     def __init__(self) -> None:
         self._elements: dict[str, dict[int, list[Tensor]]] = {}
         self._rows: dict[tuple[str, int], set[int]] = {}
 
     def add(self, name: str, pattern: int, score: Tensor, chosen: Tensor, rows: Rows) -> None:
-        """Add the elements that a mask of the scores' shape, (B, ...), chooses."""
+        """Add the elements of a score, (3, B, ...), that a mask of shape (B, ...) chooses."""
         if bool(chosen.any()):
-            self._elements.setdefault(name, {}).setdefault(pattern, []).append(score[chosen])
+            self._elements.setdefault(name, {}).setdefault(pattern, []).append(score[:, chosen])
             has_some = chosen.reshape(len(chosen), -1).any(dim=1).cpu().numpy()
             self._rows.setdefault((name, pattern), set()).update(rows[has_some].tolist())
 
@@ -80,7 +79,9 @@ class _Collected:
     def of(self, name: str) -> dict[int, Scores]:
         """The scores of a modality by pattern."""
         found = self._elements.get(name, {})
-        return {pattern: Scores(torch.cat(parts), len(self._rows[name, pattern])) for pattern, parts in found.items()}
+        return {
+            pattern: Scores(torch.cat(parts, dim=1), len(self._rows[name, pattern])) for pattern, parts in found.items()
+        }
 
 
 def _fit_noise(model: Model, flow: ConditionalFlow | SequenceFlow, dataset: Dataset, rows: Rows, name: str) -> None:
@@ -137,14 +138,15 @@ def _score_sequences(
 
 
 def _score(model: Model, name: str, targets: Batch, codes: Tensor, seed: int, rows: Rows) -> tuple[Tensor, Tensor]:
-    """The errors of elements over the half-widths of their intervals, (B, ...), and which elements are known."""
+    """What `Scores` has of each element, (3, B, ...), and which elements are known."""
     likelihood, value = model.likelihood(name), targets.values[name]
     drawn = conditional_draws.draw(model, name, codes, seed, rows)
     described = conditional_draws.described(likelihood, drawn, drawn.values, LEVEL)
     mean = drawn.values.mean(dim=(0, 1))
     above, below = described["upper"] - mean, mean - described["lower"]
-    score = torch.where(value > mean, (value - mean) / above.clamp(min=TINY), (mean - value) / below.clamp(min=TINY))
-    return score, targets.known(name)
+    error = torch.where(value > mean, (value - mean) / above.clamp(min=TINY), (mean - value) / below.clamp(min=TINY))
+    variance, square = likelihood.deviation_and_error(described, value)
+    return torch.stack([error, square.square(), variance.square()]), targets.known(name)
 
 
 def _subsets(names: list[str]) -> Iterator[tuple[str, ...]]:

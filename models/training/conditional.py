@@ -3,44 +3,53 @@
 import math
 from collections.abc import Callable, Generator
 
-import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
 from models.architectures import Model
 from models.config import LearningRateSchedule
 from models.mmvae import MMVAE
 from models.training import schedule
+from models.training.average import WeightAverage
 from models.training.conditional_losses import LossesOfSamples, LossesOfSequences
 from models.training.data import Rows
 from models.training.dataset import Dataset
 from models.training.events import Conditional
+from models.training.flat import FlatParameters
+from models.training.optimiser import Optimiser
 
-LEARNING_RATE = 2e-3
 SCHEDULE = LearningRateSchedule(warmup=0.1)
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 1.0
 WEIGHT_AVERAGE = 0.99
 REPORT_STEPS = 50
+# It ends when held-out rows found nothing better for this part of all steps.
+PATIENCE = 0.3
 
 
 def fit(
-    model: Model, dataset: Dataset, rows: Rows, steps: int, seed: int, should_stop: Callable[[], bool]
+    model: Model,
+    dataset: Dataset,
+    rows: Rows,
+    held_out: Rows,
+    steps: int,
+    seed: int,
+    should_stop: Callable[[], bool],
 ) -> Generator[Conditional, None, bool]:
     """Fit `model.conditional` to the codes of these rows. The rest of the model stays as it is.
 
     A step hides parts of each row, and moves the flow towards the row's code given what is left (arXiv:2210.02747,
-    eq. 9), and the decoders towards the values given the code. Returns False if it was stopped. Raises
-    FloatingPointError if the loss is NaN or infinite.
+    eq. 9), and the decoders towards the values given the code. Held-out rows choose the step. Returns False if it was
+    stopped. Raises FloatingPointError if the loss is NaN or infinite.
     """
     flow = model.conditional
     assert flow is not None  # noqa: S101 the caller has added it
     losses: LossesOfSamples | LossesOfSequences
     if isinstance(model, MMVAE):
-        losses = LossesOfSamples(model, dataset, rows, steps, seed)
+        losses = LossesOfSamples(model, dataset, rows, held_out, steps, seed)
     else:
         losses = LossesOfSequences(model, dataset, rows, seed)
-    optimiser = torch.optim.AdamW(flow.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
-    average = AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(WEIGHT_AVERAGE))
+    parameters = FlatParameters(flow)
+    optimiser, average = Optimiser(parameters, "adamw", WEIGHT_DECAY), WeightAverage(parameters, WEIGHT_AVERAGE)
+    best = _Best(parameters)
+    best.offer(0, losses.of_held_out())
     total = 0.0
     flow.train()
     for step in range(steps):
@@ -49,17 +58,41 @@ def fit(
         loss = losses.of_step(step)
         if not math.isfinite(error := loss.item()):
             raise FloatingPointError(f"the loss of the conditional part is {error} at step {step + 1} of {steps}")
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * schedule.learning_rate_factor(SCHEDULE, step, steps)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), CLIP_NORM)
-        optimiser.step()
-        average.update_parameters(flow)
+        optimiser.clip(CLIP_NORM)
+        optimiser.step(losses.learning_rate * schedule.learning_rate_factor(SCHEDULE, step, steps))
+        average.update(step + 1)
         total += error
         if (step + 1) % REPORT_STEPS == 0 or step + 1 == steps:
             yield Conditional(step + 1, steps, total / (step % REPORT_STEPS + 1))
             total = 0.0
-    flow.load_state_dict(average.module.state_dict())
+            with average.applied():
+                best.offer(step + 1, losses.of_held_out())
+            if step + 1 - best.step > PATIENCE * steps:
+                break
+    best.take()
+    parameters.release()
     flow.eval()
     return True
+
+
+class _Best:
+    """The weights with the smallest error on held-out rows; the newest if there are no such rows."""
+
+    def __init__(self, parameters: FlatParameters) -> None:
+        self._live = [vector.detach() for vector in parameters.vectors]
+        self._weights = [vector.clone() for vector in self._live]
+        self._error = math.inf
+        self.step = 0
+
+    def offer(self, step: int, error: float | None) -> None:
+        """Keep today's weights if they are better."""
+        if error is None or error < self._error:
+            self._error, self.step = math.inf if error is None else error, step
+            self._weights = [vector.clone() for vector in self._live]
+
+    def take(self) -> None:
+        """Return to the weights that were kept."""
+        for vector, weights in zip(self._live, self._weights, strict=True):
+            vector.copy_(weights)

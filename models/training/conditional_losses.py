@@ -27,9 +27,17 @@ MIN_SEQUENCES = 8
 # Complete rows are enough if there are so many, and if they are this part of the rows.
 MIN_COMPLETE = 100
 COMPLETE_PART = 0.25
-# Noise of the codes that are decoded, in deviations of the codes: drawn codes are not exact either.
-JITTER = 0.05
+# Rows on which the flow is compared between steps, at least, and pairs of noise and time for all of them.
+MIN_HELD_OUT = 20
+HELD_OUT_DRAWS = 1024
+# Fewer complete rows are too few for a regression, and more than the most add nothing to it.
+MIN_REGRESSED = 20
+MAX_REGRESSED = 2**15
+# Noise of the codes of steps, in deviations of the codes: drawn codes are not exact either.
+STEP_NOISE = 0.05
+# The decoders, copies of the model's, learn in every second step of samples.
 DECODER_WEIGHT = 0.05
+DECODER_STEPS = 2
 # Rows, or time steps, that are encoded together, and likelihood parameters whose principal components become the codes.
 ENCODED_ROWS = 1024
 ENCODED_STEPS = 2**15
@@ -47,36 +55,76 @@ class LossesOfSamples:
     count where they are enough.
     """
 
-    def __init__(self, model: MMVAE, dataset: Dataset, rows: Rows, steps: int, seed: int) -> None:
+    learning_rate = 4e-3
+
+    def __init__(self, model: MMVAE, dataset: Dataset, rows: Rows, held_out: Rows, steps: int, seed: int) -> None:
         assert model.conditional is not None  # noqa: S101 the caller has added it
         self._model, self._flow, self._dataset = model, model.conditional, dataset
-        self._generator = np.random.default_rng(seed)
-        complete = rows[data.rows_with_all(dataset, list(model.index))[rows]]
+        self._seed, self._generator = seed, np.random.default_rng(seed)
+        has_all = data.rows_with_all(dataset, list(model.index))
+        complete = rows[has_all[rows]]
         if len(complete) >= max(MIN_COMPLETE, COMPLETE_PART * len(rows)):
-            rows = complete
+            rows, held_out = complete, held_out[has_all[held_out]]
         if len(rows) > steps * BATCH_ROWS:
             rows = self._generator.choice(rows, steps * BATCH_ROWS, replace=False)
         self._rows = rows
         self._codes = _codes(model, dataset, rows, ENCODED_ROWS)
         self._flow.standardise(self._codes)
+        self._held_out = held_out[:HELD_OUT_DRAWS] if len(held_out) >= MIN_HELD_OUT else held_out[:0]
+        self._held_out_codes = _codes(model, dataset, self._held_out, ENCODED_ROWS)
+        if self._flow.start is not None and len(complete) >= MIN_REGRESSED:
+            self._regress(complete)
 
     def of_step(self, step: int) -> Tensor:
         """The errors of flow and decoders on a batch."""
-        generator, device = self._generator, self._codes.device
-        chosen = generator.integers(len(self._rows), size=min(BATCH_ROWS, len(self._rows)))
-        targets = data.batch_of(self._dataset, self._rows[chosen]).to(device)
-        codes = self._codes[torch.from_numpy(chosen).to(device)]
+        chosen = self._generator.integers(len(self._rows), size=min(BATCH_ROWS, len(self._rows)))
+        targets, codes, error = self._flow_error(
+            self._rows[chosen], self._codes[torch.from_numpy(chosen)], self._generator
+        )
+        if step % DECODER_STEPS:
+            return error
+        return error + DECODER_STEPS * DECODER_WEIGHT * _decoding(self._model, self._flow, targets, codes)
+
+    @torch.no_grad()
+    def of_held_out(self) -> float | None:
+        """The flow's error on rows that no step has, always with the same noise; None: they are too few."""
+        if not len(self._held_out):
+            return None
+        rows = np.resize(self._held_out, HELD_OUT_DRAWS)
+        codes = self._held_out_codes[torch.from_numpy(np.resize(np.arange(len(self._held_out)), HELD_OUT_DRAWS))]
+        return float(self._flow_error(rows, codes, np.random.default_rng(self._seed))[2])
+
+    def _flow_error(self, rows: Rows, codes: Tensor, generator: np.random.Generator) -> tuple[Batch, Tensor, Tensor]:
+        """The rows, their codes with noise, and the flow's error where parts of the rows are hidden."""
+        device = self._codes.device
+        targets = data.batch_of(self._dataset, rows).to(device)
         # times near the middle, where the velocity is hardest to tell, come more often (arXiv:2403.03206, eq. 19)
         time = _normal(generator, codes.new_empty(len(codes), 1)).sigmoid()
         kept = {name: torch.from_numpy(generator.random(targets.rows) < KEPT).to(device) for name in targets.present}
         context = self._model.condition(targets.kept(kept))
-        codes = codes + JITTER * self._flow.deviation * _normal(generator, codes)
-        error = self._flow.loss(codes, _normal(generator, codes), time, context)
-        return error + DECODER_WEIGHT * _decoding(self._model, self._flow, targets, codes)
+        codes = codes + self._flow.noise * self._flow.deviation * _normal(generator, codes)
+        return targets, codes, self._flow.loss(codes, _normal(generator, codes), time, context)
+
+    @torch.no_grad()
+    def _regress(self, complete: Rows) -> None:
+        """Start the flow at the regression of the codes of rows of which all elements are known."""
+        some = complete[:: -(-len(complete) // MAX_REGRESSED)]
+        codes, given = [], []
+        for targets in _batches(self._dataset, some, ENCODED_ROWS, self._codes.device):
+            numbers = self._model.given_numbers(targets)
+            whole = numbers.known.all(dim=1)
+            codes.append(self._model.full_codes(targets)[whole])
+            given.append(numbers.numbers[whole])
+        found = torch.cat(codes)
+        # numbers that are not finite end the training at its first step
+        if len(found) >= MIN_REGRESSED and bool(self._codes.isfinite().all()):
+            self._flow.regress(found, torch.cat(given))
 
 
 class LossesOfSequences:
     """The codes of a sequence are those of what the model decodes for its steps, given all that it has."""
+
+    learning_rate = 2e-3
 
     def __init__(self, model: MMVRNN, dataset: Dataset, rows: Rows, seed: int) -> None:
         assert model.conditional is not None  # noqa: S101 the caller has added it
@@ -104,15 +152,20 @@ class LossesOfSequences:
             given = deletion_mix(targets, GAPS, Draws(self._seed, step, MIX, self._model.backend), rows)
             steps, codes = self._model.features_of_steps(given), self._model.full_codes(targets)
         time = _normal(generator, codes.new_empty(len(codes), 1)).sigmoid()
-        codes = codes + JITTER * flow.deviation * _normal(generator, codes)
+        codes = codes + STEP_NOISE * flow.deviation * _normal(generator, codes)
         error = flow.loss(codes, _normal(generator, codes), time, flow.given(steps))
         return error + DECODER_WEIGHT * _decoding(self._model, flow, _steps(targets), codes[targets.valid])
+
+    def of_held_out(self) -> None:
+        """No sequences are held out."""
 
 
 def _decoding(model: Model, flow: ConditionalFlow | SequenceFlow, targets: Batch, codes: Tensor) -> Tensor:
     """Negative log-likelihood of the values that a code was made of, in nats per code. codes: (N, Z)."""
     total = codes.new_zeros(())
     for name in targets.values:
+        if isinstance(flow, ConditionalFlow) and name in flow.values:
+            continue  # a part of the code
         present, elements = targets.observed(name), targets.elements(name)
         raw = flow.decoded(name, codes[present])
         mask = None if elements is None else elements[present]
@@ -133,7 +186,8 @@ def _steps(sequences: Batch) -> Batch:
 def _codes(model: MMVAE, dataset: Dataset, rows: Rows, size: int) -> Tensor:
     """The codes of all that rows have, (N, Z)."""
     device = next(model.parameters()).device
-    return torch.cat([model.full_codes(targets) for targets in _batches(dataset, rows, size, device)])
+    found = [model.full_codes(targets) for targets in _batches(dataset, rows, size, device)]
+    return torch.cat(found) if found else torch.empty(0)
 
 
 def _batches(dataset: Dataset, rows: Rows, size: int, device: torch.device) -> Iterator[Batch]:

@@ -1,27 +1,24 @@
-"""All parameters of a model as views of one vector, and their gradients as views of its gradient."""
+"""All parameters of a module as views of one vector, and their gradients as views of its gradient."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-
-from models.multimodal import Multimodal
+from torch import Tensor, nn
 
 # Parameters begin at multiples of 16 numbers, 64 bytes: matrix products are slower on matrices that begin elsewhere.
 ALIGNMENT = 16
 
 
 class FlatParameters:
-    """One vector (P,) per type and device of parameter; for almost every model one in all.
+    """One vector (P,) per type and device of parameter; for almost every module one in all.
 
     A small model has dozens of parameters of a few numbers each. Zeroing, clipping, updating and averaging them one by
     one takes longer than computing their gradients. vectors: leaf tensors that always have a `grad`; automatic
     differentiation may write to it or to the parameters' own `grad`. names: those of the parameters in each vector.
     """
 
-    def __init__(self, model: Multimodal) -> None:
-        self._model = model
-        self._parameters = dict(model.named_parameters())
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = dict(module.named_parameters())
         kinds: dict[tuple[torch.dtype, torch.device], list[str]] = {}
         for name, parameter in self._parameters.items():
             kinds.setdefault((parameter.dtype, parameter.device), []).append(name)
@@ -37,7 +34,11 @@ class FlatParameters:
         for name, parameter in self._parameters.items():
             values[name].copy_(parameter.detach())
             parameter.data, parameter.grad = values[name], gradients[name]
-        model.parameter_vector = self.vectors[0] if len(self.vectors) == 1 else None
+
+    @property
+    def vector(self) -> Tensor | None:
+        """The vector of all parameters, if there is one."""
+        return self.vectors[0] if len(self.vectors) == 1 else None
 
     @property
     def gradients(self) -> list[Tensor]:
@@ -45,7 +46,7 @@ class FlatParameters:
         return [vector.grad for vector in self.vectors if vector.grad is not None]
 
     def views(self, vectors: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The part of each parameter, by its name and in the model's order, of tensors shaped like `vectors`."""
+        """The part of each parameter, by its name and in the module's order, of tensors shaped like `vectors`."""
         found = {}
         for names, vector in zip(self.names, vectors, strict=True):
             start = 0
@@ -57,7 +58,6 @@ class FlatParameters:
 
     def release(self) -> None:
         """Give each parameter its own memory again, and no gradient. Afterwards the vectors are unused."""
-        self._model.parameter_vector = None
         for parameter in self._parameters.values():
             parameter.data, parameter.grad = parameter.data.clone(), None
 

@@ -124,9 +124,9 @@ def _fit_conditional(run: Setup, finished: Finished, should_stop: Callable[[], b
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seeds.weights)
         add_conditional(model, run.conditional)
-    rows, steps = finished.train_rows, run.training.conditional_steps
+    rows, held_out, steps = finished.train_rows, finished.validation_rows, run.training.conditional_steps
     try:
-        if not (yield from conditional.fit(model, run.dataset, rows, steps, run.seeds.noise, should_stop)):
+        if not (yield from conditional.fit(model, run.dataset, rows, held_out, steps, run.seeds.noise, should_stop)):
             return False
     except FloatingPointError as error:
         raise TrainingDiverged(f"{error}; check the data's largest values") from error

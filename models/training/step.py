@@ -40,6 +40,7 @@ class Trainer:
         self.step_count = 0
         self.totals = Totals()
         self.parameters = FlatParameters(model)
+        model.parameter_vector = self.parameters.vector
         self.optimiser = Optimiser(self.parameters, training.optimiser, training.weight_decay)
         self.average = WeightAverage(self.parameters, training.weight_average) if training.weight_average else None
         self._training, self._group, self._seed, self._observed_values = training, group, seed, observed_values
@@ -92,6 +93,7 @@ class Trainer:
     def finish(self, weights: Mapping[str, Tensor]) -> Model:
         """End the training: the model with these weights, in evaluation mode."""
         self.parameters.release()
+        self.model.parameter_vector = None
         self.model.load_state_dict(dict(weights))
         return self.model.eval()
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from models.config import MMVRNNConfig, ModalityConfig
-from models.config.conditional import MIN_CODES, values_per_row
+from models.config.conditional import MAX_VALUES, MIN_CODES, values_per_row
 from models.config.modality import CategoryNames
 from service.inference.queries import Computation, Config, Query
 from service.inference.rows import MAX_BYTES, Rows
@@ -92,7 +92,7 @@ def _per_step(query: Query, computation: Computation, config: Config) -> _PerSte
 
 def _drawn(config: Config, names: Sequence[str], draws: int) -> int:
     """Numbers that a conditional part draws: of the values of these modalities, or of codes where these are more."""
-    codes = config.latent_features
+    codes = config.latent_features + MAX_VALUES
     if isinstance(config, MMVRNNConfig) and config.conditional is not None:
         codes = config.conditional.code_features
     return max(_numbers(config, names) * values_per_row(draws), codes * max(draws, MIN_CODES))

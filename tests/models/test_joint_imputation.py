@@ -9,7 +9,7 @@ import torch
 
 from models.config import ConditionalFlowConfig, ModalityConfig
 from models.io import checkpoint
-from models.predictor import Predictor
+from models.predictor import Predictor, load
 from tests.models.small import MODALITIES, static_model
 
 EVERY = (
@@ -19,6 +19,7 @@ EVERY = (
     ModalityConfig(name="reads", shape=(2,), likelihood="negative_binomial", scale="predicted"),
 )
 NAMES = [modality.name for modality in EVERY]
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "conditional"
 ROWS, DRAWS = 4, 6
 AUDIO = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
 
@@ -88,3 +89,13 @@ def test_a_stored_model_draws_the_same(predictor: Predictor, tmp_path: Path) -> 
     again = _impute(Predictor(checkpoint.load(tmp_path / "model")), *given)
     for name, answer in _impute(predictor, *given).items():
         np.testing.assert_array_equal(answer["draws"], again[name]["draws"])
+
+
+def test_a_stored_version_whose_draws_start_at_a_normal_distribution_answers_as_it_did() -> None:
+    """Stored by commit 3bd6694, whose configurations had no `start`."""
+    predictor = load(FIXTURES / "normal_start.safetensors")
+    asked = {"b": np.array([0, 1])}, {"b": np.ones(2, bool)}
+    found = predictor.impute(*asked, draws=3, seed=4)["completed"]["a"]
+    stored = np.load(FIXTURES / "normal_start.npz")
+    for name in ("mean", "draws", "lower"):
+        np.testing.assert_allclose(found[name], stored[name], rtol=1e-4, atol=1e-5)

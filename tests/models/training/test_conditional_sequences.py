@@ -74,7 +74,8 @@ def test_a_step_s_pattern_tells_what_is_given_beside_before_and_after_it() -> No
     own, other = torch.tensor([[0, 1, 0, 1, 0, 0]]).bool(), torch.tensor([[1, 1, 1, 0, 0, 1]]).bool()
     given = Batch({"a": torch.zeros(1, 6), "b": torch.zeros(1, 6)}, {"a": own, "b": other}, torch.tensor([6]))
     assert calibration.pattern("a", given).tolist() == [[5, 7, 7, 6, 2, 3]]
-    enough, few = Scores(torch.linspace(0, 2, 500), MIN_SEQUENCES), Scores(torch.linspace(0, 4, 500), MIN_SEQUENCES - 1)
+    errors = torch.linspace(0, 2, 500).expand(3, 500)
+    enough, few = Scores(errors, MIN_SEQUENCES), Scores(2 * errors, MIN_SEQUENCES - 1)
     calibration.set_factors("a", {2: enough, 3: few}, MIN_SEQUENCES, 0.9)
     width = calibration.width("a", given)
     assert width.calibration.tolist() == [[POOLED, POOLED, POOLED, POOLED, PATTERN, POOLED]]

@@ -1,0 +1,72 @@
+"""Smartwatch movements of ten people (arXiv:1802.01489), from the package seglearn 1.2.5, BSD licence.
+
+140 series of about half a minute: accelerometer and gyroscope, three axes each, 50 readings a second.
+"""
+
+import io
+import pickle  # only `_Arrays` reads with it
+import subprocess
+import sys
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+VERSION = "1.2.5"
+WHEEL_SHA256 = "ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd"
+MEMBER = "seglearn/data/watch_dataset.npy"
+EVERY = 2
+STEPS = 100
+NAMES = "accelerometer", "gyroscope"
+# What the file needs besides Python's own types.
+ALLOWED = {
+    ("_codecs", "encode"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+
+
+class Movements(NamedTuple):
+    """N windows of STEPS readings, every EVERY-th of the series: name -> (N, STEPS, 3). people: (N,)."""
+
+    values: dict[str, NDArray[np.float32]]
+    people: NDArray[np.int64]
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads dictionaries, lists and arrays, and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """One of ALLOWED."""
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"{MEMBER} asks for {module}.{name}, expected arrays only")
+        return super().find_class(module, name)
+
+
+def load(folder: Path) -> Movements:
+    """The windows; the package is fetched into the folder once."""
+    wheel = folder / f"seglearn-{VERSION}-py3-none-any.whl"
+    if not wheel.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+        subprocess.run([*command, f"seglearn=={VERSION}"], check=True)
+    content = wheel.read_bytes()
+    if (found := sha256(content).hexdigest()) != WHEEL_SHA256:
+        raise ValueError(f"{wheel} has the SHA-256 {found}, expected {WHEEL_SHA256}: delete it and try again")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        file = io.BytesIO(archive.read(MEMBER))
+    np.lib.format.read_magic(file)
+    np.lib.format.read_array_header_1_0(file)
+    data = _Arrays(file, encoding="latin1").load().item()
+    windows, people = [], []
+    for series, person in zip(data["X"], data["subject"], strict=True):
+        some = series[::EVERY].astype(np.float32)
+        count = len(some) // STEPS
+        windows.append(some[: count * STEPS].reshape(count, STEPS, 6))
+        people += [int(person)] * count
+    both = np.concatenate(windows)
+    return Movements({NAMES[0]: both[..., :3], NAMES[1]: both[..., 3:]}, np.array(people))

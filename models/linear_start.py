@@ -1,0 +1,132 @@
+"""Where the flow over codes starts: their linear regression on what is given, with the covariance that it leaves.
+
+With few rows nothing learns a linear relation as well as a regression, and a network then has to learn only what
+differs from it. One covariance of codes and given numbers answers for every set of given numbers (Bishop, 2006, Pattern
+Recognition and Machine Learning, equations 2.81 and 2.82).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.gaussian import FLOOR
+
+# Patterns of known numbers whose regressions are kept.
+MAX_PATTERNS = 256
+# Added to the unit variances of given numbers, some of which follow from others, such as the last of all categories.
+RIDGE = 1e-4
+
+
+class Given(NamedTuple):
+    """Numbers that a regression takes of B rows, (B, F), and which of them are known, (B, F) bool."""
+
+    numbers: Tensor
+    known: Tensor
+
+
+class Start(NamedTuple):
+    """Gaussian distributions of standardised codes: of B rows, which share P patterns of what is known.
+
+    mean: (B, C). factor: (P, C, C), the Cholesky factors of the covariances. pattern: (B,), each row's factor.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    pattern: Tensor
+
+    def codes(self, deviates: Tensor) -> Tensor:
+        """mean + factor x for (..., B, C)."""
+        found = torch.empty_like(deviates)
+        for pattern, factor in enumerate(self.factor):
+            own = self.pattern == pattern
+            found[..., own, :] = deviates[..., own, :] @ factor.T
+        return self.mean + found
+
+    def deviates(self, codes: Tensor) -> Tensor:
+        """The x of which `codes` makes these codes: (B, C) -> (B, C)."""
+        apart = codes - self.mean
+        found = torch.empty_like(apart)
+        for pattern, factor in enumerate(self.factor):
+            own = self.pattern == pattern
+            found[own] = torch.linalg.solve_triangular(factor, apart[own].T, upper=False).T
+        return found
+
+
+class LinearStart(nn.Module):
+    """p(code | given numbers) of a joint Gaussian distribution.
+
+    C features of a code, of which the last V are themselves among the F given numbers: their first V. The covariance is
+    that of the C code features and the F - V other numbers, all standardised. noise: (C,), standard deviations that
+    every code has beside its covariance.
+    """
+
+    covariance: Tensor
+    mean: Tensor
+    deviation: Tensor
+    noise: Tensor
+
+    def __init__(self, values: int, others: int, noise: Tensor) -> None:
+        super().__init__()
+        self.values = values
+        self.register_buffer("noise", noise)
+        self.register_buffer("covariance", torch.eye(len(noise) + others))
+        self.register_buffer("mean", torch.zeros(others))
+        self.register_buffer("deviation", torch.ones(others))
+        self._patterns: dict[tuple[torch.device, bytes], tuple[Tensor, Tensor]] = {}
+        self.register_load_state_dict_post_hook(lambda *_: self._patterns.clear())  # type: ignore[no-untyped-call]
+
+    def fit(self, codes: Tensor, given: Tensor) -> None:
+        """Take the covariance of standardised codes (N, C) and given numbers (N, F), all known.
+
+        Correlations shrink towards 0 by the factor that minimises the expected squared error (Schäfer and Strimmer,
+        2005, doi:10.2202/1544-6115.1175, "target D").
+        """
+        others = given[:, self.values :]
+        self.mean.copy_(others.mean(dim=0))
+        self.deviation.copy_((others - self.mean).square().mean(dim=0).sqrt().clamp(min=FLOOR))
+        joint = torch.cat([codes, (others - self.mean) / self.deviation], dim=1).double()
+        joint = joint - joint.mean(dim=0)
+        rows = len(joint)
+        products = joint.T @ joint / rows
+        # the variance of the mean of each product of two numbers
+        spread = ((joint.square().T @ joint.square()) / rows - products.square()) / max(1, rows - 1)
+        apart = ~torch.eye(len(products), dtype=torch.bool, device=products.device)
+        shrinkage = (spread[apart].sum() / products[apart].square().sum().clamp(min=FLOOR)).clamp(0, 1)
+        self.covariance.copy_(torch.where(apart, (1 - shrinkage) * products, products))
+        self._patterns.clear()
+
+    def forward(self, given: Given) -> Start:
+        """The distribution of the code of each row."""
+        others = (given.numbers[:, self.values :] - self.mean) / self.deviation
+        numbers = torch.where(given.known, torch.cat([given.numbers[:, : self.values], others], dim=1), 0)
+        packed = np.packbits(given.known.cpu().numpy(), axis=1)
+        _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+        found = [self._of_pattern(given.known[row]) for row in first]
+        pattern = torch.from_numpy(inverse.reshape(-1)).to(numbers.device)
+        mean = numbers.new_zeros(len(numbers), len(self.noise))
+        for number, (weight, _) in enumerate(found):
+            own = pattern == number
+            mean[own] = numbers[own] @ weight.T
+        return Start(mean, torch.stack([factor for _, factor in found]), pattern)
+
+    def _of_pattern(self, known: Tensor) -> tuple[Tensor, Tensor]:
+        """The regression's weights (C, F) and the factor of what it leaves (C, C), for known numbers (F,)."""
+        key = known.device, known.cpu().numpy().tobytes()
+        if (found := self._patterns.get(key)) is not None:
+            return found
+        joint, codes = self.covariance.double(), len(self.noise)
+        first = codes - self.values
+        among = joint[first:, first:][known][:, known]
+        among.diagonal().add_(RIDGE)
+        across = joint[:codes, first:][:, known]
+        weight = torch.linalg.solve(among, across.mT).mT
+        left = joint[:codes, :codes] - weight @ across.mT + torch.diag(self.noise.double().square())
+        every = joint.new_zeros(codes, len(known))
+        every[:, known] = weight
+        found = every.to(self.covariance.dtype), torch.linalg.cholesky(left).to(self.covariance.dtype)
+        if len(self._patterns) >= MAX_PATTERNS:
+            self._patterns.clear()
+        self._patterns[key] = found
+        return found
