@@ -54,8 +54,8 @@ test: check kernels ## run `check`, then all tests except the slow ones
 	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	$(BIN)/pytest -m "serial and not slow" tests/e2e $(PYTEST_ARGS)
 
-test-slow: kernels ## run the slow tests: memory, rolling restarts, whole stacks
-	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+test-slow: kernels ## run the slow tests: memory, rolling restarts, whole stacks, faults
+	$(BIN)/pytest -m slow -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-gpu: kernels ## train and encode with both models on a CUDA card, and compare with the CPU
 	$(BIN)/pytest -m gpu -rs tests/models $(PYTEST_ARGS)

@@ -20,7 +20,6 @@ import models
 from benchmarks.report import Figure, publish
 from examples.multiple_imputation import (
     ARCHITECTURE,
-    BETA,
     CONDITIONAL,
     LEVEL,
     NAMES,
@@ -96,7 +95,7 @@ def imputed(study: Study, seed: int) -> tuple[list[Numbers], list[Numbers]]:
     """Completed laboratories, one from each of several models, and as many from the first model alone."""
     models.use_threads(1)
     rows = len(study.has_laboratory)
-    training = {"epochs": EPOCHS, "beta": BETA}
+    training = {"epochs": EPOCHS}
     first = _fitted(study, {}, training, seed)
     values, present = {"interview": study.interview, "laboratory": study.laboratory}, np.ones(rows, bool)
     inputs = {name: value.astype(np.float32) for name, value in values.items()}

@@ -19,13 +19,11 @@ from examples.rubin import Fitted, pool, regression
 NAMES = ("constant", "age", "marker 1", "marker 2")
 TRUTH = (1.0, 0.5, 0.7, -0.4)
 LEVEL = 0.95
-# Enough rows to fit the spread of a decoded value, and too few (below 100) to widen draws until they cover the error of
-# a model's mean: the tables come from different models, so that Rubin's rules count that error.
+# Enough rows to choose a training step by, and too few (below 100) to widen draws until they cover the error of a
+# model's mean: the tables come from different models, so that Rubin's rules count that error.
 HELD_OUT = 60
 ARCHITECTURE = {"architecture": "mmvae", "latent_features": 8, "network": {"hidden_features": [64]}}
 CONDITIONAL = {"hidden_features": 64, "layers": 2}
-# Codes that say nearly all of a row: the draws of codes then have the spread of the values.
-BETA = {"schedule": "constant", "value": 0.1}
 
 
 class Study(NamedTuple):
@@ -85,7 +83,7 @@ def main() -> None:
 
     # One model of the codes, from all rows.
     client.dataset("study", client.upload(study.arrays()), "static")
-    training = {"epochs": args.epochs, "beta": BETA}
+    training = {"epochs": args.epochs}
     first = client.train("study", "study", seed=args.seed, architecture=ARCHITECTURE, training=training)
 
     # A conditional part for each completed table, fitted to a bootstrap sample of its own: so the tables also differ by

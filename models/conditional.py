@@ -150,12 +150,12 @@ class ConditionalFlow(nn.Module):
         return velocity
 
     def loss(self, codes: Tensor, noise: Tensor, time: Tensor, context: Context) -> Tensor:
-        """The mean squared error of the velocity. codes, noise: (B, C), time: (B, 1)."""
+        """The mean squared error of each row's velocity, (B,). codes, noise: (B, C), time: (B, 1)."""
         end = (codes - self.mean) / self.deviation
         if context.start is not None:
             end = context.start.deviates(end)
         found = self.velocity((1 - time) * noise + time * end, time, context)
-        return (found - (end - noise)).square().mean()
+        return (found - (end - noise)).square().mean(dim=1)
 
     def decoded(self, name: str, codes: Tensor) -> Tensor:
         """Likelihood parameters of a modality for codes (N, C): (N, *parameter_shape)."""

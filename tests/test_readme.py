@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import need
 
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_the_session_of_the_readme_works_when_pasted(tmp_path: Path) -> None:
     need(shutil.which("curl"), "curl")
     (session,) = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)

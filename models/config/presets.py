@@ -19,7 +19,7 @@ MIN_EPOCHS, MAX_EPOCHS = 20, 400
 # With fewer rows, a tenth of them is too few for validation.
 FEW_ROWS = 200
 
-_STATIC: dict[str, Any] = {"batch_size": 64, "weight_average": 0.99, "conditional_steps": 600}
+_STATIC: dict[str, Any] = {"batch_size": 64, "weight_average": 0.99, "conditional_steps": 500}
 _SEQUENCES: dict[str, Any] = {
     "batch_size": 50,
     "learning_rate": 3e-3,

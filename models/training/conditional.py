@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Generator
 
+from torch import Tensor
+
 from models.architectures import Model
 from models.config import LearningRateSchedule
 from models.mmvae import MMVAE
@@ -21,7 +23,7 @@ CLIP_NORM = 1.0
 WEIGHT_AVERAGE = 0.99
 REPORT_STEPS = 50
 # It ends when held-out rows found nothing better for this part of all steps.
-PATIENCE = 0.3
+PATIENCE = 0.5
 
 
 def fit(
@@ -78,19 +80,26 @@ def fit(
 
 
 class _Best:
-    """The weights with the smallest error on held-out rows; the newest if there are no such rows."""
+    """The weights with the smallest error on held-out rows; the newest if there are no such rows.
+
+    A step counts as better if the mean difference of the rows' errors is larger than its standard error: with few rows,
+    the smallest of many means would be one of a step that has learned the noise of its rows.
+    """
 
     def __init__(self, parameters: FlatParameters) -> None:
         self._live = [vector.detach() for vector in parameters.vectors]
         self._weights = [vector.clone() for vector in self._live]
-        self._error = math.inf
+        self._errors: Tensor | None = None
         self.step = 0
 
-    def offer(self, step: int, error: float | None) -> None:
-        """Keep today's weights if they are better."""
-        if error is None or error < self._error:
-            self._error, self.step = math.inf if error is None else error, step
-            self._weights = [vector.clone() for vector in self._live]
+    def offer(self, step: int, errors: Tensor | None) -> None:
+        """Keep today's weights if they are better. errors: of each held-out row."""
+        if errors is not None and self._errors is not None:
+            less = self._errors - errors
+            if not less.mean() > less.std() / math.sqrt(len(less)):  # also for NaN
+                return
+        self._errors, self.step = errors, step
+        self._weights = [vector.clone() for vector in self._live]
 
     def take(self) -> None:
         """Return to the weights that were kept."""

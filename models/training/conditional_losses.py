@@ -78,24 +78,24 @@ class LossesOfSamples:
     def of_step(self, step: int) -> Tensor:
         """The errors of flow and decoders on a batch."""
         chosen = self._generator.integers(len(self._rows), size=min(BATCH_ROWS, len(self._rows)))
-        targets, codes, error = self._flow_error(
-            self._rows[chosen], self._codes[torch.from_numpy(chosen)], self._generator
-        )
+        codes = self._codes[torch.from_numpy(chosen)]
+        targets, codes, errors = self._flow_errors(self._rows[chosen], codes, self._generator)
         if step % DECODER_STEPS:
-            return error
-        return error + DECODER_STEPS * DECODER_WEIGHT * _decoding(self._model, self._flow, targets, codes)
+            return errors.mean()
+        return errors.mean() + DECODER_STEPS * DECODER_WEIGHT * _decoding(self._model, self._flow, targets, codes)
 
     @torch.no_grad()
-    def of_held_out(self) -> float | None:
-        """The flow's error on rows that no step has, always with the same noise; None: they are too few."""
+    def of_held_out(self) -> Tensor | None:
+        """The flow's error on each row that no step has, always with the same noise; None: they are too few."""
         if not len(self._held_out):
             return None
-        rows = np.resize(self._held_out, HELD_OUT_DRAWS)
-        codes = self._held_out_codes[torch.from_numpy(np.resize(np.arange(len(self._held_out)), HELD_OUT_DRAWS))]
-        return float(self._flow_error(rows, codes, np.random.default_rng(self._seed))[2])
+        times = -(-HELD_OUT_DRAWS // len(self._held_out))
+        rows, codes = np.tile(self._held_out, times), self._held_out_codes.repeat(times, 1)
+        errors: Tensor = self._flow_errors(rows, codes, np.random.default_rng(self._seed))[2].unflatten(0, (times, -1))
+        return errors.mean(dim=0)
 
-    def _flow_error(self, rows: Rows, codes: Tensor, generator: np.random.Generator) -> tuple[Batch, Tensor, Tensor]:
-        """The rows, their codes with noise, and the flow's error where parts of the rows are hidden."""
+    def _flow_errors(self, rows: Rows, codes: Tensor, generator: np.random.Generator) -> tuple[Batch, Tensor, Tensor]:
+        """The rows, their codes with noise, and the flow's error of each row where parts of the rows are hidden."""
         device = self._codes.device
         targets = data.batch_of(self._dataset, rows).to(device)
         # times near the middle, where the velocity is hardest to tell, come more often (arXiv:2403.03206, eq. 19)

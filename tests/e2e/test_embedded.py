@@ -103,6 +103,7 @@ def test_a_running_run_stops_within_five_seconds_of_its_cancellation(stack: tupl
     assert caller.http.post(f"/v1/runs/{run_id}/cancel").status_code == 409
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_restarted_and_its_run_continues(stack: tuple[Caller, Path]) -> None:
     caller, home = stack
     run_id = caller.submit("small", epochs=400)

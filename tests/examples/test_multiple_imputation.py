@@ -60,6 +60,7 @@ def test_a_bootstrap_sample_is_followed_by_rows_that_it_lacks() -> None:
     assert held_out == tuple(range(100, len(rows)))
 
 
+@pytest.mark.slow
 def test_the_example_runs_against_a_service(tmp_path: Path) -> None:
     choices = "--rows 200 --tables 2 --epochs 5 --steps 60"
     command = [sys.executable, "-m", "service.cli", "serve", "--home", str(tmp_path / "home"), "--port", "0", "--fresh"]

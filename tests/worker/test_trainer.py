@@ -73,6 +73,7 @@ def test_trainer_writes_checkpoints_and_resumes_from_one(tmp_path: Path) -> None
     assert (tmp_path / "again").read_bytes() == (tmp_path / "result").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["static", "sequence"])
 def test_two_processes_give_the_loss_curve_of_one_process(kind: str, tmp_path: Path) -> None:
     spec = _spec(tmp_path, kind)

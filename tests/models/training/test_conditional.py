@@ -218,6 +218,23 @@ def _answers(values: dict[str, np.ndarray], given: dict[str, np.ndarray], target
     return found[target]["draws"].numpy()
 
 
+def test_draws_of_small_tables_are_as_good_as_a_regression() -> None:
+    """300 rows, y = x A + 0.5 e. The error of the draws' mean is that of least squares, and their spread that of e."""
+    random = np.random.default_rng(4)
+    mixing = random.standard_normal((4, 2)) / 2
+    x = random.standard_normal((1000, 4))
+    y = x @ mixing + 0.5 * random.standard_normal((1000, 2))
+    values = {name: value[:300].astype(np.float32) for name, value in {"x": x, "y": y}.items()}
+    drawn = _answers(values, {"x": x[300:].astype(np.float32)}, "y")
+    weight = np.linalg.lstsq(np.c_[np.ones(300), x[:300]], y[:300], rcond=None)[0]
+    own, squares = (
+        np.square(found - x[300:] @ mixing).mean()
+        for found in (drawn.mean(axis=1), np.c_[np.ones(700), x[300:]] @ weight)
+    )
+    assert own < squares + 0.02 * 0.25
+    assert drawn.var(axis=1).mean() / 0.25 == pytest.approx(1, abs=0.15)
+
+
 @pytest.mark.slow
 def test_draws_of_two_moons_are_those_of_the_moon_that_is_given() -> None:
     random = np.random.default_rng(0)

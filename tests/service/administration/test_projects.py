@@ -190,9 +190,9 @@ def test_projects_are_listed_changed_deleted_and_restored_on_the_command_line(se
     assert command(service, "project", "set", "renamed", "--quota", "queued_runs=default").returncode == 0
     assert "quotas.tea" in command(service, "project", "set", "renamed", "--quota", "tea=1").stderr
     assert command(service, "project", "delete", "renamed").returncode == 0
+    assert "less than 10 s ago" in command(service, "project", "delete", "renamed", "--purge").stderr
     _refused(lambda: call(service, who, "GET", "/v1/runs"))
     assert "is deleted" in command(service, "key", "create", "renamed", "k").stderr
-    assert "less than 10 s ago" in command(service, "project", "delete", "renamed", "--purge").stderr
     assert who.id in command(service, "project", "list", "--deleted").stdout
     assert command(service, "project", "restore", "renamed").returncode == 0
     assert call(service, who, "GET", "/v1/runs").status_code == 200

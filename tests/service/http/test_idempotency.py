@@ -168,6 +168,7 @@ def is_ready(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_same_requests_create_one_resource_each(empty_database_url: str, tmp_path: Path) -> None:
     schema.install(empty_database_url)
     database = Database(empty_database_url)

@@ -1,6 +1,7 @@
 """A run that names only its dataset reaches the quality of its preset, with calibrated deviations."""
 
 import numpy as np
+import pytest
 
 from models.synthetic import quadratic_sinusoidal
 from tests.conftest import Service
@@ -10,6 +11,7 @@ ROWS = 2000
 MOST = {"m2": 0.020, "m1": 0.060}
 
 
+@pytest.mark.slow
 def test_a_run_that_names_only_its_dataset_is_as_good_as_its_preset(service: Service) -> None:
     generator = {"name": "quadratic_sinusoidal", "rows": 5000, "seed": 1}
     assert service.http.post("/v1/datasets", json={"name": "curves", "source": {"generator": generator}}).is_success
