@@ -35,5 +35,6 @@ def compiled(document: Document, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.mark.slow
 def test_a_typescript_client_runs_the_session_of_the_readme(compiled: Path, service: Service, served: Served) -> None:
     readme_session.check(["node", "built/session.js"], compiled, service, served)

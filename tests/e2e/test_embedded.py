@@ -121,6 +121,7 @@ def test_the_file_of_the_first_key_has_mode_0600(stack: tuple[Caller, Path]) -> 
     assert stat.S_IMODE((home / "api-key").stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_a_killed_stack_leaves_no_process_behind(tmp_path: Path) -> None:
     process = _start(tmp_path / "home", "--port", "0")
     assert process.stdout is not None
@@ -131,6 +132,7 @@ def test_a_killed_stack_leaves_no_process_behind(tmp_path: Path) -> None:
     wait_until(lambda: _processes_of(tmp_path / "home") == [], 30, "no process left")
 
 
+@pytest.mark.slow
 def test_the_stack_exits_with_the_status_of_its_command(tmp_path: Path) -> None:
     process = _start(tmp_path / "home", "--port", "0", "--fresh", "--run", "sh -c 'exit 7'")
     assert process.wait(60) == 7
@@ -139,6 +141,7 @@ def test_the_stack_exits_with_the_status_of_its_command(tmp_path: Path) -> None:
     )  # a spare trainer may still be importing torch
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_fails_and_leaves_no_process(tmp_path: Path) -> None:
     process = _start(tmp_path / "home", "--port", "0", "--fresh", "--run", "sleep 1000")
     assert process.stdout is not None
@@ -165,6 +168,7 @@ def test_a_port_in_use_is_named(stack: tuple[Caller, Path], tmp_path: Path) -> N
     assert "Address already in use" in _refused("--home", str(tmp_path / "home"), "--port", port)
 
 
+@pytest.mark.slow
 def test_a_second_stack_in_the_same_home_is_refused_without_effect(stack: tuple[Caller, Path]) -> None:
     caller, home = stack
     assert "another stack runs in" in _refused("--home", str(home), "--port", "0", "--fresh")
@@ -180,6 +184,7 @@ def test_fresh_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
     assert precious.read_text() == "thesis"
 
 
+@pytest.mark.slow
 def test_other_files_in_the_home_are_kept(tmp_path: Path) -> None:
     """`make demo` and the README's session write files into the home of `make serve`."""
     (tmp_path / "digits.npz").write_text("data")

@@ -87,7 +87,6 @@ def events_of(caller: Caller, run_id: str) -> list[dict[str, Any]]:
     return events
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_on_a_full_disk_deletions_work_and_jobs_wait_until_space_is_free(stack: Stack) -> None:
     caller, home = stack

@@ -30,6 +30,8 @@ ENDS = {
 
 Line = dict[str, Any]
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def _part(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:

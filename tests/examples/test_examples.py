@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 PICTURES = ("data", "losses", "m2-from-m1", "reconstruction")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("example", "rows", "epochs"), [("mmvae", 2000, 6), ("mmvrnn", 200, 6)])
 def test_an_example_draws_its_pictures_saves_its_model_and_beats_the_mean(
     example: str, rows: int, epochs: int, tmp_path: Path

@@ -218,6 +218,7 @@ def _answers(values: dict[str, np.ndarray], given: dict[str, np.ndarray], target
     return found[target]["draws"].numpy()
 
 
+@pytest.mark.slow
 def test_draws_of_small_tables_are_as_good_as_a_regression() -> None:
     """300 rows, y = x A + 0.5 e. The error of the draws' mean is that of least squares, and their spread that of e."""
     random = np.random.default_rng(4)

@@ -182,6 +182,7 @@ def test_a_purged_project_is_forgotten_with_its_files(service: Service, operator
     assert call(service, operator, "POST", "/v1/projects", json={"name": "forgotten"}).status_code == 201
 
 
+@pytest.mark.slow
 def test_projects_are_listed_changed_deleted_and_restored_on_the_command_line(service: Service) -> None:
     who = tenant(service, "shell-project")
     done = command(service, "project", "set", "shell-project", "--quota", "queued_runs=3", "--name", "renamed")

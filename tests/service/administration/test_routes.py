@@ -130,6 +130,7 @@ def command(service: Service, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_projects_and_keys_are_made_listed_and_revoked_on_the_command_line(service: Service) -> None:
     token = command(service, "project", "create", "shell").stdout.strip()
     assert service.http.get("/v1/runs", headers=bearer(token)).status_code == 200
@@ -142,6 +143,7 @@ def test_projects_and_keys_are_made_listed_and_revoked_on_the_command_line(servi
     assert command(service, "project", "create", "shell").returncode != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104 it is what is warned of
 def test_a_public_address_gives_a_warning(service: Service, host: str, warns: bool) -> None:
     environment = {

@@ -93,6 +93,7 @@ async def load(client: httpx.AsyncClient, count: int, clients: int, meanwhile: A
     return answers
 
 
+@pytest.mark.slow
 def test_killing_a_worker_fails_its_current_batches_only(redis: tuple[str, servers.Server], tmp_path: Path) -> None:
     with (
         served(tmp_path / "home", redis[0]) as (settings, client),
@@ -106,6 +107,7 @@ def test_killing_a_worker_fails_its_current_batches_only(redis: tuple[str, serve
     assert len(failed) <= 16  # no client failed twice
 
 
+@pytest.mark.slow
 def test_stopping_a_worker_fails_no_request(redis: tuple[str, servers.Server], tmp_path: Path) -> None:
     with (
         served(tmp_path / "home", redis[0]) as (settings, client),

@@ -190,6 +190,7 @@ class Life(RuleBasedStateMachine):
             raise AssertionError(f"jobs are left {states}")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_no_order_of_events_loses_or_repeats_a_job(database: Database) -> None:
     machine = type("LifeOnThisDatabase", (Life,), {"database": database})

@@ -49,6 +49,7 @@ def breaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "breaking"
 
 
+@pytest.mark.slow
 def test_a_training_that_breaks_twice_at_the_same_step_is_not_tried_a_third_time(
     service: Service, breaking: str
 ) -> None:
