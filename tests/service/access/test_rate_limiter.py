@@ -42,7 +42,6 @@ def test_requests_above_the_rate_limit_get_a_retry_after(service: Service) -> No
     assert service.http.get("/v1/runs").status_code == 200
 
 
-@pytest.mark.slow
 def test_queued_runs_of_a_project_are_limited(service: Service) -> None:
     database = Database(service.settings.database_url)
     dataset(service, "pictures", **pictures())
