@@ -117,11 +117,7 @@ def spirals(seed: int) -> dict[str, float]:
     order = np.random.default_rng(seed).permutation(SPIRALS)
     dataset = models.Dataset.from_arrays({name: value[order[:TRAINING]] for name, value in values.items()}, "sequence")
     real = {name: value[order[TRAINING : TRAINING + TEST]] for name, value in values.items()}
-    modalities = [ModalityConfig(name=name, shape=(1,), likelihood="gaussian") for name in values]
-    options = MMVRNNOptions.model_validate(
-        {"conditional": {}, **choose(None, "sequence", 2, TRAINING, {}, {}).architecture}
-    )
-    predictor, without, whole = _train(options, modalities, dataset, seed, {})
+    predictor, without, whole = _train_sequences(dataset, seed)
     found = _of_sequences(predictor, real, "spirals", seed)
     few = {"x": real["x"][:8]}, {"x": np.ones((8, STEPS), bool)}
     found["spirals: training / without the conditional part"] = whole / without
@@ -135,11 +131,7 @@ def movements(seed: int) -> dict[str, float]:
     values, people = smartwatch.load(MOVEMENTS_FOLDER)
     known = people <= PEOPLE_KNOWN
     dataset = models.Dataset.from_arrays({name: value[known] for name, value in values.items()}, "sequence")
-    modalities = [ModalityConfig(name=name, shape=(3,), likelihood="gaussian") for name in values]
-    options = MMVRNNOptions.model_validate(
-        {"conditional": {}, **choose(None, "sequence", 2, dataset.rows, {}, {}).architecture}
-    )
-    predictor, _, _ = _train(options, modalities, dataset, seed, {})
+    predictor, _, _ = _train_sequences(dataset, seed)
     test = np.random.default_rng(seed).permutation(np.flatnonzero(~known))[:TEST]
     return _of_sequences(predictor, {name: value[test] for name, value in values.items()}, "movements", seed)
 
@@ -185,6 +177,13 @@ def _of_sequences(predictor: Predictor, real: Mapping[str, Array], data: str, se
         found[f"{data}: coverage, {case}"] = float(np.mean(inside))
         found[f"{data}: variance / squared error, {case}"] = float(np.mean(ratios))
     return found
+
+
+def _train_sequences(dataset: models.Dataset, seed: int) -> tuple[Predictor, float, float]:
+    """What `_train` returns, for real numbers."""
+    modalities = [ModalityConfig(name=one.name, shape=one.shape, likelihood="gaussian") for one in dataset.modalities]
+    chosen = choose(None, "sequence", len(modalities), dataset.rows, {}, {}).architecture
+    return _train(MMVRNNOptions.model_validate({"conditional": {}, **chosen}), modalities, dataset, seed, {})
 
 
 def _train(

@@ -6,7 +6,8 @@ linear regression on what is given (`models.linear_start`) and learns what diffe
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -46,11 +47,11 @@ class ConditionalFlow(nn.Module):
     """A flow along straight paths (`models.straight_paths`) from a regression, or N(0, I), to the codes of rows.
 
     A code is the mean of q(z | all of a row), Z features, and then the row's vectors of numbers, V, as they are;
-    without z if all modalities are such vectors. Each modality has an encoder of its own here, and a learned vector
-    where it is missing.
+    without z if all modalities are such vectors; `values` says where each is. Each modality has an encoder of its own
+    here, and a learned vector where it is missing.
 
     B rows, S draws, C features of a code, H hidden features. Codes are standardised by `mean` and `deviation`. real:
-    the modalities of real numbers.
+    the modalities of real numbers, and the shapes of their likelihood parameters.
     """
 
     mean: Tensor
@@ -65,18 +66,19 @@ class ConditionalFlow(nn.Module):
         network: NetworkConfig,
         latent_features: int,
         decoders: nn.ModuleList,
-        real: Collection[str],
+        real: Mapping[str, tuple[int, ...]],
     ) -> None:
         super().__init__()
         hidden = config.hidden_features
         self.config = config
         self.names = [modality.name for modality in modalities]
-        self.values = _values(modalities, real) if config.start == "regression" else {}
-        self.shapes = {modality.name: modality.shape for modality in modalities}
-        self.latent_features = 0 if len(self.values) == len(modalities) else latent_features
-        self.predicts_scale = {modality.name for modality in modalities if modality.scale == "predicted"}
-        values = sum(self.values.values())
-        self.code_features = code_features = self.latent_features + values
+        sizes = _sizes(modalities, real) if config.start == "regression" else {}
+        self.latent_features = 0 if len(sizes) == len(modalities) else latent_features
+        ends = list(accumulate(sizes.values(), initial=self.latent_features))
+        self.code_features = code_features = ends[-1]
+        self.values = {name: slice(*ends[index : index + 2]) for index, name in enumerate(sizes)}
+        self.parameter_shapes = {name: real[name] for name in sizes}
+        values = sum(sizes.values())
         self.encoders = nn.ModuleList(_encoder(modality, modality.network or network) for modality in modalities)
         self.missing = nn.Parameter(torch.zeros(len(modalities), GIVEN_FEATURES))
         # which elements of a vector are present; an image's are too many
@@ -141,7 +143,7 @@ class ConditionalFlow(nn.Module):
         return Context(self.context(total), self.linear(total), start)
 
     def velocity(self, codes: Tensor, time: Tensor, context: Context) -> Tensor:
-        """The mean of z_1 - z_0 at z_t = `codes` (..., Z). time: broadcasts to (..., 1)."""
+        """The mean of z_1 - z_0 at z_t = `codes` (..., C). time: broadcasts to (..., 1)."""
         clock = self.time(straight_paths.clock(time, self.frequencies))
         hidden = functional.silu(self.code(codes) + clock + context.hidden)
         for layer in self.layers:
@@ -162,15 +164,10 @@ class ConditionalFlow(nn.Module):
         if name not in self.values:
             raw: Tensor = self.decoders[self.names.index(name)](codes[:, : self.latent_features])
             return raw
-        first = self.latent_features
-        for other, size in self.values.items():
-            if other == name:
-                break
-            first += size
-        centre = codes[:, first : first + self.values[name]]
-        # the spread is not used: the values themselves are drawn
-        both = torch.cat([centre, torch.zeros_like(centre)], dim=1) if name in self.predicts_scale else centre
-        return both if self.shapes[name] else both.reshape(len(codes), *[2] * (name in self.predicts_scale))
+        value = codes[:, self.values[name]]
+        shape = self.parameter_shapes[name]
+        # a predicted spread is not used: the values themselves are drawn
+        return functional.pad(value, (0, math.prod(shape) - value.shape[1])).reshape(len(codes), *shape)
 
     def draw(self, context: Context, noise: Tensor) -> Tensor:
         """Codes (S, B, C) for noise (S, B, C) from N(0, I)."""
@@ -183,9 +180,9 @@ class ConditionalFlow(nn.Module):
 
     def _as_codes(self, numbers: Tensor) -> Tensor:
         """Given numbers (N, F), of which the first V are standardised as the codes are."""
-        first = self.latent_features
-        values = (numbers[:, : self.code_features - first] - self.mean[first:]) / self.deviation[first:]
-        return torch.cat([values, numbers[:, self.code_features - first :]], dim=1)
+        first, values = self.latent_features, self.code_features - self.latent_features
+        standardised = (numbers[:, :values] - self.mean[first:]) / self.deviation[first:]
+        return torch.cat([standardised, numbers[:, values:]], dim=1)
 
 
 def numbers_of(modality: ModalityConfig, latent_features: int) -> int:
@@ -193,7 +190,7 @@ def numbers_of(modality: ModalityConfig, latent_features: int) -> int:
     return modality.categories if modality.categories is not None and not modality.shape else latent_features
 
 
-def _values(modalities: Sequence[ModalityConfig], real: Collection[str]) -> dict[str, int]:
+def _sizes(modalities: Sequence[ModalityConfig], real: Collection[str]) -> dict[str, int]:
     """The modalities that are parts of the code as they are, and their numbers of elements."""
     found = {
         modality.name: math.prod(modality.shape)

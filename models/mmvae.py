@@ -40,7 +40,7 @@ class MMVAE(Multimodal):
             self.config.network,
             self.latent_features,
             copy.deepcopy(self.decoders),
-            [name for name in self.index if self.likelihood(name).has_intervals],
+            {name: self.likelihood(name).parameter_shape for name in self.index if self.likelihood(name).has_intervals},
         )
 
     def condition(self, inputs: Batch) -> Context:

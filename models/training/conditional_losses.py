@@ -30,9 +30,8 @@ COMPLETE_PART = 0.25
 # Rows on which the flow is compared between steps, at least, and pairs of noise and time for all of them.
 MIN_HELD_OUT = 20
 HELD_OUT_DRAWS = 1024
-# Fewer complete rows are too few for a regression, and more than the most add nothing to it.
+# Fewer complete rows are too few for a regression.
 MIN_REGRESSED = 20
-MAX_REGRESSED = 2**15
 # Noise of the codes of steps, in deviations of the codes: drawn codes are not exact either.
 STEP_NOISE = 0.05
 # The decoders, copies of the model's, learn in every second step of samples.
@@ -70,10 +69,10 @@ class LossesOfSamples:
         self._rows = rows
         self._codes = _codes(model, dataset, rows, ENCODED_ROWS)
         self._flow.standardise(self._codes)
-        self._held_out = held_out[:HELD_OUT_DRAWS] if len(held_out) >= MIN_HELD_OUT else held_out[:0]
-        self._held_out_codes = _codes(model, dataset, self._held_out, ENCODED_ROWS)
-        if self._flow.start is not None and len(complete) >= MIN_REGRESSED:
-            self._regress(complete)
+        self._held_out = held_out[:: -(-len(held_out) // HELD_OUT_DRAWS)] if len(held_out) >= MIN_HELD_OUT else None
+        self._held_out_codes = None if self._held_out is None else _codes(model, dataset, self._held_out, ENCODED_ROWS)
+        if self._flow.start is not None:
+            self._regress()
 
     def of_step(self, step: int) -> Tensor:
         """The errors of flow and decoders on a batch."""
@@ -87,7 +86,7 @@ class LossesOfSamples:
     @torch.no_grad()
     def of_held_out(self) -> Tensor | None:
         """The flow's error on each row that no step has, always with the same noise; None: they are too few."""
-        if not len(self._held_out):
+        if self._held_out is None or self._held_out_codes is None:
             return None
         times = -(-HELD_OUT_DRAWS // len(self._held_out))
         rows, codes = np.tile(self._held_out, times), self._held_out_codes.repeat(times, 1)
@@ -106,19 +105,14 @@ class LossesOfSamples:
         return targets, codes, self._flow.loss(codes, _normal(generator, codes), time, context)
 
     @torch.no_grad()
-    def _regress(self, complete: Rows) -> None:
+    def _regress(self) -> None:
         """Start the flow at the regression of the codes of rows of which all elements are known."""
-        some = complete[:: -(-len(complete) // MAX_REGRESSED)]
-        codes, given = [], []
-        for targets in _batches(self._dataset, some, ENCODED_ROWS, self._codes.device):
-            numbers = self._model.given_numbers(targets)
-            whole = numbers.known.all(dim=1)
-            codes.append(self._model.full_codes(targets)[whole])
-            given.append(numbers.numbers[whole])
-        found = torch.cat(codes)
+        batches = _batches(self._dataset, self._rows, ENCODED_ROWS, self._codes.device)
+        found = [self._model.given_numbers(targets) for targets in batches]
+        whole = torch.cat([each.known.all(dim=1) for each in found])
         # numbers that are not finite end the training at its first step
-        if len(found) >= MIN_REGRESSED and bool(self._codes.isfinite().all()):
-            self._flow.regress(found, torch.cat(given))
+        if int(whole.sum()) >= MIN_REGRESSED and bool(self._codes.isfinite().all()):
+            self._flow.regress(self._codes[whole], torch.cat([each.numbers for each in found])[whole])
 
 
 class LossesOfSequences:
@@ -186,8 +180,7 @@ def _steps(sequences: Batch) -> Batch:
 def _codes(model: MMVAE, dataset: Dataset, rows: Rows, size: int) -> Tensor:
     """The codes of all that rows have, (N, Z)."""
     device = next(model.parameters()).device
-    found = [model.full_codes(targets) for targets in _batches(dataset, rows, size, device)]
-    return torch.cat(found) if found else torch.empty(0)
+    return torch.cat([model.full_codes(targets) for targets in _batches(dataset, rows, size, device)])
 
 
 def _batches(dataset: Dataset, rows: Rows, size: int, device: torch.device) -> Iterator[Batch]:
