@@ -54,8 +54,10 @@ test: check kernels ## run `check`, then all tests except the slow ones
 	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	$(BIN)/pytest -m "serial and not slow" tests/e2e $(PYTEST_ARGS)
 
+# Many of them wait for most of their time, so that one process more than there are cores pays.
+SLOW_JOBS ?= 3
 test-slow: kernels ## run the slow tests: memory, rolling restarts, whole stacks, faults
-	$(BIN)/pytest -m slow -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -m slow -n $(SLOW_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-gpu: kernels ## train and encode with both models on a CUDA card, and compare with the CPU
 	$(BIN)/pytest -m gpu -rs tests/models $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """Draws of what is missing: are they as different, as smooth and as wide as the data?
 
-Digits and spirals with three seeds, and the movements of three people after those of seven. Digits are split anew by
-each seed. A training has the configuration of a request that names the dataset and
+Digits and spirals with three seeds, and with one seed windows of movements among the other windows of the same people.
+Digits are split anew by each seed. A training has the configuration of a request that names the dataset and
 `architecture.conditional`. Two trainings run at a time, on one processor thread each.
 """
 
@@ -37,7 +37,7 @@ DRAWS = 64
 PATHS = 32
 SPIRALS, STEPS, TRAINING, TEST = 1000, 100, 600, 100
 MOVEMENTS_FOLDER = Path("var/benchmarks/data")
-PEOPLE_KNOWN = 7
+WINDOWS, WINDOW_PATHS = 200, 16
 LAGS = 1, 2, 5, 10
 LEVEL = 0.9
 
@@ -118,7 +118,7 @@ def spirals(seed: int) -> dict[str, float]:
     dataset = models.Dataset.from_arrays({name: value[order[:TRAINING]] for name, value in values.items()}, "sequence")
     real = {name: value[order[TRAINING : TRAINING + TEST]] for name, value in values.items()}
     predictor, without, whole = _train_sequences(dataset, seed)
-    found = _of_sequences(predictor, real, "spirals", seed)
+    found = _of_sequences(predictor, real, "spirals", PATHS, seed)
     few = {"x": real["x"][:8]}, {"x": np.ones((8, STEPS), bool)}
     found["spirals: training / without the conditional part"] = whole / without
     found["spirals: 8 rows x 32 draws"] = 1e3 * _median(lambda: predictor.impute(*few, draws=PATHS))
@@ -126,17 +126,27 @@ def spirals(seed: int) -> dict[str, float]:
 
 
 def movements(seed: int) -> dict[str, float]:
-    """The same of a smartwatch, worn by people of whom the model has seen nothing."""
+    """The same of a smartwatch.
+
+    People differ: the autocorrelations of three of them and of the other seven are up to 0.26 apart. So a model has to
+    have seen the people whose movements it draws.
+    """
     models.use_threads(1)
     values, people = smartwatch.load(MOVEMENTS_FOLDER)
-    known = people <= PEOPLE_KNOWN
-    dataset = models.Dataset.from_arrays({name: value[known] for name, value in values.items()}, "sequence")
-    predictor, _, _ = _train_sequences(dataset, seed)
-    test = np.random.default_rng(seed).permutation(np.flatnonzero(~known))[:TEST]
-    return _of_sequences(predictor, {name: value[test] for name, value in values.items()}, "movements", seed)
+    order = np.random.default_rng(seed).permutation(len(people))
+    known = {name: value[order[WINDOWS:]] for name, value in values.items()}
+    real = {name: value[order[:WINDOWS]] for name, value in values.items()}
+    predictor, _, _ = _train_sequences(models.Dataset.from_arrays(known, "sequence"), seed)
+    found = _of_sequences(predictor, real, "movements", WINDOW_PATHS, seed)
+    found["movements: autocorrelation, of known windows - of the others"] = max(
+        _apart(known[name], real[name]) for name in real
+    )
+    return found
 
 
-def _of_sequences(predictor: Predictor, real: Mapping[str, Array], data: str, seed: int) -> dict[str, float]:
+def _of_sequences(
+    predictor: Predictor, real: Mapping[str, Array], data: str, draws: int, seed: int
+) -> dict[str, float]:
     """Autocorrelation, coverage and width of what is drawn for gaps of six kinds. real: two modalities, (N, T, F)."""
     first, second = real
     rows = len(real[first])
@@ -154,22 +164,16 @@ def _of_sequences(predictor: Predictor, real: Mapping[str, Array], data: str, se
     for case, masks in cases.items():
         present = {name: np.broadcast_to(mask, (rows, STEPS)).copy() for name, mask in zip(real, masks, strict=True)}
         given = {name: value * present[name][..., None] for name, value in real.items()}
-        completed = predictor.impute(given, present, draws=PATHS)["completed"]
+        completed = predictor.impute(given, present, draws=draws)["completed"]
         apart, inside, ratios = [], [], []
         for name, answer in completed.items():
             missing = ~present[name]
             if not missing.any():
                 continue
             gap = slice(None) if case == "scattered" else missing[0]
-            paths, own = answer["draws"][..., gap, :], real[name][:, gap]
-            apart += [
-                abs(
-                    _autocorrelation(paths[..., axis].reshape(-1, paths.shape[-2]), lag)
-                    - _autocorrelation(own[..., axis], lag)
-                )
-                for axis in range(own.shape[-1])
-                for lag in LAGS
-            ]
+            apart.append(
+                _apart(answer["draws"][..., gap, :].reshape(-1, *real[name][:, gap].shape[1:]), real[name][:, gap])
+            )
             inside.append(_inside(real[name][missing], answer["lower"][missing], answer["upper"][missing]))
             error = np.square(answer["mean"] - real[name])[missing].mean()
             ratios.append(answer["draws"].var(axis=1)[missing].mean() / error)
@@ -208,6 +212,18 @@ def _inside(values: Array, lower: Array, upper: Array) -> float:
     return float(((lower <= values) & (values <= upper)).mean())
 
 
+def _apart(drawn: Array, real: Array) -> float:
+    """The largest difference of autocorrelations of (N, T, F) among LAGS, each the mean over the F axes."""
+    each = [
+        [
+            abs(_autocorrelation(drawn[..., axis], lag) - _autocorrelation(real[..., axis], lag))
+            for axis in range(real.shape[-1])
+        ]
+        for lag in LAGS
+    ]
+    return float(np.mean(each, axis=1).max())
+
+
 def _autocorrelation(paths: Array, lag: int) -> float:
     """Of steps at this distance, around each path's mean. paths: (N, T)."""
     centred = paths - paths.mean(axis=1, keepdims=True)
@@ -237,7 +253,7 @@ BARS: dict[str, tuple[str, float, float]] = {
     "spirals: autocorrelation": ("", -math.inf, 0.05),
     "spirals: coverage": ("", 0.87, 0.93),
     "spirals: training /": ("times", -math.inf, 2.0),
-    "movements: autocorrelation": ("", -math.inf, 0.05),
+    "movements: autocorrelation, drawn": ("", -math.inf, 0.05),
     "movements: coverage": ("", 0.87, 0.93),
 }
 

@@ -12,7 +12,7 @@ from models.config.modality import ModalityConfig, ModalityOptions
 from models.config.network import MLPConfig, NetworkConfig, misfit
 from models.config.wording import sentences
 
-BUILT_IN_EXPERTS = ("product", "weighted_product", "mixture", "mixture_of_products")
+BUILT_IN_EXPERTS = ("product", "weighted_product", "mixture", "mixture_of_products", "hellinger")
 EXPERTS_GROUP = "sensorium.experts"
 BUILT_IN_FUSIONS = ("zero", "missing_embeddings")
 FUSIONS_GROUP = "sensorium.fusions"
@@ -27,7 +27,7 @@ class _MMVAE(Frozen):
     expert: str = Field(
         default="product",
         description="How the posteriors of the modalities are joined: product, weighted_product, mixture, "
-        "mixture_of_products, or the name of an entry point in the group sensorium.experts.",
+        "mixture_of_products, hellinger, or the name of an entry point in the group sensorium.experts.",
     )
     network: NetworkConfig = Field(default=MLPConfig(), description="Encoder and decoder of every modality.")
     conditional: ConditionalFlowConfig | None = Field(

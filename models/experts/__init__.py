@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from models.config.architecture import EXPERTS_GROUP
 from models.experts.expert import Expert as Expert
 from models.experts.expert import Posterior as Posterior
+from models.experts.hellinger import HellingerExpert
 from models.experts.mixture import MixtureOfExperts
 from models.experts.mixture_of_products import MixtureOfProducts
 from models.experts.product import ProductOfExperts
@@ -18,6 +19,7 @@ EXPERTS: dict[str, type[Expert]] = {
     "weighted_product": WeightedProductOfExperts,
     "mixture": MixtureOfExperts,
     "mixture_of_products": MixtureOfProducts,
+    "hellinger": HellingerExpert,
 }
 
 

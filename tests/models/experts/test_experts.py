@@ -99,6 +99,25 @@ def test_a_mixture_of_products_covers_the_subsets_of_present_modalities() -> Non
     assert expert(PRIOR_AND_TWO, _present(False, False)).weight.flatten().tolist() == [1, 0, 0, 0]
 
 
+def test_hellinger_s_mean_and_variance_are_those_of_the_squared_mean_of_roots() -> None:
+    moments = experts.build("hellinger", modalities=2, latent_features=1)(PRIOR_AND_TWO, _present(True, True)).moments()
+    z = torch.linspace(-10, 15, 100_001, dtype=torch.float64)
+    roots = [torch.distributions.Normal(mean, spread).log_prob(z).div(2).exp() for mean, spread in ((2, 0.5), (4, 1))]
+    density = (roots[0] + roots[1]).square()
+    density = density / density.sum()
+    mean = float((density * z).sum())
+    assert moments.mean.item() == pytest.approx(mean, abs=1e-4)
+    assert moments.standard_deviation.square().item() == pytest.approx(
+        float((density * (z - mean) ** 2).sum()), abs=1e-4
+    )
+
+
+def test_hellinger_of_one_modality_is_its_own_posterior() -> None:
+    expert = experts.build("hellinger", modalities=2, latent_features=1)
+    moments = expert(PRIOR_AND_TWO, _present(False, True)).moments()
+    assert (moments.mean.item(), moments.standard_deviation.item()) == (pytest.approx(4), pytest.approx(1))
+
+
 @pytest.mark.parametrize("name", BUILT_IN_EXPERTS)
 def test_every_expert_has_the_properties_that_models_need(name: str) -> None:
     """Hiding equals not having; rows do not depend on each other; the weights of a row sum to one."""
@@ -127,7 +146,9 @@ def test_every_expert_survives_a_checkpoint(name: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_expert_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValidationError, match="only mixture, mixture_of_products, product, weighted_product"):
+    with pytest.raises(
+        ValidationError, match="only hellinger, mixture, mixture_of_products, product, weighted_product"
+    ):
         MMVAEOptions(expert="oracle")
 
 

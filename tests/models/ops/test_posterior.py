@@ -156,7 +156,7 @@ def test_networks_that_the_kernel_does_not_have_are_named(network: Any) -> None:
 
 
 @built
-@pytest.mark.parametrize("expert", ["weighted_product", "mixture", "mixture_of_products"])
+@pytest.mark.parametrize("expert", ["weighted_product", "mixture", "mixture_of_products", "hellinger"])
 def test_other_experts_are_left_to_torch(expert: Any) -> None:
     model = build(MMVAEConfig(modalities=(NUMBERS, FLAG), expert=expert))
     assert "products of experts" in (posterior.supports(model) or "")

@@ -171,7 +171,7 @@ def test_fewer_steps_than_cycles_are_refused_before_anything_is_built() -> None:
         list(fit(two(), static(), training, seed=0))
 
 
-@pytest.mark.parametrize("expert", ["weighted_product", "mixture", "mixture_of_products"])
+@pytest.mark.parametrize("expert", ["weighted_product", "mixture", "mixture_of_products", "hellinger"])
 def test_every_expert_learns(expert: str) -> None:
     config = two().model_copy(update={"expert": expert})
     assert _last_loss(config, LEARNING, static()) < unrelated_bound(static()) - 1
