@@ -183,7 +183,7 @@ def test_kernels_leave_them_to_pytorch_and_sizes_are_unknown() -> None:
 @pytest.mark.parametrize(
     ("config", "options", "expected"),
     [
-        (MMVAEConfig, {"expert": "none"}, "there is no expert of this name, only averaged, mixture"),
+        (MMVAEConfig, {"expert": "none"}, "there is no expert of this name, only averaged, hellinger, mixture"),
         (MMVRNNConfig, {"fusion": "none"}, "there is no fusion of this name, only averaging, missing_embeddings, zero"),
         (
             MMVAEConfig,
