@@ -31,10 +31,14 @@ ALLOWED = {
 
 
 class Movements(NamedTuple):
-    """N windows of STEPS readings, every EVERY-th of the series: name -> (N, STEPS, 3). people: (N,)."""
+    """N windows of STEPS readings, every EVERY-th of the series: name -> (N, STEPS, 3).
+
+    people, series: (N,), who and which recording a window is of.
+    """
 
     values: dict[str, NDArray[np.float32]]
     people: NDArray[np.int64]
+    series: NDArray[np.int64]
 
 
 class _Arrays(pickle.Unpickler):
@@ -62,11 +66,12 @@ def load(folder: Path) -> Movements:
     np.lib.format.read_magic(file)
     np.lib.format.read_array_header_1_0(file)
     data = _Arrays(file, encoding="latin1").load().item()
-    windows, people = [], []
-    for series, person in zip(data["X"], data["subject"], strict=True):
+    windows, people, numbers = [], [], []
+    for number, (series, person) in enumerate(zip(data["X"], data["subject"], strict=True)):
         some = series[::EVERY].astype(np.float32)
         count = len(some) // STEPS
         windows.append(some[: count * STEPS].reshape(count, STEPS, 6))
         people += [int(person)] * count
+        numbers += [number] * count
     both = np.concatenate(windows)
-    return Movements({NAMES[0]: both[..., :3], NAMES[1]: both[..., 3:]}, np.array(people))
+    return Movements({NAMES[0]: both[..., :3], NAMES[1]: both[..., 3:]}, np.array(people), np.array(numbers))

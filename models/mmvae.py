@@ -135,14 +135,14 @@ class MMVAE(Multimodal):
     def terms(self, inputs: Batch, targets: Batch, noise: Tensor | None) -> Terms:
         """E_q[log p(x_m | z)] of each target with one draw per component, and sum over c of weight_c KL(q_c || p).
 
-        noise: (B, Z). For a product the sum is KL(q || p), for a mixture an upper bound of it.
+        noise: (B, Z). For one component the sum is KL(q || p), for a mixture an upper bound of it.
         """
         posterior = self.posterior(inputs)
         components, weight = posterior.components, posterior.weight
         codes = components.mean if noise is None else gaussian.draw(components, noise)  # (C, B, Z)
         kl = gaussian.kl_from_standard(components)
         density, errors = self._densities(codes, targets, weight > 0)
-        if len(weight) == 1:  # a product: its weight is 1
+        if len(weight) == 1:  # its weight is 1
             return Terms({name: value[0] for name, value in density.items()}, kl[0], None, errors)
         log_likelihood = {name: (weight * value).sum(dim=0) for name, value in density.items()}
         return Terms(log_likelihood, (weight.unsqueeze(-1) * kl).sum(dim=0), None, errors)

@@ -13,7 +13,7 @@ from models.gaussian import Gaussian
 class Posterior(NamedTuple):
     """A mixture of C diagonal Gaussians: sum over c of weight_c N(mean_c, standard_deviation_c^2).
 
-    components: (C, B, Z) twice. weight: (C, B), sums to 1 over C. A product of experts has C = 1.
+    components: (C, B, Z) twice. weight: (C, B), sums to 1 over C. `of_one` has C = 1.
     """
 
     components: Gaussian

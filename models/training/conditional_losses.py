@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.architectures import Model
@@ -30,8 +31,9 @@ COMPLETE_PART = 0.25
 # Rows on which the flow is compared between steps, at least, and pairs of noise and time for all of them.
 MIN_HELD_OUT = 20
 HELD_OUT_DRAWS = 1024
-# Fewer complete rows are too few for a regression.
+# Fewer complete rows are too few for a regression, and more than the most add nothing to it.
 MIN_REGRESSED = 20
+MAX_REGRESSED = 2**15
 # Noise of the codes of steps, in deviations of the codes: drawn codes are not exact either.
 STEP_NOISE = 0.05
 # The decoders, copies of the model's, learn in every second step of samples.
@@ -69,10 +71,12 @@ class LossesOfSamples:
         self._rows = rows
         self._codes = _codes(model, dataset, rows, ENCODED_ROWS)
         self._flow.standardise(self._codes)
-        self._held_out = held_out[:: -(-len(held_out) // HELD_OUT_DRAWS)] if len(held_out) >= MIN_HELD_OUT else None
-        self._held_out_codes = None if self._held_out is None else _codes(model, dataset, self._held_out, ENCODED_ROWS)
+        self._held_out: tuple[Rows, Tensor] | None = None
+        if len(held_out) >= MIN_HELD_OUT:
+            some = _evenly(held_out, HELD_OUT_DRAWS)
+            self._held_out = some, _codes(model, dataset, some, ENCODED_ROWS)
         if self._flow.start is not None:
-            self._regress()
+            self._regress(_evenly(np.flatnonzero(has_all[rows]), MAX_REGRESSED))
 
     def of_step(self, step: int) -> Tensor:
         """The errors of flow and decoders on a batch."""
@@ -86,10 +90,11 @@ class LossesOfSamples:
     @torch.no_grad()
     def of_held_out(self) -> Tensor | None:
         """The flow's error on each row that no step has, always with the same noise; None: they are too few."""
-        if self._held_out is None or self._held_out_codes is None:
+        if self._held_out is None:
             return None
-        times = -(-HELD_OUT_DRAWS // len(self._held_out))
-        rows, codes = np.tile(self._held_out, times), self._held_out_codes.repeat(times, 1)
+        rows, codes = self._held_out
+        times = -(-HELD_OUT_DRAWS // len(rows))
+        rows, codes = np.tile(rows, times), codes.repeat(times, 1)
         errors: Tensor = self._flow_errors(rows, codes, np.random.default_rng(self._seed))[2].unflatten(0, (times, -1))
         return errors.mean(dim=0)
 
@@ -105,14 +110,17 @@ class LossesOfSamples:
         return targets, codes, self._flow.loss(codes, _normal(generator, codes), time, context)
 
     @torch.no_grad()
-    def _regress(self) -> None:
-        """Start the flow at the regression of the codes of rows of which all elements are known."""
-        batches = _batches(self._dataset, self._rows, ENCODED_ROWS, self._codes.device)
+    def _regress(self, complete: NDArray[np.int64]) -> None:
+        """Start the flow at the regression of codes. complete: which of the rows have all modalities."""
+        batches = _batches(self._dataset, self._rows[complete], ENCODED_ROWS, self._codes.device)
         found = [self._model.given_numbers(targets) for targets in batches]
-        whole = torch.cat([each.known.all(dim=1) for each in found])
         # numbers that are not finite end the training at its first step
-        if int(whole.sum()) >= MIN_REGRESSED and bool(self._codes.isfinite().all()):
-            self._flow.regress(self._codes[whole], torch.cat([each.numbers for each in found])[whole])
+        if not found or not bool(self._codes.isfinite().all()):
+            return
+        whole = torch.cat([each.known.all(dim=1) for each in found])
+        if int(whole.sum()) >= MIN_REGRESSED:
+            codes = self._codes[torch.from_numpy(complete)][whole]
+            self._flow.regress(codes, torch.cat([each.numbers for each in found])[whole])
 
 
 class LossesOfSequences:
@@ -186,6 +194,11 @@ def _codes(model: MMVAE, dataset: Dataset, rows: Rows, size: int) -> Tensor:
 def _batches(dataset: Dataset, rows: Rows, size: int, device: torch.device) -> Iterator[Batch]:
     for start in range(0, len(rows), size):
         yield data.batch_of(dataset, rows[start : start + size]).to(device)
+
+
+def _evenly(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, from all parts of them."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def _normal(generator: np.random.Generator, like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from tests.e2e.stack import FINAL, Caller
 from tests.servers import free_port
 
 pytestmark = pytest.mark.slow
+
 MEGABYTES = 128
 RESERVE_BYTES = 8 * 1024**2
 ROWS = b'{"x": [1.0, 2.0]}\n{"x": [3.0, 4.0]}\n' * 50

@@ -41,9 +41,11 @@ MODELS: list[Model] = [
     *(static_model(EVERY, expert=expert) for expert in ("product", "weighted_product", "mixture")),
     *(sequence_model(EVERY, **join, inference=how) for join, how in product(JOINS, ("filter", "smooth"))),
     sequence_model(EVERY, inference="smooth", static_latent_features=3),
+    static_model(EVERY, expert="hellinger"),
 ]
 IDS = [f"mmvae-{expert}" for expert in ("product", "weighted_product", "mixture")]
-IDS += [f"{next(iter(join.values()))}-{how}" for join, how in product(JOINS, ("filter", "smooth"))] + ["static latent"]
+IDS += [f"{next(iter(join.values()))}-{how}" for join, how in product(JOINS, ("filter", "smooth"))]
+IDS += ["static latent", "mmvae-hellinger"]
 
 every = pytest.mark.parametrize("model", MODELS, ids=IDS)
 

@@ -43,7 +43,7 @@ def _built(config: MMVAEConfig | MMVRNNConfig) -> int:
     return sum(parameter.numel() for parameter in build(config).parameters())
 
 
-@pytest.mark.parametrize("expert", ["product", "weighted_product", "mixture"])
+@pytest.mark.parametrize("expert", ["product", "weighted_product", "mixture", "hellinger"])
 def test_an_mmvae_has_as_many_parameters_as_computed(expert: str) -> None:
     config = MMVAEConfig(modalities=MODALITIES + MORE, expert=expert, latent_features=3, network=NETWORK)
     size = size_of(config)

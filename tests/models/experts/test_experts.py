@@ -99,17 +99,33 @@ def test_a_mixture_of_products_covers_the_subsets_of_present_modalities() -> Non
     assert expert(PRIOR_AND_TWO, _present(False, False)).weight.flatten().tolist() == [1, 0, 0, 0]
 
 
-def test_hellinger_s_mean_and_variance_are_those_of_the_squared_mean_of_roots() -> None:
-    moments = experts.build("hellinger", modalities=2, latent_features=1)(PRIOR_AND_TWO, _present(True, True)).moments()
-    z = torch.linspace(-10, 15, 100_001, dtype=torch.float64)
-    roots = [torch.distributions.Normal(mean, spread).log_prob(z).div(2).exp() for mean, spread in ((2, 0.5), (4, 1))]
-    density = (roots[0] + roots[1]).square()
-    density = density / density.sum()
-    mean = float((density * z).sum())
-    assert moments.mean.item() == pytest.approx(mean, abs=1e-4)
-    assert moments.standard_deviation.square().item() == pytest.approx(
-        float((density * (z - mean) ** 2).sum()), abs=1e-4
-    )
+def test_hellinger_has_the_moments_of_the_squared_mean_of_roots() -> None:
+    members = Gaussian(torch.tensor([0.0, 2.0, 4.0, 3.0])[:, None, None], torch.tensor([1, 0.5, 1, 2])[:, None, None])
+    expert = experts.build("hellinger", modalities=3, latent_features=1)
+    z = torch.linspace(-20, 25, 100_001, dtype=torch.float64)
+    roots = [
+        torch.distributions.Normal(mean, spread).log_prob(z).div(2).exp() for mean, spread in ((2, 0.5), (4, 1), (3, 2))
+    ]
+    for given in ((0, 1), (0, 1, 2)):
+        density = torch.stack([roots[number] for number in given]).sum(dim=0).square()
+        density = density / density.sum()
+        mean = (density * z).sum()
+        moments = expert(members, _present(*(number in given for number in range(3)))).moments()
+        assert moments.mean.item() == pytest.approx(float(mean), abs=1e-4)
+        assert moments.standard_deviation.square().item() == pytest.approx(
+            float((density * (z - mean).square()).sum()), abs=1e-4
+        )
+
+
+def test_hellinger_has_finite_gradients_also_of_experts_far_apart_and_of_a_row_without_any() -> None:
+    mean = torch.tensor([[0.0, 0.0], [1e3, 1.0], [-1e3, 2.0]]).unsqueeze(-1).requires_grad_()
+    deviation = torch.full((3, 2, 1), 1e-3).requires_grad_()
+    present = torch.tensor([[True, True], [True, False], [True, False]])
+    moments = experts.build("hellinger", 2, 1)(Gaussian(mean, deviation), present).moments()
+    (moments.mean + moments.standard_deviation).sum().backward()
+    assert mean.grad is not None
+    assert deviation.grad is not None
+    assert bool(mean.grad.isfinite().all() & deviation.grad.isfinite().all())
 
 
 def test_hellinger_of_one_modality_is_its_own_posterior() -> None:

@@ -36,7 +36,7 @@ def test_a_feature_is_active_above_a_variance_of_its_mean(factor: float, active:
 
 
 def test_only_products_of_experts_have_shares() -> None:
-    for options in ({"expert": "mixture"}, {"expert": "mixture_of_products"}):
+    for options in ({"expert": "mixture"}, {"expert": "mixture_of_products"}, {"expert": "hellinger"}):
         assert latent_features(build(two(**options)).eval(), static(), np.arange(10))[1] is None
 
 
