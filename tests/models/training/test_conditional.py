@@ -19,7 +19,7 @@ from models.config import (
 )
 from models.draw_calibration import MIN_ROWS, NONE, PATTERN, POOLED, DrawCalibration, Scores
 from models.mmvae import MMVAE
-from models.training import conditional
+from models.training import conditional, conditional_losses
 from models.training.checks import UnusableData
 from models.training.dataset import Dataset
 from models.training.evaluate import evaluate
@@ -108,6 +108,14 @@ def test_codes_of_incomplete_rows_are_learned_only_where_few_rows_are_complete()
         of_all = _fitted_to(model, samples, np.arange(rows))
         of_complete = _fitted_to(model, samples, np.flatnonzero(complete))
         assert all(torch.equal(of_all[name], weight) for name, weight in of_complete.items()) == (complete is several)
+
+
+def test_rows_are_taken_evenly_from_first_to_last() -> None:
+    rows = np.arange(100, 2149)
+    assert conditional_losses._evenly(rows[:1024], 1024).tolist() == rows[:1024].tolist()
+    some = conditional_losses._evenly(rows, 1024)
+    assert (len(some), some[0], some[-1]) == (1024, 100, 2148)
+    assert set(np.diff(some).tolist()) == {2, 3}
 
 
 @pytest.mark.parametrize(("held_out", "is_fitted"), [(40, True), (10, False)])
