@@ -54,7 +54,7 @@ test: check kernels ## run `check`, then all tests except the slow ones
 	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	$(BIN)/pytest -m "serial and not slow" tests/e2e $(PYTEST_ARGS)
 
-# Many of these tests wait most of the time, so that three processes are faster on two cores.
+# Many of these tests wait most of the time, so there are more processes than cores.
 SLOW_JOBS ?= 3
 test-slow: kernels ## run the slow tests: memory, rolling restarts, whole stacks, faults
 	$(BIN)/pytest -m slow -n $(SLOW_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

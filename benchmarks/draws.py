@@ -170,9 +170,8 @@ def _of_sequences(
             if not missing.any():
                 continue
             gap = slice(None) if case == "scattered" else missing[0]
-            apart.append(
-                _apart(answer["draws"][..., gap, :].reshape(-1, *real[name][:, gap].shape[1:]), real[name][:, gap])
-            )
+            own = real[name][:, gap]
+            apart.append(_apart(answer["draws"][..., gap, :].reshape(-1, *own.shape[1:]), own))
             inside.append(_inside(real[name][missing], answer["lower"][missing], answer["upper"][missing]))
             error = np.square(answer["mean"] - real[name])[missing].mean()
             ratios.append(answer["draws"].var(axis=1)[missing].mean() / error)

@@ -7,7 +7,7 @@ linear regression on what is given (`models.linear_start`) and learns what diffe
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -76,7 +76,7 @@ class ConditionalFlow(nn.Module):
         self.latent_features = 0 if len(sizes) == len(modalities) else latent_features
         ends = list(accumulate(sizes.values(), initial=self.latent_features))
         self.code_features = code_features = ends[-1]
-        self.values = {name: slice(*ends[index : index + 2]) for index, name in enumerate(sizes)}
+        self.values = {name: slice(*place) for name, place in zip(sizes, pairwise(ends), strict=True)}
         self.parameter_shapes = {name: real[name] for name in sizes}
         values = sum(sizes.values())
         self.encoders = nn.ModuleList(_encoder(modality, modality.network or network) for modality in modalities)

@@ -112,11 +112,11 @@ class LossesOfSamples:
     @torch.no_grad()
     def _regress(self, complete: NDArray[np.int64]) -> None:
         """Start the flow at the regression of codes. complete: which of the rows have all modalities."""
+        # numbers that are not finite end the training at its first step
+        if len(complete) < MIN_REGRESSED or not bool(self._codes.isfinite().all()):
+            return
         batches = _batches(self._dataset, self._rows[complete], ENCODED_ROWS, self._codes.device)
         found = [self._model.given_numbers(targets) for targets in batches]
-        # numbers that are not finite end the training at its first step
-        if not found or not bool(self._codes.isfinite().all()):
-            return
         whole = torch.cat([each.known.all(dim=1) for each in found])
         if int(whole.sum()) >= MIN_REGRESSED:
             codes = self._codes[torch.from_numpy(complete)][whole]
