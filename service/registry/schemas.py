@@ -55,6 +55,12 @@ class EvaluationEntry(BaseModel):
     baseline_error: float | None = Field(
         description="Error of predicting the training rows' mean, or their most frequent category."
     )
+    linear_error: float | None = Field(
+        default=None,
+        description="Error of the training rows' ridge regression of the target on what is observed, or logistic "
+        "regression for categories. Null for an observed target, with too few rows or too many numbers, and for other "
+        "metrics.",
+    )
     log_likelihood: float | None = Field(description="Mean predictive log-density per value, in nats.")
     coverage_90: float | None = Field(description="Fraction of the values inside the predicted 90 % interval.")
     draws: DrawScores | None = Field(

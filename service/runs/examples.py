@@ -141,6 +141,7 @@ COMPARISON: dict[str, Any] = {
                     "values": 20,
                     "error": error,
                     "baseline_error": 0.5,
+                    "linear_error": 0.3,
                     "log_likelihood": log_likelihood,
                     "coverage_90": None,
                 }

@@ -15,7 +15,9 @@ from models.ops.philox import Draws
 from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
+from models.training.evaluation import linear
 from models.training.evaluation.baseline import baselines
+from models.training.evaluation.linear import Linear
 from models.training.evaluation.rows import batches
 
 # Up to this many modalities, all subsets are observed; beyond, each modality alone, all but one, and all.
@@ -26,13 +28,16 @@ NOISE = 16
 
 
 def matrix(model: Model, dataset: Dataset, rows: Rows, train_rows: Rows, seed: int) -> list[dict[str, Any]]:
-    """One entry per observed subset and target; the baseline is the best constant for the training rows."""
+    """One entry per observed subset and target.
+
+    The baselines are the best constant for the training rows, and for a missing target their best linear prediction.
+    """
     device = next(model.parameters()).device
     reference = {name: constant.to(device) for name, constant in baselines(dataset, model, train_rows).items()}
     return [
         entry
         for observed in observed_subsets(list(model.index))
-        for entry in _entries(model, dataset, rows, observed, reference, seed)
+        for entry in _entries(model, dataset, rows, train_rows, observed, reference, seed)
     ]
 
 
@@ -47,11 +52,23 @@ def observed_subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _entries(
-    model: Model, dataset: Dataset, rows: Rows, observed: tuple[str, ...], reference: dict[str, Tensor], seed: int
+    model: Model,
+    dataset: Dataset,
+    rows: Rows,
+    train_rows: Rows,
+    observed: tuple[str, ...],
+    reference: dict[str, Tensor],
+    seed: int,
 ) -> Iterator[dict[str, Any]]:
     """An entry per target, from the rows that have all observed modalities."""
     rows = rows[data.rows_with_all(dataset, list(observed))[rows]]
-    sums = {name: _Sums(model.likelihood(name), reference[name], name not in observed) for name in model.index}
+    fitted = {
+        name: linear.fit(model, dataset, train_rows, observed, name) for name in model.index if name not in observed
+    }
+    sums = {
+        name: _Sums(model.likelihood(name), reference[name], fitted.get(name), name not in observed)
+        for name in model.index
+    }
     for targets, chunk in batches(model, dataset, rows, DRAWS):
         inputs = Batch(
             {name: targets.values[name] for name in observed},
@@ -63,8 +80,9 @@ def _entries(
         noise = noise.to(next(iter(targets.present.values())).device)
         of_mean = model.decode(inputs, list(model.index), None)
         of_draws = model.decode(inputs, list(model.index), noise)
+        seen = linear.features(model, inputs, observed)
         for name, one in sums.items():
-            one.add(of_mean[name], of_draws[name], targets, name)
+            one.add(of_mean[name], of_draws[name], seen, targets, name)
     for name, one in sums.items():
         yield {"observed": list(observed), "target": name, **one.figures()}
 
@@ -75,19 +93,21 @@ class _Sums:
     missing: whether the target is not among the observed modalities.
     """
 
-    def __init__(self, likelihood: Likelihood, reference: Tensor, missing: bool) -> None:
+    def __init__(self, likelihood: Likelihood, reference: Tensor, fitted: Linear | None, missing: bool) -> None:
         self._likelihood = likelihood
         self._reference = reference
+        self._linear = fitted
         self._missing = missing
         self.values = 0
         self.elements = 0
         self.error = 0.0
         self.reference_error = 0.0
+        self.linear_error = 0.0
         self.log_likelihood = 0.0
         self.covered = 0
 
-    def add(self, mean: Tensor, drawn: Tensor, targets: Batch, name: str) -> None:
-        """mean: (1, B, ...) parameters of the posterior mean. drawn: (S, B, ...) of draws."""
+    def add(self, mean: Tensor, drawn: Tensor, seen: Tensor, targets: Batch, name: str) -> None:
+        """mean: (1, B, ...) parameters of the posterior mean. drawn: (S, B, ...) of draws. seen: `linear.features`."""
         likelihood, metric = self._likelihood, self._likelihood.metric
         present, elements = targets.observed(name), targets.elements(name)
         value = targets.values[name][present]  # (N, *shape)
@@ -101,6 +121,9 @@ class _Sums:
         self.elements += value.numel() if elements is None else int(elements.sum())
         self.error += _sum(metric.of_elements(likelihood.point(likelihood.describe(of_mean)), value), elements)
         self.reference_error += _sum(metric.of_elements(self._reference, value.double()), elements)
+        if self._linear is not None:
+            predicted = self._linear(seen[present]).reshape(value.shape)
+            self.linear_error += _sum(metric.of_elements(predicted, value), elements)
         each = torch.stack([likelihood.log_prob(raw, value, elements) for raw in of_draws])
         self.log_likelihood += (each.logsumexp(dim=0) - math.log(len(each))).double().sum().item()
         if likelihood.has_intervals:
@@ -113,11 +136,12 @@ class _Sums:
         metric = self._likelihood.metric
         figures: dict[str, Any] = {"metric": metric.name, "values": self.values}
         if not self.values:
-            return figures | dict.fromkeys(("error", "baseline_error", "log_likelihood", "coverage_90"))
+            return figures | dict.fromkeys(("error", "baseline_error", "linear_error", "log_likelihood", "coverage_90"))
         error, reference = self.error / self.elements, self.reference_error / self.elements
         return figures | {
             "error": metric.of_mean(error),
             "baseline_error": metric.of_mean(reference),
+            "linear_error": None if self._linear is None else metric.of_mean(self.linear_error / self.elements),
             "log_likelihood": self.log_likelihood / self.values,
             "coverage_90": self.covered / self.elements if self._likelihood.has_intervals else None,
         }

@@ -38,7 +38,7 @@ def of_latent(features: list[dict[str, Any]], shares: Mapping[str, float] | None
 
 
 def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
-    """Warnings of few rows, rows not held out, targets that no row has, and predictions no better than a constant."""
+    """Warnings of few rows, rows not held out, targets that no row has, and predictions no better than a baseline."""
     found = []
     if split == "training":
         message = "no rows were held out, so the evaluation is on training rows and says little about new ones"
@@ -54,16 +54,17 @@ def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
         )
         found.append({"type": "not_evaluated", "message": message})
     useless = [
-        _cell(entry)
+        f"{_cell(entry)} with an error of {entry['error']:.3g}, {words} with {best:.3g}"
         for entry in matrix
-        if entry["target"] not in entry["observed"]
-        and entry["error"] is not None
-        and entry["error"] >= entry["baseline_error"]
+        if entry["target"] not in entry["observed"] and entry["error"] is not None
+        for best, words in [_best_baseline(entry)]
+        if entry["error"] >= best
     ]
     if useless:
         message = (
-            f"the model predicts {'; '.join(useless[:5])} no better than the training rows' mean or most frequent "
-            "category; the modalities may have nothing to do with each other, or the rows are too few"
+            f"no model is needed for answers as good as these: {'; '.join(useless[:5])}; the modalities may have "
+            "nothing to do with each other, or the rows are too few; else try more epochs, more latent_features or a "
+            "smaller beta"
         )
         found.append({"type": "no_better_than_baseline", "message": message})
     return found
@@ -109,6 +110,13 @@ def of_metrics(metrics: Mapping[str, float], values_per_row: float) -> Warnings:
         "smaller network, more weight_decay or a larger beta may help"
     )
     return [{"type": "overfitting", "message": message}]
+
+
+def _best_baseline(entry: Mapping[str, Any]) -> tuple[float, str]:
+    """The smaller of the two baselines' errors, and what makes it."""
+    constant = entry["baseline_error"], "the training rows' mean or most frequent category"
+    fitted = entry.get("linear_error")
+    return constant if fitted is None else min(constant, (fitted, "a linear prediction"))
 
 
 def _cell(entry: Mapping[str, Any]) -> str:

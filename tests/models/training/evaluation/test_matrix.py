@@ -81,6 +81,7 @@ def test_a_target_that_no_row_has_together_with_the_observed_modalities_has_no_f
         "values": 0,
         "error": None,
         "baseline_error": None,
+        "linear_error": None,
         "log_likelihood": None,
         "coverage_90": None,
     }
@@ -91,5 +92,5 @@ def test_the_figures_do_not_depend_on_the_size_of_batches(monkeypatch: pytest.Mo
     expected = matrix(*arguments)
     monkeypatch.setattr("models.training.evaluation.rows.MAX_NUMBERS_AT_ONCE", 1)
     for found, one in zip(matrix(*arguments), expected, strict=True):
-        for name in ("error", "baseline_error", "log_likelihood", "coverage_90"):
+        for name in ("error", "baseline_error", "linear_error", "log_likelihood", "coverage_90"):
             assert found[name] == pytest.approx(one[name]), (found["observed"], found["target"], name)

@@ -64,7 +64,16 @@ def test_predictions_of_other_modalities_that_are_no_better_than_a_constant_are_
     entries = [_entry("a", "b", 1.0), _entry("b", "a", 0.99), _entry("a", "a", 2.0)]
     (found,) = warnings.of_rows(entries, "test", 40)
     assert found["type"] == "no_better_than_baseline"
-    assert "predicts 'b' from 'a' no better" in found["message"]
+    assert (
+        "these: 'b' from 'a' with an error of 1, the training rows' mean or most frequent category with 1;"
+        in (found["message"])
+    )
+
+
+def test_the_better_of_both_baselines_counts() -> None:
+    entries = [_entry("a", "b") | {"linear_error": 0.5}, _entry("b", "a") | {"linear_error": 0.51}]
+    (found,) = warnings.of_rows(entries, "test", 40)
+    assert "these: 'b' from 'a' with an error of 0.5, a linear prediction with 0.5;" in found["message"]
 
 
 @pytest.mark.parametrize(("validation_loss", "expected"), [(15.0, []), (15.1, ["overfitting"])])
