@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from models.architectures import build
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
@@ -62,3 +63,18 @@ def test_a_few_rows_are_too_few(complete: int) -> None:
     dataset = Dataset.from_arrays(values, present={"a": np.ones(40, bool), "b": np.arange(40) < complete})
     model = build(MMVAEConfig(modalities=(A, B), latent_features=2, network=SMALL)).eval()
     assert (linear.fit(model, dataset, np.arange(40), ["a"], "b") is None) == (complete < 10)
+
+
+def test_both_regressions_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    x, word = random.standard_normal((120, 8)), random.integers(0, 3, 120)
+    x[:, :3] += np.eye(3)[word]
+    y = x @ random.standard_normal((8, 1)) + random.standard_normal((120, 1))
+    ridge = RidgeCV([penalty * len(x) for penalty in linear.PENALTIES]).fit(x, y)
+    found = linear._ridge(torch.from_numpy(x), torch.from_numpy(y))
+    np.testing.assert_allclose(found(torch.from_numpy(x)), ridge.predict(x).reshape(-1, 1), rtol=1e-6)
+    penalty = 0.1
+    logistic = LogisticRegression(C=1 / (penalty * len(x)), tol=1e-10, max_iter=1000).fit(x, word)
+    fitted = linear._fitted(torch.from_numpy(x), torch.from_numpy(word), 3, penalty)
+    chances = (torch.from_numpy(x) @ fitted.weight + fitted.offset).softmax(dim=1)
+    np.testing.assert_allclose(chances, logistic.predict_proba(x), atol=1e-4)
