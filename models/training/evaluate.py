@@ -13,6 +13,7 @@ from models.training.data import Rows
 from models.training.dataset import Dataset
 from models.training.evaluation import draws, warnings
 from models.training.evaluation.bounds import PARTICLES, bounds
+from models.training.evaluation.gaps import gaps
 from models.training.evaluation.latent import latent_features
 from models.training.evaluation.matrix import DRAWS, matrix
 from models.training.evaluation.rows import held_out, sample
@@ -20,6 +21,7 @@ from models.training.evaluation.rows import held_out, sample
 MAX_ROWS = 2000
 MAX_BOUND_ROWS = 500
 MAX_DRAW_ROWS = 500
+MAX_GAP_ROWS = 500
 
 
 @torch.no_grad()
@@ -45,10 +47,12 @@ def evaluate(
         of_draws = draws.scores(model, dataset, sample(model, dataset, rows, MAX_DRAW_ROWS, MIN_CODES, seed), seed)
         for entry in entries:
             entry["draws"] = of_draws.get((tuple(entry["observed"]), entry["target"]))
+    in_gaps = gaps(model, dataset, sample(model, dataset, rows, MAX_GAP_ROWS, DRAWS, seed), train_rows, seed)
     features, shares = latent_features(model, dataset, rows)
     return {
         "rows": {"split": split, "count": len(rows)},
         "matrix": entries,
+        "gaps": in_gaps,
         **bounds(model, dataset, sample(model, dataset, rows, MAX_BOUND_ROWS, PARTICLES, seed), seed),
         "latent": features,
         "active_units": sum(feature["active"] for feature in features),
@@ -56,6 +60,7 @@ def evaluate(
         "warnings": [
             *warnings.of_latent(features, shares),
             *warnings.of_rows(entries, split, len(rows)),
+            *warnings.of_baselines(entries, in_gaps),
             *warnings.of_draws(entries),
             *warnings.of_metrics(metrics, data.observed_values_per_row(dataset)),
         ],

@@ -69,6 +69,28 @@ class EvaluationEntry(BaseModel):
     )
 
 
+class EvaluatedGap(BaseModel):
+    """Steps of one modality that were taken away from sequences and predicted from everything else."""
+
+    target: str = Field(description="Name of the modality.")
+    pattern: str = Field(
+        description="scattered: half of the steps. stretch: a quarter of the steps, one after another."
+    )
+    metric: str = Field(description="The error metric, as in the matrix.")
+    values: int = Field(description="Number of predicted time steps.")
+    error: float | None = Field(description="In the units of the data. Null if no step was taken away.")
+    baseline_error: float | None = Field(
+        description="Error of predicting the training rows' mean, or their most frequent category."
+    )
+    last_value_error: float | None = Field(description="Error of predicting the last value before the gap.")
+    interpolation_error: float | None = Field(
+        description="Error of a straight line between the values around the gap. Null for categories, for other "
+        "metrics, and for a model with inference filter, which sees no value after the gap."
+    )
+    log_likelihood: float | None = Field(description="Mean predictive log-density per time step, in nats.")
+    coverage_90: float | None = Field(description="Fraction of the values inside the predicted 90 % interval.")
+
+
 class LatentFeature(BaseModel):
     """One latent feature, with all modalities observed."""
 
@@ -90,6 +112,9 @@ class Evaluation(BaseModel):
 
     rows: EvaluatedRows = Field(description="The rows that were predicted.")
     matrix: list[EvaluationEntry] = Field(description="One entry per observed subset and target.")
+    gaps: list[EvaluatedGap] = Field(
+        default_factory=list, description="Two entries per modality of a sequence model; none for samples."
+    )
     elbo: float | None = Field(description="Evidence lower bound with beta = 1, in nats per row.")
     iwae_64: float | None = Field(description="Importance weighted bound of 64 draws, in nats per row.")
     latent: list[LatentFeature] = Field(description="One entry per latent feature.")

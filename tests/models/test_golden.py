@@ -85,7 +85,10 @@ def test_a_training_gives_the_weights_it_gave(name: str, backend: Backend) -> No
     spec, data = golden.spec_of(files[f"{name}/spec"]), golden.arrays(files[f"{name}/data"])
     found = golden.train(spec, data, backend)
     assert found is not None
-    assert not differences(found, golden.arrays(files[f"{name}/result"]))
+    expected = golden.arrays(files[f"{name}/result"])
+    # Evaluations have got more figures since.
+    found = {place: value for place, value in found.items() if place in expected or "evaluation/" not in place}
+    assert not differences(found, expected)
 
 
 @pytest.mark.parametrize("name", golden.cases("trainings"))

@@ -45,9 +45,9 @@ class Linear(NamedTuple):
     is_category: bool
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, K) numbers, or the most likely category, (N,)."""
+        """(..., D) -> (..., K) numbers, or the most likely category, (...)."""
         found = features @ self.weight + self.offset
-        return found.argmax(dim=1) if self.is_category else found
+        return found.argmax(dim=-1) if self.is_category else found
 
 
 def features(model: Model, inputs: Batch, observed: Sequence[str]) -> Tensor:

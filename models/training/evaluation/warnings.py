@@ -12,6 +12,12 @@ FEW_ROWS = 30
 OVERFITTED = 1.0
 # Variance of draws over the squared error of their mean; 1 is right.
 NARROW_DRAWS, WIDE_DRAWS = 0.6, 1.6
+BASELINES = {
+    "baseline_error": "the training rows' mean or most frequent category",
+    "linear_error": "a linear prediction",
+    "last_value_error": "the last value",
+    "interpolation_error": "a straight line over the gap",
+}
 
 Warnings = list[dict[str, str]]
 
@@ -38,7 +44,7 @@ def of_latent(features: list[dict[str, Any]], shares: Mapping[str, float] | None
 
 
 def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
-    """Warnings of few rows, rows not held out, targets that no row has, and predictions no better than a baseline."""
+    """Warnings of few rows, rows not held out, and targets that no row has."""
     found = []
     if split == "training":
         message = "no rows were held out, so the evaluation is on training rows and says little about new ones"
@@ -53,21 +59,28 @@ def of_rows(matrix: list[dict[str, Any]], split: str, count: int) -> Warnings:
             "how well the model predicts that; hold out rows that have it, by the dataset's splits or validation_rows"
         )
         found.append({"type": "not_evaluated", "message": message})
+    return found
+
+
+def of_baselines(matrix: list[dict[str, Any]], gaps: list[dict[str, Any]]) -> Warnings:
+    """A warning of predictions of what is missing that are no better than the best one without a model."""
+    cells = [(_cell(entry), entry) for entry in matrix if entry["target"] not in entry["observed"]]
+    cells += [(_gap(entry), entry) for entry in gaps]
     useless = [
-        f"{_cell(entry)} with an error of {entry['error']:.3g}, {words} with {best:.3g}"
-        for entry in matrix
-        if entry["target"] not in entry["observed"] and entry["error"] is not None
-        for best, words in [_best_baseline(entry)]
+        f"{words} with an error of {entry['error']:.3g}, {other} with {best:.3g}"
+        for words, entry in cells
+        if entry["error"] is not None
+        for best, other in [_best_baseline(entry)]
         if entry["error"] >= best
     ]
-    if useless:
-        message = (
-            f"no model is needed for answers as good as these: {'; '.join(useless[:5])}; the modalities may have "
-            "nothing to do with each other, or the rows are too few; else try more epochs, more latent_features or a "
-            "smaller beta"
-        )
-        found.append({"type": "no_better_than_baseline", "message": message})
-    return found
+    if not useless:
+        return []
+    message = (
+        f"no model is needed for answers as good as these: {'; '.join(useless[:5])}; the modalities may have "
+        "nothing to do with each other, or the rows are too few; else try more epochs, more latent_features or a "
+        "smaller beta"
+    )
+    return [{"type": "no_better_than_baseline", "message": message}]
 
 
 def of_draws(matrix: list[dict[str, Any]]) -> Warnings:
@@ -113,12 +126,15 @@ def of_metrics(metrics: Mapping[str, float], values_per_row: float) -> Warnings:
 
 
 def _best_baseline(entry: Mapping[str, Any]) -> tuple[float, str]:
-    """The smaller of the two baselines' errors, and what makes it."""
-    constant = entry["baseline_error"], "the training rows' mean or most frequent category"
-    fitted = entry.get("linear_error")
-    return constant if fitted is None else min(constant, (fitted, "a linear prediction"))
+    """The smallest error without a model, and what makes it."""
+    return min((entry[name], words) for name, words in BASELINES.items() if entry.get(name) is not None)
 
 
 def _cell(entry: Mapping[str, Any]) -> str:
     """An entry of the matrix in words."""
     return f"{entry['target']!r} from {', '.join(map(repr, entry['observed']))}"
+
+
+def _gap(entry: Mapping[str, Any]) -> str:
+    """A gap of a sequence in words."""
+    return f"{entry['target']!r} at {'scattered steps' if entry['pattern'] == 'scattered' else 'a stretch of steps'}"

@@ -62,7 +62,7 @@ def test_a_target_is_not_evaluated_if_no_entry_has_its_values() -> None:
 
 def test_predictions_of_other_modalities_that_are_no_better_than_a_constant_are_listed() -> None:
     entries = [_entry("a", "b", 1.0), _entry("b", "a", 0.99), _entry("a", "a", 2.0)]
-    (found,) = warnings.of_rows(entries, "test", 40)
+    (found,) = warnings.of_baselines(entries, [])
     assert found["type"] == "no_better_than_baseline"
     assert (
         "these: 'b' from 'a' with an error of 1, the training rows' mean or most frequent category with 1;"
@@ -72,8 +72,21 @@ def test_predictions_of_other_modalities_that_are_no_better_than_a_constant_are_
 
 def test_the_better_of_both_baselines_counts() -> None:
     entries = [_entry("a", "b") | {"linear_error": 0.5}, _entry("b", "a") | {"linear_error": 0.51}]
-    (found,) = warnings.of_rows(entries, "test", 40)
+    (found,) = warnings.of_baselines(entries, [])
     assert "these: 'b' from 'a' with an error of 0.5, a linear prediction with 0.5;" in found["message"]
+
+
+def test_gaps_are_compared_with_the_best_of_line_last_value_and_constant() -> None:
+    errors = {"error": 0.5, "baseline_error": 1.0, "last_value_error": 0.6}
+    gaps = [
+        {"target": "a", "pattern": "scattered", **errors, "interpolation_error": 0.5},
+        {"target": "b", "pattern": "stretch", **errors, "interpolation_error": None},
+    ]
+    (found,) = warnings.of_baselines([], gaps)
+    assert (
+        "these: 'a' at scattered steps with an error of 0.5, a straight line over the gap with 0.5;" in found["message"]
+    )
+    assert warnings.of_baselines([], gaps[1:]) == []
 
 
 @pytest.mark.parametrize(("validation_loss", "expected"), [(15.0, []), (15.1, ["overfitting"])])
