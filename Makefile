@@ -54,10 +54,12 @@ test: check kernels ## run `check`, then all tests except the slow ones
 	$(BIN)/pytest -m "not slow and not serial" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	$(BIN)/pytest -m "serial and not slow" tests/e2e $(PYTEST_ARGS)
 
-# Many of these tests wait most of the time, so there are more processes than cores.
+# Many of these tests wait most of the time, so there are more processes than cores. Each test is named when it ends. A
+# test that hangs where no signal reaches it, in C++ or under the interpreter's lock, ends the run, with a traceback.
 SLOW_JOBS ?= 3
+WATCHED := -o faulthandler_timeout=1260 -o faulthandler_exit_on_timeout=true --max-worker-restart 0
 test-slow: kernels ## run the slow tests: memory, rolling restarts, whole stacks, faults
-	$(BIN)/pytest -m slow -n $(SLOW_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -m slow -n $(SLOW_JOBS) --dist loadfile --no-loadscope-reorder -vv $(WATCHED) --durations 20 $(PYTEST_ARGS)
 
 test-gpu: kernels ## train and encode with both models on a CUDA card, and compare with the CPU
 	$(BIN)/pytest -m gpu -rs tests/models $(PYTEST_ARGS)
