@@ -96,7 +96,7 @@ class ConditionalFlow(nn.Module):
             nn.Identity() if name in self.values else decoder
             for name, decoder in zip(self.names, decoders, strict=True)
         )
-        self.calibration = DrawCalibration(modalities)
+        self.calibration = DrawCalibration(modalities, exact=self.values)
         self.register_buffer("mean", torch.zeros(code_features))
         self.register_buffer("deviation", torch.ones(code_features))
         noise = torch.tensor([CODE_NOISE] * self.latent_features + [VALUE_NOISE] * values)

@@ -1,7 +1,7 @@
 """Factors that make draws of missing values as wide as the errors on held-out rows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ MIN_ROWS = 100
 MIN_SEQUENCES = 30
 # A ratio of spreads needs fewer errors: with 20 it is known to about 15 %.
 MIN_ERRORS = 20
+LEAST_NOISE = 0.01
 TINY = 1e-12
 NONE, POOLED, PATTERN = (CALIBRATIONS.index(name) for name in ("none", "pooled", "pattern"))
 
@@ -72,13 +73,15 @@ class DrawCalibration(nn.Module):
     min_rows = MIN_ROWS
     min_errors = MIN_ERRORS
 
-    def __init__(self, modalities: Sequence[ModalityConfig]) -> None:
+    def __init__(self, modalities: Sequence[ModalityConfig], exact: Collection[str] = ()) -> None:
+        """exact: the modalities whose values are parts of the code, and are decoded without an error."""
         super().__init__()
         self.names = [modality.name for modality in modalities]
         self.patterns = self.count_patterns(len(modalities))
         for index, modality in enumerate(modalities):
             # the elements of an image share a unit, as in the likelihoods
-            self.register_buffer(f"noise_{index}", torch.ones(modality.shape if len(modality.shape) < 2 else ()))
+            noise = torch.ones(modality.shape if len(modality.shape) < 2 else ())
+            self.register_buffer(f"noise_{index}", LEAST_NOISE * noise if modality.name in exact else noise)
         self.register_buffer("factor", torch.ones(len(modalities), self.patterns + 1))
         self.register_buffer("rows", torch.zeros(len(modalities), self.patterns + 1, dtype=torch.int64))
 

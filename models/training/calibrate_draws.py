@@ -13,7 +13,7 @@ from models.batch import Batch
 from models.conditional import ConditionalFlow
 from models.conditional_sequences import SequenceFlow
 from models.config.conditional import MIN_CODES, values_per_row
-from models.draw_calibration import MAX_MODALITIES, TINY, DrawCalibration, Scores
+from models.draw_calibration import LEAST_NOISE, MAX_MODALITIES, TINY, DrawCalibration, Scores
 from models.ops.philox import Draws
 from models.training import data
 from models.training.conditional_losses import GAPS
@@ -29,7 +29,7 @@ MAX_STEPS = 6000
 GAPS_OF_EACH = 4
 # Numbers of one modality that are drawn together.
 MAX_NUMBERS = 2**23
-LIMITS = 0.01, 100.0
+LIMITS = LEAST_NOISE, 100.0
 
 
 @torch.no_grad()
@@ -98,7 +98,7 @@ def _fit_noise(model: Model, flow: ConditionalFlow | SequenceFlow, dataset: Data
             own = torch.where(known, each, 0).double()
             total += own.flatten(0, codes.ndim - 2).sum(dim=0) if noise.ndim else own.sum()
     ratio = (error / predicted.clamp(min=TINY)).sqrt().clamp(*LIMITS)
-    noise.copy_(torch.where(count >= flow.calibration.min_errors, ratio, 1.0))
+    noise.copy_(torch.where(count >= flow.calibration.min_errors, ratio, noise))
 
 
 def _score_samples(model: Model, dataset: Dataset, rows: Rows, name: str, seed: int, scores: _Collected) -> None:

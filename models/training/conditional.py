@@ -38,8 +38,9 @@ def fit(
     """Fit `model.conditional` to the codes of these rows. The rest of the model stays as it is.
 
     A step hides parts of each row, and moves the flow towards the row's code given what is left (arXiv:2210.02747,
-    eq. 9), and the decoders towards the values given the code. Held-out rows choose the step. Returns False if it was
-    stopped. Raises FloatingPointError if the loss is NaN or infinite.
+    eq. 9), and the decoders towards the values given the code. Held-out rows choose the step; where they are too few,
+    samples keep the regression. Returns False if it was stopped. Raises FloatingPointError if the loss is NaN or
+    infinite.
     """
     flow = model.conditional
     assert flow is not None  # noqa: S101 the caller has added it
@@ -54,7 +55,7 @@ def fit(
     best.offer(0, losses.of_held_out())
     total = 0.0
     flow.train()
-    for step in range(steps):
+    for step in range(steps if losses.learns else 0):
         if should_stop():
             return False
         loss = losses.of_step(step)

@@ -32,7 +32,7 @@ COMPLETE_PART = 0.25
 MIN_HELD_OUT = 20
 HELD_OUT_DRAWS = 1024
 # Fewer complete rows are too few for a regression, and more than the most add nothing to it.
-MIN_REGRESSED = 20
+MIN_REGRESSED = 5
 MAX_REGRESSED = 2**15
 # Noise of the codes of steps, in deviations of the codes: drawn codes are not exact either.
 STEP_NOISE = 0.05
@@ -54,6 +54,9 @@ class LossesOfSamples:
 
     The code of an incomplete row is that of an average row, and draws that learn it are too sure. So only complete rows
     count where they are enough.
+
+    learns: whether the flow is to learn anything. With a regression to start from and too few held-out rows to see
+    whether steps make it better, it stays there.
     """
 
     learning_rate = 4e-3
@@ -75,8 +78,10 @@ class LossesOfSamples:
         if len(held_out) >= MIN_HELD_OUT:
             some = _evenly(held_out, HELD_OUT_DRAWS)
             self._held_out = some, _codes(model, dataset, some, ENCODED_ROWS)
-        if self._flow.start is not None:
-            self._regress(_evenly(np.flatnonzero(has_all[rows]), MAX_REGRESSED))
+        is_regressed = self._flow.start is not None and self._regress(
+            _evenly(np.flatnonzero(has_all[rows]), MAX_REGRESSED)
+        )
+        self.learns = self._held_out is not None or not is_regressed
 
     def of_step(self, step: int) -> Tensor:
         """The errors of flow and decoders on a batch."""
@@ -110,23 +115,26 @@ class LossesOfSamples:
         return targets, codes, self._flow.loss(codes, _normal(generator, codes), time, context)
 
     @torch.no_grad()
-    def _regress(self, complete: NDArray[np.int64]) -> None:
-        """Start the flow at the regression of codes. complete: which of the rows have all modalities."""
+    def _regress(self, complete: NDArray[np.int64]) -> bool:
+        """Start the flow at the regression of codes, if it can be. complete: which of the rows have all modalities."""
         # numbers that are not finite end the training at its first step
         if len(complete) < MIN_REGRESSED or not bool(self._codes.isfinite().all()):
-            return
+            return False
         batches = _batches(self._dataset, self._rows[complete], ENCODED_ROWS, self._codes.device)
         found = [self._model.given_numbers(targets) for targets in batches]
         whole = torch.cat([each.known.all(dim=1) for each in found])
-        if int(whole.sum()) >= MIN_REGRESSED:
-            codes = self._codes[torch.from_numpy(complete)][whole]
-            self._flow.regress(codes, torch.cat([each.numbers for each in found])[whole])
+        if int(whole.sum()) < MIN_REGRESSED:
+            return False
+        codes = self._codes[torch.from_numpy(complete)][whole]
+        self._flow.regress(codes, torch.cat([each.numbers for each in found])[whole])
+        return True
 
 
 class LossesOfSequences:
     """The codes of a sequence are those of what the model decodes for its steps, given all that it has."""
 
     learning_rate = 2e-3
+    learns = True
 
     def __init__(self, model: MMVRNN, dataset: Dataset, rows: Rows, seed: int) -> None:
         assert model.conditional is not None  # noqa: S101 the caller has added it

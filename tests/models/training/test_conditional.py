@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from models import conditional_draws
@@ -29,6 +30,8 @@ from tests.models.training.energy import p_value
 from tests.models.training.small import static, two
 
 FLOW = ConditionalFlowConfig(hidden_features=32, layers=2)
+# Without a regression to start from, a flow learns however few rows are held out.
+LEARNING = FLOW.model_copy(update={"start": "normal"})
 SHORT = TrainingConfig(epochs=2, batch_size=20, conditional_steps=60)
 
 
@@ -39,8 +42,8 @@ def _finished(events: list[Event]) -> MMVAE:
     return last.model
 
 
-def _trained(training: TrainingConfig = SHORT, **arguments: Any) -> list[Event]:
-    return list(fit(two(conditional=FLOW), static(), training, seed=0, **arguments))
+def _trained(training: TrainingConfig = SHORT, flow: ConditionalFlowConfig = FLOW, **arguments: Any) -> list[Event]:
+    return list(fit(two(conditional=flow), static(), training, seed=0, **arguments))
 
 
 def _rest(model: MMVAE) -> dict[str, Tensor]:
@@ -48,11 +51,21 @@ def _rest(model: MMVAE) -> dict[str, Tensor]:
 
 
 def test_a_conditional_part_changes_no_other_weight_and_is_reported() -> None:
-    events = _trained()
+    events = _trained(flow=LEARNING)
     plain = _finished(list(fit(two(), static(), SHORT, seed=0)))
     torch.testing.assert_close(_rest(_finished(events)), plain.state_dict(), rtol=0, atol=0)
     assert [event.step for event in events if isinstance(event, Conditional)] == [50, 60]
     assert plain.conditional is None
+
+
+def test_with_few_held_out_rows_the_conditional_part_is_the_regression() -> None:
+    events = _trained()
+    assert not any(isinstance(event, Conditional) for event in events)
+    flow = _finished(events).conditional
+    assert flow is not None
+    assert not flow.state_dict()["output.weight"].any()
+    assert flow.start is not None
+    assert not torch.equal(flow.start.covariance, torch.eye(len(flow.start.covariance)))
 
 
 def test_the_same_seed_fits_the_same_conditional_part() -> None:
@@ -74,7 +87,7 @@ def test_a_conditional_part_alone_needs_a_trained_model() -> None:
 
 
 def test_a_training_stopped_in_its_conditional_part_ends_as_one_that_was_not() -> None:
-    whole = _trained()
+    whole = _trained(flow=LEARNING)
     reached = 0
 
     def stops() -> bool:
@@ -82,10 +95,10 @@ def test_a_training_stopped_in_its_conditional_part_ends_as_one_that_was_not() -
         reached += 1
         return reached > 2 * 5 + 30  # ten steps of the model, then thirty of the conditional part
 
-    stopped = _trained(should_stop=stops)[-1]
+    stopped = _trained(flow=LEARNING, should_stop=stops)[-1]
     assert isinstance(stopped, Checkpoint)
     assert stopped.reason == "stopped"
-    resumed = _finished(_trained(resume_from=stopped.state))
+    resumed = _finished(_trained(flow=LEARNING, resume_from=stopped.state))
     torch.testing.assert_close(resumed.state_dict(), _finished(whole).state_dict(), rtol=0, atol=0)
 
 
@@ -121,7 +134,7 @@ def test_rows_are_taken_evenly_from_first_to_last() -> None:
 @pytest.mark.parametrize(("held_out", "is_fitted"), [(40, True), (10, False)])
 def test_the_spread_of_decoded_values_needs_few_held_out_rows(held_out: int, is_fitted: bool) -> None:
     training = SHORT.model_copy(update={"validation_rows": tuple(range(held_out))})
-    model = _finished(_trained(training))
+    model = _finished(_trained(training, LEARNING))
     assert model.conditional is not None
     calibration = model.conditional.calibration
     assert (calibration.noise("m1") != 1).any() == is_fitted
@@ -216,7 +229,9 @@ def _answers(values: dict[str, np.ndarray], given: dict[str, np.ndarray], target
         for one in samples.modalities
     )
     config = MMVAEConfig(modalities=modalities, latent_features=4, conditional=ConditionalFlowConfig())
-    training = TrainingConfig(epochs=40, weight_average=0.99, conditional_steps=1000)
+    training = TrainingConfig(
+        epochs=40, weight_average=0.99, conditional_steps=1000, batch_size=min(64, samples.rows // 2)
+    )
     model = _finished(list(fit(config, samples, training, seed=0)))
     tensors = {name: torch.from_numpy(value) for name, value in given.items()}
     inputs = Batch(tensors, {name: torch.ones(len(value), dtype=torch.bool) for name, value in given.items()})
@@ -290,3 +305,17 @@ def test_draws_of_a_gaussian_follow_its_conditional_distribution() -> None:
     drawn = _answers({"a": given, "b": others}, {"a": given[:3]}, "b")
     for row, at in zip(drawn, given, strict=False):
         assert p_value(row, random.multivariate_normal(gain @ at, own, 400)) > 0.01
+
+
+def test_draws_of_a_very_small_table_are_as_good_as_a_ridge_regression() -> None:
+    """24 rows, of which too few are held out to train a flow: the regression alone answers."""
+    random = np.random.default_rng(6)
+    mixing = random.standard_normal((3, 3)) / 2
+    x = random.standard_normal((1000, 3))
+    y = x @ mixing + 0.7 * random.standard_normal((1000, 3))
+    values = {name: value[:24].astype(np.float32) for name, value in {"x": x, "y": y}.items()}
+    drawn = _answers(values, {"x": x[24:].astype(np.float32)}, "y")
+    ridge = RidgeCV(np.logspace(-3, 4, 15)).fit(x[:24], y[:24])
+    own, of_ridge = (np.square(found - x[24:] @ mixing).mean() for found in (drawn.mean(axis=1), ridge.predict(x[24:])))
+    assert own < of_ridge + 0.05 * 0.49
+    assert drawn.var(axis=1).mean() / 0.49 == pytest.approx(1, abs=0.4)
