@@ -311,8 +311,8 @@ def test_draws_of_a_very_small_table_are_as_good_as_a_ridge_regression() -> None
     """24 rows, of which too few are held out to train a flow: the regression alone answers."""
     random = np.random.default_rng(6)
     mixing = random.standard_normal((3, 3)) / 2
-    x = random.standard_normal((1000, 3))
-    y = x @ mixing + 0.7 * random.standard_normal((1000, 3))
+    x = random.standard_normal((300, 3))
+    y = x @ mixing + 0.7 * random.standard_normal((300, 3))
     values = {name: value[:24].astype(np.float32) for name, value in {"x": x, "y": y}.items()}
     drawn = _answers(values, {"x": x[24:].astype(np.float32)}, "y")
     ridge = RidgeCV(np.logspace(-3, 4, 15)).fit(x[:24], y[:24])

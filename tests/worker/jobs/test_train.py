@@ -20,6 +20,7 @@ def test_model_with_a_last_loss_that_is_not_finite_is_kept(database: Database, p
         evaluation = {
             "rows": {"split": "test", "count": 1},
             "matrix": [],
+            "gaps": [],
             "elbo": math.inf,
             "iwae_64": -3.0,
             "latent": [{"kl": math.nan, "active": False}],
