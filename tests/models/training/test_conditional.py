@@ -307,6 +307,7 @@ def test_draws_of_a_gaussian_follow_its_conditional_distribution() -> None:
         assert p_value(row, random.multivariate_normal(gain @ at, own, 400)) > 0.01
 
 
+@pytest.mark.slow
 def test_draws_of_a_very_small_table_are_as_good_as_a_ridge_regression() -> None:
     """24 rows, of which too few are held out to train a flow: the regression alone answers."""
     random = np.random.default_rng(6)
