@@ -166,7 +166,8 @@ def test_the_jobs_of_an_upgraded_installation_end_as_they_should(upgraded: Upgra
         reaped = caller.run(known["running"])
         assert (reaped["attempt"], reaped["failures"]) == (before["attempt"] + 1, 1)
         events = [one["type"] for one in caller.call("GET", f"/v1/runs/{reaped['id']}/events")["events"]]
-        assert events[-4:] == ["worker_lost", "started", "training", "succeeded"]
+        # after a few epochs a linear prediction is better
+        assert events[-5:] == ["worker_lost", "started", "training", "no_better_than_baseline", "succeeded"]
         swapped = f"/v1/models/{SWAPPED}/aliases/production"
         wait_until(lambda: caller.call("GET", swapped)["pending_version"] is None, 30, "the alias has moved")
         assert (caller.call("GET", swapped)["version"], caller.call("GET", swapped)["error"]) == (2, None)
