@@ -12,6 +12,7 @@ from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
 from models.training.evaluation import draws, warnings
+from models.training.evaluation.baseline import baselines
 from models.training.evaluation.bounds import PARTICLES, bounds
 from models.training.evaluation.gaps import gaps
 from models.training.evaluation.latent import latent_features
@@ -42,12 +43,13 @@ def evaluate(
     dataset = data.select(dataset, model.config)
     split, rows = held_out(dataset, train_rows, validation_rows)
     rows = sample(model, dataset, rows, MAX_ROWS, DRAWS, seed)
-    entries = matrix(model, dataset, rows, train_rows, seed)
+    constants = baselines(dataset, model, train_rows)
+    entries = matrix(model, dataset, rows, train_rows, constants, seed)
     if model.conditional is not None:
         of_draws = draws.scores(model, dataset, sample(model, dataset, rows, MAX_DRAW_ROWS, MIN_CODES, seed), seed)
         for entry in entries:
             entry["draws"] = of_draws.get((tuple(entry["observed"]), entry["target"]))
-    in_gaps = gaps(model, dataset, sample(model, dataset, rows, MAX_GAP_ROWS, DRAWS, seed), train_rows, seed)
+    in_gaps = gaps(model, dataset, sample(model, dataset, rows, MAX_GAP_ROWS, DRAWS, seed), constants, seed)
     features, shares = latent_features(model, dataset, rows)
     return {
         "rows": {"split": split, "count": len(rows)},

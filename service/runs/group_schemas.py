@@ -90,9 +90,7 @@ class EvaluatedCell(BaseModel):
     )
     linear_error: float | None = Field(
         default=None,
-        description="Error of the training rows' ridge regression of the target on what is observed, or logistic "
-        "regression for categories. Null for an observed target, with too few rows or too many numbers, and for other "
-        "metrics.",
+        description="Error of a linear prediction of the target; null where the evaluation has none.",
     )
     log_likelihood: float | None = Field(description="Mean predictive log-density per value, in nats.")
     coverage_90: float | None = Field(description="Fraction of the values inside the predicted 90 % interval.")

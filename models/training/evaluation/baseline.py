@@ -11,11 +11,13 @@ from models.training.dataset import Dataset
 
 def baselines(dataset: Dataset, model: Model, rows: Rows) -> dict[str, Tensor]:
     """The constant with the lowest error by each likelihood's metric: name -> (*shape), the same for every row."""
+    device = next(model.parameters()).device
     return {
         modality.name: torch.as_tensor(
             model.likelihood(modality.name).metric.best_constant(
                 data.present_values(dataset, modality.name, rows), modality
-            )
+            ),
+            device=device,
         )
         for modality in model.modalities
     }

@@ -3,6 +3,7 @@
 The matrix hides whole modalities. Gaps hide some steps of one modality, and everything else is given.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from models.mmvrnn import MMVRNN
 from models.ops.philox import Draws
 from models.training.data import Rows
 from models.training.dataset import Dataset
-from models.training.evaluation.baseline import baselines
 from models.training.evaluation.errors import Errors
 from models.training.evaluation.matrix import DRAWS, decoded
 from models.training.evaluation.rows import batches
@@ -27,12 +27,15 @@ SCATTERED = 0.5
 LONGEST = 0.25
 
 
-def gaps(model: Model, dataset: Dataset, rows: Rows, train_rows: Rows, seed: int) -> list[dict[str, Any]]:
-    """Two entries per modality of sequences: for scattered steps, and for one stretch of steps. None for samples."""
+def gaps(
+    model: Model, dataset: Dataset, rows: Rows, constants: Mapping[str, Tensor], seed: int
+) -> list[dict[str, Any]]:
+    """Two entries per modality of sequences: for scattered steps, and for one stretch of steps. None for samples.
+
+    constants: the training rows' best ones, name -> (*shape).
+    """
     if dataset.offsets is None:
         return []
-    device = next(model.parameters()).device
-    reference = {name: constant.to(device) for name, constant in baselines(dataset, model, train_rows).items()}
     errors = {
         (name, pattern): Errors(name, model.likelihood(name), ("baseline", "last_value", "interpolation"))
         for name in model.index
@@ -47,7 +50,7 @@ def gaps(model: Model, dataset: Dataset, rows: Rows, train_rows: Rows, seed: int
             inputs = whole.kept({other: ~hidden if other == name else whole.valid for other in whole.present})
             targets = whole.kept({other: hidden if other == name else whole.valid for other in whole.present})
             of_mean, of_draws = decoded(model, inputs, targets, seed, chunk)
-            others = _others(model, name, inputs, reference[name])
+            others = _others(model, name, inputs, constants[name])
             one.add(of_mean[name], of_draws[name], targets, inputs.absence(name), others)
     return [{"target": name, "pattern": pattern, **one.figures()} for (name, pattern), one in errors.items()]
 

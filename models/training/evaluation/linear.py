@@ -89,11 +89,14 @@ def fit(model: Model, dataset: Dataset, rows: Rows, observed: Sequence[str], tar
         there = batch.observed(target)
         known = batch.known(target)
         whole = there & known.flatten(there.ndim).all(dim=-1) if known.ndim > there.ndim else there
-        given.append(features(model, batch, observed)[whole])
+        found = features(model, batch, observed)
+        if found.shape[-1] > MAX_FEATURES:
+            return None
+        given.append(found[whole])
         wanted.append(
             batch.values[target][whole].flatten(1) if known.ndim > there.ndim else batch.values[target][whole]
         )
-    if not given or sum(map(len, wanted)) < MIN_ROWS or given[0].shape[1] > MAX_FEATURES:
+    if not given or sum(map(len, wanted)) < MIN_ROWS:
         return None
     x, y = torch.cat(given), torch.cat(wanted)
     if isinstance(likelihood.metric, ErrorRate):

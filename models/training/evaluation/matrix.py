@@ -1,6 +1,6 @@
 """Errors of every target given every observed subset of the modalities."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +14,6 @@ from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
 from models.training.evaluation import linear
-from models.training.evaluation.baseline import baselines
 from models.training.evaluation.errors import Errors
 from models.training.evaluation.rows import batches
 
@@ -25,17 +24,17 @@ NOISE = 16
 """The stream of random numbers."""
 
 
-def matrix(model: Model, dataset: Dataset, rows: Rows, train_rows: Rows, seed: int) -> list[dict[str, Any]]:
+def matrix(
+    model: Model, dataset: Dataset, rows: Rows, train_rows: Rows, constants: Mapping[str, Tensor], seed: int
+) -> list[dict[str, Any]]:
     """One entry per observed subset and target.
 
-    The baselines are the best constant for the training rows, and for a missing target their best linear prediction.
+    The baselines are the training rows' best constants, and for a missing target their best linear prediction.
     """
-    device = next(model.parameters()).device
-    reference = {name: constant.to(device) for name, constant in baselines(dataset, model, train_rows).items()}
     return [
         entry
         for observed in observed_subsets(list(model.index))
-        for entry in _entries(model, dataset, rows, train_rows, observed, reference, seed)
+        for entry in _entries(model, dataset, rows, train_rows, observed, constants, seed)
     ]
 
 
@@ -55,7 +54,7 @@ def _entries(
     rows: Rows,
     train_rows: Rows,
     observed: tuple[str, ...],
-    reference: dict[str, Tensor],
+    constants: Mapping[str, Tensor],
     seed: int,
 ) -> Iterator[dict[str, Any]]:
     """An entry per target, from the rows that have all observed modalities."""
@@ -71,13 +70,13 @@ def _entries(
             targets.lengths,
         )
         of_mean, of_draws = decoded(model, inputs, targets, seed, chunk)
-        seen = linear.features(model, inputs, observed)
+        seen = linear.features(model, inputs, observed) if any(fitted.values()) else None
         for name, one in errors.items():
             # 1: others are given
             absence = torch.full_like(targets.observed(name), name not in observed, dtype=torch.long)
             found = fitted.get(name)
-            line = None if found is None else found(seen).reshape(targets.values[name].shape)
-            others = {"baseline": reference[name], "linear": line}
+            line = None if found is None or seen is None else found(seen).reshape(targets.values[name].shape)
+            others = {"baseline": constants[name], "linear": line}
             one.add(of_mean[name], of_draws[name], targets, absence, others)
     for name, one in errors.items():
         yield {"observed": list(observed), "target": name, **one.figures()}

@@ -5,10 +5,11 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
-from models.architectures import build
+from models.architectures import Model, build
 from models.config import MLPConfig, MMVAEConfig, MMVRNNConfig, ModalityConfig
 from models.training.dataset import Dataset
 from models.training.evaluation import linear
+from models.training.evaluation.baseline import baselines
 from models.training.evaluation.matrix import matrix
 
 SMALL = MLPConfig(hidden_features=(4,))
@@ -17,8 +18,9 @@ B = ModalityConfig(name="b", shape=(2,), likelihood="gaussian")
 WORD = ModalityConfig(name="word", categories=3, likelihood="categorical")
 
 
-def _entry(model: torch.nn.Module, dataset: Dataset, rows: int, observed: list[str], target: str) -> dict[str, float]:
-    found = matrix(model, dataset, np.arange(rows), np.arange(rows, dataset.rows), seed=0)  # type: ignore[arg-type]
+def _entry(model: Model, dataset: Dataset, rows: int, observed: list[str], target: str) -> dict[str, float]:
+    train_rows = np.arange(rows, dataset.rows)
+    found = matrix(model, dataset, np.arange(rows), train_rows, baselines(dataset, model, train_rows), seed=0)
     return next(one for one in found if (one["observed"], one["target"]) == (observed, target))
 
 

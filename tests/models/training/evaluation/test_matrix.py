@@ -1,5 +1,7 @@
 """Errors of each target given each subset, of a model that predicts a constant."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from models.config import MLPConfig, MMVAEConfig, ModalityConfig
 from models.mmvae import MMVAE
 from models.multimodal import Parts
 from models.training.dataset import Dataset
+from models.training.evaluation.baseline import baselines
 from models.training.evaluation.matrix import matrix
 
 X = ModalityConfig(name="x", shape=(2,), likelihood="gaussian", scale=2.0)
@@ -42,9 +45,15 @@ def _dataset() -> Dataset:
     return Dataset.from_arrays(values, present=present)
 
 
+def _entries(model: MMVAE, dataset: Dataset) -> list[dict[str, Any]]:
+    """The figures of rows 0 to 19, with baselines of the others."""
+    train = np.arange(20, 40)
+    return matrix(model, dataset, np.arange(20), train, baselines(dataset, model, train), seed=0)
+
+
 def test_each_figure_has_its_closed_form() -> None:
     dataset, rows, train = _dataset(), np.arange(20), np.arange(20, 40)
-    entries = {(*one["observed"], "->", one["target"]): one for one in matrix(_model(), dataset, rows, train, seed=0)}
+    entries = {(*one["observed"], "->", one["target"]): one for one in _entries(_model(), dataset)}
     assert len(entries) == 6
 
     both = np.setdiff1d(rows, [5, 6])
@@ -72,7 +81,7 @@ def test_each_figure_has_its_closed_form() -> None:
 def test_a_target_that_no_row_has_together_with_the_observed_modalities_has_no_figures() -> None:
     dataset = _dataset()
     dataset.present["word"][:] = ~dataset.present["x"]
-    entries = matrix(_model(), dataset, np.arange(20), np.arange(20, 40), seed=0)
+    entries = _entries(_model(), dataset)
     found = next(one for one in entries if (one["observed"], one["target"]) == (["x"], "word"))
     assert found == {
         "observed": ["x"],
@@ -88,9 +97,9 @@ def test_a_target_that_no_row_has_together_with_the_observed_modalities_has_no_f
 
 
 def test_the_figures_do_not_depend_on_the_size_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = _model(), _dataset(), np.arange(20), np.arange(20, 40), 0
-    expected = matrix(*arguments)
+    arguments = _model(), _dataset()
+    expected = _entries(*arguments)
     monkeypatch.setattr("models.training.evaluation.rows.MAX_NUMBERS_AT_ONCE", 1)
-    for found, one in zip(matrix(*arguments), expected, strict=True):
+    for found, one in zip(_entries(*arguments), expected, strict=True):
         for name in ("error", "baseline_error", "linear_error", "log_likelihood", "coverage_90"):
             assert found[name] == pytest.approx(one[name]), (found["observed"], found["target"], name)
