@@ -482,7 +482,7 @@ _PROBLEMS = (
         "Range not satisfiable",
         "The range begins after the end of the file.",
         "Ask for a part within the size that `Content-Range` tells.",
-        example="Range is 'bytes=99999999-', expected a part of the 13312 bytes of the file",
+        example="Range is 'bytes=99999999-', expected a part of the 13824 bytes of the file",
     ),
     # 422
     ErrorCode(

@@ -16,7 +16,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "Accept-Ranges": _text("`bytes`: parts of the file can be requested by `Range`.", "bytes"),
     "Content-Disposition": _text("The name under which to store the file.", 'attachment; filename="digits-3.tar"'),
     "Content-Encoding": _text("The compression of the answer, if the request asks for one.", "gzip"),
-    "Content-Range": _text("The part of the file and its size; with status 416 the size alone.", "bytes 0-1023/13312"),
+    "Content-Range": _text("The part of the file and its size; with status 416 the size alone.", "bytes 0-1023/13824"),
     "ETag": _text("Changes with the content: for `If-Match` of an alias, for `If-Range` of a file.", '"3"'),
     "Idempotent-Replayed": _text(
         "`true` if the answer is that of an earlier request with the same `Idempotency-Key`.", "true"
