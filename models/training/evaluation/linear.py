@@ -3,6 +3,7 @@
 Ridge regression for numbers, multinomial logistic regression for categories, on the training rows.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,8 +23,9 @@ MAX_ROWS = 1000
 # Time steps of all sequences together.
 MAX_STEPS = 4000
 MIN_ROWS = 10
-# With more numbers a prediction would take longer to fit than the rest of an evaluation.
+# With more numbers a prediction would take longer, and more memory, than the rest of an evaluation.
 MAX_FEATURES = 1024
+MAX_TARGETS = 4096
 # A step is predicted from so many steps before it, and as many after it.
 NEIGHBOURS = 2
 # Ridge penalties for each row, of standardised numbers.
@@ -77,6 +79,8 @@ def fit(model: Model, dataset: Dataset, rows: Rows, observed: Sequence[str], tar
     likelihood = model.likelihood(target)
     if not isinstance(likelihood.metric, (RootMeanSquaredError, ErrorRate)):
         return None
+    if _features(model, observed, dataset.offsets is not None) > MAX_FEATURES or _numbers(model, target) > MAX_TARGETS:
+        return None
     rows = rows[data.rows_with_all(dataset, [*observed, target])[rows]]
     most = MAX_ROWS
     if dataset.offsets is not None and len(rows):
@@ -89,10 +93,7 @@ def fit(model: Model, dataset: Dataset, rows: Rows, observed: Sequence[str], tar
         there = batch.observed(target)
         known = batch.known(target)
         whole = there & known.flatten(there.ndim).all(dim=-1) if known.ndim > there.ndim else there
-        found = features(model, batch, observed)
-        if found.shape[-1] > MAX_FEATURES:
-            return None
-        given.append(found[whole])
+        given.append(features(model, batch, observed)[whole])
         wanted.append(
             batch.values[target][whole].flatten(1) if known.ndim > there.ndim else batch.values[target][whole]
         )
@@ -102,6 +103,18 @@ def fit(model: Model, dataset: Dataset, rows: Rows, observed: Sequence[str], tar
     if isinstance(likelihood.metric, ErrorRate):
         return _logistic(x, y, likelihood.modality.categories or 0)
     return _ridge(x, y.double().reshape(len(y), -1))
+
+
+def _numbers(model: Model, name: str) -> int:
+    """How many numbers a value has; a category has as many as there are categories."""
+    modality = model.likelihood(name).modality
+    return modality.categories or math.prod(modality.shape)
+
+
+def _features(model: Model, observed: Sequence[str], is_sequence: bool) -> int:
+    """D of `features`."""
+    each = sum(_numbers(model, name) + is_sequence for name in observed)
+    return each * (2 * NEIGHBOURS + 1) if is_sequence else each
 
 
 def _ridge(x: Tensor, y: Tensor) -> Linear:
