@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from models.training.events import Started as Started
     from models.training.loop import TrainingDiverged as TrainingDiverged
     from models.training.loop import fit as fit
+    from models.training.refit import refit as refit
     from models.training.state import UnusableState as UnusableState
 
 HOMES = {
@@ -71,6 +72,7 @@ HOMES = {
     "in_words": "models.ops.explain",
     "load": "models.predictor",
     "ran_out_of_memory": "models.devices",
+    "refit": "models.training.refit",
     "save": "models.io.checkpoint",
     "use_threads": "models.devices",
     "verify": "models.io.verification",

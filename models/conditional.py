@@ -21,6 +21,7 @@ from models.config.conditional import MAX_VALUES
 from models.draw_calibration import DrawCalibration
 from models.gaussian import FLOOR
 from models.linear_start import Given, LinearStart, Start
+from models.stacking import Stacking
 from models.straight_paths import TIME_FEATURES
 
 # Features of what is given.
@@ -97,6 +98,7 @@ class ConditionalFlow(nn.Module):
             for name, decoder in zip(self.names, decoders, strict=True)
         )
         self.calibration = DrawCalibration(modalities, exact=self.values)
+        self.stacking = Stacking(modalities) if config.stacking else None
         self.register_buffer("mean", torch.zeros(code_features))
         self.register_buffer("deviation", torch.ones(code_features))
         noise = torch.tensor([CODE_NOISE] * self.latent_features + [VALUE_NOISE] * values)
@@ -110,6 +112,11 @@ class ConditionalFlow(nn.Module):
         self.register_buffer("frequencies", straight_paths.frequencies())
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.linear.weight)
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether draws come from the regression alone: no step of the fit was better."""
+        return self.start is not None and not bool(self.output.weight.any()) and not bool(self.linear.weight.any())
 
     def standardise(self, codes: Tensor) -> None:
         """Set the mean and standard deviation of the codes, (N, C)."""

@@ -18,8 +18,10 @@ from models.conditional_sequences import SequenceFlow
 from models.config.conditional import MIN_CODES, values_per_row
 from models.draw_calibration import PATTERN, Width
 from models.likelihoods import Likelihood
+from models.likelihoods.continuous import Continuous
 from models.mmvae import MMVAE
 from models.ops.philox import Draws, Rows
+from models.stacking import FLOW
 
 # The streams of random numbers.
 CODE, VALUE = 23, 24
@@ -53,11 +55,48 @@ def codes(model: Model, inputs: Batch, count: int, seed: int, rows: Rows, state:
     return model.conditional.draw(model.condition(inputs, state), noise.movedim(2, 0).to(device))
 
 
-def draw(model: Model, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn:
+def draw(model: Model, name: str, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> Drawn:
     """Draws of one modality for each code, not yet as wide as `DrawCalibration.width` makes them.
 
-    Real numbers keep the likelihood's form, and have the spread of the codes that are drawn here.
+    Real numbers keep the likelihood's form, have the spread of the codes that are drawn here, and are moved so that
+    their mean is what `Stacking` makes of it.
     """
+    likelihood, drawn = model.likelihood(name), _drawn(model, name, codes, seed, rows)
+    if not isinstance(model, MMVAE) or not isinstance(likelihood, Continuous):
+        return drawn
+    flow = _flow(model)
+    if not isinstance(flow, ConditionalFlow) or flow.stacking is None:
+        return drawn
+    weight = flow.stacking.weights(name, flow.calibration.pattern(name, inputs))  # (B, 3)
+    if bool((weight[:, FLOW] == 1).all()):
+        return drawn
+    each = predictions(model, name, inputs, drawn.raw)
+    distance = torch.einsum("bk,kb...->b...", weight, each) - each[FLOW]
+    return Drawn(likelihood.moved(drawn.raw, distance), drawn.values + likelihood.scale * distance)
+
+
+def decoded(model: Model, name: str, codes: Tensor) -> Tensor:
+    """Likelihood parameters of one modality for each code, of the conditional part: (S, B, ..., *parameter_shape)."""
+    raw: Tensor = _flow(model).decoded(name, codes.flatten(0, -2)).unflatten(0, codes.shape[:-1])
+    return raw
+
+
+def predictions(model: MMVAE, name: str, inputs: Batch, raw: Tensor) -> Tensor:
+    """The standardised predictions that `Stacking` combines: (3, B, *shape). raw: of `decoded`."""
+    flow, likelihood = _flow(model), model.likelihood(name)
+    assert isinstance(flow, ConditionalFlow)  # noqa: S101 that of an MM-VAE
+    assert isinstance(likelihood, Continuous)  # noqa: S101 the caller has looked
+    assert flow.stacking is not None  # noqa: S101 the caller has looked
+    of_flow = likelihood.centre_and_spread(raw)[0].mean(dim=0)
+    of_network = likelihood.centre_and_spread(model.decode(inputs, [name], None)[name][0])[0]
+    place = flow.stacking.places.get(name)
+    if place is None:
+        return torch.stack([of_flow, of_network, torch.zeros_like(of_flow)])
+    linear = flow.stacking.regression(model.stacked_numbers(inputs))[:, place]
+    return torch.stack([of_flow, of_network, linear.reshape(of_flow.shape)])
+
+
+def _drawn(model: Model, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn:
     likelihood = model.likelihood(name)
     count, rows_count, *steps = codes.shape[:-1]
     shape = likelihood.modality.shape
@@ -129,7 +168,7 @@ def complete(
     calibration = torch.full((inputs.rows,), PATTERN)
     for name in targets:
         likelihood = model.likelihood(name)
-        drawn = draw(model, name, drawn_codes, seed, rows)
+        drawn = draw(model, name, inputs, drawn_codes, seed, rows)
         width = _flow(model).calibration.width(name, inputs)
         values = widened(likelihood, drawn, width)
         found[name] = described(likelihood, drawn, values, level)

@@ -94,7 +94,7 @@ class LinearStart(nn.Module):
         self.deviation.copy_((others - self.mean).square().mean(dim=0).sqrt().clamp(min=FLOOR))
         joint = torch.cat([codes, (others - self.mean) / self.deviation], dim=1).double()
         joint = joint - joint.mean(dim=0)
-        self.covariance.copy_(_shrunk(joint.T @ joint / len(joint), _shrinkage(joint)))
+        self.covariance.copy_(shrunk(joint.T @ joint / len(joint), likeliest_shrinkage(joint)))
         self._patterns.clear()
 
     def forward(self, given: Given) -> Start:
@@ -132,12 +132,12 @@ class LinearStart(nn.Module):
         return found
 
 
-def _shrunk(covariance: Tensor, part: float) -> Tensor:
+def shrunk(covariance: Tensor, part: float) -> Tensor:
     """The covariance with this part of its correlations taken away."""
     return torch.lerp(covariance, torch.diag(covariance.diagonal()), part)
 
 
-def _shrinkage(joint: Tensor) -> float:
+def likeliest_shrinkage(joint: Tensor) -> float:
     """The one of SHRINKAGES with the largest log-likelihood of left-out rows. joint: (N, U), centred."""
     count = len(joint) if len(joint) <= FEW_ROWS else FOLDS
     folds = [joint[fold::count] for fold in range(count)]
@@ -146,8 +146,8 @@ def _shrinkage(joint: Tensor) -> float:
         others = torch.cat(folds[:fold] + folds[fold + 1 :])
         covariance = others.T @ others / len(others)
         for part in SHRINKAGES:
-            shrunk = _shrunk(covariance, part) + LEAST_VARIANCE * torch.eye(len(covariance)).to(covariance)
-            factor = torch.linalg.cholesky(shrunk)
+            own = shrunk(covariance, part) + LEAST_VARIANCE * torch.eye(len(covariance)).to(covariance)
+            factor = torch.linalg.cholesky(own)
             deviates = torch.linalg.solve_triangular(factor, left_out.T, upper=False)
             log_determinant = 2 * factor.diagonal().log().sum()
             found[part] -= float(deviates.square().sum() + len(left_out) * log_determinant) / 2

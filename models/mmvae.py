@@ -63,6 +63,16 @@ class MMVAE(Multimodal):
             torch.cat([part.numbers for part in parts], dim=1), torch.cat([part.known for part in parts], dim=1)
         )
 
+    @torch.no_grad()
+    def stacked_numbers(self, inputs: Batch) -> Given:
+        """What the regression of the conditional part's `stacking` takes: (B, U)."""
+        assert self.conditional is not None  # noqa: S101 the caller has looked
+        assert self.conditional.stacking is not None  # noqa: S101 the caller has looked
+        parts = [self._elements(inputs, name) for name in self.conditional.stacking.places]
+        return Given(
+            torch.cat([part.numbers for part in parts], dim=1), torch.cat([part.known for part in parts], dim=1)
+        )
+
     def full_codes(self, targets: Batch) -> Tensor:
         """The codes that the conditional part learns to draw, of all that the rows have: (B, C).
 
@@ -89,6 +99,16 @@ class MMVAE(Multimodal):
             return _unknown(inputs, size)
         known = inputs.known(name).reshape(inputs.rows, -1)
         return Given(self.encoder_input(name, inputs.values[name]).reshape(inputs.rows, -1), known)
+
+    def _elements(self, inputs: Batch, name: str) -> Given:
+        """The standardised elements of a modality, a category as a one-hot vector: (B, N)."""
+        categories = self.modalities[self.index[name]].categories
+        if categories is None:
+            return self._values(inputs, name)
+        if name not in inputs.values:
+            return _unknown(inputs, categories * math.prod(self.modalities[self.index[name]].shape))
+        known = inputs.known(name).reshape(inputs.rows, -1).repeat_interleave(categories, dim=1)
+        return Given(functional.one_hot(inputs.values[name], categories).float().reshape(inputs.rows, -1), known)
 
     def _numbers(self, inputs: Batch, modality: ModalityConfig) -> Given:
         """The category of a modality, or the mean of its own posterior."""

@@ -26,6 +26,7 @@ from models.training.dataset import Dataset, Modality
 from models.training.evaluate import evaluate
 from models.training.events import Checkpoint, Conditional, Epoch, Event, Finished, Started
 from models.training.loop import TrainingDiverged, fit
+from models.training.refit import refit
 from models.training.state import UnusableState
 from service.shared import samples
 from service.shared.samples import Samples
@@ -151,11 +152,12 @@ def _progress(
 
 
 def _finish(spec: dict[str, Any], event: Finished, dataset: Dataset, emit: protocol.Emit) -> dict[str, Any]:
-    """Evaluate and save the model."""
+    """Evaluate the model, let it have the rows that the evaluation needed, and save it."""
     rows = event.train_rows, event.validation_rows
     evaluation = evaluate(event.model, dataset, *rows, spec["seed"], event.metrics)
     for warning in evaluation["warnings"]:
         emit({"event": "note", "level": "warning", **warning})
+    refit(event, dataset, TrainingConfig.model_validate(spec["training"]))
     result = Path(spec["result"])
     checkpoint.save(event.model.cpu(), result, {"seed": str(spec["seed"]), "epoch": str(event.epoch)})
     return {"result": str(result), "metrics": event.metrics, "evaluation": evaluation}

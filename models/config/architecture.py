@@ -196,11 +196,11 @@ def in_todays_form(data: dict[str, Any]) -> dict[str, Any]:
     """A stored config of any release with the names of this one, without validating it.
 
     A product of experts was a fusion once (docs/decisions/0052). The first conditional parts started at N(0, I)
-    (docs/decisions/0081).
+    (docs/decisions/0081), and the first that did not had no stacking (docs/decisions/0084).
     """
     conditional = data.get("conditional")
-    if data.get("architecture") == "mmvae" and isinstance(conditional, dict) and "start" not in conditional:
-        data = {**data, "conditional": {**conditional, "start": "normal"}}
+    if data.get("architecture") == "mmvae" and isinstance(conditional, dict):
+        data = {**data, "conditional": {"start": "normal", "stacking": False, **conditional}}
     if data.get("fusion") == "product_of_experts":
         return {**data, "fusion": "missing_embeddings", "posterior": "product_of_experts"}
     return data

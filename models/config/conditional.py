@@ -32,6 +32,11 @@ class ConditionalFlowConfig(Frozen):
         description="Where a draw starts. regression: at the linear regression of the code on what is given, with the "
         "spread that it leaves; up to 64 real numbers of vectors are then parts of the code. normal: at N(0, I).",
     )
+    stacking: bool = Field(
+        default=True,
+        description="Whether the mean of draws of real numbers is a weighted mean of three predictions, of the flow, "
+        "of the networks and of a linear regression; held-out rows choose the weights.",
+    )
     hidden_features: int = Field(default=192, ge=1, le=4096, description="Width of the flow's layers, 1 to 4096.")
     layers: int = Field(default=3, ge=1, le=16, description="Number of the flow's hidden layers, 1 to 16.")
     steps: int = Field(

@@ -72,6 +72,15 @@ class Continuous(Likelihood):
         spread: Tensor = self.moment.pow(1 / self.POWER)
         return raw, spread
 
+    def moved(self, raw: Tensor, distance: Tensor) -> Tensor:
+        """The parameters with this added to mu: raw (..., *parameter_shape), distance (..., *shape)."""
+        if self.modality.scale != "predicted":
+            return raw + distance
+        centre, unbounded = self.split(raw)
+        axis = raw.ndim - len(self.parameter_shape)
+        parts = centre + distance, unbounded
+        return torch.cat(parts, dim=axis) if self.modality.shape else torch.stack(parts, dim=axis)
+
     def log_prob(self, raw: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """log p(value; offset + scale mu, scale s), from standardised numbers. Constants are summed once for all."""
         if mask is not None:

@@ -1,8 +1,5 @@
 """Fits `DrawCalibration`: draws of missing values become as wide as the errors on held-out rows."""
 
-import math
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,10 +9,10 @@ from models.architectures import Model
 from models.batch import Batch
 from models.conditional import ConditionalFlow
 from models.conditional_sequences import SequenceFlow
-from models.config.conditional import MIN_CODES, values_per_row
-from models.draw_calibration import LEAST_NOISE, MAX_MODALITIES, TINY, DrawCalibration, Scores
+from models.config.conditional import MIN_CODES
+from models.draw_calibration import LEAST_NOISE, TINY, DrawCalibration, Scores
 from models.ops.philox import Draws
-from models.training import data
+from models.training import hidden_rows
 from models.training.conditional_losses import GAPS
 from models.training.data import Rows
 from models.training.dataset import Dataset
@@ -27,8 +24,6 @@ MAX_ROWS = 1000
 # Time steps of all held-out sequences together, and gaps of each sequence.
 MAX_STEPS = 6000
 GAPS_OF_EACH = 4
-# Numbers of one modality that are drawn together.
-MAX_NUMBERS = 2**23
 LIMITS = LEAST_NOISE, 100.0
 
 
@@ -50,8 +45,7 @@ def calibrate(model: Model, dataset: Dataset, rows: Rows, seed: int) -> None:
         return
     scores = _Collected()
     if dataset.offsets is None:
-        for name in names:
-            _score_samples(model, dataset, rows, name, seed, scores)
+        _score_samples(model, dataset, rows, names, seed, scores)
     else:
         _score_sequences(model, flow.calibration, dataset, rows, names, seed, scores)
     for name in names:
@@ -88,7 +82,7 @@ def _fit_noise(model: Model, flow: ConditionalFlow | SequenceFlow, dataset: Data
     """The ratio of the error of codes of all given values to the likelihood's spread."""
     noise, likelihood = flow.calibration.noise(name), model.likelihood(name)
     error, predicted, count = (torch.zeros_like(noise, dtype=torch.float64) for _ in range(3))
-    for targets, _ in _chunks(model, dataset, rows, [name]):
+    for targets, _ in hidden_rows.chunks(model, dataset, rows, [name]):
         codes = model.full_codes(targets)
         raw = flow.decoded(name, codes.flatten(0, -2)).unsqueeze(0)
         described = {key: value.unflatten(0, codes.shape[:-1]) for key, value in likelihood.describe(raw).items()}
@@ -101,18 +95,13 @@ def _fit_noise(model: Model, flow: ConditionalFlow | SequenceFlow, dataset: Data
     noise.copy_(torch.where(count >= flow.calibration.min_errors, ratio, noise))
 
 
-def _score_samples(model: Model, dataset: Dataset, rows: Rows, name: str, seed: int, scores: _Collected) -> None:
-    """For each pattern without the modality, of rows that have all that the pattern names."""
-    others = [other for other in model.index if other != name]
-    for targets, chunk in _chunks(model, dataset, rows, [name]):
-        for given in _subsets(others):
-            inputs = targets.kept({other: _all(targets, other in given) for other in targets.present})
-            pattern = sum(1 << model.index[other] for other in given)
-            has_all = torch.stack([targets.observed(other) for other in (*given, name)]).all(dim=0)
-            codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
-            score, known = _score(model, name, targets, codes, seed, chunk)
-            chosen = known & has_all.reshape(-1, *[1] * (known.ndim - 1))
-            scores.add(name, pattern, score, chosen, chunk)
+def _score_samples(model: Model, dataset: Dataset, rows: Rows, names: list[str], seed: int, scores: _Collected) -> None:
+    """Under each pattern, of rows that have all that the pattern names."""
+    for each in hidden_rows.patterns(model, dataset, rows, names):
+        codes = conditional_draws.codes(model, each.inputs, MIN_CODES, seed, each.rows)
+        for name in each.names:
+            score = _score(model, name, each.targets, each.inputs, codes, seed, each.rows)
+            scores.add(name, each.pattern, score, each.known(name), each.rows)
 
 
 def _score_sequences(
@@ -125,49 +114,25 @@ def _score_sequences(
     scores: _Collected,
 ) -> None:
     """Of the steps in random gaps, by their patterns."""
-    for targets, chunk in _chunks(model, dataset, rows, names):
+    for targets, chunk in hidden_rows.chunks(model, dataset, rows, names):
         for number in range(GAPS_OF_EACH):
             inputs = deletion_mix(targets, GAPS, Draws(seed, number, MIX, model.backend), chunk)
             codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
             for name in names:
-                score, known = _score(model, name, targets, codes, seed, chunk)
+                score, known = _score(model, name, targets, inputs, codes, seed, chunk), targets.known(name)
                 missing, pattern = ~inputs.observed(name), calibration.pattern(name, inputs)
                 for one in range(calibration.patterns):
                     here = (missing & (pattern == one)).reshape(*pattern.shape, *[1] * (known.ndim - pattern.ndim))
                     scores.add(name, one, score, known & here, chunk)
 
 
-def _score(model: Model, name: str, targets: Batch, codes: Tensor, seed: int, rows: Rows) -> tuple[Tensor, Tensor]:
-    """What `Scores` has of each element, (3, B, ...), and which elements are known."""
+def _score(model: Model, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> Tensor:
+    """What `Scores` has of each element: (3, B, ...)."""
     likelihood, value = model.likelihood(name), targets.values[name]
-    drawn = conditional_draws.draw(model, name, codes, seed, rows)
+    drawn = conditional_draws.draw(model, name, inputs, codes, seed, rows)
     described = conditional_draws.described(likelihood, drawn, drawn.values, LEVEL)
     mean = drawn.values.mean(dim=(0, 1))
     above, below = described["upper"] - mean, mean - described["lower"]
     error = torch.where(value > mean, (value - mean) / above.clamp(min=TINY), (mean - value) / below.clamp(min=TINY))
     variance, square = likelihood.deviation_and_error(described, value)
-    return torch.stack([error, square.square(), variance.square()]), targets.known(name)
-
-
-def _subsets(names: list[str]) -> Iterator[tuple[str, ...]]:
-    """The sets of given modalities: all of them, or with many modalities each one alone and all."""
-    if len(names) >= MAX_MODALITIES:
-        yield from [(name,) for name in names]
-        yield tuple(names)
-        return
-    for number in range(2 ** len(names)):
-        yield tuple(name for index, name in enumerate(names) if number >> index & 1)
-
-
-def _chunks(model: Model, dataset: Dataset, rows: Rows, names: list[str]) -> Iterator[tuple[Batch, Rows]]:
-    """The rows on the model's device, as many at once as their draws fit into memory."""
-    elements = max(math.prod(model.likelihood(name).modality.shape) for name in names)
-    steps = 1 if dataset.offsets is None else int(np.diff(dataset.offsets)[rows].max())
-    size = max(1, MAX_NUMBERS // (elements * steps * values_per_row(0)))
-    device = next(model.parameters()).device
-    for start in range(0, len(rows), size):
-        yield data.batch_of(dataset, rows[start : start + size]).to(device), rows[start : start + size]
-
-
-def _all(targets: Batch, value: bool) -> Tensor:
-    return torch.full((targets.rows,), value, device=next(iter(targets.present.values())).device)
+    return torch.stack([error, square.square(), variance.square()])

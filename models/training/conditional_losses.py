@@ -72,15 +72,12 @@ class LossesOfSamples:
         if len(rows) > steps * BATCH_ROWS:
             rows = self._generator.choice(rows, steps * BATCH_ROWS, replace=False)
         self._rows = rows
-        self._codes = _codes(model, dataset, rows, ENCODED_ROWS)
-        self._flow.standardise(self._codes)
+        self._codes = codes_of(model, dataset, rows)
         self._held_out: tuple[Rows, Tensor] | None = None
         if len(held_out) >= MIN_HELD_OUT:
             some = _evenly(held_out, HELD_OUT_DRAWS)
-            self._held_out = some, _codes(model, dataset, some, ENCODED_ROWS)
-        is_regressed = self._flow.start is not None and self._regress(
-            _evenly(np.flatnonzero(has_all[rows]), MAX_REGRESSED)
-        )
+            self._held_out = some, codes_of(model, dataset, some)
+        is_regressed = start_at_regression(model, dataset, rows, self._codes)
         self.learns = self._held_out is not None or not is_regressed
 
     def of_step(self, step: int) -> Tensor:
@@ -113,21 +110,6 @@ class LossesOfSamples:
         context = self._model.condition(targets.kept(kept))
         codes = codes + self._flow.noise * self._flow.deviation * _normal(generator, codes)
         return targets, codes, self._flow.loss(codes, _normal(generator, codes), time, context)
-
-    @torch.no_grad()
-    def _regress(self, complete: NDArray[np.int64]) -> bool:
-        """Start the flow at the regression of codes, if it can be. complete: which of the rows have all modalities."""
-        # numbers that are not finite end the training at its first step
-        if len(complete) < MIN_REGRESSED or not bool(self._codes.isfinite().all()):
-            return False
-        batches = _batches(self._dataset, self._rows[complete], ENCODED_ROWS, self._codes.device)
-        found = [self._model.given_numbers(targets) for targets in batches]
-        whole = torch.cat([each.known.all(dim=1) for each in found])
-        if int(whole.sum()) < MIN_REGRESSED:
-            return False
-        codes = self._codes[torch.from_numpy(complete)][whole]
-        self._flow.regress(codes, torch.cat([each.numbers for each in found])[whole])
-        return True
 
 
 class LossesOfSequences:
@@ -193,10 +175,28 @@ def _steps(sequences: Batch) -> Batch:
 
 
 @torch.no_grad()
-def _codes(model: MMVAE, dataset: Dataset, rows: Rows, size: int) -> Tensor:
+def codes_of(model: MMVAE, dataset: Dataset, rows: Rows) -> Tensor:
     """The codes of all that rows have, (N, Z)."""
     device = next(model.parameters()).device
-    return torch.cat([model.full_codes(targets) for targets in _batches(dataset, rows, size, device)])
+    return torch.cat([model.full_codes(targets) for targets in _batches(dataset, rows, ENCODED_ROWS, device)])
+
+
+@torch.no_grad()
+def start_at_regression(model: MMVAE, dataset: Dataset, rows: Rows, codes: Tensor) -> bool:
+    """Standardise the flow by the codes of these rows, and start it at their regression. False: it cannot be."""
+    flow = model.conditional
+    assert flow is not None  # noqa: S101 the caller has added it
+    flow.standardise(codes)
+    complete = _evenly(np.flatnonzero(data.rows_with_all(dataset, list(model.index))[rows]), MAX_REGRESSED)
+    # numbers that are not finite end the training at its first step
+    if flow.start is None or len(complete) < MIN_REGRESSED or not bool(codes.isfinite().all()):
+        return False
+    found = [model.given_numbers(targets) for targets in _batches(dataset, rows[complete], ENCODED_ROWS, codes.device)]
+    whole = torch.cat([each.known.all(dim=1) for each in found])
+    if int(whole.sum()) < MIN_REGRESSED:
+        return False
+    flow.regress(codes[torch.from_numpy(complete)][whole], torch.cat([each.numbers for each in found])[whole])
+    return True
 
 
 def _batches(dataset: Dataset, rows: Rows, size: int, device: torch.device) -> Iterator[Batch]:

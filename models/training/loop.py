@@ -10,10 +10,11 @@ from torch import Tensor
 
 from models.architectures import add_conditional
 from models.config import MMVAEConfig, MMVRNNConfig, TrainingConfig
+from models.mmvae import MMVAE
 from models.multimodal import NO_PARTS, Parts
 from models.ops import Backend
 from models.ops.explain import explain
-from models.training import calibrate, calibrate_draws, conditional, data, schedule, setup
+from models.training import calibrate, calibrate_draws, conditional, data, schedule, setup, stack
 from models.training.dataset import Dataset
 from models.training.events import Checkpoint, Epoch, Event, Finished, Started
 from models.training.setup import Setup
@@ -130,7 +131,9 @@ def _fit_conditional(run: Setup, finished: Finished, should_stop: Callable[[], b
             return False
     except FloatingPointError as error:
         raise TrainingDiverged(f"{error}; check the data's largest values") from error
-    calibrate_draws.calibrate(model, run.dataset, finished.validation_rows, run.seeds.validation)
+    if isinstance(model, MMVAE):
+        stack.fit(model, run.dataset, rows, held_out, run.seeds.validation)
+    calibrate_draws.calibrate(model, run.dataset, held_out, run.seeds.validation)
     return True
 
 

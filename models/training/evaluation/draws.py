@@ -53,7 +53,7 @@ class _Sums:
         if likelihood.modality.categories is not None or not bool(present.any()):
             return
         self.is_number = True
-        drawn = conditional_draws.draw(model, name, codes, seed, rows)
+        drawn = conditional_draws.draw(model, name, inputs, codes, seed, rows)
         values = conditional_draws.widened(likelihood, drawn, conditional_draws.width(model, name, inputs))
         answer = conditional_draws.described(likelihood, drawn, values, LEVEL)
         known = _rows(targets.known(name).double())  # (B, D)
