@@ -4,7 +4,7 @@ S codes of each of B rows: (S, B, Z), of sequences (S, B, T, Z). Values have the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,24 +55,54 @@ def codes(model: Model, inputs: Batch, count: int, seed: int, rows: Rows, state:
     return model.conditional.draw(model.condition(inputs, state), noise.movedim(2, 0).to(device))
 
 
-def draw(model: Model, name: str, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> Drawn:
+def draw(
+    model: Model, name: str, inputs: Batch, codes: Tensor, others: Mapping[str, Tensor], seed: int, rows: Rows
+) -> Drawn:
     """Draws of one modality for each code, not yet as wide as `DrawCalibration.width` makes them.
 
     Real numbers keep the likelihood's form, have the spread of the codes that are drawn here, and are moved so that
-    their mean is what `Stacking` makes of it.
+    their mean is what `Stacking` makes of it. others: of `other_predictions`.
     """
     likelihood, drawn = model.likelihood(name), _drawn(model, name, codes, seed, rows)
-    if not isinstance(model, MMVAE) or not isinstance(likelihood, Continuous):
+    if name not in others:
         return drawn
     flow = _flow(model)
-    if not isinstance(flow, ConditionalFlow) or flow.stacking is None:
-        return drawn
-    weight = flow.stacking.weights(name, flow.calibration.pattern(name, inputs))  # (B, 3)
-    if bool((weight[:, FLOW] == 1).all()):
-        return drawn
-    each = predictions(model, name, inputs, drawn.raw)
-    distance = torch.einsum("bk,kb...->b...", weight, each) - each[FLOW]
+    assert isinstance(flow, ConditionalFlow)  # noqa: S101 others have predictions of it alone
+    assert flow.stacking is not None  # noqa: S101
+    assert isinstance(likelihood, Continuous)  # noqa: S101
+    each = predictions(likelihood, drawn.raw, others[name])
+    pattern = flow.calibration.pattern(name, inputs)
+    in_part = inputs.observed(name) if name in inputs.values else torch.zeros_like(pattern, dtype=torch.bool)
+    weight = flow.stacking.weights(name, pattern, in_part).T  # (3, B)
+    weight = weight.reshape(*weight.shape, *[1] * (each.ndim - 2))
+    # a prediction without weight does not matter, even if it is no number
+    distance = torch.where(weight > 0, weight * each, 0).sum(dim=0) - each[FLOW]
     return Drawn(likelihood.moved(drawn.raw, distance), drawn.values + likelihood.scale * distance)
+
+
+def other_predictions(model: Model, inputs: Batch, targets: Sequence[str]) -> dict[str, Tensor]:
+    """What `Stacking` combines with the flow: standardised predictions of the networks and of the regression.
+
+    (2, B, *shape) for each target that has real numbers, with 0, the mean, for one that the regression lacks; nothing
+    for a model without stacking.
+    """
+    names = [name for name in targets if isinstance(model.likelihood(name), Continuous)]
+    flow = model.conditional
+    if not names or not isinstance(model, MMVAE) or not isinstance(flow, ConditionalFlow) or flow.stacking is None:
+        return {}
+    linear, found = flow.stacking.regression(model.stacked_numbers(inputs)), {}
+    for name, raw in model.decode(inputs, names, None).items():
+        likelihood, place = model.likelihood(name), flow.stacking.places.get(name)
+        assert isinstance(likelihood, Continuous)  # noqa: S101 so the names were chosen
+        of_networks = likelihood.centre_and_spread(raw[0])[0]
+        of_regression = torch.zeros_like(of_networks) if place is None else linear[:, place].reshape(of_networks.shape)
+        found[name] = torch.stack([of_networks, of_regression])
+    return found
+
+
+def predictions(likelihood: Continuous, raw: Tensor, others: Tensor) -> Tensor:
+    """The three standardised predictions of a modality: (3, B, *shape). raw: of `decoded`."""
+    return torch.cat([likelihood.centre_and_spread(raw)[0].mean(dim=0, keepdim=True), others])
 
 
 def decoded(model: Model, name: str, codes: Tensor) -> Tensor:
@@ -81,38 +111,21 @@ def decoded(model: Model, name: str, codes: Tensor) -> Tensor:
     return raw
 
 
-def predictions(model: MMVAE, name: str, inputs: Batch, raw: Tensor) -> Tensor:
-    """The standardised predictions that `Stacking` combines: (3, B, *shape). raw: of `decoded`."""
-    flow, likelihood = _flow(model), model.likelihood(name)
-    assert isinstance(flow, ConditionalFlow)  # noqa: S101 that of an MM-VAE
-    assert isinstance(likelihood, Continuous)  # noqa: S101 the caller has looked
-    assert flow.stacking is not None  # noqa: S101 the caller has looked
-    of_flow = likelihood.centre_and_spread(raw)[0].mean(dim=0)
-    of_network = likelihood.centre_and_spread(model.decode(inputs, [name], None)[name][0])[0]
-    place = flow.stacking.places.get(name)
-    if place is None:
-        return torch.stack([of_flow, of_network, torch.zeros_like(of_flow)])
-    linear = flow.stacking.regression(model.stacked_numbers(inputs))[:, place]
-    return torch.stack([of_flow, of_network, linear.reshape(of_flow.shape)])
-
-
 def _drawn(model: Model, name: str, codes: Tensor, seed: int, rows: Rows) -> Drawn:
-    likelihood = model.likelihood(name)
+    likelihood, raw = model.likelihood(name), decoded(model, name, codes)
     count, rows_count, *steps = codes.shape[:-1]
     shape = likelihood.modality.shape
-    flat = _flow(model).decoded(name, codes.flatten(0, -2))
+    flat, last = raw.flatten(0, 1 + len(steps)), 1 + len(steps)
     each = values_per_row(count) // count
     numbers = Draws(seed, 1 + model.index[name], VALUE, model.backend)
     chance = numbers.uniform(rows, math.prod(steps) * each * count * math.prod(shape)).float().to(flat.device)
     # (B, T, K, S, *shape) or (B, K, S, *shape) -> (K, S, B, ..., *shape)
     chance = chance.reshape(rows_count, *steps, each, count, *shape).movedim((1 + len(steps), 2 + len(steps)), (0, 1))
-    last = 1 + len(steps)
     values = torch.stack([likelihood.quantile(flat, own.flatten(0, last)) for own in chance])
     if likelihood.has_intervals:
         middle = likelihood.quantile(flat, flat.new_full((1,), 0.5))
         values = middle + _flow(model).calibration.noise(name) * (values - middle)
-    leading = codes.shape[:-1]
-    return Drawn(flat.unflatten(0, leading), values.unflatten(1, leading))
+    return Drawn(raw, values.unflatten(1, codes.shape[:-1]))
 
 
 def widened(likelihood: Likelihood, drawn: Drawn, width: Width) -> Tensor:
@@ -165,10 +178,11 @@ def complete(
     """
     found: dict[str, dict[str, Tensor]] = {}
     drawn_codes = codes(model, inputs, max(draws, MIN_CODES), seed, rows, state)
+    others = other_predictions(model, inputs, targets)
     calibration = torch.full((inputs.rows,), PATTERN)
     for name in targets:
         likelihood = model.likelihood(name)
-        drawn = draw(model, name, inputs, drawn_codes, seed, rows)
+        drawn = draw(model, name, inputs, drawn_codes, others, seed, rows)
         width = _flow(model).calibration.width(name, inputs)
         values = widened(likelihood, drawn, width)
         found[name] = described(likelihood, drawn, values, level)

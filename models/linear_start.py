@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from models.gaussian import FLOOR
 
-# Parts of the correlations that may be taken away, and the parts of the rows that choose among them. Few rows choose
-# one by one: of twelve rows, four fifths say little about the covariance of twelve.
+# Parts of the correlations that may be taken away, and the parts of the rows that choose among them. Few rows of few
+# numbers choose one by one: of twelve rows, four fifths say little about the covariance of twelve.
 SHRINKAGES = 0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0
 FOLDS = 5
-FEW_ROWS = 100
+FEW_ROWS, FEW_NUMBERS = 100, 64
 # Added to each variance for that choice: a number that follows from others has none of its own.
 LEAST_VARIANCE = 1e-4
 # Patterns of known numbers whose regressions are kept.
@@ -101,10 +101,8 @@ class LinearStart(nn.Module):
         """The distribution of the code of each row."""
         others = (given.numbers[:, self.values :] - self.mean) / self.deviation
         numbers = torch.where(given.known, torch.cat([given.numbers[:, : self.values], others], dim=1), 0)
-        packed = np.packbits(given.known.cpu().numpy(), axis=1)
-        _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-        found = [self._of_pattern(given.known[row]) for row in first]
-        pattern = torch.from_numpy(inverse.reshape(-1)).to(numbers.device)
+        known, pattern = patterns_of(given.known)
+        found = [self._of_pattern(each) for each in known]
         mean = numbers.new_zeros(len(numbers), len(self.noise))
         for number, (weight, _) in enumerate(found):
             own = pattern == number
@@ -132,6 +130,13 @@ class LinearStart(nn.Module):
         return found
 
 
+def patterns_of(known: Tensor) -> tuple[Tensor, Tensor]:
+    """The P different rows of a mask (B, F), and which of them each row is: (P, F) and (B,)."""
+    packed = np.packbits(known.cpu().numpy(), axis=1)
+    _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    return known[torch.from_numpy(first).to(known.device)], torch.from_numpy(inverse.reshape(-1)).to(known.device)
+
+
 def shrunk(covariance: Tensor, part: float) -> Tensor:
     """The covariance with this part of its correlations taken away."""
     return torch.lerp(covariance, torch.diag(covariance.diagonal()), part)
@@ -139,7 +144,8 @@ def shrunk(covariance: Tensor, part: float) -> Tensor:
 
 def likeliest_shrinkage(joint: Tensor) -> float:
     """The one of SHRINKAGES with the largest log-likelihood of left-out rows. joint: (N, U), centred."""
-    count = len(joint) if len(joint) <= FEW_ROWS else FOLDS
+    is_small = len(joint) <= FEW_ROWS and joint.shape[1] <= FEW_NUMBERS
+    count = len(joint) if is_small else FOLDS
     folds = [joint[fold::count] for fold in range(count)]
     found = dict.fromkeys(SHRINKAGES, 0.0)
     for fold, left_out in enumerate(folds):

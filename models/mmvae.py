@@ -59,9 +59,7 @@ class MMVAE(Multimodal):
         values = self.conditional.values
         parts = [self._values(inputs, name) for name in values]
         parts += [self._numbers(inputs, modality) for modality in self.modalities if modality.name not in values]
-        return Given(
-            torch.cat([part.numbers for part in parts], dim=1), torch.cat([part.known for part in parts], dim=1)
-        )
+        return _joined(parts)
 
     @torch.no_grad()
     def stacked_numbers(self, inputs: Batch) -> Given:
@@ -69,9 +67,7 @@ class MMVAE(Multimodal):
         assert self.conditional is not None  # noqa: S101 the caller has looked
         assert self.conditional.stacking is not None  # noqa: S101 the caller has looked
         parts = [self._elements(inputs, name) for name in self.conditional.stacking.places]
-        return Given(
-            torch.cat([part.numbers for part in parts], dim=1), torch.cat([part.known for part in parts], dim=1)
-        )
+        return _joined(parts)
 
     def full_codes(self, targets: Batch) -> Tensor:
         """The codes that the conditional part learns to draw, of all that the rows have: (B, C).
@@ -210,6 +206,10 @@ class MMVAE(Multimodal):
             if self.training:
                 errors[name] = likelihood.errors(raw, value, (present & counts).flatten(), elements)
         return density, errors
+
+
+def _joined(parts: Sequence[Given]) -> Given:
+    return Given(torch.cat([part.numbers for part in parts], dim=1), torch.cat([part.known for part in parts], dim=1))
 
 
 def _unknown(inputs: Batch, size: int) -> Given:

@@ -17,8 +17,10 @@ from models.draw_calibration import MAX_MODALITIES, MIN_ROWS, TINY
 from models.joint_regression import JointRegression
 
 # The regression takes the smallest modalities whose numbers are at most so many together.
-MAX_NUMBERS = 1024
+MAX_FEATURES = 1024
 FLOW, NETWORK, LINEAR = range(3)
+TOGETHER, IN_PART = -2, -1
+"""The last columns of the weights."""
 PREDICTIONS = 3
 # Added to the diagonal of the errors' products, in parts of their mean: predictions may be the same.
 RIDGE = 1e-9
@@ -32,10 +34,10 @@ class Products(NamedTuple):
 
 
 class Stacking(nn.Module):
-    """The regression, and the weights (M, P + 1, 3) of M modalities under P patterns of what is given.
+    """The regression, and the weights (M, P + 2, 3) of M modalities under P patterns of what is given.
 
-    The last column is that of all patterns together. Before `set_weights` the flow's prediction counts alone. places:
-    where each modality is among the regression's numbers.
+    The last columns are those of all patterns together, and of a modality that is given in part. Before `set_weights`
+    the flow's prediction counts alone. places: where each modality is among the regression's numbers.
     """
 
     weight: Tensor
@@ -47,38 +49,47 @@ class Stacking(nn.Module):
         self.patterns = 2 ** len(modalities) if len(modalities) <= MAX_MODALITIES else 0
         self.places: dict[str, slice] = {}
         end = 0
-        for modality in sorted(modalities, key=numbers_of):
-            size = numbers_of(modality)
-            if end + size <= MAX_NUMBERS:
+        for modality in sorted(modalities, key=elements_of):
+            size = elements_of(modality)
+            if end + size <= MAX_FEATURES:
                 self.places[modality.name] = slice(end, end + size)
                 end += size
         self.regression = JointRegression(end)
-        weight = torch.zeros(len(modalities), self.patterns + 1, PREDICTIONS)
+        weight = torch.zeros(len(modalities), self.patterns + 2, PREDICTIONS)
         weight[..., FLOW] = 1
         self.register_buffer("weight", weight)
-        self.register_buffer("rows", torch.zeros(len(modalities), self.patterns + 1, dtype=torch.int64))
+        self.register_buffer("rows", torch.zeros(len(modalities), self.patterns + 2, dtype=torch.int64))
 
-    def weights(self, name: str, pattern: Tensor) -> Tensor:
-        """The weights of each row: pattern (B,) -> (B, 3)."""
+    def weights(self, name: str, pattern: Tensor, in_part: Tensor) -> Tensor:
+        """The weights of each row: (B, 3). pattern, in_part: (B,), is the modality itself given in part."""
         index = self.names.index(name)
-        has_own = (self.rows[index, pattern] >= MIN_ROWS) & bool(self.patterns)
-        return torch.where(has_own.unsqueeze(1), self.weight[index, pattern], self.weight[index, -1])
+        has_own = (self.rows[index, pattern] >= MIN_ROWS) & bool(self.patterns) & ~in_part
+        others = torch.where(in_part.unsqueeze(1), self.weight[index, IN_PART], self.weight[index, TOGETHER])
+        return torch.where(has_own.unsqueeze(1), self.weight[index, pattern], others)
 
     def set_weights(self, name: str, products: Mapping[int, Products], rows: int) -> None:
         """Take the weights with the smallest error. products: of each pattern. rows: the number of all these rows."""
-        index = self.names.index(name)
-        own = products.items() if self.patterns else ()
-        together = Products(torch.stack([each.errors for each in products.values()]).sum(dim=0), rows)
-        for pattern, each in [*((pattern, each) for pattern, each in own if each.rows >= MIN_ROWS), (-1, together)]:
-            self.weight[index, pattern] = best_weights(each.errors)
-            self.rows[index, pattern] = each.rows
+        if self.patterns:
+            for pattern, each in products.items():
+                if each.rows >= MIN_ROWS:
+                    self._set(name, pattern, each)
+        self._set(name, TOGETHER, Products(torch.stack([each.errors for each in products.values()]).sum(dim=0), rows))
+
+    def set_weights_in_part(self, name: str, products: Products) -> None:
+        """The same for a modality that is given in part."""
+        self._set(name, IN_PART, products)
 
     def trust_regression(self, name: str) -> None:
         """Take the regression's prediction alone."""
-        self.weight[self.names.index(name), -1] = torch.eye(PREDICTIONS)[LINEAR]
+        self.weight[self.names.index(name), [TOGETHER, IN_PART]] = torch.eye(PREDICTIONS)[LINEAR].to(self.weight)
+
+    def _set(self, name: str, column: int, products: Products) -> None:
+        index = self.names.index(name)
+        self.weight[index, column] = best_weights(products.errors)
+        self.rows[index, column] = products.rows
 
 
-def numbers_of(modality: ModalityConfig) -> int:
+def elements_of(modality: ModalityConfig) -> int:
     """How many numbers the regression takes of a modality: a one-hot vector, or all its elements."""
     return (modality.categories or 1) * math.prod(modality.shape)
 

@@ -196,7 +196,7 @@ def in_todays_form(data: dict[str, Any]) -> dict[str, Any]:
     """A stored config of any release with the names of this one, without validating it.
 
     A product of experts was a fusion once (docs/decisions/0052). The first conditional parts started at N(0, I)
-    (docs/decisions/0081), and the first that did not had no stacking (docs/decisions/0084).
+    (docs/decisions/0081), and had no stacking (docs/decisions/0084).
     """
     conditional = data.get("conditional")
     if data.get("architecture") == "mmvae" and isinstance(conditional, dict):

@@ -8,6 +8,7 @@ from models import conditional_draws
 from models.architectures import Model
 from models.batch import Batch
 from models.conditional import ConditionalFlow
+from models.conditional_draws import Drawn
 from models.conditional_sequences import SequenceFlow
 from models.config.conditional import MIN_CODES
 from models.draw_calibration import LEAST_NOISE, TINY, DrawCalibration, Scores
@@ -99,8 +100,10 @@ def _score_samples(model: Model, dataset: Dataset, rows: Rows, names: list[str],
     """Under each pattern, of rows that have all that the pattern names."""
     for each in hidden_rows.patterns(model, dataset, rows, names):
         codes = conditional_draws.codes(model, each.inputs, MIN_CODES, seed, each.rows)
+        others = conditional_draws.other_predictions(model, each.inputs, each.names)
         for name in each.names:
-            score = _score(model, name, each.targets, each.inputs, codes, seed, each.rows)
+            drawn = conditional_draws.draw(model, name, each.inputs, codes, others, seed, each.rows)
+            score = _score(model, name, each.targets, drawn)
             scores.add(name, each.pattern, score, each.known(name), each.rows)
 
 
@@ -119,17 +122,17 @@ def _score_sequences(
             inputs = deletion_mix(targets, GAPS, Draws(seed, number, MIX, model.backend), chunk)
             codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
             for name in names:
-                score, known = _score(model, name, targets, inputs, codes, seed, chunk), targets.known(name)
+                drawn = conditional_draws.draw(model, name, inputs, codes, {}, seed, chunk)
+                score, known = _score(model, name, targets, drawn), targets.known(name)
                 missing, pattern = ~inputs.observed(name), calibration.pattern(name, inputs)
                 for one in range(calibration.patterns):
                     here = (missing & (pattern == one)).reshape(*pattern.shape, *[1] * (known.ndim - pattern.ndim))
                     scores.add(name, one, score, known & here, chunk)
 
 
-def _score(model: Model, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> Tensor:
+def _score(model: Model, name: str, targets: Batch, drawn: Drawn) -> Tensor:
     """What `Scores` has of each element: (3, B, ...)."""
     likelihood, value = model.likelihood(name), targets.values[name]
-    drawn = conditional_draws.draw(model, name, inputs, codes, seed, rows)
     described = conditional_draws.described(likelihood, drawn, drawn.values, LEVEL)
     mean = drawn.values.mean(dim=(0, 1))
     above, below = described["upper"] - mean, mean - described["lower"]

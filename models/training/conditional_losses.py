@@ -66,9 +66,8 @@ class LossesOfSamples:
         self._model, self._flow, self._dataset = model, model.conditional, dataset
         self._seed, self._generator = seed, np.random.default_rng(seed)
         has_all = data.rows_with_all(dataset, list(model.index))
-        complete = rows[has_all[rows]]
-        if len(complete) >= max(MIN_COMPLETE, COMPLETE_PART * len(rows)):
-            rows, held_out = complete, held_out[has_all[held_out]]
+        if has_enough_complete(rows, has_all):
+            rows, held_out = rows[has_all[rows]], held_out[has_all[held_out]]
         if len(rows) > steps * BATCH_ROWS:
             rows = self._generator.choice(rows, steps * BATCH_ROWS, replace=False)
         self._rows = rows
@@ -181,15 +180,31 @@ def codes_of(model: MMVAE, dataset: Dataset, rows: Rows) -> Tensor:
     return torch.cat([model.full_codes(targets) for targets in _batches(dataset, rows, ENCODED_ROWS, device)])
 
 
+def has_enough_complete(rows: Rows, has_all: NDArray[np.bool_]) -> bool:
+    """Whether the complete rows are enough without the others. has_all: of each row of the dataset."""
+    return int(has_all[rows].sum()) >= max(MIN_COMPLETE, COMPLETE_PART * len(rows))
+
+
+@torch.no_grad()
+def restart(model: MMVAE, dataset: Dataset, rows: Rows) -> None:
+    """Start a flow that has learned nothing anew, at the regression of these rows."""
+    has_all = data.rows_with_all(dataset, list(model.index))
+    if has_enough_complete(rows, has_all):
+        rows = rows[has_all[rows]]
+    rows = _evenly(rows, MAX_REGRESSED)
+    start_at_regression(model, dataset, rows, codes_of(model, dataset, rows))
+
+
 @torch.no_grad()
 def start_at_regression(model: MMVAE, dataset: Dataset, rows: Rows, codes: Tensor) -> bool:
     """Standardise the flow by the codes of these rows, and start it at their regression. False: it cannot be."""
     flow = model.conditional
     assert flow is not None  # noqa: S101 the caller has added it
+    if not bool(codes.isfinite().all()):
+        return False  # the training ends at its first step
     flow.standardise(codes)
     complete = _evenly(np.flatnonzero(data.rows_with_all(dataset, list(model.index))[rows]), MAX_REGRESSED)
-    # numbers that are not finite end the training at its first step
-    if flow.start is None or len(complete) < MIN_REGRESSED or not bool(codes.isfinite().all()):
+    if flow.start is None or len(complete) < MIN_REGRESSED:
         return False
     found = [model.given_numbers(targets) for targets in _batches(dataset, rows[complete], ENCODED_ROWS, codes.device)]
     whole = torch.cat([each.known.all(dim=1) for each in found])

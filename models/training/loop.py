@@ -125,6 +125,7 @@ def _fit_conditional(run: Setup, finished: Finished, should_stop: Callable[[], b
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seeds.weights)
         add_conditional(model, run.conditional)
+    model.to(next(model.parameters()).device)  # the new part as well
     rows, held_out, steps = finished.train_rows, finished.validation_rows, run.training.conditional_steps
     try:
         if not (yield from conditional.fit(model, run.dataset, rows, held_out, steps, run.seeds.noise, should_stop)):

@@ -6,7 +6,7 @@ from models.architectures import Model
 from models.config import TrainingConfig
 from models.mmvae import MMVAE
 from models.training import data, stack
-from models.training.conditional_losses import codes_of, start_at_regression
+from models.training.conditional_losses import restart
 from models.training.dataset import SPLITS, Dataset
 from models.training.events import Finished
 
@@ -18,10 +18,10 @@ def refit(finished: Finished, dataset: Dataset, training: TrainingConfig) -> Non
     """
     model: Model = finished.model
     named = training.validation_rows is not None or (data.splits_of(dataset) == SPLITS.index("validation")).any()
-    if named or not isinstance(model, MMVAE) or model.conditional is None:
+    if named or not len(finished.validation_rows) or not isinstance(model, MMVAE) or model.conditional is None:
         return
     dataset = data.select(dataset, model.config)
     rows = np.sort(np.concatenate([finished.train_rows, finished.validation_rows]))
     if model.conditional.is_regression:
-        start_at_regression(model, dataset, rows, codes_of(model, dataset, rows))
+        restart(model, dataset, rows)
     stack.refit(model, dataset, rows)

@@ -1,5 +1,7 @@
 """Fits `Stacking`: a regression on the training rows, and weights of three predictions on held-out rows."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -10,15 +12,16 @@ from models.joint_regression import JointRegression
 from models.likelihoods.continuous import Continuous
 from models.linear_start import SHRINKAGES, Given, likeliest_shrinkage
 from models.mmvae import MMVAE
-from models.stacking import PREDICTIONS, Products, Stacking
+from models.stacking import Products, Stacking
 from models.training import data, hidden_rows
 from models.training.conditional_losses import MIN_REGRESSED
 from models.training.data import Rows
 from models.training.dataset import Dataset
+from models.training.hidden_rows import Hidden
 
 # Held-out rows that choose, and numbers of the training rows that are regressed.
 MAX_ROWS = 1000
-MAX_NUMBERS = 2**23
+MAX_REGRESSED_NUMBERS = 2**23
 BATCH_ROWS = 1024
 
 
@@ -30,24 +33,21 @@ def fit(model: MMVAE, dataset: Dataset, rows: Rows, held_out: Rows, seed: int) -
     if stacking is None or not names:
         return
     held_out = held_out[:: max(1, -(-len(held_out) // MAX_ROWS))]
-    is_regressed = _regress(model, stacking, dataset, rows, held_out)
-    if len(held_out) >= MIN_ERRORS:
-        _set_weights(model, stacking, dataset, held_out, names, seed)
-    elif is_regressed:
-        for name in names:
-            if name in stacking.places:
+    _regress(model, stacking, dataset, rows, held_out)
+    chosen = _set_weights(model, stacking, dataset, held_out, names, seed) if len(held_out) >= MIN_ERRORS else []
+    if stacking.regression.rows:
+        for name in stacking.places:
+            if name in names and name not in chosen:
                 stacking.trust_regression(name)
 
 
 @torch.no_grad()
 def refit(model: MMVAE, dataset: Dataset, rows: Rows) -> None:
-    """Fit the regression to these rows as well, with the shrinkage that held-out rows chose."""
+    """Fit the regression, if there is one, to all these rows. A shrinkage that held-out rows chose stays."""
     stacking = _stacking(model)
-    if stacking is None or not len(stacking.places):
+    if stacking is None or not stacking.regression.rows:
         return
     complete = _complete(model, stacking, dataset, rows)
-    if len(complete) < MIN_REGRESSED:
-        return
     has_chosen = bool((stacking.rows > 0).any())
     stacking.regression.fit(complete, stacking.regression.shrinkage.item() if has_chosen else _likeliest(complete))
 
@@ -56,32 +56,38 @@ def _stacking(model: MMVAE) -> Stacking | None:
     return None if model.conditional is None else model.conditional.stacking
 
 
-def _regress(model: MMVAE, stacking: Stacking, dataset: Dataset, rows: Rows, held_out: Rows) -> bool:
+def _regress(model: MMVAE, stacking: Stacking, dataset: Dataset, rows: Rows, held_out: Rows) -> None:
     """Fit the regression, if enough rows are complete."""
     if not stacking.places:
-        return False
+        return
     complete = _complete(model, stacking, dataset, rows)
-    if len(complete) < MIN_REGRESSED:
-        return False
+    if len(complete) < MIN_REGRESSED or not bool(complete.isfinite().all()):
+        return
     left_out = _complete(model, stacking, dataset, held_out)
     if len(left_out) < MIN_ERRORS:
         stacking.regression.fit(complete, _likeliest(complete))
-        return True
+        return
     errors = {part: _error(stacking, complete, left_out, part) for part in SHRINKAGES}
     stacking.regression.fit(complete, min(errors, key=lambda part: errors[part]))
-    return True
 
 
 def _error(stacking: Stacking, complete: Tensor, left_out: Tensor, shrinkage: float) -> float:
-    """The sum over modalities of the squared error of predictions from all others, in parts of the variance."""
+    """The sum over modalities of the squared error of predictions from all others, and from half of all numbers.
+
+    In parts of the variance.
+    """
     regression = JointRegression(complete.shape[1]).to(complete)
     regression.fit(complete, shrinkage)
-    total = 0.0
+    half = torch.arange(complete.shape[1], device=complete.device) % 2 == 0
+    hidden = [half, ~half] if complete.shape[1] > 1 else []
     for place in stacking.places.values():
-        known = torch.ones_like(left_out, dtype=torch.bool)
-        known[:, place] = False
-        apart = regression(Given(left_out, known))[:, place] - left_out[:, place]
-        total += float((apart / regression.deviation[place]).square().mean())
+        whole = torch.zeros_like(half)
+        whole[place] = True
+        hidden.append(whole)
+    total = 0.0
+    for columns in hidden:
+        apart = (regression(Given(left_out, ~columns.expand_as(left_out))) - left_out)[:, columns]
+        total += float((apart / regression.deviation[columns]).square().mean())
     return total
 
 
@@ -95,7 +101,7 @@ def _complete(model: MMVAE, stacking: Stacking, dataset: Dataset, rows: Rows) ->
     """The numbers of rows that have all of them: (N, U)."""
     size = sum(place.stop - place.start for place in stacking.places.values())
     rows = rows[data.rows_with_all(dataset, list(stacking.places))[rows]]
-    rows = rows[:: max(1, -(-len(rows) * size // MAX_NUMBERS))]
+    rows = rows[:: max(1, -(-len(rows) * size // MAX_REGRESSED_NUMBERS))]
     device = next(model.parameters()).device
     found = [torch.empty(0, size, device=device)]
     for start in range(0, len(rows), BATCH_ROWS):
@@ -106,22 +112,41 @@ def _complete(model: MMVAE, stacking: Stacking, dataset: Dataset, rows: Rows) ->
 
 def _set_weights(
     model: MMVAE, stacking: Stacking, dataset: Dataset, held_out: Rows, names: list[str], seed: int
-) -> None:
-    """Choose the weights of the modalities under each pattern of what is given."""
+) -> list[str]:
+    """Choose the weights under each pattern of what is given. Returns the modalities that have enough held-out rows."""
     products: dict[str, dict[int, Products]] = {name: {} for name in names}
     rows: dict[str, set[int]] = {name: set() for name in names}
     for each in hidden_rows.patterns(model, dataset, held_out, names):
-        codes = conditional_draws.codes(model, each.inputs, MIN_CODES, seed, each.rows)
-        for name in each.names:
-            likelihood, known = model.likelihood(name), each.known(name)
-            predicted = conditional_draws.predictions(
-                model, name, each.inputs, conditional_draws.decoded(model, name, codes)
-            )
-            apart = (predicted - likelihood.standardise(each.targets.values[name]))[:, known].double()
-            counted = each.rows[known.reshape(len(known), -1).any(dim=1).cpu().numpy()]
+        for name, found, counted in _products(model, each, seed):
             rows[name].update(counted.tolist())
-            before = products[name].get(each.pattern, Products(apart.new_zeros(PREDICTIONS, PREDICTIONS), 0))
-            products[name][each.pattern] = Products(before.errors + apart @ apart.T, before.rows + len(counted))
-    for name in names:
-        if len(rows[name]) >= MIN_ERRORS:
-            stacking.set_weights(name, products[name], len(rows[name]))
+            before = products[name].get(each.pattern)
+            products[name][each.pattern] = found if before is None else _sum(before, found)
+    enough = [name for name in names if len(rows[name]) >= MIN_ERRORS]
+    for name in enough:
+        stacking.set_weights(name, products[name], len(rows[name]))
+    in_part: dict[str, Products] = {}
+    for each in hidden_rows.parts(model, dataset, held_out, enough, seed):
+        for name, found, _ in _products(model, each, seed):
+            in_part[name] = _sum(in_part[name], found) if name in in_part else found
+    for name, found in in_part.items():
+        if found.rows >= MIN_ERRORS:
+            stacking.set_weights_in_part(name, found)
+    return enough
+
+
+def _products(model: MMVAE, hidden: Hidden, seed: int) -> Iterator[tuple[str, Products, Rows]]:
+    """Of each hidden modality, and the rows that have an error."""
+    codes = conditional_draws.codes(model, hidden.inputs, MIN_CODES, seed, hidden.rows)
+    others = conditional_draws.other_predictions(model, hidden.inputs, hidden.names)
+    for name in hidden.names:
+        likelihood, known = model.likelihood(name), hidden.known(name)
+        assert isinstance(likelihood, Continuous)  # noqa: S101 the caller has looked
+        raw = conditional_draws.decoded(model, name, codes)
+        predicted = conditional_draws.predictions(likelihood, raw, others[name])
+        apart = (predicted - likelihood.standardise(hidden.targets.values[name]))[:, known].double()
+        counted = hidden.rows[known.reshape(len(known), -1).any(dim=1).cpu().numpy()]
+        yield name, Products(apart @ apart.T, len(counted)), counted
+
+
+def _sum(first: Products, second: Products) -> Products:
+    return Products(first.errors + second.errors, first.rows + second.rows)

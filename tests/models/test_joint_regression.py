@@ -23,7 +23,7 @@ def test_it_is_least_squares_whatever_is_known() -> None:
         unknown = [column for column in range(5) if column not in given]
         x = np.c_[np.ones(200), numbers[:, given]].astype(np.float64)
         expected = x[rows] @ np.linalg.lstsq(x, numbers[:, unknown].double().numpy(), rcond=None)[0]
-        np.testing.assert_allclose(found[rows][:, unknown], expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found[rows][:, unknown], expected, rtol=3e-3, atol=3e-3)
         torch.testing.assert_close(found[rows][:, given].float(), numbers[rows][:, given])
 
 
@@ -44,3 +44,15 @@ def test_numbers_that_are_always_the_same_do_no_harm() -> None:
     known = torch.ones(1, 5, dtype=torch.bool)
     known[0, 0] = False
     assert regression(Given(numbers[:1], known)).isfinite().all()
+
+
+def test_a_thousand_numbers_of_few_rows_have_an_answer() -> None:
+    random = torch.Generator().manual_seed(0)
+    common = torch.randn(300, 3, generator=random)
+    numbers = common @ torch.randn(3, 1000, generator=random) + 1e-3 * torch.randn(300, 1000, generator=random)
+    regression = JointRegression(1000)
+    regression.fit(numbers, 0.0)
+    known = torch.ones(300, 1000, dtype=torch.bool)
+    known[:, :10] = False
+    found = regression(Given(numbers, known))
+    assert (found[:, :10] - numbers[:, :10]).square().mean() < 1e-3

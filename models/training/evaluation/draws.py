@@ -1,5 +1,6 @@
 """Proper scores of the draws of what is missing, for every observed subset and target."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,8 +34,9 @@ def scores(model: Model, dataset: Dataset, rows: Rows, seed: int) -> dict[tuple[
                 targets.lengths,
             )
             codes = conditional_draws.codes(model, inputs, MIN_CODES, seed, chunk)
+            others = conditional_draws.other_predictions(model, inputs, list(sums))
             for name, one in sums.items():
-                one.add(model, name, targets, inputs, codes, seed, chunk)
+                one.add(model, name, targets, inputs, codes, others, seed, chunk)
         found.update({(observed, name): one.figures() for name, one in sums.items()})
     return found
 
@@ -47,13 +49,23 @@ class _Sums:
         self.crps = self.energy = self.covered = self.squares = self.variance = 0.0
         self.has_intervals = self.is_number = False
 
-    def add(self, model: Model, name: str, targets: Batch, inputs: Batch, codes: Tensor, seed: int, rows: Rows) -> None:
+    def add(
+        self,
+        model: Model,
+        name: str,
+        targets: Batch,
+        inputs: Batch,
+        codes: Tensor,
+        others: Mapping[str, Tensor],
+        seed: int,
+        rows: Rows,
+    ) -> None:
         """Add the rows of a batch that have the target."""
         likelihood, present = model.likelihood(name), targets.observed(name)
         if likelihood.modality.categories is not None or not bool(present.any()):
             return
         self.is_number = True
-        drawn = conditional_draws.draw(model, name, inputs, codes, seed, rows)
+        drawn = conditional_draws.draw(model, name, inputs, codes, others, seed, rows)
         values = conditional_draws.widened(likelihood, drawn, conditional_draws.width(model, name, inputs))
         answer = conditional_draws.described(likelihood, drawn, values, LEVEL)
         known = _rows(targets.known(name).double())  # (B, D)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression
 from models import Predictor
 from models.config import ConditionalFlowConfig, MMVAEConfig, ModalityConfig, TrainingConfig
 from models.mmvae import MMVAE
-from models.stacking import LINEAR
+from models.stacking import IN_PART, LINEAR, TOGETHER
 from models.training.dataset import Dataset
 from models.training.events import Finished
 from models.training.loop import fit
@@ -75,8 +75,9 @@ def test_with_few_held_out_rows_the_regression_counts_alone() -> None:
     stacking = finished.model.conditional.stacking
     assert stacking is not None
     y = stacking.names.index("y")
-    assert stacking.weight[y, -1, LINEAR] == 1
-    assert stacking.rows[y, -1] == 0
+    assert stacking.weight[y, TOGETHER, LINEAR] == 1
+    assert stacking.weight[y, IN_PART, LINEAR] == 1
+    assert stacking.rows[y, TOGETHER] == 0
 
 
 def test_all_rows_count_at_the_end_but_those_held_out_by_name() -> None:
@@ -91,6 +92,64 @@ def test_all_rows_count_at_the_end_but_those_held_out_by_name() -> None:
         assert ("conditional.stacking.regression.mean" in changed) is not named
         assert ("conditional.start.covariance" in changed) is not named
         assert all(name.startswith("conditional.") for name in changed)
+
+
+def test_nothing_changes_without_held_out_rows() -> None:
+    training = SHORT.model_copy(update={"validation_fraction": 0.0})
+    finished, dataset = _trained(40, training)
+    before = {name: weight.clone() for name, weight in finished.model.state_dict().items()}
+    refit(finished, dataset, training)
+    torch.testing.assert_close(finished.model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_missing_elements_follow_from_those_that_are_given() -> None:
+    """x says nothing of y, so that only one element of y tells the other; the variance that it leaves is .01."""
+    random = np.random.default_rng(0)
+    first = random.standard_normal(300)
+    y = np.c_[first, first + 0.1 * random.standard_normal(300)].astype(np.float32)
+    values = {"x": random.standard_normal((300, 4)).astype(np.float32), "y": y}
+    config = MMVAEConfig(modalities=MODALITIES[:2], latent_features=2, conditional=FLOW)
+    *_, last = fit(config, Dataset.from_arrays(values), SHORT, seed=0)
+    assert isinstance(last, Finished)
+    given = np.zeros((300, 2), bool)
+    given[:, 0] = True
+    found = Predictor(last.model).impute({"y": y}, {"y": given}, targets=["y"])["completed"]["y"]["value"]
+    assert np.square(found[:, 1] - y[:, 1]).mean() < 0.03
+
+
+def test_images_and_single_numbers_beside_a_modality_that_the_regression_lacks() -> None:
+    random = np.random.default_rng(0)
+    one = random.standard_normal(300).astype(np.float32)
+    image = (one[:, None, None, None] + 0.1 * random.standard_normal((300, 1, 2, 2))).astype(np.float32)
+    values = {"one": one, "image": image, "wide": random.standard_normal((300, 1100)).astype(np.float32)}
+    shapes: dict[str, tuple[int, ...]] = {"one": (), "image": (1, 2, 2), "wide": (1100,)}
+    modalities = tuple(
+        ModalityConfig(name=name, shape=shape, likelihood="gaussian", scale="predicted" if name == "one" else "learned")
+        for name, shape in shapes.items()
+    )
+    config = MMVAEConfig(modalities=modalities, latent_features=2, conditional=FLOW)
+    *_, last = fit(config, Dataset.from_arrays(values), SHORT, seed=0)
+    assert isinstance(last, Finished)
+    refit(last, Dataset.from_arrays(values), SHORT)
+    predictor, rows = Predictor(last.model), np.ones(300, bool)
+    of_image = predictor.impute({"image": image}, {"image": rows}, targets=["one", "wide"], draws=2)["completed"]
+    assert np.square(of_image["one"]["mean"] - one).mean() < 0.05
+    assert of_image["wide"]["draws"].shape == (300, 2, 1100)
+    of_one = predictor.impute({"one": one}, {"one": rows}, targets=["image"])["completed"]["image"]["mean"]
+    assert np.square(of_one - image).mean() < 0.05
+
+
+def test_many_modalities_share_the_weights_of_all_patterns() -> None:
+    random, names = np.random.default_rng(0), [f"m{number}" for number in range(8)]
+    common = random.standard_normal((200, 1))
+    values = {name: (common + 0.1 * random.standard_normal((200, 1))).astype(np.float32) for name in names}
+    modalities = tuple(ModalityConfig(name=name, shape=(1,), likelihood="gaussian") for name in names)
+    config = MMVAEConfig(modalities=modalities, latent_features=2, conditional=FLOW)
+    *_, last = fit(config, Dataset.from_arrays(values), SHORT, seed=0)
+    assert isinstance(last, Finished)
+    given = {name: value for name, value in values.items() if name != "m0"}
+    found = Predictor(last.model).impute(given, {name: np.ones(200, bool) for name in given}, targets=["m0"])
+    assert np.square(found["completed"]["m0"]["mean"] - values["m0"]).mean() < 0.03
 
 
 def test_a_dataset_without_complete_rows_has_no_regression() -> None:
