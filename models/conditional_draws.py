@@ -90,12 +90,14 @@ def other_predictions(model: Model, inputs: Batch, targets: Sequence[str]) -> di
     flow = model.conditional
     if not names or not isinstance(model, MMVAE) or not isinstance(flow, ConditionalFlow) or flow.stacking is None:
         return {}
-    linear, found = flow.stacking.regression(model.stacked_numbers(inputs)), {}
+    numbers, found = model.stacked_numbers(inputs), {}
     for name, raw in model.decode(inputs, names, None).items():
         likelihood, place = model.likelihood(name), flow.stacking.places.get(name)
         assert isinstance(likelihood, Continuous)  # noqa: S101 so the names were chosen
         of_networks = likelihood.centre_and_spread(raw[0])[0]
-        of_regression = torch.zeros_like(of_networks) if place is None else linear[:, place].reshape(of_networks.shape)
+        of_regression = torch.zeros_like(of_networks)
+        if place is not None:
+            of_regression = flow.stacking.regression(numbers, place).reshape(of_networks.shape)
         found[name] = torch.stack([of_networks, of_regression])
     return found
 

@@ -7,10 +7,9 @@ from torch import Tensor
 
 from models import conditional_draws
 from models.config.conditional import MIN_CODES
-from models.draw_calibration import MIN_ERRORS
-from models.joint_regression import JointRegression
+from models.draw_calibration import MIN_ERRORS, MIN_ROWS
 from models.likelihoods.continuous import Continuous
-from models.linear_start import SHRINKAGES, Given, likeliest_shrinkage
+from models.linear_start import FOLDS, SHRINKAGES, Given, likeliest_shrinkage
 from models.mmvae import MMVAE
 from models.stacking import Products, Stacking
 from models.training import data, hidden_rows
@@ -48,8 +47,9 @@ def refit(model: MMVAE, dataset: Dataset, rows: Rows) -> None:
     if stacking is None or not stacking.regression.rows:
         return
     complete = _complete(model, stacking, dataset, rows)
-    has_chosen = bool((stacking.rows > 0).any())
-    stacking.regression.fit(complete, stacking.regression.shrinkage.item() if has_chosen else _likeliest(complete))
+    stacking.regression.fit(complete)
+    if not bool((stacking.rows > 0).any()):
+        stacking.regression.shrinkage.fill_(_likeliest(complete))
 
 
 def _stacking(model: MMVAE) -> Stacking | None:
@@ -64,31 +64,37 @@ def _regress(model: MMVAE, stacking: Stacking, dataset: Dataset, rows: Rows, hel
     if len(complete) < MIN_REGRESSED or not bool(complete.isfinite().all()):
         return
     left_out = _complete(model, stacking, dataset, held_out)
+    regression = stacking.regression
+    regression.fit(complete)
     if len(left_out) < MIN_ERRORS:
-        stacking.regression.fit(complete, _likeliest(complete))
+        regression.shrinkage.fill_(_likeliest(complete))
         return
-    errors = {part: _error(stacking, complete, left_out, part) for part in SHRINKAGES}
-    stacking.regression.fit(complete, min(errors, key=lambda part: errors[part]))
+    folds = [left_out]
+    if len(left_out) < MIN_ROWS:  # they say little: training rows are left out in turns
+        folds = [complete[fold::FOLDS] for fold in range(FOLDS)]
+    errors = torch.zeros(len(SHRINKAGES), len(stacking.places), device=complete.device)
+    for number, fold in enumerate(folds):
+        if len(folds) > 1:
+            regression.fit(torch.cat(folds[:number] + folds[number + 1 :]))
+        errors += torch.stack([_errors(stacking, fold, part) for part in SHRINKAGES])
+    regression.fit(complete)
+    for place, best in zip(stacking.places.values(), errors.argmin(dim=0).tolist(), strict=True):
+        regression.shrinkage[place] = SHRINKAGES[best]
 
 
-def _error(stacking: Stacking, complete: Tensor, left_out: Tensor, shrinkage: float) -> float:
-    """The sum over modalities of the squared error of predictions from all others, and from half of all numbers.
-
-    In parts of the variance.
-    """
-    regression = JointRegression(complete.shape[1]).to(complete)
-    regression.fit(complete, shrinkage)
-    half = torch.arange(complete.shape[1], device=complete.device) % 2 == 0
-    hidden = [half, ~half] if complete.shape[1] > 1 else []
+def _errors(stacking: Stacking, left_out: Tensor, shrinkage: float) -> Tensor:
+    """The squared error of each modality given all others, and given half of all numbers, in parts of its variance."""
+    regression, every = stacking.regression, slice(0, left_out.shape[1])
+    regression.shrinkage.fill_(shrinkage)
+    half = (torch.arange(every.stop, device=left_out.device) % 2 == 0).expand_as(left_out)
+    given_half = torch.where(half, regression(Given(left_out, ~half), every), regression(Given(left_out, half), every))
+    errors = []
     for place in stacking.places.values():
-        whole = torch.zeros_like(half)
-        whole[place] = True
-        hidden.append(whole)
-    total = 0.0
-    for columns in hidden:
-        apart = (regression(Given(left_out, ~columns.expand_as(left_out))) - left_out)[:, columns]
-        total += float((apart / regression.deviation[columns]).square().mean())
-    return total
+        known = torch.ones_like(half)
+        known[:, place] = False
+        predicted = torch.stack([regression(Given(left_out, known), place), given_half[:, place]])
+        errors.append(((predicted - left_out[:, place]) / regression.deviation[place]).square().mean())
+    return torch.stack(errors)
 
 
 def _likeliest(complete: Tensor) -> float:
