@@ -68,8 +68,11 @@ def _rate_limited(target: Target) -> Answer:
     quotas = {"requests_per_minute": 1}
     token = target.caller.call("POST", "/v1/projects", json={"name": "slow", "quotas": quotas})["token"]
     slow = Caller(str(target.caller.http.base_url), token)
-    answers = [target.ask("GET", "/v1/runs", slow) for _ in range(2)]
-    return answers[-1]
+    answer = target.ask("GET", "/v1/runs", slow)
+    for _ in range(2):  # a minute of the limit may begin between two requests
+        if answer[0] != 429:
+            answer = target.ask("GET", "/v1/runs", slow)
+    return answer
 
 
 def _quota(target: Target) -> Answer:

@@ -39,8 +39,13 @@ def _without_scope(target: Target, case: Case) -> Answer:
 
 
 def _rate_limited(target: Target, case: Case) -> Answer:
+    """The second request; the third where a minute of the limit begins between the two."""
     slow = target.tenant(f"slow-{case.id}", requests_per_minute=1)
-    return [target.ask(case.method, case.url(target), slow) for _ in range(2)][-1]
+    answer = target.ask(case.method, case.url(target), slow)
+    for _ in range(2):
+        if answer[0] != 429:
+            answer = target.ask(case.method, case.url(target), slow)
+    return answer
 
 
 def _not_operating(target: Target, case: Case) -> Answer:
