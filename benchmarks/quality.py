@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -155,8 +156,10 @@ def ask(name: str, seed: int, data: int) -> Answer:
     return Answer(errors, inside / hidden, seconds)
 
 
-def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
-    """A predictor, trained with the configuration of a request that names only its dataset, and the seconds."""
+def trained(
+    arrays: Arrays, kind: Kind, seed: int, architecture: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Predictor, float]:
+    """A predictor, trained as a job does for a request that names its dataset and this architecture; the seconds."""
     models.use_threads(1)
     dataset = models.Dataset.from_arrays(arrays, kind)
     modalities = [
@@ -168,12 +171,13 @@ def trained(arrays: Arrays, kind: Kind, seed: int) -> tuple[Predictor, float]:
         )
         for modality in dataset.modalities
     ]
-    choices = choose(None, dataset.kind, len(modalities), dataset.rows, {}, {})
+    choices = choose(None, dataset.kind, len(modalities), dataset.rows, architecture, {})
     options = MMVAEOptions if kind == "static" else MMVRNNOptions
-    config = complete(options(**choices.architecture), modalities)
+    config, training = complete(options(**choices.architecture), modalities), TrainingConfig(**choices.training)
     started = time.monotonic()
-    *_, last = models.fit(config, dataset, TrainingConfig(**choices.training), seed=seed)
+    *_, last = models.fit(config, dataset, training, seed=seed)
     assert isinstance(last, models.Finished)  # noqa: S101 should_stop is not given
+    models.refit(last, dataset, training)
     return Predictor(last.model), time.monotonic() - started
 
 

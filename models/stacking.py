@@ -90,7 +90,7 @@ class Stacking(nn.Module):
 
 
 def elements_of(modality: ModalityConfig) -> int:
-    """How many numbers the regression takes of a modality: a one-hot vector, or all its elements."""
+    """How many numbers a regression takes of a modality: a one-hot vector for each category, or all its elements."""
     return (modality.categories or 1) * math.prod(modality.shape)
 
 

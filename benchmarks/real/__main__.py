@@ -42,7 +42,8 @@ def main() -> None:
         found = _measured(every, SEEDS if options.full else SEEDS[:1], folder)
     ratios = {table.name: _ratios(table, found[table.name], part) for table in every}
     figures = [figure for table in every for figure in _told(table, ratios[table.name], found[table.name])]
-    shutil.rmtree(FOLDER / part, ignore_errors=True)  # the next `--full` measures anew
+    if options.full:
+        shutil.rmtree(folder)  # the next one measures anew
     publish("real", [*_judged("six views", ratios), *_judged("diabetes and Linnerud", ratios), *figures])
 
 

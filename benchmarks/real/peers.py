@@ -61,7 +61,7 @@ def _measured(table: Table, interpreter: Path | None) -> dict[str, Any]:
     each: dict[str, dict[str, list[float]]] = {group: {} for group in table.values}
     for split in table.splits:
         for group in table.values:
-            known, targets, new, truth = given(table, split, group)
+            known, targets, new, truth = _given(table, split, group)
             for name, way in regressions.EVERY.items():
                 if name == "IterativeImputer" and known.shape[1] > regressions.MAX_CHAINED:
                     continue
@@ -72,7 +72,7 @@ def _measured(table: Table, interpreter: Path | None) -> dict[str, Any]:
         if interpreter is not None:
             for name in MULTIVAE:
                 for group, predicted in _of_multivae(interpreter, name, table, split).items():
-                    _, targets, _, truth = given(table, split, group)
+                    _, targets, _, truth = _given(table, split, group)
                     each[group].setdefault(name, []).append(tables.error(predicted, truth, targets))
         newest = {group: {name: round(found[-1], 3) for name, found in of.items()} for group, of in each.items()}
         print(table.name, newest, flush=True)
@@ -80,7 +80,7 @@ def _measured(table: Table, interpreter: Path | None) -> dict[str, Any]:
     return {"digest": digest(table), "errors": means}
 
 
-def given(table: Table, split: Split, group: str) -> tuple[regressions.Array, ...]:
+def _given(table: Table, split: Split, group: str) -> tuple[regressions.Array, ...]:
     """The other groups and the group itself, of the training rows and then of the test rows."""
     others = np.concatenate([values for name, values in table.values.items() if name != group], axis=1).astype(float)
     own = table.values[group].astype(float)

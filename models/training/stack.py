@@ -105,7 +105,7 @@ def _likeliest(complete: Tensor) -> float:
 
 def _complete(model: MMVAE, stacking: Stacking, dataset: Dataset, rows: Rows) -> Tensor:
     """The numbers of rows that have all of them: (N, U)."""
-    size = sum(place.stop - place.start for place in stacking.places.values())
+    size = len(stacking.regression.mean)
     rows = rows[data.rows_with_all(dataset, list(stacking.places))[rows]]
     rows = rows[:: max(1, -(-len(rows) * size // MAX_REGRESSED_NUMBERS))]
     device = next(model.parameters()).device

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from tests.contract.error_target import ANSWER_SECONDS, Answer, Target, read
+from tests.contract.error_target import ANSWER_SECONDS, Answer, Target, above_the_limit, read
 from tests.e2e.stack import Caller
 
 SMALL_LIMITS = {
@@ -68,11 +68,7 @@ def _rate_limited(target: Target) -> Answer:
     quotas = {"requests_per_minute": 1}
     token = target.caller.call("POST", "/v1/projects", json={"name": "slow", "quotas": quotas})["token"]
     slow = Caller(str(target.caller.http.base_url), token)
-    answer = target.ask("GET", "/v1/runs", slow)
-    for _ in range(2):  # a minute of the limit may begin between two requests
-        if answer[0] != 429:
-            answer = target.ask("GET", "/v1/runs", slow)
-    return answer
+    return above_the_limit(lambda: target.ask("GET", "/v1/runs", slow))
 
 
 def _quota(target: Target) -> Answer:

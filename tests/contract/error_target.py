@@ -5,7 +5,7 @@ import re
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
@@ -83,6 +83,12 @@ def target(
             url = str(caller.http.base_url)
             readers = Caller(url, known["reader_key"]), Caller(url, stranger)
             yield Target(caller, *readers, known, home, database, process.pid)
+
+
+def above_the_limit(ask: Callable[[], Answer]) -> Answer:
+    """The second answer to a project that may ask once a minute; the third where a minute begins between the two."""
+    answers = [ask(), ask()]
+    return answers[-1] if answers[-1][0] == 429 else ask()
 
 
 def described(answer: Answer) -> Body:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from models.config import (
     ArchitectureOptions,
     Misfits,
+    MMVAEConfig,
     MMVAEOptions,
     MMVRNNConfig,
     MMVRNNOptions,
@@ -168,6 +169,19 @@ def test_a_stored_product_of_experts_fusion_is_read_as_a_posterior() -> None:
 def _header_of(case: str) -> bytes:
     content = golden.archive("mmvrnn")[f"{case}/model"]
     return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+@pytest.mark.parametrize(
+    ("stored", "start", "stacking"),
+    [({}, "normal", False), ({"start": "regression"}, "regression", False), ({"stacking": True}, "normal", True)],
+    ids=["the first", "before stacking", "today's"],
+)
+def test_a_stored_conditional_part_is_read_as_it_was(stored: dict[str, object], start: str, stacking: bool) -> None:
+    config = complete(MMVAEOptions(), [ModalityConfig(name="a", shape=(2,), likelihood="gaussian")])
+    found = parse({**config.model_dump(mode="json"), "conditional": stored})
+    assert isinstance(found, MMVAEConfig)
+    assert found.conditional is not None
+    assert (found.conditional.start, found.conditional.stacking) == (start, stacking)
 
 
 def test_requests_do_not_take_the_stored_form() -> None:

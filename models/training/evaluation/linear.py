@@ -3,7 +3,6 @@
 Ridge regression for numbers, multinomial logistic regression for categories, on the training rows.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from torch.nn import functional
 from models.architectures import Model
 from models.batch import Batch
 from models.likelihoods.metric import ErrorRate, RootMeanSquaredError
+from models.stacking import elements_of
 from models.training import data
 from models.training.data import Rows
 from models.training.dataset import Dataset
@@ -79,7 +79,10 @@ def fit(model: Model, dataset: Dataset, rows: Rows, observed: Sequence[str], tar
     likelihood = model.likelihood(target)
     if not isinstance(likelihood.metric, (RootMeanSquaredError, ErrorRate)):
         return None
-    if _features(model, observed, dataset.offsets is not None) > MAX_FEATURES or _numbers(model, target) > MAX_TARGETS:
+    if (
+        _features(model, observed, dataset.offsets is not None) > MAX_FEATURES
+        or elements_of(likelihood.modality) > MAX_TARGETS
+    ):
         return None
     rows = rows[data.rows_with_all(dataset, [*observed, target])[rows]]
     most = MAX_ROWS
@@ -105,15 +108,9 @@ def fit(model: Model, dataset: Dataset, rows: Rows, observed: Sequence[str], tar
     return _ridge(x, y.double().reshape(len(y), -1))
 
 
-def _numbers(model: Model, name: str) -> int:
-    """How many numbers a value has; a category has as many as there are categories."""
-    modality = model.likelihood(name).modality
-    return modality.categories or math.prod(modality.shape)
-
-
 def _features(model: Model, observed: Sequence[str], is_sequence: bool) -> int:
     """D of `features`."""
-    each = sum(_numbers(model, name) + is_sequence for name in observed)
+    each = sum(elements_of(model.likelihood(name).modality) + is_sequence for name in observed)
     return each * (2 * NEIGHBOURS + 1) if is_sequence else each
 
 

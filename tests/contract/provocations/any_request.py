@@ -3,7 +3,7 @@
 import socket
 
 from tests.contract.error_requests import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
-from tests.contract.error_target import ANSWER_SECONDS, Answer, Target, read
+from tests.contract.error_target import ANSWER_SECONDS, Answer, Target, above_the_limit, read
 from tests.contract.provocations.case import JSON, Case, Provoke, ask, ask_about
 from tests.contract.provocations.valid_request import BODIES
 from tests.e2e.stack import Caller
@@ -39,13 +39,8 @@ def _without_scope(target: Target, case: Case) -> Answer:
 
 
 def _rate_limited(target: Target, case: Case) -> Answer:
-    """The second request; the third where a minute of the limit begins between the two."""
     slow = target.tenant(f"slow-{case.id}", requests_per_minute=1)
-    answer = target.ask(case.method, case.url(target), slow)
-    for _ in range(2):
-        if answer[0] != 429:
-            answer = target.ask(case.method, case.url(target), slow)
-    return answer
+    return above_the_limit(lambda: target.ask(case.method, case.url(target), slow))
 
 
 def _not_operating(target: Target, case: Case) -> Answer:
